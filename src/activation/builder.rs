@@ -1,0 +1,177 @@
+//! Where the sockets of a set come from.
+
+use std::{
+    convert::Infallible,
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{
+    ActivatedListeners,
+    environment::{Environment, Identity, check_name},
+    slot::Slot,
+};
+use crate::{
+    addr::ListenAddr,
+    error::{Error, Kind},
+    listener::{self, ListenOptions},
+    sys::inherit::{self, Unclaimable},
+};
+
+/// What this process was passed, once it is claimed.
+static PROCESS: Mutex<Option<ActivatedListeners>> = Mutex::new(None);
+
+/// Says where the sockets of [`ActivatedListeners`] come from.
+///
+/// ```
+/// use axum_activation::{ActivatedListeners, ListenOptions};
+///
+/// let activated = ActivatedListeners::builder()
+///     .fallback("http", "127.0.0.1:0")
+///     .fallback("http", "@axum-activation-doc") // both answer to "http"
+///     .from_env()?;
+/// assert_eq!(activated.names(), ["http"]);
+/// # Ok::<(), axum_activation::Error>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct ActivatedListenersBuilder {
+    fallbacks: Vec<Fallback>,
+    sockets: Vec<(String, OwnedFd)>,
+    ignore_pid: bool,
+}
+
+#[derive(Debug)]
+struct Fallback {
+    name: String,
+    addr: Result<ListenAddr, Error>,
+    options: ListenOptions,
+}
+
+impl ActivatedListenersBuilder {
+    /// Binds `addr` when nobody passed a socket under `name`, so that the program runs where nobody passes any.
+    ///
+    /// `addr` is text as [`ListenAddr`] reads it, or a [`ListenAddr`], a [`SocketAddr`](std::net::SocketAddr) or a path.
+    /// Several under one name are all bound. In an `Accept=yes` instance, which has its one connection, none is.
+    pub fn fallback<A>(self, name: impl Into<String>, addr: A) -> Self
+    where
+        A: TryInto<ListenAddr>,
+        A::Error: Into<Error>,
+    {
+        self.fallback_with(name, addr, ListenOptions::new())
+    }
+
+    /// As [`fallback`](Self::fallback), with a backlog, or a mode and an owner of a Unix socket.
+    pub fn fallback_with<A>(mut self, name: impl Into<String>, addr: A, options: ListenOptions) -> Self
+    where
+        A: TryInto<ListenAddr>,
+        A::Error: Into<Error>,
+    {
+        let addr = addr.try_into().map_err(Into::into);
+        self.fallbacks.push(Fallback { name: name.into(), addr, options });
+        self
+    }
+
+    /// Adds a socket that the program has from elsewhere, as if it had been passed under `name`.
+    pub fn socket(mut self, name: impl Into<String>, fd: impl Into<OwnedFd>) -> Self {
+        self.sockets.push((name.into(), fd.into()));
+        self
+    }
+
+    /// Takes the sockets whoever they are addressed to, even with no `LISTEN_PID` at all.
+    ///
+    /// For a program behind a wrapper that passes the descriptors on without being able to correct the variable. Only for
+    /// the process that is meant: a helper that inherited nothing but the variables gets an error, or worse, descriptors
+    /// that are something else.
+    pub fn ignore_pid(mut self) -> Self {
+        self.ignore_pid = true;
+        self
+    }
+
+    /// The sockets that were passed to this process, and the fallbacks for names that were not.
+    ///
+    /// Claimed once a process; call it first thing in `main`, before anything else opens files. Later calls answer with
+    /// the same set, to which their fallbacks are added where a name is still missing.
+    ///
+    /// # Errors
+    ///
+    /// A `LISTEN_*` variable says something impossible ([`is_invalid_environment`](Error::is_invalid_environment)) or names
+    /// another process ([`is_pid_mismatch`](Error::is_pid_mismatch)): no descriptor has been touched. A fallback's address
+    /// is malformed or cannot be bound: none is bound then, and what was passed stays claimed for the next call.
+    pub fn from_env(self) -> Result<ActivatedListeners, Error> {
+        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = match &*process {
+            Some(set) => set.clone(),
+            None => process.insert(claim(self.ignore_pid)?).clone(),
+        };
+        self.complete(set)
+    }
+
+    /// The given sockets and fallbacks alone: the environment is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// A fallback's address is malformed or cannot be bound.
+    pub fn build(self) -> Result<ActivatedListeners, Error> {
+        self.complete(ActivatedListeners::new(Vec::new()))
+    }
+
+    /// Adds what the set lacks, all of it or nothing.
+    fn complete(self, set: ActivatedListeners) -> Result<ActivatedListeners, Error> {
+        let mut more = Vec::new();
+        for (name, fd) in self.sockets {
+            valid_name(&name)?;
+            let _ = inherit::set_nonblocking(&fd);
+            more.push(Slot::passed(&name, fd));
+        }
+        let known = set.names();
+        for fallback in self.fallbacks {
+            valid_name(&fallback.name)?;
+            let addr = fallback.addr?;
+            let given = |slot: &Slot| slot.info.is_passed() && slot.info.name() == fallback.name;
+            if known.contains(&fallback.name) || more.iter().any(given) || is_one_connection(&set, &more) {
+                continue;
+            }
+            more.push(Slot::bound(&fallback.name, listener::bind(&addr, &fallback.options)?));
+            note_fallback(&fallback.name, &addr, &known);
+        }
+        set.extend(more);
+        Ok(set)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Takes what the environment promises, all of it or nothing.
+fn claim(ignore_pid: bool) -> Result<ActivatedListeners, Error> {
+    let passed = Environment::read().passed(&Identity::own(), ignore_pid)?;
+    let count = passed.names.len();
+    let fds = inherit::claim(passed.range()).map_err(|problem| match problem {
+        Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, count }),
+        Unclaimable::Owned(fd) => Kind::OwnedFd { fd, count }.into(),
+    })?;
+    let slots = passed.names.iter().zip(fds).map(|(name, fd)| Slot::passed(name, fd));
+    let set = ActivatedListeners::new(slots.collect());
+    tracing::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
+    Ok(set)
+}
+
+fn valid_name(name: &str) -> Result<(), Error> {
+    check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
+}
+
+fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {
+    set.one_connection().is_some() || matches!(more, [slot] if slot.is_connection())
+}
+
+fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
+    if passed.is_empty() {
+        tracing::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
+    } else {
+        tracing::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
+    }
+}

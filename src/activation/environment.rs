@@ -1,0 +1,231 @@
+//! The variables of `sd_listen_fds(3)`: read at the edge, understood here, never written.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    ops::Range,
+    os::fd::RawFd,
+};
+
+use crate::{
+    error::{Error, Kind},
+    sys::inherit::FIRST,
+};
+
+const PID: &str = "LISTEN_PID";
+const PIDFD_ID: &str = "LISTEN_PIDFDID";
+const FDS: &str = "LISTEN_FDS";
+const NAMES: &str = "LISTEN_FDNAMES";
+
+/// The longest name that `FileDescriptorName=` of `systemd.socket(5)` takes.
+const LONGEST_NAME: usize = 255;
+
+/// What the environment said when it was read.
+#[derive(Debug, Default)]
+pub(super) struct Environment {
+    pub(super) pid: Option<OsString>,
+    pub(super) pidfd_id: Option<OsString>,
+    pub(super) fds: Option<OsString>,
+    pub(super) names: Option<OsString>,
+}
+
+/// Who this process is, as the environment would name it.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) pid: u32,
+    pub(super) pidfd_id: Option<u64>,
+}
+
+/// The descriptors that were passed, and a name for each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) names: Vec<String>,
+}
+
+impl Environment {
+    /// Reads the process's environment; an empty variable counts as unset, as `sd_listen_fds` and Go's package have it.
+    pub(super) fn read() -> Self {
+        let read = |name| env::var_os(name).filter(|value| !value.is_empty());
+        Self { pid: read(PID), pidfd_id: read(PIDFD_ID), fds: read(FDS), names: read(NAMES) }
+    }
+
+    /// Which descriptors are ours, by name. With `ignore_pid` they are ours whoever they are addressed to.
+    pub(super) fn passed(&self, identity: &Identity, ignore_pid: bool) -> Result<Passed, Error> {
+        let Some(fds) = &self.fds else {
+            return Ok(Passed::default());
+        };
+        if !ignore_pid {
+            let Some(pid) = &self.pid else {
+                tracing::warn!(
+                    "LISTEN_FDS is set but LISTEN_PID is not, so nothing was passed to this process (sd_listen_fds(3)); \
+                     set LISTEN_PID, or take the sockets with ignore_pid()"
+                );
+                return Ok(Passed::default());
+            };
+            check_pid(pid, identity)?;
+            self.pidfd_id.as_deref().map_or(Ok(()), |id| check_pidfd_id(id, identity))?;
+        }
+        let count = count(fds)?;
+        Ok(Passed { names: self.names(count)? })
+    }
+
+    /// One name a descriptor, by position: names repeat and may be empty.
+    fn names(&self, count: usize) -> Result<Vec<String>, Error> {
+        let Some(text) = &self.names else {
+            return Ok(vec![String::new(); count]);
+        };
+        let names = text.to_str().ok_or_else(|| invalid(NAMES, text, "is not valid UTF-8"))?;
+        let names: Vec<_> = names.split(':').map(str::to_owned).collect();
+        if names.len() != count {
+            let problem = format!("holds {} names, but LISTEN_FDS={count}", names.len());
+            return Err(invalid(NAMES, text, problem));
+        }
+        match names.iter().find_map(|name| check_name(name).err().map(|problem| (name, problem))) {
+            Some((name, problem)) => Err(invalid(NAMES, text, format!("holds the name {name:?}: {problem}"))),
+            None => Ok(names),
+        }
+    }
+}
+
+impl Identity {
+    pub(super) fn own() -> Self {
+        Self { pid: std::process::id(), pidfd_id: crate::sys::socket::own_pidfd_id() }
+    }
+}
+
+impl Passed {
+    pub(super) fn range(&self) -> Range<RawFd> {
+        // `count` has seen to it that the end fits.
+        let count = RawFd::try_from(self.names.len()).unwrap_or(0);
+        FIRST..FIRST + count
+    }
+}
+
+/// Why a name cannot be carried by `LISTEN_FDNAMES`, if it cannot: the rule of `FileDescriptorName=`.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        _ if name.len() > LONGEST_NAME => Err("it is longer than 255 bytes"),
+        _ if name.contains(':') => Err("it contains ':'"),
+        _ if name.bytes().any(|byte| byte.is_ascii_control()) => Err("it contains a control character"),
+        _ if !name.is_ascii() => Err("it contains a character that is not ASCII"),
+        _ => Ok(()),
+    }
+}
+
+fn check_pid(value: &OsStr, identity: &Identity) -> Result<(), Error> {
+    let pid: u32 = number(value).ok_or_else(|| invalid(PID, value, "is not a process id"))?;
+    if pid == identity.pid {
+        return Ok(());
+    }
+    Err(Kind::PidMismatch { variable: PID, value: pid.to_string(), own: identity.pid.to_string() }.into())
+}
+
+/// A pid may be recycled, the inode of a pidfd never is: systemd 259 and later pass it too.
+fn check_pidfd_id(value: &OsStr, identity: &Identity) -> Result<(), Error> {
+    let id: u64 = number(value).ok_or_else(|| invalid(PIDFD_ID, value, "is not the inode number of a pidfd"))?;
+    match identity.pidfd_id {
+        Some(own) if own != id => {
+            Err(Kind::PidMismatch { variable: PIDFD_ID, value: id.to_string(), own: own.to_string() }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn count(value: &OsStr) -> Result<usize, Error> {
+    let count: u64 = number(value).ok_or_else(|| invalid(FDS, value, "is not a number of file descriptors"))?;
+    let beyond = || invalid(FDS, value, "is more than a process can have open");
+    let fits = RawFd::try_from(count).is_ok_and(|count| count <= RawFd::MAX - FIRST);
+    if fits { usize::try_from(count).map_err(|_| beyond()) } else { Err(beyond()) }
+}
+
+/// Digits alone: no sign, no blanks.
+fn number<N: std::str::FromStr>(value: &OsStr) -> Option<N> {
+    let text = value.to_str()?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn invalid(variable: &'static str, value: &OsStr, problem: impl Into<String>) -> Error {
+    let value = value.to_string_lossy().into_owned();
+    Kind::Environment { variable, value, problem: problem.into() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: Identity = Identity { pid: 42, pidfd_id: Some(7) };
+
+    fn environment(pid: &str, pidfd_id: &str, fds: &str, names: &str) -> Environment {
+        let set = |value: &str| (!value.is_empty()).then(|| value.into());
+        Environment { pid: set(pid), pidfd_id: set(pidfd_id), fds: set(fds), names: set(names) }
+    }
+
+    fn passed(pid: &str, pidfd_id: &str, fds: &str, names: &str) -> Result<Vec<String>, Error> {
+        environment(pid, pidfd_id, fds, names).passed(&IDENTITY, false).map(|passed| passed.names)
+    }
+
+    #[test]
+    fn nothing_is_passed_unless_both_variables_are_set() {
+        for (pid, fds) in [("", ""), ("42", ""), ("1", ""), ("", "4"), ("42", "0")] {
+            assert!(passed(pid, "", fds, "").unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn names_go_by_position_and_may_repeat_or_be_empty() {
+        assert_eq!(passed("42", "7", "3", "http::http").unwrap(), ["http", "", "http"]);
+        assert_eq!(passed("42", "", "2", "").unwrap(), ["", ""]);
+        assert_eq!(passed("42", "", "1", "a b@*~").unwrap(), ["a b@*~"]);
+        assert_eq!(environment("42", "", "2", "").passed(&IDENTITY, false).unwrap().range(), 3..5);
+    }
+
+    #[test]
+    fn another_process_is_a_mismatch_that_can_be_ignored() {
+        for (pid, pidfd_id) in [("43", ""), ("42", "8")] {
+            let error = passed(pid, pidfd_id, "1", "").unwrap_err();
+            assert!(error.is_pid_mismatch() && !error.is_invalid_environment(), "{error}");
+            assert_eq!(environment(pid, pidfd_id, "1", "").passed(&IDENTITY, true).unwrap().names, [""]);
+        }
+        assert_eq!(environment("", "", "1", "x").passed(&IDENTITY, true).unwrap().names, ["x"]);
+    }
+
+    #[test]
+    fn a_kernel_without_pidfs_cannot_contradict() {
+        let identity = Identity { pid: 42, pidfd_id: None };
+        assert_eq!(environment("42", "8", "1", "").passed(&identity, false).unwrap().names, [""]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let long = "x".repeat(256);
+        for (pid, pidfd_id, fds, names, says) in [
+            ("me", "", "1", "", "LISTEN_PID=\"me\" is not a process id"),
+            ("-42", "", "1", "", "LISTEN_PID=\"-42\" is not a process id"),
+            (" 42", "", "1", "", "LISTEN_PID=\" 42\" is not a process id"),
+            ("42", "x", "1", "", "LISTEN_PIDFDID=\"x\" is not the inode number of a pidfd"),
+            ("42", "", "two", "", "LISTEN_FDS=\"two\" is not a number of file descriptors"),
+            ("42", "", "-1", "", "LISTEN_FDS=\"-1\" is not a number of file descriptors"),
+            ("42", "", "1.5", "", "LISTEN_FDS=\"1.5\" is not a number of file descriptors"),
+            ("42", "", "2147483645", "", "LISTEN_FDS=\"2147483645\" is more than a process can have open"),
+            ("42", "", "99999999999999999999", "", "LISTEN_FDS=\"99999999999999999999\" is not a number"),
+            ("42", "", "2", "a", "LISTEN_FDNAMES=\"a\" holds 1 names, but LISTEN_FDS=2"),
+            ("42", "", "1", "a:b", "LISTEN_FDNAMES=\"a:b\" holds 2 names, but LISTEN_FDS=1"),
+            ("42", "", "1", "a\tb", "holds the name \"a\\tb\": it contains a control character"),
+            ("42", "", "1", "ä", "holds the name \"ä\": it contains a character that is not ASCII"),
+            ("42", "", "1", &long, "it is longer than 255 bytes"),
+        ] {
+            let error = passed(pid, pidfd_id, fds, names).unwrap_err();
+            assert!(error.is_invalid_environment(), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_an_error() {
+        use std::os::unix::ffi::OsStringExt;
+        let mut environment = environment("42", "", "1", "");
+        environment.names = Some(OsString::from_vec(vec![b'a', 0xff]));
+        let error = environment.passed(&IDENTITY, false).unwrap_err();
+        assert!(error.to_string().contains("LISTEN_FDNAMES=\"a\u{fffd}\" is not valid UTF-8"), "{error}");
+    }
+}

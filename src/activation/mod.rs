@@ -1,0 +1,307 @@
+//! Sockets by name: from the environment, from fallbacks, owned once.
+
+use std::{
+    fmt,
+    net::UdpSocket as StdUdpSocket,
+    os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::net::{UdpSocket, UnixDatagram};
+
+mod builder;
+mod environment;
+mod slot;
+
+use self::slot::{Slot, Wanted};
+pub use self::{builder::ActivatedListenersBuilder, slot::ActivatedSocket};
+use crate::{
+    addr::ListenAddr,
+    error::{Error, Kind},
+    listener::{self, ActivatedListener, ListenOptions},
+    sys::socket::{SocketFamily, SocketKind},
+};
+
+const STREAM: Wanted = Wanted {
+    what: "a listener",
+    matches: SocketKind::is_stream_source,
+    remedy: "pass a listening stream socket (ListenStream= in systemd.socket(5); vsock takes the feature `vsock`), or take \
+             what is there with `files`, `udp` or `unix_datagram`",
+};
+const UDP: Wanted = Wanted {
+    what: "a UDP socket",
+    matches: |kind| matches!(kind, SocketKind::Datagram(SocketFamily::Ipv4 | SocketFamily::Ipv6)),
+    remedy: "pass one with ListenDatagram=host:port",
+};
+const UNIX_DATAGRAM: Wanted = Wanted {
+    what: "a Unix datagram socket",
+    matches: |kind| kind == SocketKind::Datagram(SocketFamily::Unix),
+    remedy: "pass one with ListenDatagram=/path",
+};
+const ANYTHING: Wanted = Wanted { what: "a file", matches: |_| true, remedy: "" };
+
+/// The sockets that this process was passed, and those it bound for want of them, by name.
+///
+/// Each is owned once: whoever takes a name has it alone. Clones share one set. What was passed is claimed once a process,
+/// with close-on-exec and non-blocking set at once; a second [`from_env`](Self::from_env) answers with the same set, and
+/// the environment is never edited.
+///
+/// Names repeat: a `.socket` unit with several `ListenStream=` lines passes them all under its one `FileDescriptorName=`.
+/// Without that line the name is the unit's own, such as `app.socket`. Where no names are passed, each is `""`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use axum_activation::ActivatedListeners;
+///
+/// let activated = ActivatedListeners::builder()
+///     .fallback("http", "127.0.0.1:0") // bound only when nobody passed a socket named "http"
+///     .from_env()?;
+///
+/// for socket in &activated {
+///     println!("{socket}");
+/// }
+/// let listener = activated.one("http")?;
+/// # drop(listener);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In a handler it is an extractor, under [`Server`](crate::Server): it shows what this process serves, and takes nothing.
+#[derive(Clone)]
+#[doc(alias = "sd_listen_fds_with_names")]
+pub struct ActivatedListeners {
+    slots: Arc<Mutex<Vec<Slot>>>,
+    shown_only: bool,
+}
+
+impl ActivatedListeners {
+    /// The sockets that were passed to this process; the same set at every call.
+    ///
+    /// # Errors
+    ///
+    /// As [`ActivatedListenersBuilder::from_env`].
+    #[doc(alias = "sd_listen_fds")]
+    pub fn from_env() -> Result<Self, Error> {
+        Self::builder().from_env()
+    }
+
+    /// Adds fallbacks, and says what to do when the sockets are meant for another process.
+    pub fn builder() -> ActivatedListenersBuilder {
+        ActivatedListenersBuilder::default()
+    }
+
+    /// One listener that accepts, in turn, from every socket of that name.
+    ///
+    /// The one connection of an `Accept=yes` unit answers to every name, as systemd up to 254 calls it `connection` whatever
+    /// the unit says.
+    ///
+    /// # Errors
+    ///
+    /// Nobody passed or bound that name, it has been taken, one of its sockets is no stream socket that listens or is
+    /// connected ([`is_unknown_name`](Error::is_unknown_name), [`is_already_taken`](Error::is_already_taken),
+    /// [`is_wrong_kind`](Error::is_wrong_kind)), or there is no tokio runtime. Nothing is taken then.
+    pub fn one(&self, name: &str) -> Result<ActivatedListener, Error> {
+        ActivatedListener::check_runtime(name)?;
+        let sockets = self.take(name, &STREAM, Slot::take_endpoint)?;
+        ActivatedListener::register(name.into(), sockets)
+    }
+
+    /// As [`one`](Self::one), or `None` where that is an error.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<ActivatedListener> {
+        self.one(name).ok()
+    }
+
+    /// A listener for each socket of that name, in the order in which they were passed.
+    ///
+    /// # Errors
+    ///
+    /// As [`one`](Self::one).
+    pub fn all(&self, name: &str) -> Result<Vec<ActivatedListener>, Error> {
+        ActivatedListener::check_runtime(name)?;
+        let sockets = self.take(name, &STREAM, Slot::take_endpoint)?;
+        sockets.into_iter().map(|socket| ActivatedListener::register(name.into(), vec![socket])).collect()
+    }
+
+    /// Everything of that name as it came: a FIFO, a netlink socket, a message queue, a regular file.
+    ///
+    /// Close-on-exec and non-blocking are set. A Unix path that this process bound stays when they are closed.
+    ///
+    /// # Errors
+    ///
+    /// Nobody passed or bound that name, or it has been taken.
+    pub fn files(&self, name: &str) -> Result<Vec<OwnedFd>, Error> {
+        self.take(name, &ANYTHING, Slot::take_fd)
+    }
+
+    /// The UDP sockets of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`one`](Self::one), if one of them is something else than a UDP socket.
+    pub fn udp(&self, name: &str) -> Result<Vec<UdpSocket>, Error> {
+        ActivatedListener::check_runtime(name)?;
+        let register = |fd: OwnedFd| UdpSocket::from_std(StdUdpSocket::from(fd));
+        self.datagram(name, &UDP, register)
+    }
+
+    /// The Unix datagram sockets of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`one`](Self::one), if one of them is something else than a Unix datagram socket.
+    pub fn unix_datagram(&self, name: &str) -> Result<Vec<UnixDatagram>, Error> {
+        ActivatedListener::check_runtime(name)?;
+        let register = |fd: OwnedFd| UnixDatagram::from_std(StdUnixDatagram::from(fd));
+        self.datagram(name, &UNIX_DATAGRAM, register)
+    }
+
+    /// A socket that listens on `addr`: one of this set with that name (`&name`) or that address, else a fresh one.
+    ///
+    /// Wildcard addresses compare equal, of either family, and so do an IPv4 address and the same mapped into IPv6. A host
+    /// name is looked up, which may block. A fresh socket joins the set under its address as name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, ListenAddr};
+    ///
+    /// let addr: ListenAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:0").parse()?;
+    /// let listener = ActivatedListeners::from_env()?.listen(&addr)?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`one`](Self::one) for `&name`; otherwise if the address cannot be bound:
+    /// [`is_address_in_use`](Error::is_address_in_use) also when a socket of this set with that address has been taken.
+    pub fn listen(&self, addr: &ListenAddr) -> Result<ActivatedListener, Error> {
+        self.listen_with(addr, &ListenOptions::new())
+    }
+
+    /// As [`listen`](Self::listen), with options for a fresh socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Self::listen).
+    pub fn listen_with(&self, addr: &ListenAddr, options: &ListenOptions) -> Result<ActivatedListener, Error> {
+        if let ListenAddr::Named(name) = addr {
+            return self.one(name);
+        }
+        let text = addr.to_string();
+        ActivatedListener::check_runtime(&text)?;
+        self.check_not_shown_only(&text)?;
+        let mut slots = self.lock();
+        let inherited = slots.iter_mut().find(|slot| slot.is_free() && slot.is_listener() && has_addr(slot, addr));
+        if let Some(slot) = inherited {
+            let name = slot.info.shared_name();
+            return ActivatedListener::register(name, slot.take_endpoint().into_iter().collect());
+        }
+        let mut slot = Slot::bound(&text, listener::bind(addr, options)?);
+        let endpoint = slot.take_endpoint();
+        slots.push(slot);
+        ActivatedListener::register(text.into(), endpoint.into_iter().collect())
+    }
+
+    /// The names of this set, each once, in the order in which they were passed and then bound.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for slot in self.lock().iter() {
+            let name = slot.info.name();
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
+    /// What is in the set now, taken or not, in the order in which it was passed and then bound.
+    #[must_use]
+    pub fn iter(&self) -> std::vec::IntoIter<ActivatedSocket> {
+        let infos: Vec<_> = self.lock().iter().map(|slot| slot.info.clone()).collect();
+        infos.into_iter()
+    }
+
+    /// The connection of an `Accept=yes` unit, when that is all that was passed.
+    pub(crate) fn one_connection(&self) -> Option<ActivatedSocket> {
+        let slots = self.lock();
+        let mut passed = slots.iter().filter(|slot| slot.info.is_passed());
+        match (passed.next(), passed.next()) {
+            (Some(slot), None) if slot.is_connection() => Some(slot.info.clone()),
+            _ => None,
+        }
+    }
+
+    /// The same set as a handler is shown it.
+    pub(crate) fn shown(&self) -> Self {
+        Self { slots: Arc::clone(&self.slots), shown_only: true }
+    }
+
+    fn new(slots: Vec<Slot>) -> Self {
+        Self { slots: Arc::new(Mutex::new(slots)), shown_only: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn extend(&self, more: Vec<Slot>) {
+        self.lock().extend(more);
+    }
+
+    fn check_not_shown_only(&self, name: &str) -> Result<(), Error> {
+        if self.shown_only { Err(Kind::ShownOnly { name: name.to_owned() }.into()) } else { Ok(()) }
+    }
+
+    /// Takes every free socket of that name, or none of them.
+    fn take<T>(&self, name: &str, wanted: &Wanted, take: fn(&mut Slot) -> Option<T>) -> Result<Vec<T>, Error> {
+        self.check_not_shown_only(name)?;
+        let one_connection = self.one_connection();
+        let known = self.names();
+        let mut slots = self.lock();
+        let answers = |slot: &Slot| slot.info.name() == name || one_connection.as_ref() == Some(&slot.info);
+        if !slots.iter().any(answers) {
+            return Err(Kind::UnknownName { name: name.to_owned(), known }.into());
+        }
+        let mut free: Vec<_> = slots.iter_mut().filter(|slot| slot.is_free() && answers(slot)).collect();
+        if free.is_empty() {
+            return Err(Kind::Taken { name: name.to_owned() }.into());
+        }
+        free.iter().try_for_each(|slot| wanted.check(slot))?;
+        Ok(free.iter_mut().filter_map(|slot| take(slot)).collect())
+    }
+
+    fn datagram<T>(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+        register: impl Fn(OwnedFd) -> std::io::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let sockets = self.take(name, wanted, Slot::take_fd)?;
+        let registered = sockets.into_iter().map(register).collect::<std::io::Result<_>>();
+        registered.map_err(|source| Kind::Socket { name: name.to_owned(), doing: "register", source }.into())
+    }
+}
+
+impl fmt::Debug for ActivatedListeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|socket| socket.to_string())).finish()
+    }
+}
+
+impl IntoIterator for &ActivatedListeners {
+    type Item = ActivatedSocket;
+    type IntoIter = std::vec::IntoIter<ActivatedSocket>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+fn has_addr(slot: &Slot, addr: &ListenAddr) -> bool {
+    slot.info.addr().is_some_and(|bound| addr.means(bound))
+}

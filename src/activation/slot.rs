@@ -1,0 +1,167 @@
+//! One socket of a set: what it is, and whether it is still there to be taken.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use socket2::SockRef;
+
+use crate::{
+    addr::ListenAddr,
+    error::{Error, Kind},
+    listener::{Bound, RawEndpoint},
+    sys::{
+        path::CreatedPath,
+        socket::{self, SocketKind},
+    },
+};
+
+/// A socket of a set, and its descriptor until somebody takes it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) info: ActivatedSocket,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    fd: OwnedFd,
+    path: Option<CreatedPath>,
+}
+
+/// What a set of sockets tells of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActivatedSocket {
+    name: Arc<str>,
+    kind: SocketKind,
+    addr: Option<ListenAddr>,
+    passed: bool,
+    taken: bool,
+}
+
+impl ActivatedSocket {
+    /// The name it was passed or bound under; empty where nobody gave one.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the kernel says that it is.
+    #[must_use]
+    pub fn kind(&self) -> SocketKind {
+        self.kind
+    }
+
+    /// The address it is bound to; `None` for what has none, a FIFO or a file.
+    #[must_use]
+    pub fn addr(&self) -> Option<&ListenAddr> {
+        self.addr.as_ref()
+    }
+
+    /// Whether it was passed to this process; otherwise this process bound it.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.passed
+    }
+
+    /// Whether somebody in this process has taken it.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// The address in words, for messages.
+    pub(crate) fn place(&self) -> String {
+        self.addr.as_ref().map_or_else(|| self.kind.to_string(), ToString::to_string)
+    }
+}
+
+/// `http: 127.0.0.1:8080 (passed, taken)`.
+impl fmt::Display for ActivatedSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = if self.passed { "passed" } else { "bound" };
+        let taken = if self.taken { ", taken" } else { "" };
+        write!(f, "{}: {} ({origin}{taken})", self.name, self.place())
+    }
+}
+
+impl Slot {
+    /// A socket that somebody else opened.
+    pub(super) fn passed(name: &str, fd: OwnedFd) -> Self {
+        Self::new(name.into(), Held { fd, path: None }, true)
+    }
+
+    /// A socket that this process bound.
+    pub(super) fn bound(name: &str, bound: Bound) -> Self {
+        Self::new(name.into(), Held { fd: bound.fd, path: bound.path }, false)
+    }
+
+    fn new(name: Arc<str>, held: Held, passed: bool) -> Self {
+        let kind = socket::kind(held.fd.as_fd());
+        let addr = SockRef::from(&held.fd).local_addr().ok();
+        let addr = addr.as_ref().and_then(ListenAddr::from_kernel);
+        let info = ActivatedSocket { name, kind, addr, passed, taken: false };
+        Self { info, held: Some(held) }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub(super) fn is_connection(&self) -> bool {
+        matches!(self.info.kind, SocketKind::Connection(_))
+    }
+
+    pub(super) fn is_listener(&self) -> bool {
+        matches!(self.info.kind, SocketKind::Listener(_))
+    }
+
+    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.
+    pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
+        let held = self.take()?;
+        if let Some(path) = held.path {
+            path.keep();
+        }
+        Some(held.fd)
+    }
+
+    /// Takes it to accept connections from.
+    pub(super) fn take_endpoint(&mut self) -> Option<RawEndpoint> {
+        let held = self.take()?;
+        let ActivatedSocket { kind, addr, passed, .. } = self.info.clone();
+        let local = addr.unwrap_or(ListenAddr::Abstract(Vec::new()));
+        Some(RawEndpoint { fd: held.fd, kind, local, passed, path: held.path })
+    }
+
+    fn take(&mut self) -> Option<Held> {
+        let held = self.held.take();
+        self.info.taken |= held.is_some();
+        held
+    }
+}
+
+/// A kind of socket that can be asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) what: &'static str,
+    pub(super) matches: fn(SocketKind) -> bool,
+    pub(super) remedy: &'static str,
+}
+
+impl Wanted {
+    /// An error if `slot` is something else.
+    pub(super) fn check(&self, slot: &Slot) -> Result<(), Error> {
+        let ActivatedSocket { name, kind, .. } = &slot.info;
+        if (self.matches)(*kind) {
+            return Ok(());
+        }
+        let name = name.to_string();
+        Err(Kind::WrongSocket { name, wanted: self.what, found: *kind, remedy: self.remedy }.into())
+    }
+}

@@ -1,0 +1,106 @@
+//! What to do when `accept` fails.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+const SHORTEST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Pauses between two tries to accept while the process or the system is out of something, doubling up to a second.
+///
+/// Connections wait in the kernel's queue meanwhile. The state lives here and not in a future, so that a dropped `accept`
+/// does not forget it.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    pause: Option<Pin<Box<Sleep>>>,
+    last: Duration,
+}
+
+impl Backoff {
+    /// Starts a pause, longer than the one before, and says how long it is.
+    pub(super) fn start(&mut self) -> Duration {
+        self.last = (self.last * 2).clamp(SHORTEST, LONGEST);
+        match &mut self.pause {
+            Some(pause) => pause.as_mut().reset(Instant::now() + self.last),
+            None => self.pause = Some(Box::pin(sleep(self.last))),
+        }
+        self.last
+    }
+
+    /// Ready when no pause is on.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// An accept succeeded: the next pause is a short one again.
+    #[inline]
+    pub(super) fn reset(&mut self) {
+        self.last = Duration::ZERO;
+    }
+}
+
+/// Whether an error of `accept` concerns the one connection that was to be accepted, so that the next can be tried at once.
+///
+/// `accept(2)` passes pending network errors of the new connection on, and asks to treat them like `EAGAIN`.
+pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::ECONNREFUSED
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT
+                | libc::EPERM
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Waker};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_a_second_and_start_over() {
+        let mut backoff = Backoff::default();
+        let pauses: Vec<_> = (0..10).map(|_| backoff.start().as_millis()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+
+        let before = Instant::now();
+        assert!(backoff.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        poll_fn(|cx| backoff.poll(cx)).await;
+        assert_eq!(before.elapsed().as_millis(), 1000);
+
+        backoff.reset();
+        assert_eq!(backoff.start(), SHORTEST);
+    }
+
+    #[test]
+    fn running_out_of_descriptors_concerns_all_connections() {
+        for (errno, one) in
+            [(libc::ECONNABORTED, true), (libc::EPROTO, true), (libc::EMFILE, false), (libc::EINVAL, false)]
+        {
+            assert_eq!(concerns_one_connection(&io::Error::from_raw_os_error(errno)), one);
+        }
+    }
+}

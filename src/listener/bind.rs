@@ -1,0 +1,165 @@
+//! Fresh sockets, for names that nobody passed.
+
+use std::{
+    ffi::OsStr,
+    io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::ListenOptions;
+use crate::{
+    addr::ListenAddr,
+    error::{Error, Kind},
+    sys::path::{self, CreatedPath, Occupant},
+};
+
+/// The longest path that `sockaddr_un` takes, without its closing NUL (`unix(7)`).
+const LONGEST_PATH: usize = 107;
+
+/// A socket that listens, and the path it created for that.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) fd: OwnedFd,
+    pub(crate) path: Option<CreatedPath>,
+}
+
+/// Listens on `addr`.
+pub(crate) fn bind(addr: &ListenAddr, options: &ListenOptions) -> Result<Bound, Error> {
+    match addr {
+        ListenAddr::Tcp(_) | ListenAddr::Host { .. } | ListenAddr::Port(_) => bind_tcp(addr, options),
+        ListenAddr::Unix(path) => bind_unix(path, options),
+        ListenAddr::Abstract(name) => bind_abstract(name, options),
+        ListenAddr::Vsock { cid, port } => bind_vsock(*cid, *port, options),
+        ListenAddr::Named(name) => Err(Kind::Address {
+            text: format!("&{name}"),
+            problem: "it names a socket that somebody else opens, so it cannot be bound".to_owned(),
+        }
+        .into()),
+    }
+}
+
+fn bind_tcp(addr: &ListenAddr, options: &ListenOptions) -> Result<Bound, Error> {
+    let candidates = addr.resolve().map_err(|source| failed(addr, source))?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in candidates {
+        match listen_tcp(addr, candidate, options) {
+            Ok(socket) => return Ok(Bound { fd: socket.into(), path: None }),
+            // A wildcard falls back to IPv4 only where there is no IPv6: a port that is taken is taken.
+            Err(error) if is_wildcard(addr) && !lacks_ipv6(&error) => return Err(failed(addr, error)),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(addr, last))
+}
+
+fn listen_tcp(asked: &ListenAddr, addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let only_v6 = options.only_v6.or(is_wildcard(asked).then_some(false));
+    if let (SocketAddr::V6(_), Some(only)) = (addr, only_v6) {
+        socket.set_only_v6(only)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
+    let addr = ListenAddr::Unix(path.to_owned());
+    if path.as_os_str().len() > LONGEST_PATH {
+        return Err(Kind::Bind {
+            address: addr.to_string(),
+            remedy: format!("the path has more than {LONGEST_PATH} bytes, choose a shorter one (unix(7))"),
+            source: io::ErrorKind::InvalidInput.into(),
+        }
+        .into());
+    }
+    let _lock = path::lock_directory(path);
+    vacate(path, &addr)?;
+    listen_unix(path, options).map_err(|source| failed(&addr, source))
+}
+
+/// Removes a stale socket; anything else that stands there is an error.
+fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
+    let problem = match path::occupant(path).map_err(|source| failed(addr, source))? {
+        Occupant::Free => return Ok(()),
+        Occupant::Stale => {
+            tracing::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
+            return std::fs::remove_file(path).map_err(|source| failed(addr, source));
+        }
+        Occupant::Live => "another process listens there; stop it, or choose another path",
+        Occupant::NotASocket => "a file that is no socket stands there; remove it, or choose another path",
+    };
+    let source = io::ErrorKind::AddrInUse.into();
+    Err(Kind::Bind { address: addr.to_string(), remedy: problem.to_owned(), source }.into())
+}
+
+/// Mode and owner are set before `listen`, so nobody connects while they are still wrong.
+fn listen_unix(path: &Path, options: &ListenOptions) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    if let Some(mode) = options.unix_mode {
+        path::set_socket_mode(socket.as_fd(), mode)?;
+    }
+    socket.bind(&SockAddr::unix(path)?)?;
+    let created = CreatedPath::note(path)?;
+    if options.unix_uid.is_some() || options.unix_gid.is_some() {
+        path::set_path_owner(path, options.unix_uid, options.unix_gid)?;
+    }
+    if let Some(mode) = options.unix_mode {
+        path::set_path_mode(path, mode)?;
+    }
+    socket.listen(options.backlog)?;
+    Ok(Bound { fd: socket.into(), path: Some(created) })
+}
+
+fn bind_abstract(name: &[u8], options: &ListenOptions) -> Result<Bound, Error> {
+    let addr = ListenAddr::Abstract(name.to_owned());
+    let listen = || {
+        let mut path = vec![0];
+        path.extend_from_slice(name);
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::unix(OsStr::from_bytes(&path))?)?;
+        socket.listen(options.backlog)?;
+        Ok(Bound { fd: socket.into(), path: None })
+    };
+    listen().map_err(|source| failed(&addr, source))
+}
+
+fn bind_vsock(cid: u32, port: u32, options: &ListenOptions) -> Result<Bound, Error> {
+    let listen = || {
+        let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::vsock(cid, port))?;
+        socket.listen(options.backlog)?;
+        Ok(Bound { fd: socket.into(), path: None })
+    };
+    listen().map_err(|source| failed(&ListenAddr::Vsock { cid, port }, source))
+}
+
+fn is_wildcard(addr: &ListenAddr) -> bool {
+    matches!(addr, ListenAddr::Port(_))
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn failed(addr: &ListenAddr, source: io::Error) -> Error {
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => "the address is in use; stop who has it (ss -ltnp), or choose another",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 take CAP_NET_BIND_SERVICE, a path takes the right to write its directory"
+        }
+        io::ErrorKind::NotFound => "no such directory or host; create it first (RuntimeDirectory= in systemd.exec(5))",
+        _ => "the system refused it",
+    };
+    Kind::Bind { address: addr.to_string(), remedy: remedy.to_owned(), source }.into()
+}

@@ -1,0 +1,207 @@
+//! One socket of a listener: a listening one, or the one connection of `Accept=yes`.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    task::{Context, Poll, ready},
+};
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::sync::DropGuard;
+
+use super::stream::{ActivatedStream, Stream};
+use crate::{
+    addr::{ListenAddr, PeerAddr, PeerCredentials},
+    sys::{
+        inherit,
+        path::CreatedPath,
+        socket::{self, SocketFamily, SocketKind},
+    },
+};
+
+/// One socket that gives connections.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    source: Source,
+    local: ListenAddr,
+    /// Somebody else has the same open file description, and may clear its flags.
+    shared: bool,
+    /// A connection was accepted since the flags were last looked at.
+    accepted: bool,
+    /// Removes the path after the socket is closed: fields drop in order.
+    _path: Option<CreatedPath>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    #[cfg(feature = "vsock")]
+    Vsock(tokio_vsock::VsockListener),
+    /// The one connection of `Accept=yes`; `None` once it is accepted.
+    Connection(Option<(Stream, PeerAddr, DropGuard)>),
+}
+
+/// A socket on its way to become an endpoint.
+#[derive(Debug)]
+pub(crate) struct RawEndpoint {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kind: SocketKind,
+    pub(crate) local: ListenAddr,
+    pub(crate) passed: bool,
+    pub(crate) path: Option<CreatedPath>,
+}
+
+impl Endpoint {
+    /// Registers the socket with the current tokio runtime. `ended` fires when a one connection is gone.
+    pub(super) fn register(raw: RawEndpoint, ended: impl FnOnce() -> DropGuard) -> io::Result<Self> {
+        inherit::set_nonblocking(&raw.fd)?;
+        let source = match raw.kind {
+            SocketKind::Connection(family) => {
+                let peer = PeerAddr::from_kernel(&SockRef::from(&raw.fd).peer_addr()?);
+                let stream = connected(family, raw.fd)?;
+                let peer = with_credentials(peer, &stream);
+                Source::Connection(Some((stream, peer, ended())))
+            }
+            SocketKind::Listener(family) => {
+                if raw.passed {
+                    socket::limit_blocked_accept(&raw.fd)?;
+                }
+                listening(family, raw.fd)?
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        Ok(Self { source, local: raw.local, shared: raw.passed, accepted: true, _path: raw.path })
+    }
+
+    pub(super) fn local_addr(&self) -> &ListenAddr {
+        &self.local
+    }
+
+    pub(super) fn local_peer_addr(&self) -> io::Result<PeerAddr> {
+        match self.as_fd() {
+            Some(fd) => Ok(PeerAddr::from_kernel(&SockRef::from(&fd).local_addr()?)),
+            None => Ok(local_as_peer(&self.local)),
+        }
+    }
+
+    pub(super) fn is_one_connection(&self) -> bool {
+        matches!(self.source, Source::Connection(_))
+    }
+
+    /// The next connection, or why there is none.
+    #[inline]
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ActivatedStream, PeerAddr)>> {
+        let Poll::Ready(accepted) = self.poll_source(cx) else {
+            self.restore_flags();
+            return Poll::Pending;
+        };
+        self.accepted = true;
+        Poll::Ready(accepted)
+    }
+
+    #[inline]
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ActivatedStream, PeerAddr)>> {
+        match &mut self.source {
+            Source::Tcp(listener) => {
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                Poll::Ready(Ok((Stream::Tcp(stream).into(), PeerAddr::Tcp(peer))))
+            }
+            Source::Unix(listener) => {
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                let peer = unix_peer(&peer);
+                let stream = Stream::Unix(stream);
+                let peer = with_credentials(peer, &stream);
+                Poll::Ready(Ok((stream.into(), peer)))
+            }
+            #[cfg(feature = "vsock")]
+            Source::Vsock(listener) => {
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                let peer = PeerAddr::Vsock { cid: peer.cid(), port: peer.port() };
+                Poll::Ready(Ok((Stream::Vsock(stream).into(), peer)))
+            }
+            Source::Connection(connection) => match connection.take() {
+                Some((stream, peer, ended)) => Poll::Ready(Ok((ActivatedStream::ending_with(stream, ended), peer))),
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    /// Sets `O_NONBLOCK` again where another process has cleared it under us: systemd does at every start of a service with
+    /// `NonBlocking=no`. Looked at whenever a burst has been accepted and the queue is found empty.
+    fn restore_flags(&mut self) {
+        if !self.shared || !self.accepted {
+            return;
+        }
+        self.accepted = false;
+        let restored = self.as_fd().map(inherit::set_nonblocking);
+        if let Some(Ok(true)) = restored {
+            tracing::debug!(socket = %self.local, "another process had cleared O_NONBLOCK on a shared socket, set it again");
+        }
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::Tcp(listener) => Some(listener.as_fd()),
+            Source::Unix(listener) => Some(listener.as_fd()),
+            #[cfg(feature = "vsock")]
+            Source::Vsock(listener) => Some(listener.as_fd()),
+            Source::Connection(_) => None,
+        }
+    }
+}
+
+fn listening(family: SocketFamily, fd: OwnedFd) -> io::Result<Source> {
+    match family {
+        SocketFamily::Ipv4 | SocketFamily::Ipv6 => TcpListener::from_std(fd.into()).map(Source::Tcp),
+        SocketFamily::Unix => UnixListener::from_std(fd.into()).map(Source::Unix),
+        #[cfg(feature = "vsock")]
+        SocketFamily::Vsock => Ok(Source::Vsock(fd.into())),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn connected(family: SocketFamily, fd: OwnedFd) -> io::Result<Stream> {
+    match family {
+        SocketFamily::Ipv4 | SocketFamily::Ipv6 => TcpStream::from_std(fd.into()).map(Stream::Tcp),
+        SocketFamily::Unix => UnixStream::from_std(fd.into()).map(Stream::Unix),
+        #[cfg(feature = "vsock")]
+        SocketFamily::Vsock => Ok(Stream::Vsock(fd.into())),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Most clients are bound to nothing: then nothing is allocated.
+#[inline]
+fn unix_peer(peer: &tokio::net::unix::SocketAddr) -> PeerAddr {
+    let addr = match (peer.as_pathname(), peer.as_abstract_name()) {
+        (Some(path), _) => Some(ListenAddr::Unix(path.to_owned())),
+        (None, Some(name)) => Some(ListenAddr::Abstract(name.to_owned())),
+        (None, None) => None,
+    };
+    PeerAddr::Unix(crate::addr::UnixPeer { addr: addr.map(Into::into), credentials: None })
+}
+
+fn with_credentials(peer: PeerAddr, stream: &Stream) -> PeerAddr {
+    match (peer, stream) {
+        (PeerAddr::Unix(mut peer), Stream::Unix(stream)) => {
+            peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
+                // 0 is what the kernel says of a process outside our pid namespace.
+                pid: credentials.pid().filter(|pid| *pid != 0),
+                uid: credentials.uid(),
+                gid: credentials.gid(),
+            });
+            PeerAddr::Unix(peer)
+        }
+        (peer, _) => peer,
+    }
+}
+
+fn local_as_peer(local: &ListenAddr) -> PeerAddr {
+    match local {
+        ListenAddr::Tcp(addr) => PeerAddr::Tcp(*addr),
+        ListenAddr::Vsock { cid, port } => PeerAddr::Vsock { cid: *cid, port: *port },
+        unix => PeerAddr::Unix(crate::addr::UnixPeer { addr: Some(unix.clone().into()), credentials: None }),
+    }
+}

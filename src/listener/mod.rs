@@ -1,0 +1,220 @@
+//! Listeners: axum's [`Listener`] over TCP, Unix and vsock sockets, one or several at a time.
+
+use std::{
+    fmt,
+    future::{Future, pending, poll_fn},
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+mod backoff;
+mod bind;
+mod endpoint;
+mod options;
+mod stream;
+
+use self::backoff::{Backoff, concerns_one_connection};
+pub(crate) use self::{
+    bind::{Bound, bind},
+    endpoint::{Endpoint, RawEndpoint},
+};
+pub use self::{options::ListenOptions, stream::ActivatedStream};
+use crate::{
+    addr::{ListenAddr, PeerAddr},
+    error::{Error, Kind},
+};
+
+/// Accepts connections from every socket of one name.
+///
+/// Serves as it is with [`axum::serve`], and with anything that takes an axum [`Listener`]. Several sockets under one name
+/// (IPv4 and IPv6, TCP and Unix) take turns: a flood on one does not keep the others waiting.
+///
+/// `accept` cannot fail. An error that concerns one connection is passed over; when the process is out of descriptors or
+/// memory it pauses, doubling from 5 ms to 1 s, and the connections wait in the kernel's queue. Both are traced.
+///
+/// A set taken with `Accept=yes` gives its one connection and then waits for ever; see [`ended`](Self::ended).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use axum_activation::ActivatedListeners;
+///
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+/// let listener = activated.one("http")?;
+/// println!("listening on {}", listener.local_addrs()[0]);
+/// let serve = axum::serve(listener, axum::Router::new());
+/// # drop(serve);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ActivatedListener {
+    name: Arc<str>,
+    endpoints: Vec<Endpoint>,
+    /// Whose turn it is.
+    next: usize,
+    backoff: Backoff,
+    ended: CancellationToken,
+}
+
+impl ActivatedListener {
+    /// Registers sockets with the current runtime.
+    pub(crate) fn register(name: Arc<str>, sockets: Vec<RawEndpoint>) -> Result<Self, Error> {
+        let ended = CancellationToken::new();
+        let register = |raw| Endpoint::register(raw, || ended.clone().drop_guard());
+        let endpoints = sockets.into_iter().map(register).collect::<io::Result<_>>();
+        let endpoints =
+            endpoints.map_err(|source| Kind::Socket { name: name.to_string(), doing: "listen on", source })?;
+        Ok(Self { name, endpoints, next: 0, backoff: Backoff::default(), ended })
+    }
+
+    /// An error unless there is a runtime to register sockets with; asked before anything is taken.
+    pub(crate) fn check_runtime(name: &str) -> Result<(), Error> {
+        match Handle::try_current() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Kind::NoRuntime { name: name.to_owned() }.into()),
+        }
+    }
+
+    /// The name its sockets were passed or bound under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// The addresses it listens on, in the order in which the sockets were passed.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<ListenAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.local_addr().clone()).collect()
+    }
+
+    /// Whether it is the one connection of `Accept=yes`, after which none will come.
+    #[must_use]
+    pub fn is_one_connection(&self) -> bool {
+        self.endpoints.iter().all(Endpoint::is_one_connection)
+    }
+
+    /// Resolves when no other connection can come and the last one is closed: with `Accept=yes`, and never otherwise.
+    ///
+    /// [`Server`](crate::Server) ends by itself then. With plain axum, stop waiting with it:
+    ///
+    /// ```no_run
+    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// let listener = activated.one("http")?;
+    /// let ended = listener.ended();
+    /// axum::serve(listener, app).with_graceful_shutdown(ended).await
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let waiting = self.is_one_connection().then(|| self.ended.clone().cancelled_owned());
+        async move {
+            match waiting {
+                Some(waiting) => waiting.await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// The next connection and who is at its other end.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped `accept` has taken no connection.
+    pub async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// As [`accept`](Self::accept), for hand-written futures. One task at a time is woken.
+    #[inline]
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(ActivatedStream, PeerAddr)> {
+        loop {
+            if self.backoff.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.poll_endpoints(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(accepted)) => {
+                    self.backoff.reset();
+                    return Poll::Ready(accepted);
+                }
+                Poll::Ready(Err(error)) => self.note(&error),
+            }
+        }
+    }
+
+    /// Asks every socket, beginning with the one after the last that gave a connection.
+    #[inline]
+    fn poll_endpoints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ActivatedStream, PeerAddr)>> {
+        let count = self.endpoints.len();
+        for _ in 0..count {
+            let turn = self.next;
+            self.next = if turn + 1 < count { turn + 1 } else { 0 };
+            if let Poll::Ready(accepted) = self.endpoints[turn].poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    }
+
+    #[cold]
+    fn note(&mut self, error: &io::Error) {
+        if concerns_one_connection(error) {
+            tracing::debug!(listener = %self.name, %error, "a connection ended before it was accepted");
+            return;
+        }
+        let pause = self.backoff.start();
+        tracing::error!(
+            listener = %self.name, %error, pause_ms = pause.as_millis(),
+            "cannot accept connections, they wait in the queue; is LimitNOFILE= too low?"
+        );
+    }
+}
+
+impl fmt::Debug for ActivatedListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addrs = self.endpoints.iter().map(|endpoint| endpoint.local_addr().to_string());
+        f.debug_struct("ActivatedListener")
+            .field("name", &self.name)
+            .field("addrs", &addrs.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener for ActivatedListener {
+    type Io = ActivatedStream;
+    type Addr = PeerAddr;
+
+    async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
+        Self::accept(self).await
+    }
+
+    /// The address of its first socket.
+    fn local_addr(&self) -> io::Result<PeerAddr> {
+        match self.endpoints.first() {
+            Some(endpoint) => endpoint.local_peer_addr(),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// `ConnectInfo<PeerAddr>` with plain [`axum::serve`] and `into_make_service_with_connect_info::<PeerAddr>()`.
+impl Connected<IncomingStream<'_, ActivatedListener>> for PeerAddr {
+    fn connect_info(stream: IncomingStream<'_, ActivatedListener>) -> Self {
+        stream.remote_addr().clone()
+    }
+}

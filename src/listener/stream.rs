@@ -1,0 +1,142 @@
+//! One accepted connection, of whichever family.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_util::sync::DropGuard;
+
+/// A connection that an [`ActivatedListener`](super::ActivatedListener) accepted.
+///
+/// Reads and writes go straight to tokio's own stream of that family, vectored writes too.
+#[derive(Debug)]
+pub struct ActivatedStream {
+    stream: Stream,
+    /// Fires when this stream is gone, for whoever waits for the end of the one connection of `Accept=yes`.
+    _ended: Option<DropGuard>,
+}
+
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    #[cfg(feature = "vsock")]
+    Vsock(tokio_vsock::VsockStream),
+}
+
+impl ActivatedStream {
+    pub(super) fn ending_with(stream: Stream, ended: DropGuard) -> Self {
+        Self { stream, _ended: Some(ended) }
+    }
+
+    /// The TCP stream within, if it is one; for `TCP_NODELAY`, `SO_LINGER` and their like.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Tcp(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The Unix stream within, if it is one.
+    #[must_use]
+    pub fn unix(&self) -> Option<&UnixStream> {
+        match &self.stream {
+            Stream::Unix(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Takes the socket out of tokio; it stays non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// If tokio cannot deregister it.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        match self.stream {
+            Stream::Tcp(stream) => stream.into_std().map(Into::into),
+            Stream::Unix(stream) => stream.into_std().map(Into::into),
+            #[cfg(feature = "vsock")]
+            Stream::Vsock(stream) => Ok(stream.into()),
+        }
+    }
+}
+
+impl From<Stream> for ActivatedStream {
+    fn from(stream: Stream) -> Self {
+        Self { stream, _ended: None }
+    }
+}
+
+impl AsFd for ActivatedStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            #[cfg(feature = "vsock")]
+            Stream::Vsock(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// Calls one method on the stream within.
+macro_rules! each {
+    ($self:ident . $method:ident ( $($arg:expr),* )) => {
+        match &mut $self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($arg),*),
+            Stream::Unix(stream) => Pin::new(stream).$method($($arg),*),
+            #[cfg(feature = "vsock")]
+            Stream::Vsock(stream) => Pin::new(stream).$method($($arg),*),
+        }
+    };
+}
+
+impl AsyncRead for ActivatedStream {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for ActivatedStream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self.poll_write(cx, buf))
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.poll_write_vectored(cx, bufs))
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Unix(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "vsock")]
+            Stream::Vsock(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.poll_flush(cx))
+    }
+
+    #[inline]
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.poll_shutdown(cx))
+    }
+}

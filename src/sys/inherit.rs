@@ -1,0 +1,68 @@
+//! Claims the file descriptors that this process inherited through `exec`.
+//!
+//! Why this is sound where "a safe function that turns an integer into a file descriptor" is not: a descriptor that came
+//! through `exec` cannot have `FD_CLOEXEC` set, and all that Rust's standard library, tokio and socket2 open themselves
+//! does. A descriptor without the flag in the range that the environment names is therefore nobody's here yet; the flag is
+//! set the moment it is claimed, so a second claim, by this crate or another, finds it taken.
+
+use std::{
+    io,
+    ops::Range,
+    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use rustix::fs::OFlags;
+
+/// The first inherited descriptor: `SD_LISTEN_FDS_START` of `sd_listen_fds(3)`.
+pub(crate) const FIRST: RawFd = 3;
+
+/// Why a range of descriptors cannot be claimed; nothing has been touched.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unclaimable {
+    /// This descriptor is not open.
+    Closed(RawFd),
+    /// This descriptor is close-on-exec: this process opened it, or something else has claimed it.
+    Owned(RawFd),
+}
+
+/// Takes ownership of every descriptor in `range`, or of none; sets `FD_CLOEXEC` and `O_NONBLOCK` on each.
+pub(crate) fn claim(range: Range<RawFd>) -> Result<Vec<OwnedFd>, Unclaimable> {
+    range.clone().try_for_each(check)?;
+    Ok(range.map(own).collect())
+}
+
+/// Sets `O_NONBLOCK` if it is not set, and says whether it was missing.
+///
+/// The flag belongs to the open file description, so another process that shares it may have cleared it.
+pub(crate) fn set_nonblocking(fd: impl AsFd) -> io::Result<bool> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    let missing = !flags.contains(OFlags::NONBLOCK);
+    if missing {
+        rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
+    }
+    Ok(missing)
+}
+
+fn check(fd: RawFd) -> Result<(), Unclaimable> {
+    match descriptor_flags(fd) {
+        None => Err(Unclaimable::Closed(fd)),
+        Some(flags) if flags & libc::FD_CLOEXEC != 0 => Err(Unclaimable::Owned(fd)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The descriptor's own flags, or `None` if it is not open.
+fn descriptor_flags(fd: RawFd) -> Option<libc::c_int> {
+    // SAFETY: F_GETFD reads a flag of a number in our table and touches no memory; a closed number answers EBADF.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    (flags != -1).then_some(flags)
+}
+
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: `check` has seen it open and not close-on-exec, so it came through exec and nobody here owns it (see above).
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Neither call can fail on an open descriptor, and what a file cannot do (block) it ignores.
+    let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);
+    let _ = set_nonblocking(&fd);
+    fd
+}

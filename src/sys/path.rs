@@ -1,0 +1,124 @@
+//! The path of a Unix socket: taken over when stale, removed by the one who created it.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// A socket path that this process created; removed on drop, as long as it is still the same file.
+#[derive(Debug)]
+pub(crate) struct CreatedPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl CreatedPath {
+    /// Notes which file now stands at `path`.
+    pub(crate) fn note(path: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let file = fs::symlink_metadata(&path)?;
+        Ok(Self { path, device: file.dev(), inode: file.ino() })
+    }
+
+    /// Leaves the file where it is.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn is_still_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| file.file_type().is_socket() && (file.dev(), file.ino()) == (self.device, self.inode))
+    }
+}
+
+impl Drop for CreatedPath {
+    fn drop(&mut self) {
+        let _lock = lock_directory(&self.path);
+        if self.is_still_ours() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What stands where a socket is to be bound.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    /// Nothing.
+    Free,
+    /// A socket that nobody listens on any more.
+    Stale,
+    /// A socket that answers, or might.
+    Live,
+    /// A file of another type.
+    NotASocket,
+}
+
+/// Looks at `path`, and connects to a socket there to see whether somebody listens.
+pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Free),
+        Err(error) => return Err(error),
+    };
+    if !file.file_type().is_socket() {
+        return Ok(Occupant::NotASocket);
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    Ok(match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Occupant::Stale,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Occupant::Free,
+        _ => Occupant::Live,
+    })
+}
+
+/// Keeps other processes of this crate from taking over a path in the same directory meanwhile; until the file is dropped.
+///
+/// Between bind and listen a fresh socket refuses connections just as a stale one does. `None` where the directory cannot
+/// be opened for reading: then two processes that start in the same instant may both take a stale path.
+pub(crate) fn lock_directory(path: &Path) -> Option<File> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(parent).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive).ok()?;
+    Some(directory)
+}
+
+/// Sets the mode that the file of a Unix socket gets at `bind`, less the umask (`unix(7)`).
+pub(crate) fn set_socket_mode(socket: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?)
+}
+
+/// Sets the mode of the socket at `path` to exactly `mode`, whatever the umask left of it.
+///
+/// Through a descriptor of the file itself, so that another file put there meanwhile is never touched.
+pub(crate) fn set_path_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let file = open_socket_file(path)?;
+    let via_proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    Ok(rustix::fs::chmod(via_proc, Mode::from_raw_mode(mode))?)
+}
+
+/// Sets the owner of the socket at `path`, without following a link.
+pub(crate) fn set_path_owner(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, uid, gid)
+}
+
+fn open_socket_file(path: &Path) -> io::Result<OwnedFd> {
+    let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    if found == rustix::fs::FileType::Socket {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "another file has taken the place of the socket"))
+    }
+}

@@ -1,0 +1,154 @@
+//! What a file descriptor is, asked of the kernel: never of its name.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use rustix::{
+    fs::FileType,
+    process::{Pid, PidfdFlags},
+};
+use socket2::{Domain, SockRef, Type};
+
+/// How long an `accept` may block when somebody else has cleared `O_NONBLOCK` on a listening socket we share.
+const BLOCKED_ACCEPT_LIMIT: Duration = Duration::from_millis(5);
+
+/// `PID_FS_MAGIC` of `linux/magic.h`: only there is a pidfd's inode number unique.
+const PID_FS_MAGIC: u32 = 0x5049_4446;
+
+/// What kind of thing a file descriptor is, as `SO_DOMAIN`, `SO_TYPE`, `SO_ACCEPTCONN` and `fstat` tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketKind {
+    /// A stream socket that listens.
+    Listener(SocketFamily),
+    /// A connected stream socket, as `Accept=yes` passes.
+    Connection(SocketFamily),
+    /// A stream socket that neither listens nor is connected.
+    IdleStream(SocketFamily),
+    /// A datagram socket.
+    Datagram(SocketFamily),
+    /// A sequential-packet socket.
+    SeqPacket(SocketFamily),
+    /// A socket of another type: raw, netlink and their like.
+    OtherSocket(SocketFamily),
+    /// A FIFO or a pipe.
+    Fifo,
+    /// A regular file.
+    RegularFile,
+    /// Anything else: a device, a directory, a message queue, an anonymous inode.
+    OtherFile,
+}
+
+/// The address family of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SocketFamily {
+    /// `AF_INET`.
+    Ipv4,
+    /// `AF_INET6`.
+    Ipv6,
+    /// `AF_UNIX`.
+    Unix,
+    /// `AF_VSOCK`.
+    Vsock,
+    /// Any other family.
+    Other,
+}
+
+impl SocketKind {
+    /// Whether connections can be accepted from it, or it is one, and of a family that we serve.
+    pub(crate) fn is_stream_source(self) -> bool {
+        match self {
+            Self::Listener(family) | Self::Connection(family) => match family {
+                SocketFamily::Vsock => cfg!(feature = "vsock"),
+                family => family != SocketFamily::Other,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(family) => write!(f, "a listening {family} stream socket"),
+            Self::Connection(family) => write!(f, "a connected {family} stream socket"),
+            Self::IdleStream(family) => write!(f, "a {family} stream socket that does not listen"),
+            Self::Datagram(family) => write!(f, "a {family} datagram socket"),
+            Self::SeqPacket(family) => write!(f, "a {family} sequential-packet socket"),
+            Self::OtherSocket(family) => write!(f, "a {family} socket of another type"),
+            Self::Fifo => f.write_str("a FIFO"),
+            Self::RegularFile => f.write_str("a regular file"),
+            Self::OtherFile => f.write_str("a file that is no socket"),
+        }
+    }
+}
+
+impl fmt::Display for SocketFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+            Self::Unix => "Unix",
+            Self::Vsock => "vsock",
+            Self::Other => "foreign-family",
+        })
+    }
+}
+
+/// Asks the kernel what `fd` is.
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> SocketKind {
+    let file_type = rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    match file_type {
+        Ok(FileType::Socket) => socket_kind(fd).unwrap_or(SocketKind::OtherFile),
+        Ok(FileType::Fifo) => SocketKind::Fifo,
+        Ok(FileType::RegularFile) => SocketKind::RegularFile,
+        _ => SocketKind::OtherFile,
+    }
+}
+
+/// Makes an `accept` on this socket return after a few milliseconds even where another process has cleared `O_NONBLOCK`
+/// (`SO_RCVTIMEO` of `socket(7)`).
+pub(crate) fn limit_blocked_accept(fd: impl AsFd) -> io::Result<()> {
+    SockRef::from(&fd).set_read_timeout(Some(BLOCKED_ACCEPT_LIMIT))
+}
+
+/// The inode of this process's pidfd, as `LISTEN_PIDFDID` carries it; `None` where the kernel has no pidfs (before 6.9) or
+/// inode numbers are too short for it.
+pub(crate) fn own_pidfd_id() -> Option<u64> {
+    if cfg!(not(target_pointer_width = "64")) {
+        return None;
+    }
+    let own = i32::try_from(std::process::id()).ok().and_then(Pid::from_raw)?;
+    let pidfd = rustix::process::pidfd_open(own, PidfdFlags::empty()).ok()?;
+    let on_pidfs = rustix::fs::fstatfs(&pidfd).is_ok_and(|fs| u32::try_from(fs.f_type) == Ok(PID_FS_MAGIC));
+    let inode = rustix::fs::fstat(&pidfd).ok()?.st_ino;
+    on_pidfs.then_some(inode)
+}
+
+fn socket_kind(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {
+    let socket = SockRef::from(&fd);
+    let family = family(socket.domain()?);
+    Ok(match socket.r#type()? {
+        Type::STREAM if socket.is_listener()? => SocketKind::Listener(family),
+        Type::STREAM if socket.peer_addr().is_ok() => SocketKind::Connection(family),
+        Type::STREAM => SocketKind::IdleStream(family),
+        Type::DGRAM if family != SocketFamily::Other => SocketKind::Datagram(family),
+        Type::SEQPACKET => SocketKind::SeqPacket(family),
+        _ => SocketKind::OtherSocket(family),
+    })
+}
+
+fn family(domain: Domain) -> SocketFamily {
+    match domain {
+        Domain::IPV4 => SocketFamily::Ipv4,
+        Domain::IPV6 => SocketFamily::Ipv6,
+        Domain::UNIX => SocketFamily::Unix,
+        #[cfg(target_os = "linux")]
+        Domain::VSOCK => SocketFamily::Vsock,
+        _ => SocketFamily::Other,
+    }
+}
