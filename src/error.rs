@@ -222,8 +222,8 @@ impl fmt::Display for Kind {
             Self::Unserved { name, address, routes } => write!(
                 f,
                 "the socket named {name:?} ({address}) was passed but no route serves it, its clients would hang; routes: {}; \
-                 add .route({name:?}, ..), or set FileDescriptorName= in its .socket unit to one of them, or allow it with \
-                 allow_unused()",
+                 add .route({name:?}, ..), or set FileDescriptorName= in its .socket unit (--fdname= of \
+                 systemd-socket-activate) to one of them, or allow it with allow_unused()",
                 Names(routes)
             ),
             Self::NoRoute => f.write_str("the server has no route; add one with .route(name, router)"),

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
 };
@@ -132,7 +133,9 @@ impl ActivatedListenersBuilder {
             if known.contains(&fallback.name) || more.iter().any(given) || is_one_connection(&set, &more) {
                 continue;
             }
-            more.push(Slot::bound(&fallback.name, listener::bind(&addr, &fallback.options)?));
+            let bound = listener::bind(&addr, &fallback.options);
+            let bound = bound.map_err(|error| explain(error, &fallback.name, &addr, &set, &more))?;
+            more.push(Slot::bound(&fallback.name, bound));
             note_fallback(&fallback.name, &addr, &known);
         }
         set.extend(more);
@@ -168,10 +171,79 @@ fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {
     set.one_connection().is_some() || matches!(more, [slot] if slot.is_connection())
 }
 
+/// Where a socket that was passed has the fallback's address, under another name, the error says so: who is told only that
+/// the address is in use looks for another process, and there is none.
+fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners, more: &[Slot]) -> Error {
+    if !error.is_address_in_use() {
+        return error;
+    }
+    let mut sockets = set.iter().chain(more.iter().map(|slot| slot.info.clone()));
+    match sockets.find(|socket| socket.is_passed() && socket.addr().is_some_and(|bound| overlaps(addr, bound))) {
+        None => error,
+        Some(socket) => Kind::Bind {
+            address: addr.to_string(),
+            remedy: format!(
+                "this process was passed a socket there, under the name {:?}; name it {name:?} with FileDescriptorName= in \
+                 its .socket unit (--fdname= of systemd-socket-activate)",
+                socket.name()
+            ),
+            source: io::ErrorKind::AddrInUse.into(),
+        }
+        .into(),
+    }
+}
+
+/// Whether both cannot be bound; of IP addresses the port tells enough, as a wildcard is in the way of all others.
+fn overlaps(addr: &ListenAddr, bound: &ListenAddr) -> bool {
+    let same_port = port(addr).is_some_and(|asked| port(bound) == Some(asked));
+    same_port || addr.means(bound)
+}
+
+fn port(addr: &ListenAddr) -> Option<u16> {
+    match addr {
+        ListenAddr::Tcp(addr) => Some(addr.port()),
+        ListenAddr::Host { port, .. } | ListenAddr::Port(port) => Some(*port),
+        _ => None,
+    }
+}
+
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
     if passed.is_empty() {
         tracing::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
     } else {
         tracing::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::unix::net::UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn a_fallback_in_the_way_of_a_socket_passed_under_another_name_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let unix = UnixListener::bind(&path).unwrap();
+        let wildcard = TcpListener::bind("[::]:0").unwrap();
+        let specific = format!("127.0.0.1:{}", wildcard.local_addr().unwrap().port());
+        for (fd, addr) in [(OwnedFd::from(unix), path.to_str().unwrap()), (wildcard.into(), &*specific)] {
+            let builder = ActivatedListenersBuilder::default().socket("app.socket", fd).fallback("http", addr);
+            let error = builder.build().unwrap_err();
+            assert!(error.is_address_in_use());
+            let says = "this process was passed a socket there, under the name \"app.socket\"; name it \"http\" with";
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_whose_address_a_stranger_has_says_that_it_is_in_use() {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let builder = ActivatedListenersBuilder::default().socket("app.socket", passed);
+        let error = builder.fallback("http", stranger.local_addr().unwrap()).build().unwrap_err();
+        assert!(error.is_address_in_use());
+        assert!(error.to_string().contains("stop who has it"), "{error}");
     }
 }
