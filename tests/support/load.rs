@@ -1,0 +1,109 @@
+//! Clients that connect, ask and leave, again and again, and note what becomes of it.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n";
+
+/// Where a client connects to.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// What became of the connections of all clients.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    answered: AtomicU64,
+    cut: AtomicU64,
+    refused: Mutex<Vec<String>>,
+    stopped: AtomicBool,
+}
+
+/// Stops the clients when dropped, so that a failing test does not wait for them for ever.
+#[derive(Debug)]
+pub(crate) struct StopOnDrop<'a>(&'a Load);
+
+impl Load {
+    /// One client after the other, until stopped.
+    pub(crate) fn run(&self, target: &Target) {
+        while !self.stopped.load(Relaxed) {
+            match target.connect() {
+                Err(error) => self.refused.lock().expect("no client panics").push(format!("{target:?}: {error}")),
+                Ok(stream) => self.note(ask(stream).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 OK\r\n"))),
+            }
+        }
+    }
+
+    pub(crate) fn stop_on_drop(&self) -> StopOnDrop<'_> {
+        StopOnDrop(self)
+    }
+
+    /// How many got their answer.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Relaxed)
+    }
+
+    /// What every failed connect failed with.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        self.refused.lock().expect("no client panics").clone()
+    }
+
+    fn note(&self, answered: bool) {
+        let counter = if answered { &self.answered } else { &self.cut };
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (answered, cut, refused) = (self.answered(), self.cut.load(Relaxed), self.refused().len());
+        write!(f, "{answered} answered, {cut} cut, {refused} refused")
+    }
+}
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Relaxed);
+    }
+}
+
+impl Target {
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let limit = Some(Duration::from_secs(30));
+        match self {
+            Self::Tcp(addr) => {
+                let stream = TcpStream::connect(addr)?;
+                stream.set_read_timeout(limit)?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(limit)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+fn ask(mut stream: Box<dyn Stream>) -> io::Result<Vec<u8>> {
+    stream.write_all(REQUEST)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}

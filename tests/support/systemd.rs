@@ -1,0 +1,141 @@
+//! A private, real systemd: PID 1 of process, mount, network and cgroup namespaces of its own, gone with the test.
+
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{self, Command, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
+
+use crate::needs;
+
+/// How long anything may take that takes no time; only a failing test waits for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-rig.sh");
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/systemd");
+
+/// A systemd that runs; dropping it stops its units and ends it.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    dir: TempDir,
+    pid: u32,
+}
+
+impl Rig {
+    /// Boots with these units, by file name and text. Every `.socket` among them is started; the examples are in
+    /// `/usr/local/bin`.
+    pub(crate) fn boot(units: &[(&str, String)]) -> Self {
+        check_needs();
+        let dir = tempfile::tempdir().expect("a directory for the units");
+        let units_dir = dir.path().join("units");
+        fs::create_dir(&units_dir).expect("a directory for the units");
+        for (name, text) in units {
+            fs::write(units_dir.join(name), text).expect("a unit file");
+        }
+        let examples = format!("{}:/usr/local/bin", needs::examples().display());
+        let owner = process::id().to_string();
+        let mut start = Command::new(SCRIPT);
+        start.args(["start", "--bind-ro", &examples, "--owner", &owner]).arg(&units_dir).arg(state(&dir));
+        succeed(&start.output().expect("the rig's script runs"), "no systemd could be booted");
+        let pid = fs::read_to_string(state(&dir).join("systemd.pid")).expect("the pid of systemd");
+        let pid = pid.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a pid");
+        Self { dir, pid }
+    }
+
+    /// Runs a command inside and waits for it, or ends it after twice the deadline.
+    pub(crate) fn exec(&self, command: &[&str]) -> Output {
+        let mut exec = Command::new(SCRIPT);
+        let limit = (2 * DEADLINE).as_secs().to_string();
+        exec.arg("exec").arg(state(&self.dir)).args(["--", "timeout", &limit]).args(command);
+        exec.output().expect("the rig's script runs")
+    }
+
+    /// As [`exec`](Self::exec): what it printed, without the last newline; fails unless it succeeds.
+    pub(crate) fn run(&self, command: &[&str]) -> String {
+        let output = self.exec(command);
+        succeed(&output, &format!("{command:?} failed, and the manager said\n{}", self.console()));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// What `curl` gets, run inside.
+    pub(crate) fn curl(&self, args: &[&str]) -> String {
+        self.run(&[&["curl", "-sS", "--max-time", "30"], args].concat())
+    }
+
+    /// A property of a unit, as `systemctl show` tells it.
+    pub(crate) fn property(&self, unit: &str, property: &str) -> String {
+        self.run(&["systemctl", "show", "--value", "--property", property, unit])
+    }
+
+    /// What a service printed.
+    pub(crate) fn log(&self, service: &str) -> String {
+        let log = state(&self.dir).join("log").join(format!("{service}.log"));
+        fs::read_to_string(log).unwrap_or_default()
+    }
+
+    /// What the manager said.
+    pub(crate) fn console(&self) -> String {
+        fs::read_to_string(state(&self.dir).join("console.log")).unwrap_or_default()
+    }
+
+    /// A path inside, as it is reached from here.
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.pid))
+    }
+
+    /// Moves this thread, for good, into the network inside.
+    pub(crate) fn enter_network(&self) {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("the rig's network");
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("root may enter a network");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Whatever is left after a failure here ends with this process, which is its owner.
+        let _ = Command::new(SCRIPT).arg("stop").arg(state(&self.dir)).status();
+    }
+}
+
+/// A unit file of `examples/systemd`, as it is shipped.
+pub(crate) fn shipped(name: &'static str) -> (&'static str, String) {
+    (name, fs::read_to_string(Path::new(UNITS).join(name)).expect("a unit file"))
+}
+
+/// Waits until `condition` holds; fails with `what` when it does not come true.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn check_needs() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root: it makes namespaces and boots a systemd in them"
+    );
+    for (name, package) in
+        [("unshare", "util-linux"), ("script", "bsdutils"), ("systemctl", "systemd"), ("curl", "curl")]
+    {
+        needs::program(name, package);
+    }
+    needs::example("named");
+    needs::example("inetd");
+}
+
+fn state(dir: &TempDir) -> PathBuf {
+    dir.path().join("state")
+}
+
+fn succeed(output: &Output, what: &str) {
+    assert!(output.status.success(), "{what}\n{}", String::from_utf8_lossy(&output.stderr));
+}
