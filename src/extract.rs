@@ -3,26 +3,24 @@
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, OptionalFromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 
-use crate::activation::ActivatedListeners;
+use crate::{activation::ActivatedListeners, addr::PeerAddr, drain::Drain};
 
-/// What a server tells every request of one listener; a request extension.
-#[derive(Clone, Debug)]
-pub(crate) struct ServedThrough(Arc<Served>);
-
+/// What a server tells every request of one listener; it travels with the [`PeerAddr`].
 #[derive(Debug)]
-struct Served {
+pub(crate) struct Served {
     name: ListenerName,
     activated: ActivatedListeners,
+    drain: Drain,
 }
 
-impl ServedThrough {
-    pub(crate) fn new(name: Arc<str>, activated: &ActivatedListeners) -> Self {
-        Self(Arc::new(Served { name: ListenerName(name), activated: activated.shown() }))
+impl Served {
+    pub(crate) fn new(name: Arc<str>, activated: &ActivatedListeners, drain: &Drain) -> Self {
+        Self { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }
     }
 }
 
@@ -95,6 +93,16 @@ impl<S: Sync> FromRequestParts<S> for ActivatedListeners {
     }
 }
 
+/// The drain of the server, or of a [`DrainLayer`](crate::layer::DrainLayer); or one that was added as a request extension.
+impl<S: Sync> FromRequestParts<S> for Drain {
+    type Rejection = NotServed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotServed> {
+        let own = parts.extensions.get::<Self>();
+        own.or(served(parts).map(|served| &served.drain)).cloned().ok_or(NotServed)
+    }
+}
+
 /// The rejection of an extractor that finds nothing to extract: the request did not come through this crate's server.
 ///
 /// Answers 500, as it is the program that is wrong and not the request.
@@ -117,5 +125,5 @@ impl IntoResponse for NotServed {
 }
 
 fn served(parts: &Parts) -> Option<&Served> {
-    parts.extensions.get::<ServedThrough>().map(|served| &*served.0)
+    parts.extensions.get::<ConnectInfo<PeerAddr>>()?.0.told()
 }

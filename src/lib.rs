@@ -12,8 +12,8 @@ mod sys;
 
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket},
-    addr::{ListenAddr, PeerAddr, PeerCredentials, UnixPeer},
-    drain::{DrainReport, ListenerReport},
+    addr::{ListenAddr, PeerAddr, PeerCredentials, Remote, UnixPeer},
+    drain::{Drain, DrainReport, Phase},
     error::Error,
     extract::ListenerName,
     listener::{ActivatedListener, ActivatedStream, ListenOptions},

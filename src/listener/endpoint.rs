@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +13,7 @@ use tokio_util::sync::DropGuard;
 
 use super::stream::{ActivatedStream, Stream};
 use crate::{
-    addr::{ListenAddr, PeerAddr, PeerCredentials},
+    addr::{ListenAddr, PeerAddr, PeerCredentials, Remote, UnixPeer},
     sys::{
         inherit,
         path::CreatedPath,
@@ -59,9 +60,12 @@ impl Endpoint {
         inherit::set_nonblocking(&raw.fd)?;
         let source = match raw.kind {
             SocketKind::Connection(family) => {
-                let peer = PeerAddr::from_kernel(&SockRef::from(&raw.fd).peer_addr()?);
+                let peer = SockRef::from(&raw.fd).peer_addr()?;
                 let stream = connected(family, raw.fd)?;
-                let peer = with_credentials(peer, &stream);
+                let peer = match &stream {
+                    Stream::Unix(stream) => unix_peer(&stream.peer_addr()?, stream),
+                    _ => PeerAddr::from_kernel(&peer),
+                };
                 Source::Connection(Some((stream, peer, ended())))
             }
             SocketKind::Listener(family) => {
@@ -82,12 +86,17 @@ impl Endpoint {
     pub(super) fn local_peer_addr(&self) -> io::Result<PeerAddr> {
         match self.as_fd() {
             Some(fd) => Ok(PeerAddr::from_kernel(&SockRef::from(&fd).local_addr()?)),
-            None => Ok(local_as_peer(&self.local)),
+            None => Ok(PeerAddr::from_listen_addr(self.local.clone())),
         }
     }
 
     pub(super) fn is_one_connection(&self) -> bool {
         matches!(self.source, Source::Connection(_))
+    }
+
+    /// Whether another process has the socket too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// The next connection, or why there is none.
@@ -106,19 +115,17 @@ impl Endpoint {
         match &mut self.source {
             Source::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(Ok((Stream::Tcp(stream).into(), PeerAddr::Tcp(peer))))
+                Poll::Ready(Ok((Stream::Tcp(stream).into(), Remote::Tcp(peer).into())))
             }
             Source::Unix(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                let peer = unix_peer(&peer);
-                let stream = Stream::Unix(stream);
-                let peer = with_credentials(peer, &stream);
-                Poll::Ready(Ok((stream.into(), peer)))
+                let peer = unix_peer(&peer, &stream);
+                Poll::Ready(Ok((Stream::Unix(stream).into(), peer)))
             }
             #[cfg(feature = "vsock")]
             Source::Vsock(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                let peer = PeerAddr::Vsock { cid: peer.cid(), port: peer.port() };
+                let peer = Remote::Vsock { cid: peer.cid(), port: peer.port() }.into();
                 Poll::Ready(Ok((Stream::Vsock(stream).into(), peer)))
             }
             Source::Connection(connection) => match connection.take() {
@@ -174,34 +181,17 @@ fn connected(family: SocketFamily, fd: OwnedFd) -> io::Result<Stream> {
 
 /// Most clients are bound to nothing: then nothing is allocated.
 #[inline]
-fn unix_peer(peer: &tokio::net::unix::SocketAddr) -> PeerAddr {
+fn unix_peer(peer: &tokio::net::unix::SocketAddr, stream: &UnixStream) -> PeerAddr {
     let addr = match (peer.as_pathname(), peer.as_abstract_name()) {
         (Some(path), _) => Some(ListenAddr::Unix(path.to_owned())),
         (None, Some(name)) => Some(ListenAddr::Abstract(name.to_owned())),
         (None, None) => None,
     };
-    PeerAddr::Unix(crate::addr::UnixPeer { addr: addr.map(Into::into), credentials: None })
-}
-
-fn with_credentials(peer: PeerAddr, stream: &Stream) -> PeerAddr {
-    match (peer, stream) {
-        (PeerAddr::Unix(mut peer), Stream::Unix(stream)) => {
-            peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
-                // 0 is what the kernel says of a process outside our pid namespace.
-                pid: credentials.pid().filter(|pid| *pid != 0),
-                uid: credentials.uid(),
-                gid: credentials.gid(),
-            });
-            PeerAddr::Unix(peer)
-        }
-        (peer, _) => peer,
-    }
-}
-
-fn local_as_peer(local: &ListenAddr) -> PeerAddr {
-    match local {
-        ListenAddr::Tcp(addr) => PeerAddr::Tcp(*addr),
-        ListenAddr::Vsock { cid, port } => PeerAddr::Vsock { cid: *cid, port: *port },
-        unix => PeerAddr::Unix(crate::addr::UnixPeer { addr: Some(unix.clone().into()), credentials: None }),
-    }
+    let credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
+        // 0 is what the kernel says of a process outside our pid namespace.
+        pid: credentials.pid().filter(|pid| *pid != 0),
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+    });
+    Remote::Unix(UnixPeer { addr: addr.map(Arc::new), credentials }).into()
 }

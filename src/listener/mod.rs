@@ -5,7 +5,7 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use axum::{
@@ -155,6 +155,21 @@ impl ActivatedListener {
                 Poll::Ready(Err(error)) => self.note(&error),
             }
         }
+    }
+
+    /// A connection that the kernel has completed on a socket that nobody else holds, if there is one now.
+    pub(crate) fn accept_queued(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
+        let mut cx = Context::from_waker(Waker::noop());
+        for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.is_shared()) {
+            loop {
+                match endpoint.poll_accept(&mut cx) {
+                    Poll::Ready(Ok(accepted)) => return Some(accepted),
+                    Poll::Ready(Err(error)) if concerns_one_connection(&error) => {}
+                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                }
+            }
+        }
+        None
     }
 
     /// Asks every socket, beginning with the one after the last that gave a connection.

@@ -1,60 +1,119 @@
 //! The accept loop of one route.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 
 use super::{
-    connection,
-    route::{HttpService, Incoming, MakeConnectionService},
+    connection::Connection,
+    limits::Limits,
+    route::{Incoming, MakeConnectionService},
 };
 use crate::{
+    addr::PeerAddr,
     drain::{Drain, Tally},
-    extract::ServedThrough,
-    listener::ActivatedListener,
+    extract::Served,
+    listener::{ActivatedListener, ActivatedStream},
 };
 
-/// What an accept loop works with.
+/// What the connections of one route share.
 #[derive(Debug)]
-pub(super) struct Accepting {
-    pub(super) listener: ActivatedListener,
-    pub(super) through: ServedThrough,
+pub(super) struct RouteContext {
+    pub(super) served: Arc<Served>,
     pub(super) drain: Drain,
     pub(super) tally: Arc<Tally>,
+    pub(super) limits: Limits,
+}
+
+/// An accept loop, ready to run.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    listener: ActivatedListener,
+    route: Arc<RouteContext>,
+    lame_duck: Duration,
+    open: Option<Arc<Semaphore>>,
 }
 
 impl Accepting {
-    /// Accepts until the drain begins, or until the one connection of `Accept=yes` has ended.
-    pub(super) async fn run<M>(mut self, mut make: M)
-    where
-        M: MakeConnectionService,
-    {
-        let drain = self.drain.clone();
-        let mut begun = pin!(drain.begun());
+    pub(super) fn new(listener: ActivatedListener, route: RouteContext, lame_duck: Duration) -> Self {
+        let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
+        Self { listener, route: Arc::new(route), lame_duck, open }
+    }
+
+    /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
+    pub(super) async fn run<M: MakeConnectionService>(mut self, mut make: M) {
+        let drain = self.route.drain.clone();
         let ended = self.listener.ended();
         let only_one = self.listener.is_one_connection();
+        let mut stop = pin!(stop_accepting(&drain, self.lame_duck));
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = &mut begun => return,
-                accepted = self.listener.accept() => accepted,
+                () = &mut stop => break,
+                accepted = self.next() => accepted,
             };
-            let (stream, peer) = accepted;
-            tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
-            let incoming = Incoming::new(&stream, &peer, self.listener.name());
-            let service = make.make(incoming).await;
-            let service = connection::Service::new(service, peer, self.through.clone());
-            self.spawn(stream, service);
+            self.spawn(accepted, &mut make).await;
             if only_one {
                 tokio::select! {
-                    () = begun => {}
+                    () = stop => {}
                     () = ended => {}
                 }
                 return;
             }
         }
+        self.empty_queue(&mut make).await;
     }
 
-    fn spawn<S: HttpService>(&self, stream: crate::listener::ActivatedStream, service: connection::Service<S>) {
-        let (drain, tally) = (self.drain.clone(), Arc::clone(&self.tally));
-        self.drain.connections().spawn(connection::serve(stream, service, drain, tally));
+    /// The next connection, once there may be one more.
+    async fn next(&mut self) -> Accepted {
+        let permit = match &self.open {
+            // The semaphore is never closed.
+            Some(open) => Arc::clone(open).acquire_owned().await.ok(),
+            None => None,
+        };
+        let (stream, peer) = self.listener.accept().await;
+        Accepted { stream, peer, permit }
+    }
+
+    /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.
+    async fn empty_queue<M: MakeConnectionService>(&mut self, make: &mut M) {
+        let mut last = 0_u32;
+        while let Some((stream, peer)) = self.listener.accept_queued() {
+            self.spawn(Accepted { stream, peer, permit: None }, make).await;
+            last += 1;
+        }
+        if last > 0 {
+            tracing::debug!(listener = self.listener.name(), connections = last, "served the rest of the accept queue");
+        }
+    }
+
+    async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
+        let Accepted { stream, mut peer, permit } = accepted;
+        peer.tell(Arc::clone(&self.route.served) as _);
+        tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
+        let service = make.make(Incoming::new(&stream, &peer, self.listener.name())).await;
+        let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
+        tokio::spawn(connection.serve());
+    }
+}
+
+#[derive(Debug)]
+struct Accepted {
+    stream: ActivatedStream,
+    peer: PeerAddr,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Resolves `lame_duck` after the drain has begun, and at once when it is cut.
+async fn stop_accepting(drain: &Drain, lame_duck: Duration) {
+    drain.begun().await;
+    if !lame_duck.is_zero() {
+        tokio::select! {
+            () = sleep(lame_duck) => {}
+            () = drain.cut_short() => {}
+        }
     }
 }

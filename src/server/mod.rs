@@ -4,15 +4,21 @@ use std::{fmt, future::Future, time::Duration};
 
 mod accept;
 mod connection;
+mod limits;
 mod route;
 mod serving;
 mod signals;
 
+pub use self::limits::Http2Options;
 pub use self::route::{AsMakeService, AsService, Incoming, IntoRoute, Route};
-use self::{serving::Serving, signals::Signals};
+use self::{
+    limits::{Limits, MaxAge},
+    serving::{Common, Serving},
+    signals::Signals,
+};
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket},
-    drain::DrainReport,
+    drain::{Drain, DrainReport, Figures},
     error::{Error, Kind},
     sys::socket::SocketKind,
 };
@@ -47,7 +53,11 @@ use crate::{
 pub struct Server {
     activated: ActivatedListeners,
     routes: Vec<(String, Route)>,
+    drain: Drain,
+    figures: Figures,
+    limits: Limits,
     drain_timeout: Duration,
+    lame_duck: Duration,
     allow_unused: bool,
     signals: bool,
 }
@@ -58,7 +68,11 @@ impl Server {
         Self {
             activated,
             routes: Vec::new(),
+            drain: Drain::new(),
+            figures: Figures::default(),
+            limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
+            lame_duck: Duration::ZERO,
             allow_unused: false,
             signals: true,
         }
@@ -79,6 +93,76 @@ impl Server {
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
         self
+    }
+
+    /// How long an idle HTTP/1 connection may send one more request once the drain has begun, before it is closed; 1 s by default.
+    ///
+    /// The answer to that request says `Connection: close`. A client that is about to send when the service stops loses
+    /// nothing, unless it thinks for longer than that.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.limits.linger = time;
+        self
+    }
+
+    /// How long to go on accepting once the drain has begun; 0 by default.
+    ///
+    /// Readiness turns at once, so a load balancer that polls it has this long to notice before connects are refused.
+    /// Every response carries `Connection: close` meanwhile. It is part of [`drain_timeout`](Self::drain_timeout).
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.lame_duck = time;
+        self
+    }
+
+    /// How long the head of a request may take, from its first byte; 30 s by default, `None` for ever. Answered with 408.
+    pub fn header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.header_timeout = limit.into();
+        self
+    }
+
+    /// How long a connection may be without a request, give or take an eighth; 120 s by default, `None` for ever.
+    ///
+    /// Keep it above that of a load balancer in front, or that one sends requests into connections that end.
+    pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.idle_timeout = limit.into();
+        self
+    }
+
+    /// How many connections each route may have open; the rest wait in the kernel's queue. No limit by default.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.limits.max_connections = Some(connections);
+        self
+    }
+
+    /// Ends each connection when it is `age` old and up to `jitter` more, between two requests; never by default.
+    ///
+    /// Spreads clients over instances that came later.
+    pub fn max_connection_age(mut self, age: Duration, jitter: Duration) -> Self {
+        self.limits.max_age = Some(MaxAge { age, jitter });
+        self
+    }
+
+    /// Settings of HTTP/2 connections.
+    pub fn http2(mut self, options: Http2Options) -> Self {
+        self.limits.http2 = options;
+        self
+    }
+
+    /// The drain of this server, to begin it from code, to watch its phase, or to spawn tasks that it waits for.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Drains together with others: `drain` is used in place of the server's own.
+    pub fn with_drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Live figures, while the server runs and after.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// Lets listening sockets be that no route serves; their clients connect and hang.
@@ -122,10 +206,11 @@ impl Server {
     /// As [`run`](Self::run).
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
         let mut signals = if self.signals { Signals::install()? } else { Signals::none() };
-        let drain_timeout = self.drain_timeout;
+        let (drain_timeout, drain) = (self.drain_timeout, self.drain.clone());
         let serving = self.start()?;
         tokio::select! {
             () = serving.exhausted() => {}
+            () = drain.begun() => tracing::info!("draining"),
             () = stop => tracing::info!("asked to stop, draining"),
             signal = signals.first() => tracing::info!(signal, "draining"),
         }
@@ -135,13 +220,23 @@ impl Server {
     /// Takes every socket and checks all there is to check before the first connection is accepted.
     fn start(self) -> Result<Serving, Error> {
         self.check_routes()?;
-        let activated = self.activated.clone();
-        let routes = match activated.one_connection() {
+        let common = self.common();
+        let routes = match common.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
             None => self.into_checked_routes()?,
         };
-        let listeners = routes.iter().map(|(name, _)| activated.one(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Serving::start(&activated, routes.into_iter().map(|(_, route)| route).zip(listeners)))
+        let listeners = routes.iter().map(|(name, _)| common.activated.one(name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Serving::start(common, routes.into_iter().map(|(_, route)| route).zip(listeners)))
+    }
+
+    fn common(&self) -> Common {
+        Common {
+            activated: self.activated.clone(),
+            drain: self.drain.clone(),
+            figures: self.figures.clone(),
+            limits: self.limits.clone(),
+            lame_duck: self.lame_duck,
+        }
     }
 
     fn check_routes(&self) -> Result<(), Error> {

@@ -2,49 +2,60 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{accept::Accepting, route::Route};
+use super::{
+    accept::{Accepting, RouteContext},
+    limits::Limits,
+    route::Route,
+};
 use crate::{
     activation::ActivatedListeners,
-    drain::{CutOnDrop, Drain, DrainReport, Tally},
-    extract::ServedThrough,
+    drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
+    extract::Served,
     listener::ActivatedListener,
 };
-
-/// How long connections that were cut may take to be gone; only a handler that blocks its thread takes longer.
-const CUT_LIMIT: Duration = Duration::from_millis(200);
 
 /// The accept loops, and what they count. Dropping it cuts everything.
 #[derive(Debug)]
 pub(super) struct Serving {
     drain: Drain,
     loops: TaskTracker,
-    tallies: Vec<(Arc<str>, Arc<Tally>)>,
+    figures: Figures,
     _cut: CutOnDrop,
+}
+
+/// What all routes have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) activated: ActivatedListeners,
+    pub(super) drain: Drain,
+    pub(super) figures: Figures,
+    pub(super) limits: Limits,
+    pub(super) lame_duck: Duration,
 }
 
 impl Serving {
     /// Begins to accept.
-    pub(super) fn start(
-        activated: &ActivatedListeners,
-        routes: impl Iterator<Item = (Route, ActivatedListener)>,
-    ) -> Self {
-        let drain = Drain::new();
+    pub(super) fn start(common: Common, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
         let loops = TaskTracker::new();
         let mut tallies = Vec::new();
         for (route, listener) in routes {
             tracing::info!(name = listener.name(), addrs = ?listener.local_addrs(), "serving");
-            let name = listener.shared_name();
-            let tally = Arc::new(Tally::default());
-            tallies.push((Arc::clone(&name), Arc::clone(&tally)));
-            let through = ServedThrough::new(name, activated);
-            loops.spawn(route.accept_loop(Accepting { listener, through, drain: drain.clone(), tally }));
+            let tally = Arc::new(Tally::new(listener.shared_name()));
+            tallies.push(Arc::clone(&tally));
+            let context = RouteContext {
+                served: Arc::new(Served::new(listener.shared_name(), &common.activated, &common.drain)),
+                drain: common.drain.clone(),
+                tally,
+                limits: common.limits.clone(),
+            };
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck)));
         }
         loops.close();
-        let _cut = drain.cut_guard();
-        Self { drain, loops, tallies, _cut }
+        common.figures.fill(tallies);
+        let _cut = common.drain.cut_guard();
+        Self { drain: common.drain, loops, figures: common.figures, _cut }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
@@ -54,31 +65,10 @@ impl Serving {
 
     /// Stops accepting, and returns when every connection has ended or was cut, after `limit` or when `cut_now` resolves.
     pub(super) async fn drain(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
-        let began = Instant::now();
         self.drain.begin();
-        self.loops.wait().await;
-        let connections = self.drain.connections();
-        connections.close();
-        tokio::select! {
-            () = connections.wait() => {}
-            () = sleep(limit) => self.cut("drain_timeout is over").await,
-            signal = cut_now => self.cut(signal).await,
-        }
-        let listeners = self.tallies.iter().map(|(name, tally)| tally.report(name)).collect();
-        let report = DrainReport { elapsed: began.elapsed(), listeners };
+        let mut report = self.drain.finish_or(limit, self.loops.wait(), cut_now).await;
+        report.listeners = self.figures.now().into_iter().map(Into::into).collect();
         tracing::info!(%report, "done");
         report
-    }
-
-    async fn cut(&self, reason: &str) {
-        let connections = self.drain.connections();
-        tracing::warn!(reason, connections = connections.len(), "cutting what is left");
-        self.drain.cut();
-        if timeout(CUT_LIMIT, connections.wait()).await.is_err() {
-            tracing::error!(
-                connections = connections.len(),
-                "connections are stuck in handlers that block their thread"
-            );
-        }
     }
 }

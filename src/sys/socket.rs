@@ -116,6 +116,11 @@ pub(crate) fn limit_blocked_accept(fd: impl AsFd) -> io::Result<()> {
     SockRef::from(&fd).set_read_timeout(Some(BLOCKED_ACCEPT_LIMIT))
 }
 
+/// How many bytes have come that nobody has read (`FIONREAD`); 0 where it cannot be told.
+pub(crate) fn unread(fd: impl AsFd) -> u64 {
+    rustix::io::ioctl_fionread(fd).unwrap_or(0)
+}
+
 /// The inode of this process's pidfd, as `LISTEN_PIDFDID` carries it; `None` where the kernel has no pidfs (before 6.9) or
 /// inode numbers are too short for it.
 pub(crate) fn own_pidfd_id() -> Option<u64> {

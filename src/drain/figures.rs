@@ -1,0 +1,185 @@
+//! What is going on: live figures per listener, counted without contention.
+
+use std::{
+    array,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// Counts are spread over this many shards, so that threads do not share a cache line.
+const SHARDS: usize = 16;
+
+thread_local! {
+    static SHARD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
+    };
+}
+
+/// Live figures of a server, a cheap handle to clone and to keep.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    tallies: Arc<std::sync::OnceLock<Vec<Arc<Tally>>>>,
+}
+
+impl Figures {
+    /// The figures now, one entry a route; empty before the server runs.
+    ///
+    /// Counts of different kinds are read one after the other, so they may be apart by what happened in between.
+    #[must_use]
+    pub fn now(&self) -> Vec<ListenerFigures> {
+        self.tallies.get().into_iter().flatten().map(|tally| tally.figures()).collect()
+    }
+
+    pub(crate) fn fill(&self, tallies: Vec<Arc<Tally>>) {
+        let _ = self.tallies.set(tallies);
+    }
+}
+
+/// The figures of one listener at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerFigures {
+    /// The name of its sockets.
+    pub name: String,
+    /// Connections accepted so far.
+    pub accepted: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Responses that were sent to the end so far.
+    pub requests: u64,
+    /// Requests that are being answered now.
+    pub in_flight: u64,
+    /// Connections on which nothing is being answered now (HTTP/2 counts each stream as one that is busy).
+    pub idle: u64,
+    /// Connections that ended by themselves.
+    pub finished: u64,
+    /// Connections that were closed idle.
+    pub closed_idle: u64,
+    /// Connections that ended with an error.
+    pub errors: u64,
+    /// Connections that were cut.
+    pub cut: u64,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Finished,
+    ClosedIdle,
+    Error,
+    Cut,
+}
+
+/// Counts for one listener.
+///
+/// Relaxed throughout: each count is a sum of its own and nothing is read through it; the last report is made after the
+/// connections were waited for, which orders it after them.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    name: Arc<str>,
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    accepted: AtomicU64,
+    started: AtomicU64,
+    answered: AtomicU64,
+    abandoned: AtomicU64,
+    finished: AtomicU64,
+    closed_idle: AtomicU64,
+    errors: AtomicU64,
+    cut: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Self { name, shards: array::from_fn(|_| Shard::default()) }
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.shard().accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn started(&self) {
+        self.shard().started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request is done with: its response was sent to the end, or not.
+    #[inline]
+    pub(crate) fn answered(&self, whole: bool) {
+        let shard = self.shard();
+        shard.answered.fetch_add(1, Ordering::Relaxed);
+        if !whole {
+            shard.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn ended(&self, ending: Ending) {
+        let shard = self.shard();
+        let count = match ending {
+            Ending::Finished => &shard.finished,
+            Ending::ClosedIdle => &shard.closed_idle,
+            Ending::Error => &shard.errors,
+            Ending::Cut => &shard.cut,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn figures(&self) -> ListenerFigures {
+        let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
+            self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()
+        };
+        // Ends before beginnings: then no difference can fall below zero by what happens in between.
+        let (finished, closed_idle) = (sum(|shard| &shard.finished), sum(|shard| &shard.closed_idle));
+        let (errors, cut) = (sum(|shard| &shard.errors), sum(|shard| &shard.cut));
+        let abandoned = sum(|shard| &shard.abandoned);
+        let answered = sum(|shard| &shard.answered);
+        let requests = answered.saturating_sub(abandoned);
+        let in_flight = sum(|shard| &shard.started).saturating_sub(answered);
+        let accepted = sum(|shard| &shard.accepted);
+        let open = accepted.saturating_sub(finished + closed_idle + errors + cut);
+        let idle = open.saturating_sub(in_flight);
+        let name = self.name.to_string();
+        ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut }
+    }
+
+    #[inline]
+    fn shard(&self) -> &Shard {
+        &self.shards[SHARD.with(|shard| *shard)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_add_up_over_threads() {
+        let tally = Tally::new("http".into());
+        std::thread::scope(|scope| {
+            for ending in [Ending::Finished, Ending::ClosedIdle, Ending::Error, Ending::Cut] {
+                let tally = &tally;
+                scope.spawn(move || {
+                    tally.accepted();
+                    tally.accepted();
+                    tally.started();
+                    tally.answered(true);
+                    tally.started();
+                    tally.answered(false);
+                    tally.started();
+                    tally.ended(ending);
+                });
+            }
+        });
+        let figures = tally.figures();
+        assert_eq!((figures.accepted, figures.open), (8, 4));
+        assert_eq!((figures.requests, figures.in_flight, figures.idle), (4, 4, 0));
+        assert_eq!((figures.finished, figures.closed_idle, figures.errors, figures.cut), (1, 1, 1, 1));
+    }
+}

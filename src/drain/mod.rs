@@ -1,0 +1,371 @@
+//! The end of serving: when it begins, who has to know, when it is cut short, and what it did.
+//!
+//! [`Drain`] is the coordinator. [`Server`](crate::Server) makes one and drives it; a service that is served otherwise makes its own:
+//!
+//! ```no_run
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! use std::time::Duration;
+//! use axum_activation::{ActivatedListeners, drain::Drain};
+//!
+//! let drain = Drain::new();
+//! let listener = ActivatedListeners::from_env()?.one("http")?;
+//! tokio::spawn({
+//!     let drain = drain.clone();
+//!     async move {
+//!         let _ = tokio::signal::ctrl_c().await;
+//!         drain.begin();
+//!     }
+//! });
+//! axum::serve(listener, axum::Router::new()).with_graceful_shutdown(drain.token().cancelled_owned()).await?;
+//! drain.finish(Duration::from_secs(30)).await;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::TaskTracker,
+};
+
+mod figures;
+mod report;
+
+pub(crate) use self::figures::{Ending, Tally};
+pub use self::{
+    figures::{Figures, ListenerFigures},
+    report::{DrainReport, ListenerReport},
+};
+
+/// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
+const CUT_LIMIT: Duration = Duration::from_millis(200);
+
+/// How far a service is on its way to the end. Phases only ever advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// The drain has begun: what is in flight finishes.
+    Draining,
+    /// The deadline is over, or a second signal came: what is left is being cut.
+    Closing,
+    /// Nothing is left.
+    Done,
+}
+
+/// Coordinates the end of a service. Clones are one and the same drain.
+///
+/// It is a handle that carries two moments ([`token`](Self::token), [`cut_token`](Self::cut_token)), the [`Phase`], and the
+/// [`tasks`](Self::tasks) that are waited for. It is no server: it stops nothing by itself, whoever serves looks at it.
+///
+/// In a handler it is an extractor, under [`Server`](crate::Server) or behind
+/// [`DrainLayer`](crate::layer::DrainLayer): a stream or a WebSocket can wait for [`begun`](Self::begun) and end itself.
+#[derive(Clone)]
+pub struct Drain {
+    shared: Arc<Shared>,
+}
+
+/// Invariants:
+///
+/// 1. `has_begun` is set before `begun` is cancelled, so whoever is woken by the token sees the flag.
+/// 2. `begun` is a child of `cut`: what is cut has also begun to drain.
+/// 3. `phase` never goes back.
+struct Shared {
+    has_begun: AtomicBool,
+    began_at: OnceLock<Instant>,
+    begun: CancellationToken,
+    cut: CancellationToken,
+    phase: watch::Sender<Phase>,
+    tasks: TaskTracker,
+    connections: TaskTracker,
+}
+
+impl Drain {
+    /// A drain that has not begun.
+    #[must_use]
+    pub fn new() -> Self {
+        let cut = CancellationToken::new();
+        let shared = Shared {
+            has_begun: AtomicBool::new(false),
+            began_at: OnceLock::new(),
+            begun: cut.child_token(),
+            cut,
+            phase: watch::Sender::new(Phase::Running),
+            tasks: TaskTracker::new(),
+            connections: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Begins: readiness turns, streams and background tasks are told, the server stops accepting. Again does nothing.
+    pub fn begin(&self) {
+        self.note_begin();
+        self.advance(Phase::Draining);
+        self.shared.begun.cancel();
+    }
+
+    /// Drops what is left, at once; begins first if it has not.
+    pub fn cut(&self) {
+        self.note_begin();
+        self.advance(Phase::Closing);
+        self.shared.cut.cancel();
+    }
+
+    /// Whether it has begun. One atomic load.
+    #[inline]
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        // Acquire pairs with the Release in `note_begin`: a task that the token woke sees the flag (invariant 1).
+        self.shared.has_begun.load(Ordering::Acquire)
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.shared.phase.borrow()
+    }
+
+    /// The phase as a value to watch; a service that wants to show or log it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.shared.phase.subscribe()
+    }
+
+    /// Resolves when the drain has begun.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    pub fn begun(&self) -> WaitForCancellationFuture<'_> {
+        self.shared.begun.cancelled()
+    }
+
+    /// Resolves when what is left is being cut.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    pub fn cut_short(&self) -> WaitForCancellationFuture<'_> {
+        self.shared.cut.cancelled()
+    }
+
+    /// Resolves when nothing is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    pub async fn done(&self) {
+        // The sender lives in `self`, so the channel cannot close.
+        let _ = self.watch().wait_for(|phase| *phase == Phase::Done).await;
+    }
+
+    /// Cancelled when the drain begins. A child: cancelling it begins no drain.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.shared.begun.child_token()
+    }
+
+    /// Cancelled when what is left is cut. A child: cancelling it cuts nothing.
+    #[must_use]
+    pub fn cut_token(&self) -> CancellationToken {
+        self.shared.cut.child_token()
+    }
+
+    /// The service's own background tasks: spawned here, they are waited for within the deadline.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum_activation::drain::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let told = drain.token();
+    /// drain.tasks().spawn(async move {
+    ///     told.cancelled().await;
+    ///     // flush what is to be flushed
+    /// });
+    /// drain.begin();
+    /// assert!(drain.finish(Duration::from_secs(1)).await.is_clean());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.shared.tasks
+    }
+
+    /// Begins, and waits until the tasks and what [`DrainLayer`](crate::layer::DrainLayer) counts are done, or cuts what is left after `limit`.
+    ///
+    /// For those who serve without [`Server`](crate::Server), which does it by itself.
+    pub async fn finish(&self, limit: Duration) -> DrainReport {
+        self.finish_or(limit, std::future::ready(()), std::future::pending()).await
+    }
+
+    /// As [`finish`](Self::finish), first waiting for `accepting` to end, and cutting also when `cut_now` resolves.
+    pub(crate) async fn finish_or(
+        &self,
+        limit: Duration,
+        accepting: impl Future<Output = ()>,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
+        self.begin();
+        let left = limit.saturating_sub(self.elapsed());
+        let empty = async {
+            accepting.await;
+            self.empty().await;
+        };
+        tokio::select! {
+            () = empty => {}
+            () = self.cut_short() => self.close("cut from outside").await,
+            () = sleep(left) => self.close("the deadline is over").await,
+            reason = cut_now => self.close(reason).await,
+        }
+        self.advance(Phase::Done);
+        DrainReport { elapsed: self.elapsed(), stuck: self.left(), listeners: Vec::new() }
+    }
+
+    /// The connections that are waited for.
+    pub(crate) fn connections(&self) -> &TaskTracker {
+        &self.shared.connections
+    }
+
+    /// Cuts when dropped.
+    pub(crate) fn cut_guard(&self) -> CutOnDrop {
+        CutOnDrop(self.clone())
+    }
+
+    /// The token itself, for futures that are to own what they wait for.
+    pub(crate) fn shared_cut_token(&self) -> CancellationToken {
+        self.shared.cut.clone()
+    }
+
+    fn note_begin(&self) {
+        let _ = self.shared.began_at.set(Instant::now());
+        self.shared.has_begun.store(true, Ordering::Release);
+    }
+
+    fn advance(&self, to: Phase) {
+        self.shared.phase.send_if_modified(|phase| {
+            let advances = *phase < to;
+            if advances {
+                *phase = to;
+            }
+            advances
+        });
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.shared.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    fn left(&self) -> usize {
+        self.shared.connections.len() + self.shared.tasks.len()
+    }
+
+    async fn empty(&self) {
+        self.shared.connections.close();
+        self.shared.tasks.close();
+        self.shared.connections.wait().await;
+        self.shared.tasks.wait().await;
+    }
+
+    async fn close(&self, reason: &str) {
+        tracing::warn!(reason, left = self.left(), "cutting what is left");
+        self.cut();
+        if timeout(CUT_LIMIT, self.empty()).await.is_err() {
+            tracing::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("phase", &self.phase())
+            .field("connections", &self.shared.connections.len())
+            .field("tasks", &self.shared.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Cuts a drain when dropped.
+#[derive(Debug)]
+pub(crate) struct CutOnDrop(Drain);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if self.0.phase() != Phase::Done {
+            self.0.cut();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn phases_advance_and_never_go_back() {
+        let drain = Drain::new();
+        assert_eq!((drain.phase(), drain.has_begun()), (Phase::Running, false));
+        drain.begin();
+        drain.begin();
+        assert_eq!((drain.phase(), drain.has_begun()), (Phase::Draining, true));
+        assert!(drain.token().is_cancelled() && !drain.cut_token().is_cancelled());
+        drain.cut();
+        drain.begin();
+        assert_eq!(drain.phase(), Phase::Closing);
+        assert!(drain.cut_token().is_cancelled());
+        let report = drain.finish(Duration::ZERO).await;
+        assert_eq!((drain.phase(), report.stuck), (Phase::Done, 0));
+        drain.done().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_are_waited_for_and_cut_at_the_deadline() {
+        let drain = Drain::new();
+        let cut = drain.cut_token();
+        drain.tasks().spawn(async move { cut.cancelled().await });
+        let report = drain.finish(Duration::from_secs(3)).await;
+        assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(3), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_cannot_be_cut_is_left_behind_and_counted() {
+        let drain = Drain::new();
+        drain.tasks().spawn(std::future::pending::<()>());
+        let report = drain.finish(Duration::from_secs(3)).await;
+        assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(3) + CUT_LIMIT, 1));
+        assert!(!report.is_clean());
+    }
+
+    #[tokio::test]
+    async fn cancelling_what_the_service_was_given_ends_nothing_else() {
+        let drain = Drain::new();
+        drain.token().cancel();
+        drain.cut_token().cancel();
+        assert_eq!(drain.phase(), Phase::Running);
+        assert!(!drain.token().is_cancelled());
+    }
+}

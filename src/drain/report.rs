@@ -1,0 +1,76 @@
+//! What a drain did.
+
+use std::{fmt, time::Duration};
+
+use super::ListenerFigures;
+
+/// What [`Server::run`](crate::Server::run) did until it returned.
+///
+/// A drain that met its deadline and cut what was left is no error: it is told here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// From the beginning of the drain to its end.
+    pub elapsed: Duration,
+    /// How many connections and tasks did not even end when they were cut.
+    pub stuck: usize,
+    /// One entry a route, in the order of the routes.
+    pub listeners: Vec<ListenerReport>,
+}
+
+/// The connections of one route, over the whole life of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerReport {
+    /// The name of its sockets.
+    pub name: String,
+    /// Responses that were sent whole.
+    pub requests: u64,
+    /// Connections that ended by themselves: the client closed, or an answer said that it is the last.
+    pub finished: u64,
+    /// Connections that were idle when this process closed them.
+    pub closed_idle: u64,
+    /// Connections that ended with an error: a reset, a malformed or a stalled request, a handler that panicked.
+    pub errors: u64,
+    /// Connections that were cut at the deadline.
+    pub cut: u64,
+}
+
+impl DrainReport {
+    /// Whether nothing was cut.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.stuck == 0 && self.listeners.iter().all(|listener| listener.cut == 0)
+    }
+}
+
+impl From<ListenerFigures> for ListenerReport {
+    fn from(figures: ListenerFigures) -> Self {
+        Self {
+            name: figures.name,
+            requests: figures.requests,
+            finished: figures.finished,
+            closed_idle: figures.closed_idle,
+            errors: figures.errors,
+            cut: figures.cut,
+        }
+    }
+}
+
+/// `drained in 1.2s; http: 5120 requests, 341 connections finished, 60 closed idle, 0 errors, 0 cut`.
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "drained in {:.1?}", self.elapsed)?;
+        for ListenerReport { name, requests, finished, closed_idle, errors, cut } in &self.listeners {
+            write!(
+                f,
+                "; {name}: {requests} requests, {finished} connections finished, {closed_idle} closed idle, \
+                 {errors} errors, {cut} cut"
+            )?;
+        }
+        match self.stuck {
+            0 => Ok(()),
+            stuck => write!(f, "; {stuck} stuck"),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! HTTP/1: driven so that it can be stopped between two requests without losing a byte.
+
+use std::pin::Pin;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+
+use super::{
+    super::route::HttpService,
+    io::Io,
+    service::Service,
+    watch::{Stop, Watch},
+};
+use crate::drain::Ending;
+
+/// What a client is told whose head does not come to an end (RFC 9110, section 15.5.9).
+pub(super) const HEAD_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Serves until the connection ends.
+///
+/// A connection is stopped only where nothing can be lost: hyper is never told to shut down, as it then drops what it has
+/// read of the next request. It is taken apart instead, and where it had read ahead, put together again.
+pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, watch: &mut Watch<'_, '_>) {
+    // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
+    let builder = http1::Builder::new();
+    loop {
+        let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let stop = watch.drive(Pin::new(&mut connection)).await;
+        if let Stop::Ended(ended) = stop {
+            return watch.note_ended(ended);
+        }
+        // `None` after an upgrade alone, and then it has ended.
+        let Some(parts) = connection.into_parts() else { return };
+        io = parts.io.into_inner();
+        match stop {
+            Stop::Idle if parts.read_buf.is_empty() => return close(io, Ending::ClosedIdle, b"", watch).await,
+            Stop::HeadTimeout => return close(io, Ending::Error, HEAD_TIMEOUT, watch).await,
+            Stop::Cut => return io.state().end(Ending::Cut),
+            // The next head had begun after all: read on, with what hyper had read of it first.
+            _ => {
+                io.state().note_read();
+                io.unread(parts.read_buf);
+                service = parts.service;
+            }
+        }
+    }
+}
+
+/// Ends a connection from this side, with `last_words` if the client still listens.
+pub(super) async fn close(mut io: Io, ending: Ending, last_words: &[u8], watch: &mut Watch<'_, '_>) {
+    io.state().end(ending);
+    let mut close = std::pin::pin!(async {
+        if io.write_all(last_words).await.is_ok() {
+            let _ = io.shutdown().await;
+        }
+    });
+    // A client that does not read its last words has until the cut.
+    while !matches!(watch.drive(close.as_mut()).await, Stop::Ended(()) | Stop::Cut) {}
+}

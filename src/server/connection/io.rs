@@ -1,0 +1,176 @@
+//! The stream of a connection as hyper sees it: bytes that were read ahead come first, and what hyper does is noted.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::body::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::state::{Lease, State};
+use crate::{drain::Ending, listener::ActivatedStream, sys::socket};
+
+/// How long a client may take to close its side after we have closed ours.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A stream, the bytes read ahead of whoever reads it now, and what was last done with it.
+#[derive(Debug)]
+pub(super) struct Io {
+    stream: ActivatedStream,
+    ahead: Bytes,
+    /// The client has closed its side.
+    ended: bool,
+    is_http2: bool,
+    /// Our side is closed; until then the client's is read.
+    closing: Option<Pin<Box<Sleep>>>,
+    /// The end of the drain, waited for by whoever was given the stream in an upgrade.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// After the stream: its end is told when the socket is closed.
+    lease: Lease,
+}
+
+impl Io {
+    pub(super) fn new(stream: ActivatedStream, lease: Lease) -> Self {
+        Self { stream, ahead: Bytes::new(), ended: false, is_http2: false, closing: None, cut: None, lease }
+    }
+
+    pub(super) fn state(&self) -> &Arc<State> {
+        &self.lease.state
+    }
+
+    /// The connection speaks HTTP/2, in which a client sends on its own account.
+    pub(super) fn note_http2(&mut self) {
+        self.is_http2 = true;
+    }
+
+    /// Puts bytes back, before all that is still to be read.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty(), "bytes can be put back only when the last ones were read");
+        self.ahead = bytes;
+    }
+
+    /// Reads past what was put back, straight from the socket.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() == before && buf.remaining() > 0 {
+            self.ended = true;
+        } else {
+            self.lease.state.note_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn may_more_come(&self) -> bool {
+        let state = &self.lease.state;
+        let expected = state.is_closing() || state.had_body() || self.is_http2;
+        !self.ended && !state.may_upgrade() && (expected || socket::unread(&self.stream) > 0)
+    }
+
+    /// Ready when the client has closed its side too, or has had its time.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_LIMIT)));
+        if limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut space = [0; 1024];
+        while !self.ended {
+            let mut buf = ReadBuf::new(&mut space);
+            if ready!(self.poll_stream(cx, &mut buf)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let taken = self.ahead.split_to(self.ahead.len().min(buf.remaining()));
+        buf.put_slice(&taken);
+    }
+
+    /// Who has the stream after an upgrade is told by an error that the drain is over.
+    #[inline]
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.lease.state.may_upgrade() { self.poll_cut(cx) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let State { route, .. } = &*self.lease.state;
+        let cut = self.cut.get_or_insert_with(|| Box::pin(route.drain.shared_cut_token().cancelled_owned()));
+        if cut.as_mut().poll(cx).is_pending() {
+            return Ok(());
+        }
+        self.lease.state.end(Ending::Cut);
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the service has ended and the drain's deadline is over"))
+    }
+}
+
+impl AsyncRead for Io {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        if this.ahead.is_empty() {
+            return this.poll_stream(cx, buf);
+        }
+        this.take_ahead(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        this.lease.state.note_flushed(false);
+        Pin::new(&mut this.stream).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        this.lease.state.note_flushed(false);
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.lease.state.note_flushed(true);
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    /// Ends our side, and where more of the client's may be under way reads it, so that the close is no reset: a reset would
+    /// take the response from a client that has not read it yet.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.may_more_come() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.poll_discard(cx).map(Ok)
+    }
+}

@@ -1,0 +1,84 @@
+//! One connection, from its first byte to its last.
+
+use std::{pin::pin, sync::Arc};
+
+use hyper::body::Bytes;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
+
+mod detect;
+mod http1;
+mod http2;
+mod io;
+mod service;
+mod state;
+mod watch;
+
+use self::{
+    detect::Protocol,
+    io::Io,
+    service::Service,
+    state::{Lease, State},
+    watch::{Stop, Watch},
+};
+use super::{accept::RouteContext, route::HttpService};
+use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream};
+
+/// A connection that was accepted, ready to be served.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    io: Io,
+    service: Service<S>,
+}
+
+impl<S: HttpService> Connection<S> {
+    pub(super) fn new(
+        stream: ActivatedStream,
+        peer: PeerAddr,
+        service: S,
+        route: Arc<RouteContext>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let state = Arc::new(State::new(route));
+        let service = Service::new(service, peer, Arc::clone(&state));
+        Self { io: Io::new(stream, Lease::new(state, permit)), service }
+    }
+
+    /// Serves until the connection ends, is idle for too long, or is cut.
+    pub(super) async fn serve(self) {
+        let state = Arc::clone(self.io.state());
+        let sleep = pin!(sleep_until(Instant::now()));
+        let begun = pin!(state.route.drain.begun());
+        let cut = pin!(state.route.drain.cut_short());
+        let mut watch = Watch::new(&state, sleep, begun, cut);
+        self.serve_watched(&mut watch).await;
+    }
+
+    async fn serve_watched(self, watch: &mut Watch<'_, '_>) {
+        let Self { mut io, service } = self;
+        let mut first = Vec::new();
+        let protocol = loop {
+            let stop = watch.drive(pin!(detect::protocol(&mut io, &mut first))).await;
+            match stop {
+                Stop::Ended(Ok(protocol)) => break protocol,
+                Stop::Ended(Err(error)) => {
+                    tracing::trace!(%error, "a connection ended before its first byte");
+                    return io.state().end(Ending::Error);
+                }
+                Stop::Idle if first.is_empty() => return http1::close(io, Ending::ClosedIdle, b"", watch).await,
+                Stop::HeadTimeout => return http1::close(io, Ending::Error, http1::HEAD_TIMEOUT, watch).await,
+                Stop::Cut => return io.state().end(Ending::Cut),
+                Stop::Idle | Stop::Closing => {}
+            }
+        };
+        io.unread(Bytes::from(first));
+        match protocol {
+            Protocol::Http1 => http1::serve(io, service, watch).await,
+            // Boxed, so that the many that speak HTTP/1 do not hold room for it.
+            Protocol::Http2 => Box::pin(http2::serve(io, service, watch)).await,
+            Protocol::Nothing => {}
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The service as hyper calls it: each request is told where it came from, and is known to be in flight until its last byte.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderValue, Request, Response, Version, header::CONNECTION},
+};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Bytes, Incoming};
+use pin_project_lite::pin_project;
+use tower::{ServiceExt, util::Oneshot};
+
+use super::{super::route::HttpService, state::State};
+use crate::addr::PeerAddr;
+
+/// A tower service, and the connection whose requests it answers.
+#[derive(Debug)]
+pub(super) struct Service<S> {
+    inner: S,
+    peer: PeerAddr,
+    state: Arc<State>,
+}
+
+impl<S> Service<S> {
+    pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
+        Self { inner, peer, state }
+    }
+}
+
+/// Nothing in it is ever pinned.
+impl<S> Unpin for Service<S> {}
+
+impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
+    type Response = Response<ResponseBody<S::Body>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<Oneshot<S::Tower, Request<Body>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let has_body = !request.body().is_end_stream();
+        self.state.call(has_body);
+        let guard = InFlight { state: Arc::clone(&self.state), whole: false };
+        self.state.route.tally.started();
+        // Only an upgrade has put anything there yet.
+        if !request.extensions().is_empty() {
+            self.state.note_upgrade();
+        }
+        let close = request.version() <= Version::HTTP_11;
+        let mut request = request.map(|body| self.body(body, has_body));
+        request.extensions_mut().insert(ConnectInfo(self.peer.clone()));
+        ResponseFuture { inner: self.inner.tower().oneshot(request), guard: Some(guard), close }
+    }
+}
+
+impl<S> Service<S> {
+    fn body(&self, body: Incoming, has_body: bool) -> Body {
+        if !has_body {
+            // Allocates nothing, where the body of hyper would be boxed.
+            return Body::empty();
+        }
+        self.state.hold();
+        Body::new(RequestBody { inner: body, _held: Held(Arc::clone(&self.state)) })
+    }
+}
+
+/// One request that is being answered.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    state: Arc<State>,
+    /// The response came to its end.
+    whole: bool,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.state.route.tally.answered(self.whole);
+        self.state.release();
+    }
+}
+
+pin_project! {
+    /// The response to come.
+    #[derive(Debug)]
+    pub(super) struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        guard: Option<InFlight>,
+        close: bool,
+    }
+}
+
+impl<F, B> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: HttpBody,
+{
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.inner.poll(cx));
+        let mut guard = this.guard.take();
+        if let Some(guard) = &mut guard {
+            guard.whole = response.body().is_end_stream();
+            // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2).
+            if *this.close && guard.state.is_closing() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard })))
+    }
+}
+
+pin_project! {
+    /// The body of a response: as long as it is alive, the request is in flight.
+    #[derive(Debug)]
+    pub(super) struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        guard: Option<InFlight>,
+    }
+}
+
+impl<B: HttpBody> HttpBody for ResponseBody<B>
+where
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if let Some(guard) = this.guard {
+            guard.whole = frame.is_none() || this.inner.is_end_stream();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The body of a request: as long as it is alive, bytes on the connection may belong to it.
+#[derive(Debug)]
+struct RequestBody {
+    inner: Incoming,
+    _held: Held,
+}
+
+#[derive(Debug)]
+struct Held(Arc<State>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

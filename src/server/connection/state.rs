@@ -1,0 +1,173 @@
+//! What is known of one connection, shared by its loop, its stream, its service and its bodies.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::super::accept::RouteContext;
+use crate::drain::Ending;
+
+/// What is known of one connection.
+///
+/// One task drives a connection, so most of this is written and read by it alone and `Relaxed` will do. Only `busy` also
+/// changes from elsewhere, when a handler gives a request's body away to another task: its decrement is `Release` and its
+/// load `Acquire`, so that whoever finds the connection idle also sees what was read from it meanwhile.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) route: Arc<RouteContext>,
+    /// Service futures, response bodies and request bodies that are alive.
+    busy: AtomicU32,
+    /// Requests so far.
+    calls: AtomicU32,
+    /// Reads so far that brought bytes, and what they were when the connection last became idle.
+    reads: AtomicU32,
+    reads_when_idle: AtomicU32,
+    /// The last write-side call on the stream was a flush; hyper flushes with an empty write buffer only.
+    flushed: AtomicBool,
+    /// The last request had a body, so more of it may still come.
+    had_body: AtomicBool,
+    /// A request asked for an upgrade: from then on the stream may belong to somebody else.
+    may_upgrade: AtomicBool,
+    /// The connection has reached its age: its next response is its last.
+    retiring: AtomicBool,
+    ending: AtomicU8,
+}
+
+impl State {
+    pub(super) fn new(route: Arc<RouteContext>) -> Self {
+        Self {
+            route,
+            busy: AtomicU32::new(0),
+            calls: AtomicU32::new(0),
+            reads: AtomicU32::new(0),
+            reads_when_idle: AtomicU32::new(0),
+            flushed: AtomicBool::new(true),
+            had_body: AtomicBool::new(false),
+            may_upgrade: AtomicBool::new(false),
+            retiring: AtomicBool::new(false),
+            ending: AtomicU8::new(0),
+        }
+    }
+
+    /// A request begins.
+    #[inline]
+    pub(super) fn call(&self, has_body: bool) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        self.calls.store(self.calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.had_body.store(has_body, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn hold(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn release(&self) {
+        self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.busy.fetch_sub(1, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire) != 0
+    }
+
+    /// How many requests there were; wraps, and is only compared.
+    #[inline]
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn note_read(&self) {
+        // HTTP/2 reads and calls from one task as well, so load and store do not lose a count.
+        self.reads.store(self.reads.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether bytes have come since the last request was done: the beginning of the next one.
+    #[inline]
+    pub(super) fn has_begun_head(&self) -> bool {
+        self.reads.load(Ordering::Relaxed) != self.reads_when_idle.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn note_flushed(&self, flushed: bool) {
+        self.flushed.store(flushed, Ordering::Relaxed);
+    }
+
+    /// Whether nothing of a request or a response is anywhere in this process, but for bytes that hyper may have read ahead.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_busy() && !self.has_begun_head() && self.flushed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn had_body(&self) -> bool {
+        self.had_body.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_upgrade(&self) {
+        self.may_upgrade.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn may_upgrade(&self) -> bool {
+        self.may_upgrade.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retiring.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the next response is the last one.
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.route.drain.has_begun() || self.retiring.load(Ordering::Relaxed)
+    }
+
+    /// Notes how the connection ends; the first word stands.
+    pub(super) fn end(&self, ending: Ending) {
+        let code = match ending {
+            Ending::Finished => 1,
+            Ending::ClosedIdle => 2,
+            Ending::Error => 3,
+            Ending::Cut => 4,
+        };
+        let _ = self.ending.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn ending(&self) -> Ending {
+        match self.ending.load(Ordering::Relaxed) {
+            0 if std::thread::panicking() => Ending::Error,
+            2 => Ending::ClosedIdle,
+            3 => Ending::Error,
+            4 => Ending::Cut,
+            _ => Ending::Finished,
+        }
+    }
+}
+
+/// Held by the stream, wherever it goes: the drain waits for it, and its end is counted.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) state: Arc<State>,
+    _waited_for: TaskTrackerToken,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    pub(super) fn new(state: Arc<State>, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let waited_for = state.route.drain.connections().token();
+        state.route.tally.accepted();
+        Self { state, _waited_for: waited_for, _permit: permit }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.state.route.tally.ended(self.state.ending());
+    }
+}

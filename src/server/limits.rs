@@ -1,0 +1,120 @@
+//! How long and how many: what a server on the open internet needs.
+
+use std::time::Duration;
+
+/// The limits of every connection of a server.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) header_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_connections: Option<usize>,
+    pub(super) max_age: Option<MaxAge>,
+    pub(super) linger: Duration,
+    pub(super) http2: Http2Options,
+}
+
+/// The age at which a connection ends, give or take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MaxAge {
+    pub(super) age: Duration,
+    pub(super) jitter: Duration,
+}
+
+/// Settings of HTTP/2 connections (RFC 9113, section 6.5.2).
+///
+/// ```
+/// use axum_activation::server::Http2Options;
+///
+/// let options = Http2Options::new().max_concurrent_streams(64);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Http2Options {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) keep_alive: Option<(Duration, Duration)>,
+    pub(super) initial_stream_window: Option<u32>,
+    pub(super) max_header_list_size: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: Some(Duration::from_secs(120)),
+            max_connections: None,
+            max_age: None,
+            linger: Duration::from_secs(1),
+            http2: Http2Options::new(),
+        }
+    }
+}
+
+impl MaxAge {
+    /// The age of one connection: spread evenly over `jitter`, so that connections that began together do not end together.
+    pub(super) fn draw(self) -> Duration {
+        self.age + self.jitter.mul_f64(spread())
+    }
+}
+
+impl Http2Options {
+    /// 200 streams at once, 16 kB of headers, no pings.
+    pub fn new() -> Self {
+        Self {
+            max_concurrent_streams: 200,
+            keep_alive: None,
+            initial_stream_window: None,
+            max_header_list_size: 16 << 10,
+        }
+    }
+
+    /// How many requests a client may have open on one connection.
+    pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
+        self.max_concurrent_streams = streams;
+        self
+    }
+
+    /// Pings a silent client every `interval` and ends the connection when it does not answer within `timeout`.
+    pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keep_alive = Some((interval, timeout));
+        self
+    }
+
+    /// How many bytes of a request's body a client may send ahead, per stream.
+    pub fn initial_stream_window(mut self, bytes: u32) -> Self {
+        self.initial_stream_window = Some(bytes);
+        self
+    }
+
+    /// How many bytes the headers of one request may have.
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.max_header_list_size = bytes;
+        self
+    }
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A number from 0 to 1, different at each call; only spread, not secrecy, is asked of it.
+fn spread() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(0_u8) >> 40;
+    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(1_u32 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_spread_over_the_jitter() {
+        let max = MaxAge { age: Duration::from_secs(100), jitter: Duration::from_secs(10) };
+        let ages: Vec<_> = (0..100).map(|_| max.draw()).collect();
+        assert!(ages.iter().all(|age| (100..=110).contains(&age.as_secs())));
+        assert!(ages.iter().any(|age| age.as_millis() < 104_000) && ages.iter().any(|age| age.as_millis() > 106_000));
+    }
+}
