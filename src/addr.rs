@@ -10,9 +10,7 @@
 //! ```
 
 use std::{
-    any::Any,
     fmt,
-    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -202,21 +200,13 @@ impl<'de> Deserialize<'de> for ListenAddr {
     }
 }
 
-/// Who is at the other end of a connection, or which end of a socket this process has.
+/// Who is at the other end of a connection, and which end of a socket this process has.
 ///
 /// What [`ActivatedListener`](crate::ActivatedListener) gives axum as its address: a handler takes
 /// `ConnectInfo<PeerAddr>`. Cheap to clone.
-#[derive(Clone)]
-pub struct PeerAddr {
-    remote: Remote,
-    /// What a server tells of the socket; it travels here because a second request extension would cost more than all of this.
-    told: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-/// An address by its family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Remote {
+pub enum PeerAddr {
     /// An IP address and a port.
     Tcp(SocketAddr),
     /// A Unix socket.
@@ -253,17 +243,11 @@ pub struct PeerCredentials {
 }
 
 impl PeerAddr {
-    /// The address by its family.
-    #[must_use]
-    pub fn remote(&self) -> &Remote {
-        &self.remote
-    }
-
     /// The IP address and port, if it has one.
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        match self.remote {
-            Remote::Tcp(addr) => Some(addr),
+        match self {
+            Self::Tcp(addr) => Some(*addr),
             _ => None,
         }
     }
@@ -277,69 +261,29 @@ impl PeerAddr {
     /// The process at the other end of a Unix socket.
     #[must_use]
     pub fn credentials(&self) -> Option<PeerCredentials> {
-        match &self.remote {
-            Remote::Unix(peer) => peer.credentials,
+        match self {
+            Self::Unix(peer) => peer.credentials,
             _ => None,
         }
     }
 
     /// The address as the kernel tells it; one of an unknown family counts as an unnamed Unix socket.
     pub(crate) fn from_kernel(addr: &SockAddr) -> Self {
-        ListenAddr::from_kernel(addr).map_or_else(|| Remote::Unix(UnixPeer::default()).into(), Self::from_listen_addr)
-    }
-
-    /// The same address; what is neither TCP nor vsock is a Unix socket.
-    pub(crate) fn from_listen_addr(addr: ListenAddr) -> Self {
-        match addr {
-            ListenAddr::Tcp(addr) => Remote::Tcp(addr),
-            ListenAddr::Vsock { cid, port } => Remote::Vsock { cid, port },
-            unix => Remote::Unix(UnixPeer { addr: Some(Arc::new(unix)), credentials: None }),
+        match ListenAddr::from_kernel(addr) {
+            Some(ListenAddr::Tcp(addr)) => Self::Tcp(addr),
+            Some(ListenAddr::Vsock { cid, port }) => Self::Vsock { cid, port },
+            unix => Self::Unix(UnixPeer { addr: unix.map(Arc::new), credentials: None }),
         }
-        .into()
-    }
-
-    pub(crate) fn tell(&mut self, what: Arc<dyn Any + Send + Sync>) {
-        self.told = Some(what);
-    }
-
-    pub(crate) fn told<T: 'static>(&self) -> Option<&T> {
-        self.told.as_ref()?.downcast_ref()
-    }
-}
-
-impl From<Remote> for PeerAddr {
-    fn from(remote: Remote) -> Self {
-        Self { remote, told: None }
-    }
-}
-
-impl PartialEq for PeerAddr {
-    fn eq(&self, other: &Self) -> bool {
-        self.remote == other.remote
-    }
-}
-
-impl Eq for PeerAddr {}
-
-impl Hash for PeerAddr {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.remote.hash(state);
-    }
-}
-
-impl fmt::Debug for PeerAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerAddr({self})")
     }
 }
 
 /// `127.0.0.1:41234`, `unix:/run/client.sock`, `unix (pid 12, uid 0)`, `vsock:2:1024`.
 impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.remote {
-            Remote::Tcp(addr) => addr.fmt(f),
-            Remote::Unix(peer) => peer.fmt(f),
-            Remote::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(peer) => peer.fmt(f),
+            Self::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
         }
     }
 }
@@ -559,22 +503,20 @@ mod tests {
 
     #[test]
     fn a_peer_says_who_it_is() {
-        let tcp = |addr| PeerAddr::from(Remote::Tcp(addr));
-        let unix = |peer| PeerAddr::from(Remote::Unix(peer));
-        let mapped = tcp("[::ffff:10.0.0.1]:80".parse().unwrap());
-        assert_eq!(mapped.ip(), Some(IpAddr::from([10, 0, 0, 1])));
-        assert_eq!(mapped.credentials(), None);
-        assert_eq!(tcp("10.0.0.1:80".parse().unwrap()).to_string(), "10.0.0.1:80");
+        let tcp = PeerAddr::Tcp("[::ffff:10.0.0.1]:80".parse().unwrap());
+        assert_eq!(tcp.ip(), Some(IpAddr::from([10, 0, 0, 1])));
+        assert_eq!(tcp.credentials(), None);
+        assert_eq!(PeerAddr::Tcp("10.0.0.1:80".parse().unwrap()).to_string(), "10.0.0.1:80");
 
-        let mut peer = UnixPeer::default();
-        assert_eq!(unix(peer.clone()).to_string(), "unix");
-        peer.credentials = Some(PeerCredentials { pid: Some(7), uid: 1, gid: 2 });
-        assert_eq!(unix(peer.clone()).to_string(), "unix (pid 7, uid 1)");
-        peer.addr = Some(Arc::new(parsed("@me")));
-        peer.credentials = Some(PeerCredentials { pid: None, uid: 1, gid: 2 });
-        let unix = unix(peer);
+        let mut unix = UnixPeer::default();
+        assert_eq!(PeerAddr::Unix(unix.clone()).to_string(), "unix");
+        unix.credentials = Some(PeerCredentials { pid: Some(7), uid: 1, gid: 2 });
+        assert_eq!(PeerAddr::Unix(unix.clone()).to_string(), "unix (pid 7, uid 1)");
+        unix.addr = Some(Arc::new(parsed("@me")));
+        unix.credentials = Some(PeerCredentials { pid: None, uid: 1, gid: 2 });
+        let unix = PeerAddr::Unix(unix);
         assert_eq!(unix.to_string(), "@me (uid 1)");
         assert_eq!((unix.ip(), unix.credentials().map(|peer| peer.gid)), (None, Some(2)));
-        assert_eq!(PeerAddr::from(Remote::Vsock { cid: 2, port: 3 }).to_string(), "vsock:2:3");
+        assert_eq!(PeerAddr::Vsock { cid: 2, port: 3 }.to_string(), "vsock:2:3");
     }
 }

@@ -3,24 +3,27 @@
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts},
+    extract::{FromRequestParts, OptionalFromRequestParts},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 
-use crate::{activation::ActivatedListeners, addr::PeerAddr, drain::Drain};
+use crate::{activation::ActivatedListeners, drain::Drain};
 
-/// What a server tells every request of one listener; it travels with the [`PeerAddr`].
+/// What a server tells every request of one listener; a request extension.
+#[derive(Clone, Debug)]
+pub(crate) struct ServedThrough(Arc<Served>);
+
 #[derive(Debug)]
-pub(crate) struct Served {
+struct Served {
     name: ListenerName,
     activated: ActivatedListeners,
     drain: Drain,
 }
 
-impl Served {
+impl ServedThrough {
     pub(crate) fn new(name: Arc<str>, activated: &ActivatedListeners, drain: &Drain) -> Self {
-        Self { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }
+        Self(Arc::new(Served { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }))
     }
 }
 
@@ -125,5 +128,5 @@ impl IntoResponse for NotServed {
 }
 
 fn served(parts: &Parts) -> Option<&Served> {
-    parts.extensions.get::<ConnectInfo<PeerAddr>>()?.0.told()
+    parts.extensions.get::<ServedThrough>().map(|served| &*served.0)
 }

@@ -12,7 +12,7 @@ mod sys;
 
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket},
-    addr::{ListenAddr, PeerAddr, PeerCredentials, Remote, UnixPeer},
+    addr::{ListenAddr, PeerAddr, PeerCredentials, UnixPeer},
     drain::{Drain, DrainReport, Phase},
     error::Error,
     extract::ListenerName,

@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,7 +12,7 @@ use tokio_util::sync::DropGuard;
 
 use super::stream::{ActivatedStream, Stream};
 use crate::{
-    addr::{ListenAddr, PeerAddr, PeerCredentials, Remote, UnixPeer},
+    addr::{ListenAddr, PeerAddr, PeerCredentials},
     sys::{
         inherit,
         path::CreatedPath,
@@ -60,12 +59,9 @@ impl Endpoint {
         inherit::set_nonblocking(&raw.fd)?;
         let source = match raw.kind {
             SocketKind::Connection(family) => {
-                let peer = SockRef::from(&raw.fd).peer_addr()?;
+                let peer = PeerAddr::from_kernel(&SockRef::from(&raw.fd).peer_addr()?);
                 let stream = connected(family, raw.fd)?;
-                let peer = match &stream {
-                    Stream::Unix(stream) => unix_peer(&stream.peer_addr()?, stream),
-                    _ => PeerAddr::from_kernel(&peer),
-                };
+                let peer = with_credentials(peer, &stream);
                 Source::Connection(Some((stream, peer, ended())))
             }
             SocketKind::Listener(family) => {
@@ -86,7 +82,7 @@ impl Endpoint {
     pub(super) fn local_peer_addr(&self) -> io::Result<PeerAddr> {
         match self.as_fd() {
             Some(fd) => Ok(PeerAddr::from_kernel(&SockRef::from(&fd).local_addr()?)),
-            None => Ok(PeerAddr::from_listen_addr(self.local.clone())),
+            None => Ok(local_as_peer(&self.local)),
         }
     }
 
@@ -115,17 +111,19 @@ impl Endpoint {
         match &mut self.source {
             Source::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(Ok((Stream::Tcp(stream).into(), Remote::Tcp(peer).into())))
+                Poll::Ready(Ok((Stream::Tcp(stream).into(), PeerAddr::Tcp(peer))))
             }
             Source::Unix(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                let peer = unix_peer(&peer, &stream);
-                Poll::Ready(Ok((Stream::Unix(stream).into(), peer)))
+                let peer = unix_peer(&peer);
+                let stream = Stream::Unix(stream);
+                let peer = with_credentials(peer, &stream);
+                Poll::Ready(Ok((stream.into(), peer)))
             }
             #[cfg(feature = "vsock")]
             Source::Vsock(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                let peer = Remote::Vsock { cid: peer.cid(), port: peer.port() }.into();
+                let peer = PeerAddr::Vsock { cid: peer.cid(), port: peer.port() };
                 Poll::Ready(Ok((Stream::Vsock(stream).into(), peer)))
             }
             Source::Connection(connection) => match connection.take() {
@@ -181,17 +179,34 @@ fn connected(family: SocketFamily, fd: OwnedFd) -> io::Result<Stream> {
 
 /// Most clients are bound to nothing: then nothing is allocated.
 #[inline]
-fn unix_peer(peer: &tokio::net::unix::SocketAddr, stream: &UnixStream) -> PeerAddr {
+fn unix_peer(peer: &tokio::net::unix::SocketAddr) -> PeerAddr {
     let addr = match (peer.as_pathname(), peer.as_abstract_name()) {
         (Some(path), _) => Some(ListenAddr::Unix(path.to_owned())),
         (None, Some(name)) => Some(ListenAddr::Abstract(name.to_owned())),
         (None, None) => None,
     };
-    let credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
-        // 0 is what the kernel says of a process outside our pid namespace.
-        pid: credentials.pid().filter(|pid| *pid != 0),
-        uid: credentials.uid(),
-        gid: credentials.gid(),
-    });
-    Remote::Unix(UnixPeer { addr: addr.map(Arc::new), credentials }).into()
+    PeerAddr::Unix(crate::addr::UnixPeer { addr: addr.map(Into::into), credentials: None })
+}
+
+fn with_credentials(peer: PeerAddr, stream: &Stream) -> PeerAddr {
+    match (peer, stream) {
+        (PeerAddr::Unix(mut peer), Stream::Unix(stream)) => {
+            peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
+                // 0 is what the kernel says of a process outside our pid namespace.
+                pid: credentials.pid().filter(|pid| *pid != 0),
+                uid: credentials.uid(),
+                gid: credentials.gid(),
+            });
+            PeerAddr::Unix(peer)
+        }
+        (peer, _) => peer,
+    }
+}
+
+fn local_as_peer(local: &ListenAddr) -> PeerAddr {
+    match local {
+        ListenAddr::Tcp(addr) => PeerAddr::Tcp(*addr),
+        ListenAddr::Vsock { cid, port } => PeerAddr::Vsock { cid: *cid, port: *port },
+        unix => PeerAddr::Unix(crate::addr::UnixPeer { addr: Some(unix.clone().into()), credentials: None }),
+    }
 }

@@ -7,25 +7,29 @@ use tokio::{
     time::sleep,
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
-    connection::Connection,
+    connection::{Connection, state::State},
     limits::Limits,
+    reaper::Reaper,
     route::{Incoming, MakeConnectionService},
 };
 use crate::{
     addr::PeerAddr,
     drain::{Drain, Tally},
-    extract::Served,
+    extract::ServedThrough,
     listener::{ActivatedListener, ActivatedStream},
 };
 
 /// What the connections of one route share.
 #[derive(Debug)]
 pub(super) struct RouteContext {
-    pub(super) served: Arc<Served>,
+    pub(super) served: ServedThrough,
     pub(super) drain: Drain,
     pub(super) tally: Arc<Tally>,
     pub(super) limits: Limits,
+    pub(super) reaper: Reaper<Arc<State>>,
 }
 
 /// An accept loop, ready to run.
@@ -45,6 +49,7 @@ impl Accepting {
 
     /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
     pub(super) async fn run<M: MakeConnectionService>(mut self, mut make: M) {
+        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&self.route))));
         let drain = self.route.drain.clone();
         let ended = self.listener.ended();
         let only_one = self.listener.is_one_connection();
@@ -91,12 +96,18 @@ impl Accepting {
     }
 
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
-        let Accepted { stream, mut peer, permit } = accepted;
-        peer.tell(Arc::clone(&self.route.served) as _);
+        let Accepted { stream, peer, permit } = accepted;
         tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
         let service = make.make(Incoming::new(&stream, &peer, self.listener.name())).await;
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());
+    }
+}
+
+/// Looks after the idle and the old; as long as connections are accepted, and then the drain does.
+async fn reap(route: Arc<RouteContext>) {
+    if let Err(error) = route.reaper.run().await {
+        tracing::error!(%error, "cannot look after idle connections");
     }
 }
 

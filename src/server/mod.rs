@@ -5,6 +5,7 @@ use std::{fmt, future::Future, time::Duration};
 mod accept;
 mod connection;
 mod limits;
+mod reaper;
 mod route;
 mod serving;
 mod signals;
@@ -119,7 +120,7 @@ impl Server {
         self
     }
 
-    /// How long a connection may be without a request, give or take an eighth; 120 s by default, `None` for ever.
+    /// How long a connection may be without a request, and at most an eighth longer; 120 s by default, `None` for ever.
     ///
     /// Keep it above that of a load balancer in front, or that one sends requests into connections that end.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {

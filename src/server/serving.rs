@@ -7,12 +7,13 @@ use tokio_util::task::TaskTracker;
 use super::{
     accept::{Accepting, RouteContext},
     limits::Limits,
+    reaper::Reaper,
     route::Route,
 };
 use crate::{
     activation::ActivatedListeners,
     drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
-    extract::Served,
+    extract::ServedThrough,
     listener::ActivatedListener,
 };
 
@@ -45,10 +46,11 @@ impl Serving {
             let tally = Arc::new(Tally::new(listener.shared_name()));
             tallies.push(Arc::clone(&tally));
             let context = RouteContext {
-                served: Arc::new(Served::new(listener.shared_name(), &common.activated, &common.drain)),
+                served: ServedThrough::new(listener.shared_name(), &common.activated, &common.drain),
                 drain: common.drain.clone(),
                 tally,
                 limits: common.limits.clone(),
+                reaper: Reaper::new(&common.limits),
             };
             loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck)));
         }

@@ -6,3 +6,4 @@
 pub(crate) mod inherit;
 pub(crate) mod path;
 pub(crate) mod socket;
+pub(crate) mod timer;

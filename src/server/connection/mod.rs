@@ -3,17 +3,14 @@
 use std::{pin::pin, sync::Arc};
 
 use hyper::body::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::OwnedSemaphorePermit;
 
 mod detect;
 mod http1;
 mod http2;
 mod io;
 mod service;
-mod state;
+pub(super) mod state;
 mod watch;
 
 use self::{
@@ -49,10 +46,10 @@ impl<S: HttpService> Connection<S> {
     /// Serves until the connection ends, is idle for too long, or is cut.
     pub(super) async fn serve(self) {
         let state = Arc::clone(self.io.state());
-        let sleep = pin!(sleep_until(Instant::now()));
-        let begun = pin!(state.route.drain.begun());
-        let cut = pin!(state.route.drain.cut_short());
-        let mut watch = Watch::new(&state, sleep, begun, cut);
+        let drain = &state.route.drain;
+        let (begun, cut) = (drain.begun(), drain.cut_short());
+        let (begun, cut) = (pin!(begun), pin!(cut));
+        let mut watch = Watch::new(&state, begun, cut);
         self.serve_watched(&mut watch).await;
     }
 

@@ -4,20 +4,21 @@ use std::{
     convert::Infallible,
     error::Error as StdError,
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use axum::{
     body::Body,
     extract::ConnectInfo,
-    http::{HeaderValue, Request, Response, Version, header::CONNECTION},
+    http::{Extensions, HeaderValue, Request, Response, Version, header::CONNECTION},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
-use tower::{ServiceExt, util::Oneshot};
+use tower::{Service as Tower, ServiceExt, util::Oneshot};
 
 use super::{super::route::HttpService, state::State};
 use crate::addr::PeerAddr;
@@ -26,13 +27,17 @@ use crate::addr::PeerAddr;
 #[derive(Debug)]
 pub(super) struct Service<S> {
     inner: S,
-    peer: PeerAddr,
+    /// What every request of the connection is told.
+    told: Extensions,
     state: Arc<State>,
 }
 
 impl<S> Service<S> {
     pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
-        Self { inner, peer, state }
+        let mut told = roomy_extensions();
+        told.insert(ConnectInfo(peer));
+        told.insert(state.route.served.clone());
+        Self { inner, told, state }
     }
 }
 
@@ -42,21 +47,23 @@ impl<S> Unpin for Service<S> {}
 impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
     type Response = Response<ResponseBody<S::Body>>;
     type Error = Infallible;
-    type Future = ResponseFuture<Oneshot<S::Tower, Request<Body>>>;
+    type Future = ResponseFuture<S::Tower>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let has_body = !request.body().is_end_stream();
         self.state.call(has_body);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false };
         self.state.route.tally.started();
-        // Only an upgrade has put anything there yet.
-        if !request.extensions().is_empty() {
-            self.state.note_upgrade();
-        }
         let close = request.version() <= Version::HTTP_11;
         let mut request = request.map(|body| self.body(body, has_body));
-        request.extensions_mut().insert(ConnectInfo(self.peer.clone()));
-        ResponseFuture { inner: self.inner.tower().oneshot(request), guard: Some(guard), close }
+        let mut extensions = self.told.clone();
+        if !request.extensions().is_empty() {
+            // Only an upgrade has put anything there yet.
+            self.state.note_upgrade();
+            extensions.extend(mem::take(request.extensions_mut()));
+        }
+        *request.extensions_mut() = extensions;
+        ResponseFuture { answer: answer(self.inner.tower(), request), guard: Some(guard), close }
     }
 }
 
@@ -69,6 +76,20 @@ impl<S> Service<S> {
         self.state.hold();
         Body::new(RequestBody { inner: body, _held: Held(Arc::clone(&self.state)) })
     }
+}
+
+/// No extensions yet, and room for what axum adds to each request: its clones keep the room, so that no request's table grows.
+fn roomy_extensions() -> Extensions {
+    #[derive(Clone)]
+    struct Room<const N: usize>;
+
+    let mut room = Extensions::new();
+    room.insert(Room::<0>);
+    room.insert(Room::<1>);
+    room.insert(Room::<2>);
+    room.insert(Room::<3>);
+    room.clear();
+    room
 }
 
 /// One request that is being answered.
@@ -86,27 +107,55 @@ impl Drop for InFlight {
     }
 }
 
+/// Calls the service at once if it is ready, as a router always is; else when it is.
+fn answer<S: Tower<Request<Body>>>(mut service: S, request: Request<Body>) -> Answer<S> {
+    // A service that is not ready is asked again when it is polled, with a waker that does wake.
+    match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(())) => Answer::Called { future: service.call(request) },
+        _ => Answer::Waiting { future: service.oneshot(request) },
+    }
+}
+
+pin_project! {
+    #[project = AnswerProjection]
+    enum Answer<S: Tower<Request<Body>>> {
+        Called { #[pin] future: S::Future },
+        Waiting { #[pin] future: Oneshot<S, Request<Body>> },
+    }
+}
+
+impl<S: Tower<Request<Body>>> Future for Answer<S> {
+    type Output = Result<S::Response, S::Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            AnswerProjection::Called { future } => future.poll(cx),
+            AnswerProjection::Waiting { future } => future.poll(cx),
+        }
+    }
+}
+
 pin_project! {
     /// The response to come.
-    #[derive(Debug)]
-    pub(super) struct ResponseFuture<F> {
+    pub(super) struct ResponseFuture<S: Tower<Request<Body>>> {
         #[pin]
-        inner: F,
+        answer: Answer<S>,
         guard: Option<InFlight>,
         close: bool,
     }
 }
 
-impl<F, B> Future for ResponseFuture<F>
+impl<S, B> Future for ResponseFuture<S>
 where
-    F: Future<Output = Result<Response<B>, Infallible>>,
+    S: Tower<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
 {
     type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(mut response) = ready!(this.inner.poll(cx));
+        let Ok(mut response) = ready!(this.answer.poll(cx));
         let mut guard = this.guard.take();
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();

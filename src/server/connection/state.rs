@@ -8,8 +8,13 @@ use std::sync::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::super::accept::RouteContext;
+use super::super::{accept::RouteContext, reaper::Reapable};
 use crate::drain::Ending;
+
+/// The connection has reached its age: its next response is its last.
+const RETIRED: u8 = 1;
+/// The connection has been idle for as long as it may.
+const EXPIRED: u8 = 2;
 
 /// What is known of one connection.
 ///
@@ -17,7 +22,7 @@ use crate::drain::Ending;
 /// changes from elsewhere, when a handler gives a request's body away to another task: its decrement is `Release` and its
 /// load `Acquire`, so that whoever finds the connection idle also sees what was read from it meanwhile.
 #[derive(Debug)]
-pub(super) struct State {
+pub(in crate::server) struct State {
     pub(super) route: Arc<RouteContext>,
     /// Service futures, response bodies and request bodies that are alive.
     busy: AtomicU32,
@@ -32,8 +37,8 @@ pub(super) struct State {
     had_body: AtomicBool,
     /// A request asked for an upgrade: from then on the stream may belong to somebody else.
     may_upgrade: AtomicBool,
-    /// The connection has reached its age: its next response is its last.
-    retiring: AtomicBool,
+    /// What the reaper asks for: [`RETIRED`] and [`EXPIRED`].
+    asked: AtomicU8,
     ending: AtomicU8,
 }
 
@@ -48,7 +53,7 @@ impl State {
             flushed: AtomicBool::new(true),
             had_body: AtomicBool::new(false),
             may_upgrade: AtomicBool::new(false),
-            retiring: AtomicBool::new(false),
+            asked: AtomicU8::new(0),
             ending: AtomicU8::new(0),
         }
     }
@@ -118,14 +123,21 @@ impl State {
         self.may_upgrade.load(Ordering::Relaxed)
     }
 
-    pub(super) fn retire(&self) {
-        self.retiring.store(true, Ordering::Relaxed);
+    /// Whether the reaper has asked for anything.
+    #[inline]
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the reaper has found it idle; asked once.
+    pub(super) fn take_expired(&self) -> bool {
+        self.asked.fetch_and(!EXPIRED, Ordering::Relaxed) & EXPIRED != 0
     }
 
     /// Whether the next response is the last one.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.route.drain.has_begun() || self.retiring.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed) & RETIRED != 0 || self.route.drain.has_begun()
     }
 
     /// Notes how the connection ends; the first word stands.
@@ -147,6 +159,24 @@ impl State {
             4 => Ending::Cut,
             _ => Ending::Finished,
         }
+    }
+}
+
+impl Reapable for Arc<State> {
+    fn is_busy(&self) -> bool {
+        State::is_busy(self)
+    }
+
+    fn calls(&self) -> u32 {
+        State::calls(self)
+    }
+
+    fn expire(&self) {
+        self.asked.fetch_or(EXPIRED, Ordering::Relaxed);
+    }
+
+    fn retire(&self) {
+        self.asked.fetch_or(RETIRED, Ordering::Relaxed);
     }
 }
 

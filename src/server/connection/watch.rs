@@ -1,31 +1,31 @@
-//! What may end a connection from outside: the drain, its age, a timer. Costs a few loads a request.
+//! What may end a connection from outside: the drain, its age, idleness, a slow head. Costs a few loads a request.
 //!
-//! Timers are lazy. One `Sleep` a connection is armed for the nearest deadline and never moved by a request: when it fires,
-//! the number of requests tells whether anything happened meanwhile. While nothing is new, a poll looks at flags alone:
-//! polling the tokens or the sleep would take a lock or touch memory that all connections share.
+//! While nothing is new, a poll looks at flags alone: the tokens and a timer would take a lock or touch memory that all
+//! connections share. Their wakers are left once. Idleness and age are looked after from outside (see the reaper), so that
+//! a timer is armed only for a head that is being read and for a connection that is about to be closed.
 
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFuture;
 
-use super::{super::limits::Limits, state::State};
+use super::{
+    super::{limits::Limits, reaper::Place},
+    state::State,
+};
 use crate::drain::Ending;
-
-/// An idle timeout is looked at this many times, once a connection was active.
-const TICKS: u32 = 8;
 
 /// Why to stop driving a connection.
 #[derive(Debug)]
 pub(super) enum Stop<T> {
     /// It ended by itself.
     Ended(T),
-    /// It is to end when it can: the drain has begun or it has reached its age. Told once, to who asks for it.
+    /// It is to end when it can: the drain has begun or it has reached its age. HTTP/2 is told, once.
     Closing,
     /// It has been idle for as long as it may.
     Idle,
@@ -38,22 +38,17 @@ pub(super) enum Stop<T> {
 /// Watches one connection, through all its protocols.
 #[derive(Debug)]
 pub(super) struct Watch<'a, 'd> {
-    state: &'a State,
-    limits: &'a Limits,
-    sleep: Pin<&'a mut Sleep>,
+    state: &'a Arc<State>,
     begun: Pin<&'a mut WaitForCancellationFuture<'d>>,
     cut: Pin<&'a mut WaitForCancellationFuture<'d>>,
-    /// The wakers are with the sleep and the tokens.
+    /// Whether the wakers are left with the tokens and the reaper; and where with the latter.
     registered: bool,
+    place: Option<Place>,
+    /// Armed when there is a deadline, and only then allocated.
+    timer: Option<Pin<Box<Sleep>>>,
     /// A head is being read, until then.
     head: Option<Instant>,
-    /// When to look next whether the connection is idle, and how often still.
-    tick: Option<Instant>,
-    ticks_left: u32,
-    calls_at_tick: u32,
-    /// When it is old enough to end.
-    age: Option<Instant>,
-    /// Since it was last seen idle while closing: until then, and after how many requests.
+    /// The connection is closing and was last seen idle after so many requests: until then it may send one more.
     linger: Option<(Instant, u32)>,
     /// HTTP/2: its reads are not heads, and it is told of `Closing`.
     is_http2: bool,
@@ -62,24 +57,18 @@ pub(super) struct Watch<'a, 'd> {
 
 impl<'a, 'd> Watch<'a, 'd> {
     pub(super) fn new(
-        state: &'a State,
-        sleep: Pin<&'a mut Sleep>,
+        state: &'a Arc<State>,
         begun: Pin<&'a mut WaitForCancellationFuture<'d>>,
         cut: Pin<&'a mut WaitForCancellationFuture<'d>>,
     ) -> Self {
-        let limits = &state.route.limits;
         Self {
             state,
-            limits,
-            sleep,
             begun,
             cut,
             registered: false,
+            place: None,
+            timer: None,
             head: None,
-            tick: None,
-            ticks_left: 1,
-            calls_at_tick: 0,
-            age: None,
             linger: None,
             is_http2: false,
             told: false,
@@ -110,7 +99,7 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     #[inline]
     fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
-        let nothing_new = self.registered && self.has_head() == self.head.is_some() && !self.sleep.is_elapsed();
+        let nothing_new = self.registered && !self.has_head() && self.head.is_none() && !self.state.is_asked();
         if nothing_new && !self.state.is_closing() {
             return Poll::Pending;
         }
@@ -119,27 +108,34 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     #[cold]
     fn poll_slowly<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
-        let now = Instant::now();
         if !self.registered {
-            self.register(now);
+            self.register(cx);
         }
-        // Both futures may be polled again after they are ready.
+        // Both may be polled again after they are ready.
         let _ = self.begun.as_mut().poll(cx);
         if self.state.is_closing() && self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Stop::Cut);
         }
-        self.note_head(now);
-        if let Some(stop) = self.check(now) {
-            return Poll::Ready(stop);
+        loop {
+            let now = Instant::now();
+            self.note_head(now);
+            if let Some(stop) = self.check(now) {
+                return Poll::Ready(stop);
+            }
+            if self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
-        self.arm(cx)
     }
 
-    /// Sets the first deadlines.
-    fn register(&mut self, now: Instant) {
+    /// Leaves the waker where it is needed. A task keeps one waker all its life.
+    fn register(&mut self, cx: &Context<'_>) {
         self.registered = true;
-        self.tick = self.limits.idle_timeout.and_then(|timeout| now.checked_add(timeout));
-        self.age = self.limits.max_age.and_then(|max| now.checked_add(max.draw()));
+        self.place = self.state.route.reaper.enter(Arc::clone(self.state), cx.waker().clone());
+    }
+
+    fn limits(&self) -> &'a Limits {
+        &self.state.route.limits
     }
 
     fn has_head(&self) -> bool {
@@ -147,11 +143,11 @@ impl<'a, 'd> Watch<'a, 'd> {
     }
 
     fn note_head(&mut self, now: Instant) {
-        self.head = match (self.has_head(), self.head) {
-            (false, _) => None,
-            (true, Some(deadline)) => Some(deadline),
-            (true, None) => Some(later(now, self.limits.header_timeout)),
-        };
+        if !self.has_head() {
+            self.head = None;
+        } else if self.head.is_none() {
+            self.head = self.limits().header_timeout.and_then(|limit| now.checked_add(limit));
+        }
     }
 
     /// What is due.
@@ -159,73 +155,51 @@ impl<'a, 'd> Watch<'a, 'd> {
         if self.head.is_some_and(|deadline| deadline <= now) {
             return Some(Stop::HeadTimeout);
         }
-        if self.age.is_some_and(|age| age <= now) {
-            self.age = None;
-            self.state.retire();
-        }
         if self.state.is_closing() {
-            return self.check_closing(now);
+            return if self.is_http2 { self.tell_closing() } else { self.check_linger(now) };
         }
-        self.tick.is_some_and(|tick| tick <= now).then(|| self.check_tick(now)).flatten()
+        // What has begun since it was found idle is not idle: a head has its own limit.
+        (self.state.take_expired() && !self.state.is_busy() && !self.has_head()).then_some(Stop::Idle)
     }
 
-    fn check_closing<T>(&mut self, now: Instant) -> Option<Stop<T>> {
-        self.tick = None;
-        if self.is_http2 {
-            return (!std::mem::replace(&mut self.told, true)).then_some(Stop::Closing);
-        }
+    fn tell_closing<T>(&mut self) -> Option<Stop<T>> {
+        let told = std::mem::replace(&mut self.told, true);
+        (!told).then_some(Stop::Closing)
+    }
+
+    fn check_linger<T>(&mut self, now: Instant) -> Option<Stop<T>> {
         if !self.state.is_idle() {
             self.linger = None;
             return None;
         }
-        match self.linger {
-            Some((until, calls)) if calls == self.state.calls() => (until <= now).then_some(Stop::Idle),
-            _ => {
-                self.linger = Some((now + self.limits.linger, self.state.calls()));
-                self.limits.linger.is_zero().then_some(Stop::Idle)
-            }
-        }
-    }
-
-    /// Quiet all the time, or quiet for as many ticks as make the timeout: idle.
-    fn check_tick<T>(&mut self, now: Instant) -> Option<Stop<T>> {
-        let timeout = self.limits.idle_timeout?;
         let calls = self.state.calls();
-        if self.state.is_busy() || calls != self.calls_at_tick {
-            self.calls_at_tick = calls;
-            self.ticks_left = TICKS;
-        } else {
-            self.ticks_left -= 1;
-        }
-        if self.ticks_left == 0 {
-            // A head that is being read has its own limit.
-            self.ticks_left = 1;
-            if self.head.is_none() {
-                return Some(Stop::Idle);
-            }
-        }
-        self.tick = Some(now + timeout / TICKS);
-        None
+        let until = match self.linger {
+            Some((until, since)) if since == calls => until,
+            _ => now + self.limits().linger,
+        };
+        self.linger = Some((until, calls));
+        (until <= now).then_some(Stop::Idle)
     }
 
-    /// Waits for the nearest deadline.
-    fn arm<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
+    /// Ready when the nearest deadline is over, pending for ever where there is none.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let linger = self.linger.map(|(until, _)| until);
-        let nearest = [self.head, self.tick, self.age, linger].into_iter().flatten().min();
-        let nearest = nearest.unwrap_or_else(|| later(Instant::now(), None));
-        if self.sleep.deadline() != nearest {
-            self.sleep.as_mut().reset(nearest);
+        let Some(nearest) = [self.head, linger].into_iter().flatten().min() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(nearest)));
+        if timer.deadline() != nearest {
+            timer.as_mut().reset(nearest);
         }
-        if self.sleep.as_mut().poll(cx).is_ready() {
-            // It came due meanwhile: look again.
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
+        timer.as_mut().poll(cx)
     }
 }
 
-/// `now` and a timeout, or so late that it never comes.
-fn later(now: Instant, timeout: Option<Duration>) -> Instant {
-    const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-    now + timeout.unwrap_or(NEVER).min(NEVER)
+impl Drop for Watch<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.state.route.reaper.leave(place);
+        }
+    }
 }

@@ -1,0 +1,42 @@
+//! A tick from the kernel, `timerfd_create(2)`.
+//!
+//! Not a tokio timer: while one of those is armed, anywhere, the runtime computes deadlines and reads the clock each time it
+//! goes to sleep, which is more than all that a request costs in this crate.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Ticks every so often, whether or not anybody looks.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Ticker {
+    /// Starts ticking; registered with the current runtime.
+    pub(crate) fn every(period: Duration) -> io::Result<Self> {
+        let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let period = timespec(period.max(Duration::from_millis(1)))?;
+        timerfd_settime(&fd, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: period, it_value: period })?;
+        #[allow(
+            deprecated,
+            reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Self { fd })
+    }
+
+    /// Waits for the next tick; several that were missed are one.
+    pub(crate) async fn tick(&self) -> io::Result<()> {
+        let read = |fd: &OwnedFd| Ok(rustix::io::read(fd, &mut [0; 8])?);
+        self.fd.async_io(Interest::READABLE, read).await.map(drop)
+    }
+}
+
+fn timespec(time: Duration) -> io::Result<Timespec> {
+    Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
