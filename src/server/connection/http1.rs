@@ -1,6 +1,6 @@
 //! HTTP/1: driven so that it can be stopped between two requests without losing a byte.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -51,11 +51,10 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
 /// Ends a connection from this side, with `last_words` if the client still listens.
 pub(super) async fn close(mut io: Io, ending: Ending, last_words: &[u8], watch: &mut Watch<'_, '_>) {
     io.state().end(ending);
-    let mut close = std::pin::pin!(async {
+    let close = pin!(async {
         if io.write_all(last_words).await.is_ok() {
             let _ = io.shutdown().await;
         }
     });
-    // A client that does not read its last words has until the cut.
-    while !matches!(watch.drive(close.as_mut()).await, Stop::Ended(()) | Stop::Cut) {}
+    watch.finish(close).await;
 }

@@ -52,10 +52,9 @@ impl Io {
         self.is_http2 = true;
     }
 
-    /// Puts bytes back, before all that is still to be read.
+    /// Puts back bytes that were read, before all that is still to be read.
     pub(super) fn unread(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty(), "bytes can be put back only when the last ones were read");
-        self.ahead = bytes;
+        self.ahead = if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.split_off(0)].concat().into() };
     }
 
     /// Reads past what was put back, straight from the socket.

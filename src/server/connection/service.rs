@@ -13,7 +13,7 @@ use std::{
 use axum::{
     body::Body,
     extract::ConnectInfo,
-    http::{Extensions, HeaderValue, Request, Response, Version, header::CONNECTION},
+    http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION},
 };
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
@@ -159,8 +159,9 @@ where
         let mut guard = this.guard.take();
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();
-            // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2).
-            if *this.close && guard.state.is_closing() {
+            // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2). An upgrade needs its own.
+            let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if *this.close && guard.state.is_closing() && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }

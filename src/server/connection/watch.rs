@@ -89,6 +89,15 @@ impl<'a, 'd> Watch<'a, 'd> {
         .await
     }
 
+    /// Drives what ends the connection; only a cut stops that.
+    pub(super) async fn finish<F: Future>(&mut self, mut closing: Pin<&mut F>) {
+        poll_fn(|cx| match closing.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.cut.as_mut().poll(cx),
+        })
+        .await;
+    }
+
     /// Notes how hyper ended the connection.
     pub(super) fn note_ended(&self, ended: hyper::Result<()>) {
         if let Err(error) = ended {
