@@ -1,0 +1,243 @@
+//! The layers of the crate, held: a module names only modules of lower layers, `unsafe` lives in `sys` alone, files stay
+//! small, and the crate root holds no logic.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[path = "layering/source.rs"]
+mod source;
+
+use self::source::Source;
+
+/// Every top-level module and its layer. A module names only modules of lower layers.
+const LAYERS: &[(&str, u8)] = &[
+    ("error", 0),
+    ("sys", 0),
+    ("addr", 1),
+    ("drain", 1),
+    ("notify", 1),
+    ("listener", 2),
+    ("activation", 3),
+    ("handoff", 4),
+    ("fdstore", 4),
+    ("layer", 5),
+    ("extract", 5),
+    ("readiness", 5),
+    ("server", 6),
+    ("unit_check", 6),
+    ("testing", 7),
+];
+
+/// Who may name a module of its own layer all the same: an error says what a descriptor is.
+const EQUALS: &[(&str, &str)] = &[("error", "sys")];
+
+/// The most lines that a file may have before its tests.
+const LONGEST_FILE: usize = 400;
+
+#[test]
+fn a_module_names_only_lower_layers() {
+    assert_none(sources().iter().flat_map(upward_names));
+}
+
+#[test]
+fn unsafe_code_lives_in_sys_alone() {
+    assert_none(sources().iter().flat_map(stray_unsafe));
+}
+
+#[test]
+fn a_file_is_short_enough_to_be_read_at_once() {
+    assert_none(sources().iter().filter_map(overlong));
+}
+
+#[test]
+fn the_crate_root_holds_no_logic() {
+    let root = sources().into_iter().find(Source::is_root).expect("src/lib.rs is there");
+    assert_none(root.items().into_iter().filter_map(|item| logic(&item)));
+}
+
+#[test]
+fn a_name_from_a_higher_or_an_equal_layer_is_caught() {
+    for code in [
+        "use crate::server::Server;",
+        "use crate::{error::Error, server::{Server, Route}};",
+        "use {crate::error::Error, crate::server::Server};",
+        "fn f() -> crate::server::Server { todo!() }",
+        "fn f() { tokio::select! { _ = crate::server::run() => {} } }",
+        "use super::super::server::Server;",
+        "use super::{super::server::Server};",
+        "mod tests { use super::super::super::server::Server; }",
+        "pub(in crate::listener) use crate::server::Server;",
+        "use crate::activation::ActivatedListeners;",
+    ] {
+        let problems = upward_names(&Source::new("listener/stream.rs", code));
+        assert_eq!(problems.len(), 1, "{code}: {problems:?}");
+        assert!(problems[0].starts_with("src/listener/stream.rs:1: `listener` (layer 2) names `"), "{problems:?}");
+    }
+    assert_eq!(upward_names(&Source::new("addr.rs", "use super::drain::Drain;")).len(), 1);
+    assert_eq!(upward_names(&Source::new("sys/socket.rs", "use crate::error::Error;")).len(), 1);
+}
+
+#[test]
+fn lower_layers_and_a_modules_own_parts_may_be_named() {
+    for code in [
+        "use crate::{addr::{ListenAddr, PeerAddr}, error::Error, sys::socket};",
+        "use super::listener::bind::Bound; use self::stream::Stream; mod tests { use super::*; }",
+        "pub(crate) mod x {} pub(super) fn f(&self) -> Self { self.g(crate::error::Error) }",
+        "//! [`Server`](crate::server::Server)\nfn f() { /* crate::server */ g(\"crate::server\"); }",
+    ] {
+        let problems = upward_names(&Source::new("listener/mod.rs", code));
+        assert!(problems.is_empty(), "{code}: {problems:?}");
+    }
+    assert!(upward_names(&Source::new("error.rs", "use crate::sys::socket::SocketKind;")).is_empty());
+}
+
+#[test]
+fn a_name_that_hides_its_layer_is_caught() {
+    for (code, named) in [
+        ("use crate::Server;", "`Server`"),
+        ("use super::Server;", "`Server`"),
+        ("use crate::*;", "the crate root"),
+        ("use super::*;", "the crate root"),
+        ("use crate as root;", "the crate root"),
+        ("use super::{self as root};", "the crate root"),
+    ] {
+        let problems = upward_names(&Source::new("server.rs", code));
+        assert_eq!(problems.len(), 1, "{code}: {problems:?}");
+        assert!(problems[0].contains(&format!("names {named}, which is no module of a layer")), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_module_without_a_layer_is_caught() {
+    let problems = upward_names(&Source::new("proxy/mod.rs", ""));
+    assert_eq!(
+        problems,
+        ["src/proxy/mod.rs: the module `proxy` has no layer yet; add it to LAYERS in tests/layering.rs"]
+    );
+}
+
+#[test]
+fn stray_unsafe_is_caught_in_code_and_not_in_words() {
+    let code = "\n\nfn f() { g(|| unsafe { h() }) }";
+    assert_eq!(
+        stray_unsafe(&Source::new("listener/bind.rs", code)),
+        ["src/listener/bind.rs:3: `unsafe` belongs under src/sys/"]
+    );
+    assert!(stray_unsafe(&Source::new("sys/exec.rs", code)).is_empty());
+    assert_eq!(stray_unsafe(&Source::new("sys.rs", code)).len(), 1);
+    let words = "//! unsafe\n#![expect(unsafe_code)] // unsafe\nconst S: &str = \"unsafe\";";
+    assert!(stray_unsafe(&Source::new("addr.rs", words)).is_empty());
+}
+
+#[test]
+fn an_overlong_file_is_caught_and_its_tests_do_not_count() {
+    let file = |lines: usize, rest: &str| Source::new("addr.rs", &("// line\n".repeat(lines) + rest));
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "// line\n".repeat(300));
+    assert_eq!(overlong(&file(LONGEST_FILE, "")), None);
+    assert_eq!(overlong(&file(LONGEST_FILE, &tests)), None);
+    assert!(
+        overlong(&file(LONGEST_FILE + 1, &tests)).is_some_and(|problem| problem.starts_with("src/addr.rs: 401 lines"))
+    );
+    let import = format!("#[cfg(test)]\nuse std::fmt;\n{}", "// line\n".repeat(LONGEST_FILE));
+    assert!(overlong(&file(0, &import)).is_some());
+}
+
+#[test]
+fn logic_in_the_crate_root_is_caught() {
+    let problems = |code: &str| Source::new("lib.rs", code).items().into_iter().filter_map(|item| logic(&item)).count();
+    let declarations = "//! Docs.\n#![warn(missing_docs)]\npub mod a;\n#[cfg(x)] mod b;\npub use self::a::{B, c::D};";
+    assert_eq!(problems(declarations), 0);
+    for code in [
+        "fn f() {}",
+        "mod a; fn f() {} mod b;",
+        "mod a { fn f() {} }",
+        "use a::B;",
+        "struct S;",
+        "macro_rules! m { () => {} }",
+    ] {
+        assert_eq!(problems(code), 1, "{code}");
+    }
+}
+
+/// What `source` names that is not below it.
+fn upward_names(source: &Source) -> Vec<String> {
+    let Some(own) = source.module() else {
+        return Vec::new();
+    };
+    let file = &source.file;
+    let Some(layer) = layer(own) else {
+        return vec![format!("{file}: the module `{own}` has no layer yet; add it to LAYERS in tests/layering.rs")];
+    };
+    let judge =
+        |name: source::Named| upward(own, layer, &name.module).map(|what| format!("{file}:{}: {what}", name.line));
+    source.names().into_iter().filter_map(judge).collect()
+}
+
+fn upward(own: &str, own_layer: u8, named: &str) -> Option<String> {
+    if named == own || EQUALS.contains(&(own, named)) {
+        return None;
+    }
+    match layer(named) {
+        Some(layer) if layer < own_layer => None,
+        Some(layer) => {
+            Some(format!("`{own}` (layer {own_layer}) names `{named}` (layer {layer}), which is not below it"))
+        }
+        None if named.is_empty() => {
+            Some(format!("`{own}` names the crate root, which is no module of a layer; name the module it needs"))
+        }
+        None => Some(format!("`{own}` names `{named}`, which is no module of a layer; name the module it comes from")),
+    }
+}
+
+fn layer(module: &str) -> Option<u8> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
+}
+
+fn stray_unsafe(source: &Source) -> Vec<String> {
+    if source.file.starts_with("src/sys/") {
+        return Vec::new();
+    }
+    let lines = source.lines_with("unsafe");
+    lines.into_iter().map(|line| format!("{}:{line}: `unsafe` belongs under src/sys/", source.file)).collect()
+}
+
+fn overlong(source: &Source) -> Option<String> {
+    let lines = source.lines_before_tests();
+    (lines > LONGEST_FILE)
+        .then(|| format!("{}: {lines} lines before its tests; more than {LONGEST_FILE} are two concepts", source.file))
+}
+
+fn logic(item: &str) -> Option<String> {
+    let declares = ["mod ", "pub mod ", "pub use "].iter().any(|start| item.starts_with(start));
+    let has_body = item.contains('{') && !item.starts_with("pub use ");
+    (!declares || has_body).then(|| format!("src/lib.rs declares modules and re-exports, and this is neither: {item}"))
+}
+
+/// Every file under `src`.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&root).expect("it was found under src").to_str().expect("file names are UTF-8");
+        Source::new(name, &fs::read_to_string(&path).expect("a source file can be read"))
+    };
+    rust_files(&root).into_iter().map(read).collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a source folder can be read");
+    let paths = entries.map(|entry| entry.expect("a source folder can be read").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+fn assert_none(problems: impl Iterator<Item = String>) {
+    let problems: Vec<_> = problems.collect();
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
