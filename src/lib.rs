@@ -1,4 +1,36 @@
-//! Socket activation, named listeners and restarts for axum.
+//! Sockets by name and a router per socket, for axum on Linux.
+//!
+//! A service takes its listening sockets by name from whoever opened them (systemd, `systemd-socket-activate`, any
+//! program that speaks `LISTEN_FDS`), binds fallbacks for those that nobody passed, and serves a router per name.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use axum_activation::{ActivatedListeners, Error, Server};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
+//!     let app = Router::new().route("/", get(|| async { "hello\n" }));
+//!     Server::new(activated).route("http", app).run().await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `activated.one("http")?` alone is a listener for [`axum::serve`](fn@axum::serve).
+//!
+//! | module | has |
+//! | --- | --- |
+//! | [`activation`] | [`ActivatedListeners`]: the sockets of this process by name, each owned once |
+//! | [`addr`] | [`ListenAddr`] and [`PeerAddr`]: where to listen, and who is at the other end |
+//! | [`drain`] | [`DrainReport`]: what a server did until it ended |
+//! | [`error`] | the one [`Error`], which names the socket and the remedy |
+//! | [`extract`] | axum extractors: [`ListenerName`], and [`ActivatedListeners`] to be shown |
+//! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
+//! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
+//!
+//! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+#![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 
 pub mod activation;

@@ -1,5 +1,5 @@
-//! The layers of the crate, held: a module names only modules of lower layers, `unsafe` lives in `sys` alone, files stay
-//! small, and the crate root holds no logic.
+//! The layers of the crate, held: a module names only modules of lower layers, `unsafe` lives in `sys` alone, files
+//! stay small, and the crate root holds no logic.
 
 use std::{
     fs,

@@ -34,8 +34,8 @@ use crate::{
 
 /// Accepts connections from every socket of one name.
 ///
-/// Serves as it is with [`axum::serve`], and with anything that takes an axum [`Listener`]. Several sockets under one name
-/// (IPv4 and IPv6, TCP and Unix) take turns: a flood on one does not keep the others waiting.
+/// Serves as it is with [`axum::serve`](fn@axum::serve), and with anything that takes an axum [`Listener`]. Several
+/// sockets under one name (IPv4 and IPv6, TCP and Unix) take turns: a flood on one does not keep the others waiting.
 ///
 /// `accept` cannot fail. An error that concerns one connection is passed over; when the process is out of descriptors or
 /// memory it pauses, doubling from 5 ms to 1 s, and the connections wait in the kernel's queue. Both are traced.
@@ -227,7 +227,8 @@ impl Listener for ActivatedListener {
     }
 }
 
-/// `ConnectInfo<PeerAddr>` with plain [`axum::serve`] and `into_make_service_with_connect_info::<PeerAddr>()`.
+/// `ConnectInfo<PeerAddr>` with plain [`axum::serve`](fn@axum::serve) and
+/// `into_make_service_with_connect_info::<PeerAddr>()`.
 impl Connected<IncomingStream<'_, ActivatedListener>> for PeerAddr {
     fn connect_info(stream: IncomingStream<'_, ActivatedListener>) -> Self {
         stream.remote_addr().clone()
