@@ -42,7 +42,8 @@ impl Serving {
         let loops = TaskTracker::new();
         let mut tallies = Vec::new();
         for (route, listener) in routes {
-            tracing::info!(name = listener.name(), addrs = ?listener.local_addrs(), "serving");
+            let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
+            tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let tally = Arc::new(Tally::new(listener.shared_name()));
             tallies.push(Arc::clone(&tally));
             let context = RouteContext {
