@@ -15,8 +15,7 @@ use super::{
 use crate::drain::Ending;
 
 /// What a client is told whose head does not come to an end (RFC 9110, section 15.5.9).
-pub(super) const HEAD_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// Serves until the connection ends.
 ///
@@ -35,8 +34,9 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         let Some(parts) = connection.into_parts() else { return };
         io = parts.io.into_inner();
         match stop {
-            Stop::Idle if parts.read_buf.is_empty() => return close(io, Ending::ClosedIdle, b"", watch).await,
-            Stop::HeadTimeout => return close(io, Ending::Error, HEAD_TIMEOUT, watch).await,
+            // Nothing is under way in either direction that a close could take away.
+            Stop::Idle if parts.read_buf.is_empty() => return io.state().end(Ending::ClosedIdle),
+            Stop::HeadTimeout => return refuse_head(io, watch).await,
             Stop::Cut => return io.state().end(Ending::Cut),
             // The next head had begun after all: read on, with what hyper had read of it first.
             _ => {
@@ -48,11 +48,11 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
     }
 }
 
-/// Ends a connection from this side, with `last_words` if the client still listens.
-pub(super) async fn close(mut io: Io, ending: Ending, last_words: &[u8], watch: &mut Watch<'_, '_>) {
-    io.state().end(ending);
+/// Tells a client that its head took too long, if it still listens.
+pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
+    io.state().end(Ending::Error);
     let close = pin!(async {
-        if io.write_all(last_words).await.is_ok() {
+        if io.write_all(HEAD_TIMEOUT).await.is_ok() {
             let _ = io.shutdown().await;
         }
     });

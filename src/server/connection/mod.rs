@@ -64,8 +64,8 @@ impl<S: HttpService> Connection<S> {
                     tracing::trace!(%error, "a connection ended before its first byte");
                     return io.state().end(Ending::Error);
                 }
-                Stop::Idle if first.is_empty() => return http1::close(io, Ending::ClosedIdle, b"", watch).await,
-                Stop::HeadTimeout => return http1::close(io, Ending::Error, http1::HEAD_TIMEOUT, watch).await,
+                Stop::Idle if first.is_empty() => return io.state().end(Ending::ClosedIdle),
+                Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Cut => return io.state().end(Ending::Cut),
                 Stop::Idle | Stop::Closing => {}
             }
