@@ -51,6 +51,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
 /// Tells a client that its head took too long, if it still listens.
 pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
     io.state().end(Ending::Error);
+    io.expect_more();
     let close = pin!(async {
         if io.write_all(HEAD_TIMEOUT).await.is_ok() {
             let _ = io.shutdown().await;

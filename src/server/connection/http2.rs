@@ -20,7 +20,7 @@ use crate::drain::Ending;
 /// stops opening streams, and a round trip later with that of the last stream that is served.
 pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch: &mut Watch<'_, '_>) {
     watch.note_http2();
-    io.note_http2();
+    io.expect_more();
     let state = Arc::clone(io.state());
     let spawn = Spawn(state.route.drain.connections().clone());
     let builder = builder(spawn, &state.route.limits.http2);

@@ -29,7 +29,8 @@ pub(super) struct Io {
     ahead: Bytes,
     /// The client has closed its side.
     ended: bool,
-    is_http2: bool,
+    /// More may come from the client after our last word: it speaks HTTP/2, or is in the middle of a head.
+    expects_more: bool,
     /// Our side is closed; until then the client's is read.
     closing: Option<Pin<Box<Sleep>>>,
     /// The end of the drain, waited for by whoever was given the stream in an upgrade.
@@ -40,16 +41,16 @@ pub(super) struct Io {
 
 impl Io {
     pub(super) fn new(stream: ActivatedStream, lease: Lease) -> Self {
-        Self { stream, ahead: Bytes::new(), ended: false, is_http2: false, closing: None, cut: None, lease }
+        Self { stream, ahead: Bytes::new(), ended: false, expects_more: false, closing: None, cut: None, lease }
     }
 
     pub(super) fn state(&self) -> &Arc<State> {
         &self.lease.state
     }
 
-    /// The connection speaks HTTP/2, in which a client sends on its own account.
-    pub(super) fn note_http2(&mut self) {
-        self.is_http2 = true;
+    /// The client may send on its own account when we close.
+    pub(super) fn expect_more(&mut self) {
+        self.expects_more = true;
     }
 
     /// Puts back bytes that were read, before all that is still to be read.
@@ -71,7 +72,7 @@ impl Io {
 
     fn may_more_come(&self) -> bool {
         let state = &self.lease.state;
-        let expected = state.is_closing() || state.had_body() || self.is_http2;
+        let expected = state.is_closing() || state.had_body() || self.expects_more;
         !self.ended && !state.may_upgrade() && (expected || socket::unread(&self.stream) > 0)
     }
 
