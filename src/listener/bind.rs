@@ -20,7 +20,8 @@ use crate::{
     sys::path::{self, CreatedPath, Occupant},
 };
 
-/// The longest path that `sockaddr_un` takes, without its closing NUL (`unix(7)`).
+/// The longest path that `sockaddr_un` takes without its closing NUL, and the longest abstract name without its leading one
+/// (`unix(7)`).
 const LONGEST_PATH: usize = 107;
 
 /// A socket that listens, and the path it created for that.
@@ -74,14 +75,7 @@ fn listen_tcp(asked: &ListenAddr, addr: SocketAddr, options: &ListenOptions) -> 
 
 fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
     let addr = ListenAddr::Unix(path.to_owned());
-    if path.as_os_str().len() > LONGEST_PATH {
-        return Err(Kind::Bind {
-            address: addr.to_string(),
-            remedy: format!("the path has more than {LONGEST_PATH} bytes, choose a shorter one (unix(7))"),
-            source: io::ErrorKind::InvalidInput.into(),
-        }
-        .into());
-    }
+    check_length(path.as_os_str().len(), "path", &addr)?;
     let _lock = path::lock_directory(path);
     vacate(path, &addr)?;
     listen_unix(path, options).map_err(|source| failed(&addr, source))
@@ -122,6 +116,7 @@ fn listen_unix(path: &Path, options: &ListenOptions) -> io::Result<Bound> {
 
 fn bind_abstract(name: &[u8], options: &ListenOptions) -> Result<Bound, Error> {
     let addr = ListenAddr::Abstract(name.to_owned());
+    check_length(name.len(), "name", &addr)?;
     let listen = || {
         let mut path = vec![0];
         path.extend_from_slice(name);
@@ -141,6 +136,14 @@ fn bind_vsock(cid: u32, port: u32, options: &ListenOptions) -> Result<Bound, Err
         Ok(Bound { fd: socket.into(), path: None })
     };
     listen().map_err(|source| failed(&ListenAddr::Vsock { cid, port }, source))
+}
+
+fn check_length(bytes: usize, what: &str, addr: &ListenAddr) -> Result<(), Error> {
+    if bytes <= LONGEST_PATH {
+        return Ok(());
+    }
+    let remedy = format!("the {what} has more than {LONGEST_PATH} bytes, choose a shorter one (unix(7))");
+    Err(Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::InvalidInput.into() }.into())
 }
 
 fn is_wildcard(addr: &ListenAddr) -> bool {

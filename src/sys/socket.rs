@@ -76,13 +76,22 @@ impl fmt::Display for SocketKind {
         match self {
             Self::Listener(family) => write!(f, "a listening {family} stream socket"),
             Self::Connection(family) => write!(f, "a connected {family} stream socket"),
-            Self::IdleStream(family) => write!(f, "a {family} stream socket that does not listen"),
-            Self::Datagram(family) => write!(f, "a {family} datagram socket"),
-            Self::SeqPacket(family) => write!(f, "a {family} sequential-packet socket"),
-            Self::OtherSocket(family) => write!(f, "a {family} socket of another type"),
+            Self::IdleStream(family) => write!(f, "{} {family} stream socket that does not listen", family.article()),
+            Self::Datagram(family) => write!(f, "{} {family} datagram socket", family.article()),
+            Self::SeqPacket(family) => write!(f, "{} {family} sequential-packet socket", family.article()),
+            Self::OtherSocket(family) => write!(f, "{} {family} socket of another type", family.article()),
             Self::Fifo => f.write_str("a FIFO"),
             Self::RegularFile => f.write_str("a regular file"),
             Self::OtherFile => f.write_str("a file that is no socket"),
+        }
+    }
+}
+
+impl SocketFamily {
+    fn article(self) -> &'static str {
+        match self {
+            Self::Ipv4 | Self::Ipv6 => "an",
+            _ => "a",
         }
     }
 }
