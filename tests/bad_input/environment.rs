@@ -1,0 +1,228 @@
+//! `LISTEN_PID`, `LISTEN_PIDFDID`, `LISTEN_FDS` and `LISTEN_FDNAMES` that say something impossible.
+
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
+
+use axum_activation::{ActivatedListeners, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    child::{Scene, Stage},
+    fd_table::FdTable,
+    seen::SeenError,
+    sockets,
+};
+
+/// The part of every message about the environment that says what to do.
+const MEND_IT: &str = "mend it there or unset it";
+
+/// What a scene saw that claims what it was passed, and then once more whoever it is addressed to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claimed {
+    before: FdTable,
+    outcome: Result<Vec<String>, SeenError>,
+    after: FdTable,
+    forced: Result<Vec<String>, SeenError>,
+    after_forced: FdTable,
+}
+
+pub(crate) fn claim(stage: &Stage) {
+    let before = FdTable::now();
+    let outcome = names(ActivatedListeners::from_env());
+    let after = FdTable::now();
+    let forced = names(ActivatedListeners::builder().ignore_pid().from_env());
+    stage.say(Claimed { before, outcome, after, forced, after_forced: FdTable::now() });
+}
+
+/// Opens a file before it claims: the file is in the range that `LISTEN_FDS` names.
+pub(crate) fn claim_beside_own_file(stage: &Stage) {
+    let own = fs::File::open("/dev/null").unwrap();
+    claim(stage);
+    drop(own);
+}
+
+fn names(claimed: Result<ActivatedListeners, Error>) -> Result<Vec<String>, SeenError> {
+    claimed.map(|set| set.names()).map_err(|error| SeenError::from(&error))
+}
+
+/// The report of a claim that must fail and leave every descriptor as it was.
+#[track_caller]
+fn refused(scene: Scene, says: &[&str]) -> Claimed {
+    let claimed: Claimed = scene.report();
+    let error = claimed.outcome.as_ref().expect_err("the claim was to fail");
+    error.assert_says(says);
+    assert_eq!(claimed.after, claimed.before, "a refused claim touched a descriptor");
+    claimed
+}
+
+/// As [`refused`], for what no option can get around.
+#[track_caller]
+fn refused_for_good(scene: Scene, says: &[&str]) -> Claimed {
+    let claimed = refused(scene, says);
+    assert_eq!(claimed.outcome.as_ref().unwrap_err().is, ["invalid_environment"]);
+    assert_eq!(claimed.forced, claimed.outcome);
+    assert_eq!(claimed.after_forced, claimed.before);
+    claimed
+}
+
+/// As [`refused`], for what `ignore_pid` gets around: the same process has its socket then.
+#[track_caller]
+fn refused_until_forced(scene: Scene, is: &str, says: &[&str]) {
+    let claimed = refused(scene, says);
+    assert_eq!(claimed.outcome.unwrap_err().is, [is]);
+    assert!(!claimed.after.0[&3].close_on_exec);
+    assert_eq!(claimed.forced.unwrap(), ["http"]);
+    assert!(claimed.after_forced.is_owned(3));
+    assert_eq!(claimed.after_forced.targets(), claimed.before.targets());
+}
+
+fn passed() -> Scene {
+    Scene::new("claim").fd(sockets::tcp()).own_pid()
+}
+
+#[test]
+fn a_count_that_is_no_number_is_refused() {
+    refused_for_good(
+        passed().count("two"),
+        &["LISTEN_FDS=\"two\" is not a number of file descriptors", "systemd", MEND_IT],
+    );
+}
+
+#[test]
+fn a_negative_count_is_refused() {
+    refused_for_good(passed().count("-1"), &["LISTEN_FDS=\"-1\" is not a number of file descriptors", MEND_IT]);
+}
+
+#[test]
+fn a_count_that_no_process_can_have_open_is_refused() {
+    for count in ["2147483645", "18446744073709551615"] {
+        let says = format!("LISTEN_FDS=\"{count}\" is more than a process can have open");
+        refused_for_good(passed().count(count), &[&says, MEND_IT]);
+    }
+}
+
+#[test]
+fn a_count_beyond_the_fd_table_names_the_first_descriptor_that_is_not_open() {
+    let says = ["LISTEN_FDS=1000000 promises descriptors 3 to 1000002, but descriptor 4 is not open", "wrapper"];
+    refused_for_good(passed().count("1000000"), &says);
+}
+
+#[test]
+fn a_closed_descriptor_in_the_range_is_named() {
+    let scene = Scene::new("claim").fd(sockets::tcp()).closed().fd(sockets::tcp()).own_pid().count("3");
+    let claimed =
+        refused_for_good(scene, &["LISTEN_FDS=3 promises descriptors 3 to 5, but descriptor 4 is not open", "wrapper"]);
+    assert_eq!([3, 4, 5].map(|fd| claimed.after.0.contains_key(&fd)), [true, false, true]);
+}
+
+#[test]
+fn a_promise_of_one_closed_descriptor_is_refused() {
+    let scene = Scene::new("claim").own_pid().count("1");
+    refused_for_good(scene, &["LISTEN_FDS=1 promises descriptor 3, but descriptor 3 is not open"]);
+}
+
+#[test]
+fn a_file_that_this_process_opened_itself_is_not_stolen() {
+    let scene = Scene::new("claim_beside_own_file").fd(sockets::tcp()).own_pid().count("2");
+    let claimed = refused_for_good(
+        scene,
+        &[
+            "LISTEN_FDS=2 promises descriptors 3 to 4, but descriptor 4 is close-on-exec",
+            "call from_env first thing in main",
+        ],
+    );
+    assert_eq!(claimed.after.0[&4].target, "/dev/null");
+}
+
+#[test]
+fn fewer_names_than_descriptors_are_refused() {
+    let scene = Scene::new("claim").fd(sockets::tcp()).fd(sockets::tcp()).own_pid().count("2").names("http");
+    refused_for_good(scene, &["LISTEN_FDNAMES=\"http\" holds 1 names, but LISTEN_FDS=2", MEND_IT]);
+}
+
+#[test]
+fn more_names_than_descriptors_are_refused() {
+    let says = ["LISTEN_FDNAMES=\"http:admin\" holds 2 names, but LISTEN_FDS=1", MEND_IT];
+    refused_for_good(passed().count("1").names("http:admin"), &says);
+}
+
+#[test]
+fn names_that_are_no_text_are_refused() {
+    let names = OsString::from_vec(b"ht\xfftp".to_vec());
+    refused_for_good(
+        passed().count("1").names(names),
+        &["LISTEN_FDNAMES=\"ht\u{fffd}tp\" is not valid UTF-8", MEND_IT],
+    );
+}
+
+#[test]
+fn a_name_with_a_control_character_is_refused() {
+    let says = ["LISTEN_FDNAMES=\"a\\tb\" holds the name \"a\\tb\": it contains a control character", MEND_IT];
+    refused_for_good(passed().count("1").names("a\tb"), &says);
+}
+
+#[test]
+fn a_name_that_is_not_ascii_is_refused() {
+    refused_for_good(
+        passed().count("1").names("größe"),
+        &["\"größe\": it contains a character that is not ASCII", MEND_IT],
+    );
+}
+
+#[test]
+fn a_name_of_256_bytes_is_refused_and_one_of_255_is_taken() {
+    refused_for_good(passed().count("1").names("x".repeat(256)), &["it is longer than 255 bytes", MEND_IT]);
+    let longest = "x".repeat(255);
+    let claimed: Claimed = passed().count("1").names(&longest).report();
+    assert_eq!(claimed.outcome.unwrap(), [longest]);
+}
+
+#[test]
+fn sockets_for_another_process_are_refused_until_told_otherwise() {
+    let scene = Scene::new("claim").fd(sockets::tcp()).pid("1").count("1").names("http");
+    let says = ["LISTEN_PID=1 names another process, this one is ", "exec program", "unset LISTEN_FDS", "ignore_pid()"];
+    refused_until_forced(scene, "pid_mismatch", &says);
+}
+
+#[test]
+fn a_pid_that_is_no_number_is_refused_until_told_otherwise() {
+    let scene = Scene::new("claim").fd(sockets::tcp()).pid("me").count("1").names("http");
+    refused_until_forced(scene, "invalid_environment", &["LISTEN_PID=\"me\" is not a process id", MEND_IT]);
+}
+
+#[test]
+fn a_wrong_pidfd_id_is_refused_until_told_otherwise() {
+    let scene = passed().count("1").names("http").pidfd_id("4");
+    let says = ["LISTEN_PIDFDID=4 names another process, this one is ", "exec program", "ignore_pid()"];
+    refused_until_forced(scene, "pid_mismatch", &says);
+}
+
+#[test]
+fn a_pidfd_id_that_is_no_number_is_refused_until_told_otherwise() {
+    let scene = passed().count("1").names("http").pidfd_id("four");
+    let says = ["LISTEN_PIDFDID=\"four\" is not the inode number of a pidfd", MEND_IT];
+    refused_until_forced(scene, "invalid_environment", &says);
+}
+
+#[test]
+fn the_right_pidfd_id_is_taken() {
+    let claimed: Claimed = passed().count("1").names("http").own_pidfd_id().report();
+    assert_eq!(claimed.outcome.unwrap(), ["http"]);
+    assert!(claimed.after.is_owned(3));
+}
+
+#[test]
+fn a_count_without_a_pid_passes_nothing_until_told_otherwise() {
+    let claimed: Claimed = Scene::new("claim").fd(sockets::tcp()).count("1").names("http").report();
+    assert_eq!(claimed.outcome, Ok(Vec::new()));
+    assert_eq!(claimed.after, claimed.before);
+}
+
+#[test]
+fn what_is_claimed_is_owned_under_its_own_number() {
+    let scene =
+        Scene::passed("claim", [("a", sockets::tcp().into()), ("", sockets::a_pipe()), ("a", sockets::udp().into())]);
+    let claimed: Claimed = scene.report();
+    assert_eq!(claimed.outcome.unwrap(), ["a", ""]);
+    assert_eq!(claimed.after.targets(), claimed.before.targets());
+    assert!((3..6).all(|fd| !claimed.before.0[&fd].close_on_exec && claimed.after.is_owned(fd)));
+}
