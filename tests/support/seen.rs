@@ -38,6 +38,12 @@ impl From<&Error> for SeenError {
     }
 }
 
+impl From<Error> for SeenError {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 /// What `result` failed with.
 #[track_caller]
 pub(crate) fn failure<T>(result: Result<T, Error>) -> SeenError {

@@ -1,0 +1,114 @@
+//! What the child processes do: they ask for everything in the way of one function, and report what they got.
+
+use std::{env, os::fd::AsRawFd};
+
+use axum_activation::{ActivatedListener, ActivatedListeners, ActivatedListenersBuilder, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::{child::Stage, fd_table::FdTable, seen::SeenError};
+
+/// Something of every name of the set, in the order of the names.
+pub(crate) type ByName<T> = Vec<(String, Vec<T>)>;
+
+/// What asking once came to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Got {
+    /// The address of the listener.
+    pub(crate) addr: Result<String, SeenError>,
+    /// Whether that took a new descriptor.
+    pub(crate) fresh: bool,
+}
+
+/// The numbers of the descriptors by name; the environment afterwards.
+pub(crate) fn files(stage: &Stage) {
+    stage.say(descriptors());
+    stage.say(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(|name| env::var_os(name).is_some()));
+}
+
+fn descriptors() -> Result<ByName<i32>, SeenError> {
+    let set = ActivatedListeners::from_env()?;
+    let files = set.names().into_iter().map(|name| {
+        let files = set.files(&name)?;
+        Ok((name, files.iter().map(AsRawFd::as_raw_fd).collect()))
+    });
+    files.collect()
+}
+
+/// The addresses of the listeners by name.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn listeners(stage: &Stage) {
+    stage.say(addresses());
+}
+
+fn addresses() -> Result<ByName<String>, SeenError> {
+    let set = ActivatedListeners::from_env()?;
+    let listeners = set.names().into_iter().map(|name| {
+        let listeners = set.all(&name)?;
+        Ok((name, listeners.iter().map(|listener| listener.local_addrs()[0].to_string()).collect()))
+    });
+    listeners.collect()
+}
+
+/// The addresses of one listener of the name that is the argument.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn one_listener(stage: &Stage) {
+    let one = ActivatedListeners::from_env().and_then(|set| set.one(&stage.arg()));
+    stage.say(one.map(|listener| all_addresses(&listener)).map_err(|error| SeenError::from(&error)));
+}
+
+fn all_addresses(listener: &ActivatedListener) -> Vec<String> {
+    listener.local_addrs().iter().map(ToString::to_string).collect()
+}
+
+/// What two calls answer, before anything is taken and afterwards.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn twice(stage: &Stage) {
+    let first = ActivatedListeners::from_env().unwrap();
+    let before = [format!("{first:?}"), format!("{:?}", ActivatedListeners::from_env().unwrap())];
+    let table = FdTable::now();
+    let taken = first.one("name").unwrap();
+    let after = [format!("{first:?}"), format!("{:?}", ActivatedListeners::from_env().unwrap())];
+    stage.say((before, after, table == FdTable::now(), all_addresses(&taken)));
+}
+
+/// Listens on each of the addresses in the argument.
+pub(crate) fn listen(stage: &Stage) {
+    listen_on_each(stage, ActivatedListeners::builder());
+}
+
+/// As `listen`, whoever the sockets are addressed to: gracenet does not look at `LISTEN_PID`.
+pub(crate) fn listen_anyhow(stage: &Stage) {
+    listen_on_each(stage, ActivatedListeners::builder().ignore_pid());
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn listen_on_each(stage: &Stage, builder: ActivatedListenersBuilder) {
+    let set = match builder.from_env() {
+        Ok(set) => set,
+        Err(error) => return stage.say([Got { addr: Err(SeenError::from(&error)), fresh: false }]),
+    };
+    let mut kept = Vec::new();
+    let got: Vec<_> = stage.arg().split(' ').map(|addr| listen_once(&set, addr, &mut kept)).collect();
+    stage.say(got);
+}
+
+fn listen_once(set: &ActivatedListeners, addr: &str, kept: &mut Vec<ActivatedListener>) -> Got {
+    let before = FdTable::now().0.len();
+    let listener = resolve_last(addr, kept).parse().and_then(|addr| set.listen(&addr));
+    let fresh = FdTable::now().0.len() > before;
+    Got { addr: listener.map(|listener| keep(listener, kept)).map_err(|error: Error| SeenError::from(&error)), fresh }
+}
+
+/// `same` stands for the address of the listener before.
+fn resolve_last(addr: &str, kept: &[ActivatedListener]) -> String {
+    match (addr, kept.last()) {
+        ("same", Some(last)) => last.local_addrs()[0].to_string(),
+        _ => addr.to_owned(),
+    }
+}
+
+fn keep(listener: ActivatedListener, kept: &mut Vec<ActivatedListener>) -> String {
+    let addr = listener.local_addrs()[0].to_string();
+    kept.push(listener);
+    addr
+}
