@@ -224,7 +224,8 @@ pub enum PeerAddr {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnixPeer {
-    /// The address it is bound to; most clients have none.
+    /// The address it is bound to; most clients have none. The abstract name of a client that was accepted here is not known, as
+    /// mio drops it.
     pub addr: Option<Arc<ListenAddr>>,
     /// Who connected, as the kernel noted it then (`SO_PEERCRED` of `unix(7)`).
     pub credentials: Option<PeerCredentials>,
