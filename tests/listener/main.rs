@@ -1,0 +1,36 @@
+//! What an `ActivatedListener` does with sockets, connections, paths and errors.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod exhaustion;
+mod fairness;
+mod listen;
+mod nonblocking;
+mod one_connection;
+mod peers;
+mod stream;
+mod unix_path;
+mod unix_race;
+#[cfg(feature = "vsock")]
+mod vsock;
+
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/eventually.rs"]
+mod eventually;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/seen.rs"]
+mod seen;
+#[path = "../support/sockets.rs"]
+mod sockets;
+
+#[test]
+fn scene() {
+    child::play(&[
+        ("run_out_of_descriptors", exhaustion::run_out_of_descriptors),
+        ("serve_one_connection", one_connection::serve_one_connection),
+        ("bind_with_a_strict_umask", unix_path::bind_with_a_strict_umask),
+        ("leave_the_directory", unix_path::leave_the_directory),
+        ("race_for_a_path", unix_race::race_for_a_path),
+    ]);
+}

@@ -1,0 +1,213 @@
+//! The path of a Unix socket: whose it is, who may connect, and who removes it.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use axum_activation::{ActivatedListeners, Error, ListenAddr, ListenOptions};
+use rustix::fs::Mode;
+use tempfile::{TempDir, tempdir};
+
+use crate::{
+    child::{Scene, Stage},
+    seen::failure,
+};
+
+fn socket_path() -> (TempDir, PathBuf) {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    (dir, path)
+}
+
+fn bind(path: &Path, options: ListenOptions) -> Result<ActivatedListeners, Error> {
+    ActivatedListeners::builder().fallback_with("http", path, options).build()
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+}
+
+/// A socket whose process has died: the file is there and nobody listens.
+fn leave_stale(path: &Path) {
+    drop(UnixListener::bind(path).unwrap());
+    assert!(is_socket(path) && UnixStream::connect(path).is_err());
+}
+
+#[tokio::test]
+async fn a_path_goes_when_its_listener_does() {
+    let (_dir, path) = socket_path();
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    let listener = set.one("http").unwrap();
+    assert_eq!(listener.local_addrs(), [ListenAddr::Unix(path.clone())]);
+    drop(set);
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(listener);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_path_goes_when_nobody_took_its_socket() {
+    let (_dir, path) = socket_path();
+    drop(bind(&path, ListenOptions::new()).unwrap());
+    assert!(!path.exists());
+}
+
+/// Binds a relative path, and changes the directory before it lets go.
+pub(crate) fn leave_the_directory(stage: &Stage) {
+    std::env::set_current_dir(stage.arg()).unwrap();
+    let set = bind(Path::new("app.sock"), ListenOptions::new()).unwrap();
+    stage.say(is_socket(Path::new("app.sock")));
+    std::env::set_current_dir("/").unwrap();
+    drop(set);
+}
+
+#[test]
+fn a_relative_path_goes_even_after_a_change_of_directory() {
+    let (dir, path) = socket_path();
+    assert!(Scene::new("leave_the_directory").arg(dir.path()).report::<bool>());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_path_that_another_socket_has_taken_stays() {
+    let (_dir, path) = socket_path();
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    drop(set);
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(other);
+}
+
+#[test]
+fn a_path_that_another_file_has_taken_stays() {
+    let (_dir, path) = socket_path();
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "precious").unwrap();
+    drop(set);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_path_that_was_passed_is_never_removed() {
+    let (_dir, path) = socket_path();
+    let set = ActivatedListeners::builder().socket("http", UnixListener::bind(&path).unwrap()).build().unwrap();
+    drop(set.one("http").unwrap());
+    drop(set);
+    assert!(is_socket(&path));
+}
+
+#[test]
+fn a_path_stays_when_its_bare_descriptor_is_taken() {
+    let (_dir, path) = socket_path();
+    let files = bind(&path, ListenOptions::new()).unwrap().files("http").unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(files);
+    assert!(is_socket(&path));
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let (_dir, path) = socket_path();
+    leave_stale(&path);
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(set);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_live_socket_is_refused_and_goes_on() {
+    let (_dir, path) = socket_path();
+    let live = bind(&path, ListenOptions::new()).unwrap();
+    let error = failure(bind(&path, ListenOptions::new()));
+    assert_eq!(error.is, ["address_in_use"]);
+    error.assert_says(&["another process listens there"]);
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(live);
+}
+
+#[test]
+fn a_link_to_a_directory_leads_to_the_socket() {
+    let (dir, path) = socket_path();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let set = bind(&link.join("app.sock"), ListenOptions::new()).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(set);
+    assert!(!path.exists());
+}
+
+/// With any umask: the options say what the file is to be.
+pub(crate) fn bind_with_a_strict_umask(stage: &Stage) {
+    let (_dir, path) = socket_path();
+    let mode_of = |options| {
+        let set = bind(&path, options).unwrap();
+        let mode = fs::metadata(&path).unwrap().mode() & 0o7777;
+        drop(set);
+        mode
+    };
+    rustix::process::umask(Mode::from_raw_mode(0o777));
+    let strict = [mode_of(ListenOptions::new()), mode_of(ListenOptions::new().unix_mode(0o660))];
+    rustix::process::umask(Mode::from_raw_mode(0));
+    let open = [mode_of(ListenOptions::new()), mode_of(ListenOptions::new().unix_mode(0o7600))];
+    stage.say((strict, open));
+}
+
+#[test]
+fn a_mode_is_set_whatever_the_umask() {
+    let (strict, open): ([u32; 2], [u32; 2]) = Scene::new("bind_with_a_strict_umask").report();
+    assert_eq!(strict, [0, 0o660]);
+    assert_eq!(open, [0o777, 0o600]);
+}
+
+#[test]
+fn an_owner_is_set() {
+    assert!(rustix::process::geteuid().is_root(), "giving a file to another user takes root");
+    let (_dir, path) = socket_path();
+    for (uid, gid) in [(Some(1), Some(2)), (None, Some(3)), (Some(4), None)] {
+        let set = bind(&path, ListenOptions::new().unix_owner(uid, gid).unix_mode(0o640)).unwrap();
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.uid(), file.gid()), (uid.unwrap_or(0), gid.unwrap_or(0)));
+        assert_eq!(file.mode() & 0o777, 0o640);
+        drop(set);
+    }
+}
+
+/// A client knocks all the while: whenever it gets in, mode and owner are right.
+#[test]
+fn nobody_connects_before_mode_and_owner_are_set() {
+    assert!(rustix::process::geteuid().is_root(), "giving a file to another user takes root");
+    let (_dir, path) = socket_path();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let knocking = scope.spawn(|| knock(&path, &done));
+        for _ in 0..3000 {
+            let options = ListenOptions::new().unix_mode(0o620).unix_owner(Some(1), Some(2));
+            drop(bind(&path, options).unwrap());
+        }
+        done.store(true, Ordering::Relaxed);
+        knocking.join().unwrap();
+    });
+}
+
+fn knock(path: &Path, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        if let (Ok(_), Ok(file)) = (UnixStream::connect(path), fs::metadata(path)) {
+            // What is there now may be the next socket, which does not listen yet: only the same one counts.
+            let seen = (file.mode() & 0o777, file.uid(), file.gid());
+            let still_it =
+                UnixStream::connect(path).is_ok() && fs::metadata(path).is_ok_and(|now| now.ino() == file.ino());
+            assert!(!still_it || seen == (0o620, 1, 2), "connected to {seen:?}");
+        }
+    }
+}
