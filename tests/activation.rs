@@ -1,0 +1,290 @@
+//! What a set of sockets says of itself, and how its sockets are taken.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    collections::BTreeMap,
+    os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
+    path::Path,
+};
+
+use axum_activation::{ActivatedListeners, ListenAddr, SocketFamily, SocketKind};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+use tempfile::tempdir;
+
+#[path = "support/child.rs"]
+mod child;
+#[path = "support/fd_table.rs"]
+mod fd_table;
+#[path = "support/seen.rs"]
+mod seen;
+#[path = "support/sockets.rs"]
+mod sockets;
+
+use self::{
+    child::{Scene, Stage},
+    fd_table::FdTable,
+    seen::failure,
+};
+
+#[test]
+fn scene() {
+    child::play(&[("describe", describe), ("fall_back", fall_back), ("claim_many", claim_many)]);
+}
+
+fn empty() -> ActivatedListeners {
+    ActivatedListeners::builder().build().unwrap()
+}
+
+/// Reports each socket as it prints itself, and its kind.
+fn describe(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let sockets: Vec<_> = set.iter().map(|socket| (socket.to_string(), format!("{:?}", socket.kind()))).collect();
+    stage.say(sockets);
+}
+
+#[test]
+fn every_kind_is_told_by_the_kernel_and_not_by_its_name() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("dgram.sock");
+    let (tcp, udp) = (sockets::tcp(), sockets::udp());
+    let (tcp_addr, udp_addr) = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
+    let scene = Scene::passed(
+        "describe",
+        [
+            ("file", tcp.into()),
+            ("listener", sockets::regular_file().into()),
+            ("http", udp.into()),
+            ("tcp", StdUnixDatagram::bind(&path).unwrap().into()),
+            ("", sockets::a_pipe()),
+            ("x", sockets::device().into()),
+            ("x", sockets::unix_connection().0.into()),
+            ("x", sockets::sequential_packets()),
+            ("x", sockets::netlink()),
+        ],
+    );
+    let expected = [
+        (format!("file: {tcp_addr} (passed)"), "Listener(Ipv4)"),
+        ("listener: a regular file (passed)".to_owned(), "RegularFile"),
+        (format!("http: {udp_addr} (passed)"), "Datagram(Ipv4)"),
+        (format!("tcp: unix:{} (passed)", path.display()), "Datagram(Unix)"),
+        (": a FIFO (passed)".to_owned(), "Fifo"),
+        ("x: a file that is no socket (passed)".to_owned(), "OtherFile"),
+        ("x: a connected Unix stream socket (passed)".to_owned(), "Connection(Unix)"),
+        ("x: a Unix sequential-packet socket (passed)".to_owned(), "SeqPacket(Unix)"),
+        ("x: a foreign-family socket of another type (passed)".to_owned(), "OtherSocket(Other)"),
+    ];
+    let expected = expected.map(|(text, kind)| (text, kind.to_owned()));
+    assert_eq!(scene.report::<Vec<(String, String)>>(), expected);
+}
+
+/// What a scene saw that was passed one of two names.
+#[derive(Debug, Serialize, Deserialize)]
+struct FellBack {
+    first: Vec<String>,
+    second: Vec<String>,
+    /// As after the second call, but of a third set.
+    shared: bool,
+}
+
+fn fall_back(stage: &Stage) {
+    let names =
+        |set: &ActivatedListeners| set.iter().map(|socket| format!("{}: {}", socket.name(), socket.is_passed()));
+    let builder = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").fallback("admin", "127.0.0.1:0");
+    let first: Vec<_> = names(&builder.from_env().unwrap()).collect();
+    let again = ActivatedListeners::builder().fallback("admin", "127.0.0.1:0").fallback("metrics", "127.0.0.1:0");
+    let second: Vec<_> = names(&again.from_env().unwrap()).collect();
+    let third: Vec<_> = names(&ActivatedListeners::from_env().unwrap()).collect();
+    stage.say(FellBack { shared: third == second, first, second });
+}
+
+#[test]
+fn a_fallback_is_bound_only_where_a_name_is_missing() {
+    let report: FellBack = Scene::passed("fall_back", [("http", sockets::tcp().into())]).report();
+    assert_eq!(report.first, ["http: true", "admin: false"]);
+    assert_eq!(report.second, ["http: true", "admin: false", "metrics: false"]);
+    assert!(report.shared);
+}
+
+#[test]
+fn without_an_environment_every_fallback_is_bound() {
+    let report: FellBack = Scene::new("fall_back").report();
+    assert_eq!(report.first, ["http: false", "admin: false"]);
+}
+
+/// Takes what has the name "http" and reports the descriptors that are open then, and after they were dropped.
+fn claim_many(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let files = set.files("http").unwrap();
+    let open: BTreeMap<_, _> = FdTable::now().0.into_iter().filter(|(fd, _)| (3..1000).contains(fd)).collect();
+    assert!(open.values().all(|entry| entry.close_on_exec && entry.nonblocking));
+    stage.say((files.len(), open.len()));
+    drop(files);
+    stage.say(FdTable::now().0.keys().filter(|fd| (3..1000).contains(*fd)).count());
+}
+
+#[test]
+fn two_hundred_sockets_of_one_name_are_taken_at_once() {
+    let scene = (0..200).fold(Scene::new("claim_many").own_pid().count("200"), |scene, _| scene.fd(sockets::tcp()));
+    let mut child = scene.names(["http"; 200].join(":")).start();
+    assert_eq!(child.hear::<(usize, usize)>(), (200, 200));
+    assert_eq!(child.hear::<usize>(), 0);
+    child.finish();
+}
+
+#[test]
+fn names_come_once_each_in_order_of_arrival() {
+    let builder = ActivatedListeners::builder().socket("b", sockets::tcp()).socket("a", sockets::tcp());
+    let set =
+        builder.socket("b", sockets::tcp()).fallback("c", "127.0.0.1:0").fallback("a", "127.0.0.1:0").build().unwrap();
+    assert_eq!(set.names(), ["b", "a", "c"]);
+    let in_turn: Vec<_> = (&set).into_iter().map(|socket| socket.name().to_owned()).collect();
+    assert_eq!(in_turn, ["b", "a", "b", "c"]);
+}
+
+#[test]
+fn a_fallback_beside_a_socket_of_its_name_is_not_bound() {
+    let builder = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").socket("http", sockets::tcp());
+    let set = builder.build().unwrap();
+    assert_eq!(set.iter().map(|socket| socket.is_passed()).collect::<Vec<_>>(), [true]);
+}
+
+#[tokio::test]
+async fn two_fallbacks_of_one_name_are_both_bound() {
+    let builder = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").fallback("http", "[::1]:0");
+    let listener = builder.build().unwrap().one("http").unwrap();
+    assert_eq!(listener.local_addrs().len(), 2);
+}
+
+#[test]
+fn a_fallback_takes_every_type_of_address() {
+    let dir = tempdir().unwrap();
+    let (path, other) = (dir.path().join("a.sock"), dir.path().join("b.sock"));
+    let set = ActivatedListeners::builder()
+        .fallback("text", "127.0.0.1:0")
+        .fallback("string", String::from("127.0.0.1:0"))
+        .fallback("addr", std::net::SocketAddr::from(([127, 0, 0, 1], 0)))
+        .fallback("listen addr", ListenAddr::Port(0))
+        .fallback("path", path.as_path())
+        .fallback("path buf", other.clone())
+        .build()
+        .unwrap();
+    assert_eq!(set.iter().count(), 6);
+    assert_eq!(set.iter().last().unwrap().addr(), Some(&ListenAddr::Unix(other)));
+}
+
+#[tokio::test]
+async fn clones_share_one_set() {
+    let set = ActivatedListeners::builder().socket("http", sockets::tcp()).build().unwrap();
+    let clone = set.clone();
+    let listener = clone.get("http").unwrap();
+    assert!(set.get("http").is_none() && set.get("admin").is_none());
+    assert_eq!(failure(set.one("http")).is, ["already_taken"]);
+    let addr = &listener.local_addrs()[0];
+    assert_eq!(format!("{set:?}"), format!("[\"http: {addr} (passed, taken)\"]"));
+}
+
+#[test]
+fn a_set_prints_where_its_sockets_come_from() {
+    let set = ActivatedListeners::builder().socket("files", sockets::a_pipe()).fallback("http", "127.0.0.1:0").build();
+    let set = set.unwrap();
+    let bound = set.iter().last().unwrap();
+    assert_eq!(
+        format!("{set:?}"),
+        format!("[\"files: a FIFO (passed)\", \"http: {} (bound)\"]", bound.addr().unwrap())
+    );
+    assert_eq!(bound.kind(), SocketKind::Listener(SocketFamily::Ipv4));
+    assert!(!bound.is_taken() && !bound.is_passed());
+}
+
+#[tokio::test]
+async fn all_gives_a_listener_a_socket_in_order() {
+    let sockets = [sockets::tcp(), sockets::tcp(), sockets::tcp()];
+    let addrs = sockets.each_ref().map(sockets::addr);
+    let set = sockets.into_iter().fold(ActivatedListeners::builder(), |set, socket| set.socket("http", socket));
+    let all = set.build().unwrap().all("http").unwrap();
+    assert_eq!(all.iter().map(|listener| listener.local_addrs().remove(0)).collect::<Vec<_>>(), addrs);
+    assert!(all.iter().all(|listener| listener.name() == "http"));
+}
+
+#[tokio::test]
+async fn udp_sockets_receive() {
+    let socket = sockets::udp();
+    let addr = socket.local_addr().unwrap();
+    let set = ActivatedListeners::builder().socket("dns", socket).build().unwrap();
+    let [receiver] = &set.udp("dns").unwrap()[..] else { panic!("there is one") };
+    sockets::udp().send_to(b"hello", addr).unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 5);
+    assert_eq!(failure(set.udp("dns")).is, ["already_taken"]);
+}
+
+#[tokio::test]
+async fn unix_datagram_sockets_receive() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("log.sock");
+    let set = ActivatedListeners::builder().socket("log", StdUnixDatagram::bind(&path).unwrap()).build().unwrap();
+    let [receiver] = &set.unix_datagram("log").unwrap()[..] else { panic!("there is one") };
+    sockets::unix_datagram().send_to(b"hello", &path).unwrap();
+    assert_eq!(receiver.recv(&mut [0; 16]).await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_udp_socket_is_no_unix_datagram_socket() {
+    let builder = ActivatedListeners::builder().socket("dns", sockets::udp()).socket("log", sockets::unix_datagram());
+    let set = builder.build().unwrap();
+    failure(set.unix_datagram("dns")).assert_says(&["as a Unix datagram socket, but it is an IPv4 datagram socket"]);
+    failure(set.udp("log")).assert_says(&["as a UDP socket, but it is a Unix datagram socket"]);
+}
+
+#[test]
+fn files_gives_everything_of_a_name_as_it_came() {
+    let pipe = sockets::a_pipe();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&pipe);
+    let set = ActivatedListeners::builder().socket("fifo", pipe).socket("fifo", sockets::tcp()).build().unwrap();
+    let files: Vec<OwnedFd> = set.files("fifo").unwrap();
+    assert_eq!((std::os::fd::AsRawFd::as_raw_fd(&files[0]), files.len()), (number, 2));
+    assert_eq!(failure(set.files("fifo")).is, ["already_taken"]);
+    assert_eq!(failure(empty().files("fifo")).is, ["unknown_name"]);
+}
+
+#[test]
+fn an_error_is_an_io_error_of_a_fitting_kind() {
+    use std::{error::Error as _, io};
+    let occupied = sockets::tcp();
+    let addr = occupied.local_addr().unwrap().to_string();
+    let in_use = ActivatedListeners::builder().fallback("http", addr.as_str()).build().unwrap_err();
+    assert_eq!(in_use.source().unwrap().to_string(), "Address already in use (os error 98)");
+    assert_eq!(format!("{in_use:?}"), format!("{in_use}: Address already in use (os error 98)"));
+    let in_use = io::Error::from(in_use);
+    assert_eq!(in_use.kind(), io::ErrorKind::AddrInUse);
+    assert!(in_use.to_string().starts_with(&format!("cannot listen on {addr}")));
+
+    let set = ActivatedListeners::builder().socket("http", sockets::tcp()).build().unwrap();
+    let unknown = set.files("admin").unwrap_err();
+    assert!(unknown.source().is_none() && format!("{unknown:?}") == unknown.to_string());
+    let kinds = [unknown, set.one("http").unwrap_err(), "x".parse::<ListenAddr>().unwrap_err()];
+    let kinds = kinds.map(|error| io::Error::from(error).kind());
+    assert_eq!(kinds, [io::ErrorKind::NotFound, io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput]);
+}
+
+#[test]
+fn an_address_is_an_argument_of_clap_and_a_field_of_serde() {
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        listen: ListenAddr,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Config {
+        listen: ListenAddr,
+    }
+    let arguments = Arguments::try_parse_from(["app", "unix:/run/app.sock"]).unwrap();
+    assert_eq!(arguments.listen, ListenAddr::from(Path::new("/run/app.sock")));
+    let error = Arguments::try_parse_from(["app", "nonsense"]).unwrap_err().to_string();
+    assert!(error.contains("the port is missing"), "{error}");
+
+    let config = Config { listen: arguments.listen };
+    let json = r#"{"listen":"unix:/run/app.sock"}"#;
+    assert_eq!(serde_json::to_string(&config).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Config>(json).unwrap(), config);
+}
