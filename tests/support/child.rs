@@ -206,11 +206,16 @@ impl Child {
     }
 
     /// Waits for its end, which must be a good one.
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(self) {
+        let status = self.end();
+        assert!(status.success(), "the scene failed: {status}");
+    }
+
+    /// Has nothing more to say, and waits for its end.
+    pub(crate) fn end(mut self) -> ExitStatus {
         drop(self.input.take());
         while self.reports.recv_timeout(PATIENCE).is_ok() {}
-        let status: ExitStatus = self.process.wait().unwrap();
-        assert!(status.success(), "the scene failed: {status}");
+        self.process.wait().unwrap()
     }
 }
 

@@ -76,9 +76,16 @@ impl Client {
         let headers: Vec<_> =
             std::iter::from_fn(|| Some(self.line().to_lowercase()).filter(|line| !line.is_empty())).collect();
         let length = headers.iter().find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-        self.stream.read_exact(&mut body).unwrap();
-        Answer { status, headers, body: String::from_utf8(body).unwrap() }
+        let body = self.take(length.map_or(0, |length| length.parse().unwrap()));
+        Answer { status, headers, body }
+    }
+
+    /// The next so many bytes.
+    #[track_caller]
+    pub(crate) fn take(&mut self, bytes: usize) -> String {
+        let mut taken = vec![0; bytes];
+        self.stream.read_exact(&mut taken).unwrap();
+        String::from_utf8(taken).unwrap()
     }
 
     /// The next line, without its end.

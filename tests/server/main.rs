@@ -1,0 +1,32 @@
+//! `Server`: what it serves, what it refuses, and how it ends.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod drain;
+mod extractors;
+mod one_connection;
+mod protocols;
+mod refusals;
+mod routes;
+mod running;
+mod signals;
+
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/eventually.rs"]
+mod eventually;
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/seen.rs"]
+mod seen;
+#[path = "../support/sockets.rs"]
+mod sockets;
+
+#[test]
+fn scene() {
+    child::play(&[
+        ("serve_until_signalled", signals::serve_until_signalled),
+        ("serve_on_a_paused_clock", signals::serve_on_a_paused_clock),
+        ("serve_without_signals", signals::serve_without_signals),
+        ("serve_one_connection", one_connection::serve_one_connection),
+    ]);
+}

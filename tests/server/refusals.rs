@@ -1,0 +1,110 @@
+//! What a server refuses before it serves anything.
+
+use std::time::Duration;
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Server};
+use tokio::time::timeout;
+
+use crate::{
+    http::Client,
+    running::{Running, addr_of, tcp_set},
+    seen::{SeenError, failure},
+    sockets,
+};
+
+fn app() -> Router {
+    Router::new().route("/", get(|| async { "hello" }))
+}
+
+/// What running `server` fails with, at once.
+async fn refused(server: Server) -> SeenError {
+    let ended = timeout(Duration::from_secs(20), server.without_signals().run()).await;
+    failure(ended.expect("it serves"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_whose_name_nobody_passed_is_refused() {
+    let set = tcp_set(&["http"]);
+    let mut client = Client::connect(&addr_of(&set, "http"));
+    client.ask("/");
+    let error = refused(Server::new(set).route("http", app()).route("admin", app())).await;
+    assert_eq!(error.is, ["unknown_name"]);
+    error.assert_says(&["no socket named \"admin\", there is \"http\"", "FileDescriptorName=admin", "`fallback`"]);
+    assert!(client.is_closed(), "it was served all the same");
+}
+
+#[tokio::test]
+async fn a_passed_socket_that_no_route_serves_is_refused() {
+    let set = tcp_set(&["http", "app.socket"]);
+    let addr = addr_of(&set, "app.socket");
+    let error = refused(Server::new(set).route("http", app())).await;
+    assert_eq!(error.is, ["unserved"]);
+    error.assert_says(&[
+        &format!("the socket named \"app.socket\" ({addr}) was passed but no route serves it"),
+        "its clients would hang; routes: \"http\"",
+        "FileDescriptorName=",
+        "allow_unused()",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passed_socket_that_no_route_serves_can_be_allowed() {
+    let set = tcp_set(&["http", "app.socket"]);
+    let addr = addr_of(&set, "http");
+    let running = Running::start(Server::new(set).route("http", app()).allow_unused());
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_connect_to_needs_no_route() {
+    let builder = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("other", sockets::tcp());
+    let builder = builder.socket("fifo", sockets::a_pipe()).socket("dns", sockets::udp());
+    let set = builder.fallback("spare", "127.0.0.1:0").build().unwrap();
+    let addr = addr_of(&set, "http");
+    let other = set.one("other").unwrap();
+    let running = Running::start(Server::new(set).route("http", app()));
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    running.end().await;
+    drop(other);
+}
+
+#[tokio::test]
+async fn two_routes_of_one_name_are_refused() {
+    let server = Server::new(tcp_set(&["http"])).route("http", app()).route("http", app());
+    refused(server).await.assert_says(&["two routes are named \"http\"", "merge the routers"]);
+}
+
+#[tokio::test]
+async fn a_server_without_a_route_is_refused() {
+    refused(Server::new(tcp_set(&[]))).await.assert_says(&["no route", ".route(name, router)"]);
+}
+
+#[tokio::test]
+async fn a_route_on_something_else_than_a_listener_is_refused() {
+    let set = ActivatedListeners::builder().socket("http", sockets::udp()).build().unwrap();
+    let error = refused(Server::new(set).route("http", app())).await;
+    assert_eq!(error.is, ["wrong_kind"]);
+}
+
+#[tokio::test]
+async fn a_route_on_a_socket_that_is_taken_is_refused() {
+    let set = tcp_set(&["http"]);
+    let _taken = set.one("http").unwrap();
+    assert_eq!(refused(Server::new(set).route("http", app())).await.is, ["already_taken"]);
+}
+
+#[tokio::test]
+async fn one_connection_and_several_routes_of_other_names_are_refused() {
+    let (_client, served) = sockets::tcp_connection();
+    let set = ActivatedListeners::builder().socket("connection", served).build().unwrap();
+    let error = refused(Server::new(set).route("http", app()).route("admin", app())).await;
+    error.assert_says(&[
+        "Accept=yes",
+        "\"connection\"",
+        "\"http\", \"admin\"",
+        "one route only",
+        "FileDescriptorName=",
+    ]);
+}

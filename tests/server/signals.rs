@@ -1,0 +1,185 @@
+//! SIGTERM and SIGINT, in a process of their own.
+
+use std::{os::unix::process::ExitStatusExt, time::Duration};
+
+use axum::Router;
+use axum_activation::{ActivatedListeners, ListenAddr, Server};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+};
+
+use crate::{
+    child::{Child, Scene, Stage},
+    http::Client,
+    running::{Gate, wait_until_refused},
+    sockets,
+};
+
+/// What the child tells the test.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Event {
+    /// It serves.
+    Ready,
+    /// A request waits.
+    Arrived,
+    /// It has seen its so many-th SIGTERM.
+    Terminated(u32),
+    Advanced,
+    Done {
+        cut: u64,
+        clean: bool,
+    },
+}
+
+/// Obeys the test and serves, until a signal ends the serving.
+async fn serve(stage: &Stage, server: impl FnOnce(ActivatedListeners, Router) -> Server) {
+    let gate = Gate::new();
+    let set = ActivatedListeners::from_env().unwrap();
+    tokio::spawn(obey(gate.clone()));
+    tokio::spawn(count_terminations());
+    let report = server(set, gate.app()).run().await.unwrap();
+    stage.say(Event::Done { cut: report.listeners[0].cut, clean: report.is_clean() });
+}
+
+/// Does what the test says. While it waits for that, a paused clock stands still.
+async fn obey(gate: Gate) {
+    loop {
+        let command = spawn_blocking(|| Stage.hear()).await.unwrap();
+        match command.as_str() {
+            "" => return,
+            "await arrival" => {
+                gate.arrival().await;
+                Stage.say(Event::Arrived);
+            }
+            "open" => gate.open(),
+            milliseconds => {
+                tokio::time::advance(Duration::from_millis(milliseconds.parse().unwrap())).await;
+                Stage.say(Event::Advanced);
+            }
+        }
+    }
+}
+
+async fn count_terminations() {
+    let mut terminations = signal(SignalKind::terminate()).unwrap();
+    Stage.say(Event::Ready);
+    for count in 1.. {
+        terminations.recv().await;
+        Stage.say(Event::Terminated(count));
+    }
+}
+
+#[tokio::main]
+pub(crate) async fn serve_until_signalled(stage: &Stage) {
+    serve(stage, |set, app| Server::new(set).route("http", app)).await;
+}
+
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+pub(crate) async fn serve_on_a_paused_clock(stage: &Stage) {
+    serve(stage, |set, app| Server::new(set).route("http", app)).await;
+}
+
+#[tokio::main]
+pub(crate) async fn serve_without_signals(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    tokio::spawn(async { Stage.say(Event::Ready) });
+    let report = Server::new(set).route("http", Gate::new().app()).without_signals().run().await;
+    stage.say(report.unwrap().to_string());
+}
+
+/// A child with one request in flight.
+struct Serving {
+    child: Child,
+    addr: ListenAddr,
+    client: Client,
+}
+
+impl Serving {
+    #[track_caller]
+    fn start(scene: &'static str) -> Self {
+        let socket = sockets::tcp();
+        let addr = sockets::addr(&socket);
+        let mut child = Scene::passed(scene, [("http", socket.into())]).start();
+        assert_eq!(child.hear::<Event>(), Event::Ready);
+        let mut client = Client::connect(&addr);
+        client.ask("/wait");
+        child.tell("await arrival");
+        assert_eq!(child.hear::<Event>(), Event::Arrived);
+        Self { child, addr, client }
+    }
+
+    #[track_caller]
+    fn terminate(&mut self, count: u32) {
+        self.child.signal(Signal::TERM);
+        assert_eq!(self.child.hear::<Event>(), Event::Terminated(count));
+    }
+
+    #[track_caller]
+    fn advance(&mut self, milliseconds: u32) {
+        self.child.tell(&milliseconds.to_string());
+        assert_eq!(self.child.hear::<Event>(), Event::Advanced);
+    }
+
+    /// The request that waited is answered, and the child ends in order.
+    #[track_caller]
+    fn ends_clean(mut self) {
+        self.child.tell("open");
+        assert_eq!(self.client.answer().body, "let go");
+        assert!(self.client.is_closed());
+        assert_eq!(self.child.hear::<Event>(), Event::Done { cut: 0, clean: true });
+        self.child.finish();
+    }
+}
+
+#[test]
+fn sigterm_finishes_what_is_in_flight() {
+    let serving = Serving::start("serve_until_signalled");
+    serving.child.signal(Signal::TERM);
+    wait_until_refused(&serving.addr);
+    let mut serving = serving;
+    assert_eq!(serving.child.hear::<Event>(), Event::Terminated(1));
+    serving.ends_clean();
+}
+
+#[test]
+fn sigint_finishes_what_is_in_flight() {
+    let serving = Serving::start("serve_until_signalled");
+    serving.child.signal(Signal::INT);
+    wait_until_refused(&serving.addr);
+    serving.ends_clean();
+}
+
+#[test]
+fn a_signal_within_a_second_of_the_first_is_a_repeat_of_it() {
+    let mut serving = Serving::start("serve_on_a_paused_clock");
+    serving.terminate(1);
+    wait_until_refused(&serving.addr);
+    serving.terminate(2);
+    serving.advance(999);
+    serving.terminate(3);
+    serving.ends_clean();
+}
+
+#[test]
+fn a_signal_a_second_after_the_first_cuts_at_once() {
+    let mut serving = Serving::start("serve_on_a_paused_clock");
+    serving.terminate(1);
+    wait_until_refused(&serving.addr);
+    serving.advance(1000);
+    serving.child.signal(Signal::INT);
+    assert!(serving.client.is_closed());
+    assert_eq!(serving.child.hear::<Event>(), Event::Done { cut: 1, clean: false });
+    serving.child.finish();
+}
+
+#[test]
+fn signals_can_be_left_to_the_program() {
+    let socket = sockets::tcp();
+    let mut child = Scene::passed("serve_without_signals", [("http", socket.into())]).start();
+    assert_eq!(child.hear::<Event>(), Event::Ready);
+    child.signal(Signal::TERM);
+    assert_eq!(child.end().signal(), Some(Signal::TERM.as_raw()));
+}
