@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -58,14 +59,17 @@ impl ActivatedStream {
     ///
     /// # Errors
     ///
-    /// If tokio cannot deregister it.
+    /// If tokio cannot deregister it, or the kernel refuses.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
-        match self.stream {
-            Stream::Tcp(stream) => stream.into_std().map(Into::into),
-            Stream::Unix(stream) => stream.into_std().map(Into::into),
+        let fd = match self.stream {
+            Stream::Tcp(stream) => stream.into_std()?.into(),
+            Stream::Unix(stream) => stream.into_std()?.into(),
             #[cfg(feature = "vsock")]
-            Stream::Vsock(stream) => Ok(stream.into()),
-        }
+            Stream::Vsock(stream) => OwnedFd::from(stream),
+        };
+        // What limits a blocked accept on a passed listener is inherited; it would cut short whoever reads blocking.
+        SockRef::from(&fd).set_read_timeout(None)?;
+        Ok(fd)
     }
 }
 

@@ -103,6 +103,16 @@ async fn a_stream_gives_its_socket_back() {
 }
 
 #[tokio::test]
+async fn a_socket_of_a_passed_listener_comes_without_a_timeout() {
+    let socket = sockets::tcp();
+    let addr = socket.local_addr().unwrap();
+    let mut listener = ActivatedListeners::builder().socket("http", socket).build().unwrap().one("http").unwrap();
+    let _client = TcpStream::connect(addr).unwrap();
+    let stream = TcpStream::from(listener.accept().await.0.into_fd().unwrap());
+    assert_eq!(stream.read_timeout().unwrap(), None);
+}
+
+#[tokio::test]
 async fn tcp_streams_of_a_fresh_socket_do_not_delay() {
     let (_client, stream) = accepted_tcp().await;
     assert!(stream.tcp().unwrap().nodelay().unwrap());

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{
         fs::{FileTypeExt, MetadataExt},
-        net::{UnixListener, UnixStream},
+        net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -134,6 +134,33 @@ fn a_live_socket_is_refused_and_goes_on() {
     error.assert_says(&["another process listens there"]);
     assert!(UnixStream::connect(&path).is_ok());
     drop(live);
+}
+
+#[test]
+fn a_socket_whose_queue_is_full_is_alive() {
+    let (_dir, path) = socket_path();
+    let live = bind(&path, ListenOptions::new().backlog(0)).unwrap();
+    let _queued = UnixStream::connect(&path).unwrap();
+    failure(bind(&path, ListenOptions::new())).assert_says(&["another process listens there"]);
+    drop(live);
+}
+
+#[test]
+fn a_datagram_socket_in_use_is_alive_and_a_stale_one_is_replaced() {
+    let (_dir, path) = socket_path();
+    let live = UnixDatagram::bind(&path).unwrap();
+    failure(bind(&path, ListenOptions::new())).assert_says(&["another process listens there"]);
+    drop(live);
+    assert!(is_socket(&path));
+    drop(bind(&path, ListenOptions::new()).unwrap());
+}
+
+#[test]
+fn a_fallback_that_fails_takes_the_paths_of_the_others_with_it() {
+    let (dir, path) = socket_path();
+    let builder = ActivatedListeners::builder().fallback("a", path.as_path()).fallback("b", dir.path());
+    failure(builder.build());
+    assert!(!path.exists());
 }
 
 #[test]
