@@ -98,7 +98,12 @@ impl Accepting {
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
         let Accepted { stream, peer, permit } = accepted;
         tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
-        let service = make.make(Incoming::new(&stream, &peer, self.listener.name())).await;
+        let incoming = Incoming::new(&stream, &peer, self.listener.name());
+        let service = tokio::select! {
+            biased;
+            service = make.make(incoming) => service,
+            () = self.route.drain.cut_short() => return,
+        };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());
     }

@@ -1,8 +1,11 @@
 //! How a server ends when its program says so: what is in flight, what is idle, what is cut.
 
-use std::time::Duration;
+use std::{convert::Infallible, future::pending, sync::mpsc::channel, time::Duration};
 
-use axum_activation::Server;
+use axum::Router;
+use axum_activation::{ListenAddr, Server, server::Incoming};
+use tokio::time::timeout;
+use tower::service_fn;
 
 use crate::{
     http::Client,
@@ -120,4 +123,37 @@ async fn a_server_that_nobody_connected_to_ends_at_once() {
     let report = Running::start(Server::new(set).route("http", Gate::new().app())).end().await;
     assert!(report.is_clean());
     assert_eq!((report.listeners[0].finished, report.listeners[0].cut), (0, 0));
+}
+
+/// A server whose make-service never answers, and a client that has come as far as that.
+fn stuck_in_make(limit: Duration) -> (Running, ListenAddr, Client) {
+    let set = tcp_set(&["http"]);
+    let addr = addr_of(&set, "http");
+    let (arrived, arrival) = channel();
+    let make = service_fn(move |_: Incoming<'_>| {
+        arrived.send(()).unwrap();
+        pending::<Result<Router, Infallible>>()
+    });
+    let running = Running::start(Server::new(set).route("http", make).drain_timeout(limit));
+    let client = Client::connect(&addr);
+    arrival.recv().unwrap();
+    (running, addr, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_make_service_that_never_answers_does_not_hold_up_the_end() {
+    let limit = Duration::from_millis(50);
+    let (running, _, mut client) = stuck_in_make(limit);
+    let report = timeout(Duration::from_secs(20), running.end()).await.expect("it does not end");
+    assert!(report.elapsed >= limit);
+    assert_eq!((report.listeners[0].finished, report.listeners[0].cut), (0, 1));
+    assert!(client.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_server_stops_accepting_whatever_its_make_service_does() {
+    let (running, addr, mut client) = stuck_in_make(Duration::MAX);
+    running.drop_it().await;
+    wait_until_refused(&addr);
+    assert!(client.is_closed());
 }
