@@ -131,6 +131,12 @@ impl Tally {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A connection was cut before there was a service for it.
+    pub(crate) fn cut_unserved(&self) {
+        self.accepted();
+        self.ended(Ending::Cut);
+    }
+
     pub(crate) fn figures(&self) -> ListenerFigures {
         let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
             self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()

@@ -26,6 +26,7 @@
 use std::{
     fmt,
     future::Future,
+    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -225,15 +226,15 @@ impl Drain {
     ) -> DrainReport {
         self.begin();
         let left = limit.saturating_sub(self.elapsed());
-        let empty = async {
+        let mut empty = pin!(async {
             accepting.await;
             self.empty().await;
-        };
+        });
         tokio::select! {
-            () = empty => {}
-            () = self.cut_short() => self.close("cut from outside").await,
-            () = sleep(left) => self.close("the deadline is over").await,
-            reason = cut_now => self.close(reason).await,
+            () = &mut empty => {}
+            () = self.cut_short() => self.close("cut from outside", empty).await,
+            () = sleep(left) => self.close("the deadline is over", empty).await,
+            reason = cut_now => self.close(reason, empty).await,
         }
         self.advance(Phase::Done);
         DrainReport { elapsed: self.elapsed(), stuck: self.left(), listeners: Vec::new() }
@@ -284,10 +285,10 @@ impl Drain {
         self.shared.tasks.wait().await;
     }
 
-    async fn close(&self, reason: &str) {
+    async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {
         tracing::warn!(reason, left = self.left(), "cutting what is left");
         self.cut();
-        if timeout(CUT_LIMIT, self.empty()).await.is_err() {
+        if timeout(CUT_LIMIT, empty).await.is_err() {
             tracing::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
         }
     }

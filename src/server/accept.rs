@@ -102,7 +102,7 @@ impl Accepting {
         let service = tokio::select! {
             biased;
             service = make.make(incoming) => service,
-            () = self.route.drain.cut_short() => return,
+            () = self.route.drain.cut_short() => return self.route.tally.cut_unserved(),
         };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());

@@ -27,8 +27,10 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
     loop {
         let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         let stop = watch.drive(Pin::new(&mut connection)).await;
-        if let Stop::Ended(ended) = stop {
-            return watch.note_ended(ended);
+        match stop {
+            Stop::Ended(ended) => return watch.note_ended(ended),
+            Stop::Cut => return watch.note_cut(),
+            _ => {}
         }
         // `None` after an upgrade alone, and then it has ended.
         let Some(parts) = connection.into_parts() else { return };
@@ -37,7 +39,6 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             // Nothing is under way in either direction that a close could take away.
             Stop::Idle if parts.read_buf.is_empty() => return io.state().end(Ending::ClosedIdle),
             Stop::HeadTimeout => return refuse_head(io, watch).await,
-            Stop::Cut => return io.state().end(Ending::Cut),
             // The next head had begun after all: read on, with what hyper had read of it first.
             _ => {
                 io.state().note_read();

@@ -33,7 +33,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
                 state.end(Ending::ClosedIdle);
                 connection.as_mut().graceful_shutdown();
             }
-            Stop::HeadTimeout | Stop::Cut => return state.end(Ending::Cut),
+            Stop::HeadTimeout | Stop::Cut => return watch.note_cut(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl<S: HttpService> Connection<S> {
                 }
                 Stop::Idle if first.is_empty() => return io.state().end(Ending::ClosedIdle),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
-                Stop::Cut => return io.state().end(Ending::Cut),
+                Stop::Cut => return watch.note_cut(),
                 Stop::Idle | Stop::Closing => {}
             }
         };

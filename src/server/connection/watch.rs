@@ -106,6 +106,12 @@ impl<'a, 'd> Watch<'a, 'd> {
         }
     }
 
+    /// Notes that the connection is about to be dropped at the deadline; one that is idle then loses nothing.
+    pub(super) fn note_cut(&self) {
+        let idle = if self.is_http2 { !self.state.is_busy() } else { self.state.is_idle() };
+        self.state.end(if idle { Ending::ClosedIdle } else { Ending::Cut });
+    }
+
     #[inline]
     fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
         let nothing_new = self.registered && !self.has_head() && self.head.is_none() && !self.state.is_asked();
