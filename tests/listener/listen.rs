@@ -93,11 +93,14 @@ async fn a_bare_port_takes_both_families() {
     }
 }
 
+/// Either family alone would leave half of the clients to somebody else.
 #[tokio::test]
-async fn a_bare_port_in_use_for_ipv4_is_not_taken_for_ipv6_alone() {
-    let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    let addr = parsed(&format!(":{}", other.local_addr().unwrap().port()));
-    assert_eq!(failure(empty().listen(&addr)).is, ["address_in_use"]);
+async fn a_bare_port_in_use_for_one_family_is_not_taken_for_the_other() {
+    let v4 = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let v6 = empty().listen_with(&parsed("[::]:0"), &ListenOptions::new().only_v6(true)).unwrap();
+    for port in [v4.local_addr().unwrap().port(), tcp(&v6.local_addrs()[0]).port()] {
+        assert_eq!(failure(empty().listen(&ListenAddr::Port(port))).is, ["address_in_use"]);
+    }
 }
 
 #[tokio::test]

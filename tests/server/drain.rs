@@ -4,7 +4,6 @@ use std::{convert::Infallible, future::pending, sync::mpsc::channel, time::Durat
 
 use axum::Router;
 use axum_activation::{ListenAddr, Server, server::Incoming};
-use tokio::time::timeout;
 use tower::service_fn;
 
 use crate::{
@@ -148,7 +147,7 @@ fn stuck_in_make(limit: Duration) -> (Running, ListenAddr, Client) {
 async fn a_make_service_that_never_answers_does_not_hold_up_the_end() {
     let limit = Duration::from_millis(50);
     let (running, _, mut client) = stuck_in_make(limit);
-    let report = timeout(Duration::from_secs(20), running.end()).await.expect("it does not end");
+    let report = running.end().await;
     assert!(report.elapsed >= limit);
     assert_eq!((report.listeners[0].finished, report.listeners[0].cut), (0, 1));
     assert!(client.is_closed());

@@ -1,12 +1,13 @@
 //! A server in the test's own process, and what tests look at from outside.
 
-use std::{net::TcpStream, sync::Arc};
+use std::{net::TcpStream, sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, DrainReport, Error, ListenAddr, Server};
 use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{eventually::eventually, sockets};
@@ -45,7 +46,8 @@ impl Running {
 
     /// Begins the drain and waits for its end.
     pub(crate) async fn end(self) -> DrainReport {
-        self.stop().await.unwrap().unwrap()
+        let ended = timeout(Duration::from_secs(60), self.stop()).await;
+        ended.expect("the server does not end").unwrap().unwrap()
     }
 
     /// Drops the future that runs the server.
