@@ -27,8 +27,9 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 struct Held {
-    fd: OwnedFd,
+    /// Before the socket, see [`CreatedPath`].
     path: Option<CreatedPath>,
+    fd: OwnedFd,
 }
 
 /// What a set of sockets tells of one of them.

@@ -27,8 +27,9 @@ const LONGEST_PATH: usize = 107;
 /// A socket that listens, and the path it created for that.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub(crate) fd: OwnedFd,
+    /// Before the socket, see [`CreatedPath`].
     pub(crate) path: Option<CreatedPath>,
+    pub(crate) fd: OwnedFd,
 }
 
 /// Listens on `addr`.

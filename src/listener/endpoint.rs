@@ -23,14 +23,14 @@ use crate::{
 /// One socket that gives connections.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// Before the socket, see [`CreatedPath`].
+    _path: Option<CreatedPath>,
     source: Source,
     local: ListenAddr,
     /// Somebody else has the same open file description, and may clear its flags.
     shared: bool,
     /// A connection was accepted since the flags were last looked at.
     accepted: bool,
-    /// Removes the path after the socket is closed: fields drop in order.
-    _path: Option<CreatedPath>,
 }
 
 #[derive(Debug)]
@@ -46,11 +46,12 @@ enum Source {
 /// A socket on its way to become an endpoint.
 #[derive(Debug)]
 pub(crate) struct RawEndpoint {
+    /// Before the socket, see [`CreatedPath`].
+    pub(crate) path: Option<CreatedPath>,
     pub(crate) fd: OwnedFd,
     pub(crate) kind: SocketKind,
     pub(crate) local: ListenAddr,
     pub(crate) passed: bool,
-    pub(crate) path: Option<CreatedPath>,
 }
 
 impl Endpoint {
@@ -72,7 +73,7 @@ impl Endpoint {
             }
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        Ok(Self { source, local: raw.local, shared: raw.passed, accepted: true, _path: raw.path })
+        Ok(Self { _path: raw.path, source, local: raw.local, shared: raw.passed, accepted: true })
     }
 
     pub(super) fn local_addr(&self) -> &ListenAddr {

@@ -14,6 +14,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A socket path that this process created; removed on drop, as long as it is still the same file.
+///
+/// Must be dropped before its socket, so it stands above it in every structure. The socket pins the inode: once it is closed,
+/// another process may have replaced the file by one that got the same number (ext4 gives the lowest that is free).
 #[derive(Debug)]
 pub(crate) struct CreatedPath {
     path: PathBuf,

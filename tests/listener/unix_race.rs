@@ -1,4 +1,4 @@
-//! Two processes that start in the same instant and find the same stale path.
+//! Processes that bind and let go of one path in the same instant.
 
 use std::{
     os::unix::net::{UnixListener, UnixStream},
@@ -7,7 +7,7 @@ use std::{
 
 use axum_activation::ActivatedListeners;
 use rustix::time::{ClockId, clock_gettime};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use crate::{
     child::{Child, Scene, Stage},
@@ -19,22 +19,35 @@ const ROUNDS: usize = 400;
 /// In microseconds: long enough for both to have heard.
 const HEAD_START: i64 = 1_000;
 
-/// Binds each path that it is told, at the time that it is told; lets go of it when it is told the next word.
+/// What binding came to.
+type Bound = Result<(), SeenError>;
+
+/// At the time that it is told, binds the path that it is told; without a path, lets go of the one it has.
 pub(crate) fn race_for_a_path(stage: &Stage) {
+    let mut held = None;
     loop {
         let told = stage.hear();
-        let Some((start, path)) = told.split_once(' ') else {
-            return;
-        };
-        let start = start.parse().unwrap();
-        while microseconds() < start {
-            std::hint::spin_loop();
+        // Without its line end, an order to let go has no blank either.
+        let (start, path) = told.split_once(' ').unwrap_or((&told, ""));
+        if start.is_empty() {
+            return drop(held);
         }
-        let set = ActivatedListeners::builder().fallback("http", Path::new(&path)).build();
+        wait_until(start.parse().unwrap());
+        if path.is_empty() {
+            drop(held.take());
+            stage.say(Bound::Ok(()));
+            continue;
+        }
+        let set = ActivatedListeners::builder().fallback("http", Path::new(path)).build();
         stage.say(set.as_ref().map(|_| ()).map_err(SeenError::from));
-        stage.hear();
-        drop(set);
-        stage.say("released");
+        held = set.ok();
+    }
+}
+
+/// Spins: whoever sleeps wakes too late.
+fn wait_until(start: i64) {
+    while microseconds() < start {
+        std::hint::spin_loop();
     }
 }
 
@@ -44,32 +57,63 @@ fn microseconds() -> i64 {
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
-#[test]
-fn of_two_processes_that_race_for_a_stale_path_exactly_one_wins() {
-    let dir = tempdir().unwrap();
-    let mut racers = [Scene::new("race_for_a_path").start(), Scene::new("race_for_a_path").start()];
-    for round in 0..ROUNDS {
-        let path = dir.path().join(format!("{round}.sock"));
-        drop(UnixListener::bind(&path).unwrap());
-        race(&mut racers, &path);
-    }
-    racers.into_iter().for_each(Child::finish);
+/// Two processes and a directory of their own.
+struct Race {
+    dir: TempDir,
+    racers: [Child; 2],
 }
 
-fn race(racers: &mut [Child; 2], path: &Path) {
-    let start = microseconds() + HEAD_START;
-    for racer in racers.iter_mut() {
-        racer.tell(&format!("{start} {}", path.display()));
+impl Race {
+    fn new() -> Self {
+        let racers = [(); 2].map(|()| Scene::new("race_for_a_path").start());
+        Self { dir: tempdir().unwrap(), racers }
     }
-    let results = racers.each_mut().map(Child::hear::<Result<(), SeenError>>);
-    let ([Ok(()), Err(loser)] | [Err(loser), Ok(())]) = &results else {
-        panic!("not exactly one has won: {results:?}");
-    };
-    assert_eq!(loser.is, ["address_in_use"]);
-    assert!(UnixStream::connect(path).is_ok(), "the winner cannot be reached");
-    for racer in racers.iter_mut() {
-        racer.tell("let go");
-        assert_eq!(racer.hear::<String>(), "released");
+
+    /// Tells each what to do, at one time; `None` lets go.
+    fn run(&mut self, paths: [Option<&Path>; 2]) -> [Bound; 2] {
+        let start = microseconds() + HEAD_START;
+        for (racer, path) in self.racers.iter_mut().zip(paths) {
+            racer.tell(&format!("{start} {}", path.map_or(String::new(), |path| path.display().to_string())));
+        }
+        self.racers.each_mut().map(Child::hear)
     }
-    assert!(!path.exists());
+
+    fn finish(self) {
+        self.racers.into_iter().for_each(Child::finish);
+    }
+}
+
+#[test]
+fn of_two_processes_that_race_for_a_stale_path_exactly_one_wins() {
+    let mut race = Race::new();
+    for round in 0..ROUNDS {
+        let path = race.dir.path().join(format!("{round}.sock"));
+        drop(UnixListener::bind(&path).unwrap());
+        let bound = race.run([Some(&path); 2]);
+        let ([Ok(()), Err(loser)] | [Err(loser), Ok(())]) = &bound else {
+            panic!("not exactly one has won: {bound:?}");
+        };
+        assert_eq!(loser.is, ["address_in_use"]);
+        assert!(UnixStream::connect(&path).is_ok(), "the winner cannot be reached");
+        assert_eq!(race.run([None; 2]), [Ok(()), Ok(())]);
+        assert!(!path.exists());
+    }
+    race.finish();
+}
+
+#[test]
+fn whoever_lets_go_of_a_path_does_not_remove_the_socket_of_the_next() {
+    let mut race = Race::new();
+    for round in 0..ROUNDS {
+        let path = race.dir.path().join(format!("{round}.sock"));
+        assert_eq!(race.run([Some(&path), None]), [Ok(()), Ok(())]);
+        let [_, next] = race.run([None, Some(&path)]);
+        match next {
+            Ok(()) => assert!(UnixStream::connect(&path).is_ok(), "round {round}: the next cannot be reached"),
+            Err(too_early) => assert_eq!(too_early.is, ["address_in_use"]),
+        }
+        assert_eq!(race.run([None; 2]), [Ok(()), Ok(())]);
+        assert!(!path.exists());
+    }
+    race.finish();
 }
