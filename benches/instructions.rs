@@ -1,0 +1,141 @@
+//! User-space instructions per request, counted by callgrind: the gate.
+//!
+//! ```text
+//! cargo bench --bench instructions
+//! cargo bench --bench instructions -- --short
+//! cargo bench --bench instructions -- --at-once=8
+//! ```
+//!
+//! Counts a run of N and one of 3 N requests and takes the difference, so that start-up cancels out. The server has tokio's
+//! `current_thread` runtime, and every next step waits until it sleeps: so the counts repeat from run to run. With several
+//! requests at once they repeat less well, as `malloc` goes ways of its own.
+
+use std::{env, fs, io, process::ExitCode, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/options.rs"]
+mod options;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/server.rs"]
+mod server;
+
+use self::{
+    client::{Client, Load},
+    options::is_short,
+    process::ServerProcess,
+    server::{Job, Transport, Variant},
+};
+
+/// At most so many times the instructions of plain axum.
+const GATE: f64 = 1.02;
+
+fn main() -> io::Result<ExitCode> {
+    if let Some(job) = Job::of_this_process() {
+        return job.run().map(|()| ExitCode::SUCCESS);
+    }
+    let plan = Plan { rounds: if is_short() { 50 } else { 1000 }, at_once: at_once()? };
+    println!("instructions in user space per exchange, {} at once; gate: at most {GATE} of plain axum\n", plan.at_once);
+    println!("| load | socket | plain | axum::serve | ratio | Server | ratio |");
+    println!("| --- | --- | --: | --: | --: | --: | --: |");
+    let mut passed = true;
+    for load in Load::ALL {
+        for transport in Transport::ALL {
+            passed &= compare(load, transport, plan)?;
+        }
+    }
+    println!("\ngate {}", if passed { "passed" } else { "MISSED" });
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How much to count.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Of the shorter of two runs.
+    rounds: u32,
+    /// Requests a round.
+    at_once: u32,
+}
+
+fn at_once() -> io::Result<u32> {
+    let number = env::args().find_map(|arg| arg.strip_prefix("--at-once=").map(str::to_owned));
+    number.map_or(Ok(1), |number| {
+        number.parse().map_err(|_| io::Error::other(format!("--at-once={number} is no number")))
+    })
+}
+
+/// Prints a line of the table, and says whether it passes the gate, which is for requests alone.
+fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
+    let [plain, serve, server] =
+        Variant::ALL.map(|variant| per_exchange(load, Job { variant, transport, workers: 0 }, plan));
+    let (plain, serve, server) = (plain?, serve?, server?);
+    let ratios = [serve / plain, server / plain];
+    println!("| {load} | {transport} | {plain:.0} | {serve:.0} | {:.4} | {server:.0} | {:.4} |", ratios[0], ratios[1]);
+    Ok(load == Load::Accept || ratios.iter().all(|ratio| *ratio <= GATE))
+}
+
+fn per_exchange(load: Load, job: Job, plan: Plan) -> io::Result<f64> {
+    let few = count(job, load, plan)?;
+    let many = count(job, load, Plan { rounds: 3 * plan.rounds, ..plan })?;
+    Ok((many - few) / f64::from(2 * plan.rounds * plan.at_once))
+}
+
+/// The instructions of a whole server process.
+fn count(job: Job, load: Load, plan: Plan) -> io::Result<f64> {
+    let log = NamedTempFile::new()?;
+    let log_option = format!("--log-file={}", log.path().display());
+    let callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", &log_option];
+    let server = ServerProcess::start(job, &callgrind)?;
+    exchange(&server, load, plan)?;
+    kill_process(server.id(), Signal::TERM)?;
+    await_state(server.id(), 'Z')?;
+    let said = fs::read_to_string(log.path())?;
+    collected(&said).ok_or_else(|| io::Error::other(format!("valgrind did not say what it collected: {said}")))
+}
+
+/// `==1234== Collected : 5678`
+fn collected(said: &str) -> Option<f64> {
+    said.lines().find_map(|line| line.split_once("Collected : "))?.1.trim().parse().ok()
+}
+
+fn exchange(server: &ServerProcess, load: Load, plan: Plan) -> io::Result<()> {
+    let mut clients: Vec<_> = (0..plan.at_once).map(|_| Client::new(load, server.address())).collect();
+    for round in 0..plan.rounds {
+        let mut start = || clients.iter_mut().try_for_each(Client::start);
+        // The first waits in the queue of the socket while the server starts. A connection and what is sent on it are two events
+        // for a server that runs, and at times one.
+        if round == 0 || (load == Load::KeepAlive && plan.at_once == 1) {
+            start()
+        } else {
+            while_stopped(server.id(), start)
+        }?;
+        clients.iter_mut().try_for_each(Client::finish)?;
+        await_state(server.id(), 'S')?;
+    }
+    Ok(())
+}
+
+/// Runs `step` while a process is stopped, which sees at once all that was done.
+fn while_stopped(pid: Pid, step: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    kill_process(pid, Signal::STOP)?;
+    await_state(pid, 'T')?;
+    step()?;
+    Ok(kill_process(pid, Signal::CONT)?)
+}
+
+/// Waits until a process is in one of the states of `proc_pid_stat(5)`: `S` asleep, `T` stopped, `Z` ended.
+fn await_state(pid: Pid, wanted: char) -> io::Result<()> {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    loop {
+        let stat = fs::read_to_string(&path)?;
+        match stat.rsplit(") ").next().and_then(|fields| fields.chars().next()) {
+            Some(state) if state == wanted => return Ok(()),
+            None | Some('Z' | 'X') => return Err(io::Error::other("the server process has died")),
+            Some(_) => thread::yield_now(),
+        }
+    }
+}
