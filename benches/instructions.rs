@@ -38,7 +38,7 @@ fn main() -> io::Result<ExitCode> {
     if let Some(job) = Job::of_this_process() {
         return job.run().map(|()| ExitCode::SUCCESS);
     }
-    let plan = Plan { rounds: if is_short() { 50 } else { 1000 }, at_once: at_once()? };
+    let plan = Plan { rounds: if is_short() { 300 } else { 1000 }, at_once: at_once()? };
     println!("instructions in user space per exchange, {} at once; gate: at most {GATE} of plain axum\n", plan.at_once);
     println!("| load | socket | plain | axum::serve | ratio | Server | ratio |");
     println!("| --- | --- | --: | --: | --: | --: | --: |");
@@ -55,7 +55,7 @@ fn main() -> io::Result<ExitCode> {
 /// How much to count.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Of the shorter of two runs.
+    /// Of the shorter of two runs. Enough to use up a read buffer of hyper: from the second on, requests cost more.
     rounds: u32,
     /// Requests a round.
     at_once: u32,
