@@ -6,7 +6,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
 //! use std::time::Duration;
-//! use axum_activation::{ActivatedListeners, drain::Drain};
+//! use axum_activation::{ActivatedListeners, drain::Drain, layer::DrainLayer};
 //!
 //! let drain = Drain::new();
 //! let listener = ActivatedListeners::from_env()?.one("http")?;
@@ -17,11 +17,16 @@
 //!         drain.begin();
 //!     }
 //! });
-//! axum::serve(listener, axum::Router::new()).with_graceful_shutdown(drain.token().cancelled_owned()).await?;
-//! drain.finish(Duration::from_secs(30)).await;
+//! let app = axum::Router::new().layer(DrainLayer::new(&drain));
+//! let serving = axum::serve(listener.stop_with(&drain), app)
+//!     .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
+//! let (_, report) = drain.drive(serving, Duration::from_secs(30)).await;
+//! println!("{report}");
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What is weaker there than under `Server` is listed at [`Drain::drive`].
 
 use std::{
     fmt,
@@ -43,13 +48,18 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+mod elsewhere;
 mod figures;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod report;
+mod stream;
 
 pub(crate) use self::figures::{Ending, Tally};
 pub use self::{
     figures::{Figures, ListenerFigures},
     report::{DrainReport, ListenerReport},
+    stream::UntilDrain,
 };
 
 /// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
@@ -94,6 +104,7 @@ struct Shared {
     phase: watch::Sender<Phase>,
     tasks: TaskTracker,
     connections: TaskTracker,
+    requests: TaskTracker,
 }
 
 impl Drain {
@@ -109,6 +120,7 @@ impl Drain {
             phase: watch::Sender::new(Phase::Running),
             tasks: TaskTracker::new(),
             connections: TaskTracker::new(),
+            requests: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -210,9 +222,11 @@ impl Drain {
         &self.shared.tasks
     }
 
-    /// Begins, and waits until the tasks and what [`DrainLayer`](crate::layer::DrainLayer) counts are done, or cuts what is left after `limit`.
+    /// Begins, and waits until the tasks and the requests that [`DrainLayer`](crate::layer::DrainLayer) counts are done, or cuts
+    /// what is left after `limit`.
     ///
-    /// For those who serve without [`Server`](crate::Server), which does it by itself.
+    /// A response is done when its server has taken the last of it, not when it is sent: to end a program, use
+    /// [`drive`](Self::drive), which waits for the server as well. [`Server`](crate::Server) does all of it by itself.
     pub async fn finish(&self, limit: Duration) -> DrainReport {
         self.finish_or(limit, std::future::ready(()), std::future::pending()).await
     }
@@ -245,6 +259,11 @@ impl Drain {
         &self.shared.connections
     }
 
+    /// The requests that are waited for where nobody counts connections.
+    pub(crate) fn requests(&self) -> &TaskTracker {
+        &self.shared.requests
+    }
+
     /// Cuts when dropped.
     pub(crate) fn cut_guard(&self) -> CutOnDrop {
         CutOnDrop(self.clone())
@@ -270,19 +289,21 @@ impl Drain {
         });
     }
 
-    fn elapsed(&self) -> Duration {
+    /// How long ago it began; zero until then.
+    pub(crate) fn elapsed(&self) -> Duration {
         self.shared.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     fn left(&self) -> usize {
-        self.shared.connections.len() + self.shared.tasks.len()
+        self.shared.connections.len() + self.shared.requests.len() + self.shared.tasks.len()
     }
 
     async fn empty(&self) {
-        self.shared.connections.close();
-        self.shared.tasks.close();
-        self.shared.connections.wait().await;
-        self.shared.tasks.wait().await;
+        // Tasks last: what is still being answered may spawn some.
+        for tracker in [&self.shared.connections, &self.shared.requests, &self.shared.tasks] {
+            tracker.close();
+            tracker.wait().await;
+        }
     }
 
     async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {
@@ -305,6 +326,7 @@ impl fmt::Debug for Drain {
         f.debug_struct("Drain")
             .field("phase", &self.phase())
             .field("connections", &self.shared.connections.len())
+            .field("requests", &self.shared.requests.len())
             .field("tasks", &self.shared.tasks.len())
             .finish_non_exhaustive()
     }

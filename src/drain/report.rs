@@ -12,7 +12,7 @@ use super::ListenerFigures;
 pub struct DrainReport {
     /// From the beginning of the drain to its end.
     pub elapsed: Duration,
-    /// How many connections and tasks did not even end when they were cut.
+    /// How many connections, requests and tasks did not even end when they were cut.
     pub stuck: usize,
     /// One entry a route, in the order of the routes.
     pub listeners: Vec<ListenerReport>,

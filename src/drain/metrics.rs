@@ -1,0 +1,141 @@
+//! The figures through the [`metrics`] facade.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use super::{Figures, ListenerFigures};
+
+const ACCEPTED: &str = "axum_activation_connections_accepted_total";
+const ENDED: &str = "axum_activation_connections_ended_total";
+const OPEN: &str = "axum_activation_connections_open";
+const IDLE: &str = "axum_activation_connections_idle";
+const REQUESTS: &str = "axum_activation_requests_total";
+const IN_FLIGHT: &str = "axum_activation_requests_in_flight";
+
+impl Figures {
+    /// Publishes the figures of now through the `metrics` facade, with the label `listener`; needs the feature `metrics`.
+    ///
+    /// | name | kind | |
+    /// | --- | --- | --- |
+    /// | `axum_activation_connections_accepted_total` | counter | |
+    /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `closed_idle`, `error`, `cut` |
+    /// | `axum_activation_connections_open` | gauge | |
+    /// | `axum_activation_connections_idle` | gauge | |
+    /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
+    /// | `axum_activation_requests_in_flight` | gauge | |
+    ///
+    /// Nothing is published in between, so that no request pays for it: call it before each scrape, or every few seconds beside
+    /// the exporter's upkeep.
+    ///
+    /// ```
+    /// # async fn publish(server: axum_activation::Server) {
+    /// use std::time::Duration;
+    ///
+    /// let figures = server.figures();
+    /// tokio::spawn(async move {
+    ///     let mut upkeep = tokio::time::interval(Duration::from_secs(5));
+    ///     loop {
+    ///         upkeep.tick().await;
+    ///         figures.publish();
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn publish(&self) {
+        describe();
+        self.now().into_iter().for_each(publish);
+    }
+}
+
+fn publish(figures: ListenerFigures) {
+    let ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut } =
+        figures;
+    counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
+    counter!(REQUESTS, "listener" => name.clone()).absolute(requests);
+    for (ending, count) in [("finished", finished), ("closed_idle", closed_idle), ("error", errors), ("cut", cut)] {
+        counter!(ENDED, "listener" => name.clone(), "ending" => ending).absolute(count);
+    }
+    for (gauge_name, count) in [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight)] {
+        gauge!(gauge_name, "listener" => name.clone()).set(as_f64(count));
+    }
+}
+
+/// Recorders keep the first description, and may be installed at any time: so each time.
+fn describe() {
+    describe_counter!(ACCEPTED, Unit::Count, "Connections accepted.");
+    describe_counter!(ENDED, Unit::Count, "Connections ended, by how they did.");
+    describe_counter!(REQUESTS, Unit::Count, "Responses that were sent to the end.");
+    describe_gauge!(OPEN, Unit::Count, "Connections open now.");
+    describe_gauge!(IDLE, Unit::Count, "Connections on which nothing is being answered now.");
+    describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that are being answered now.");
+}
+
+/// Exact up to 2 to the power of 53.
+#[expect(clippy::cast_precision_loss, reason = "nobody has so many connections open")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use metrics::with_local_recorder;
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use super::{
+        super::{Ending, Tally},
+        *,
+    };
+
+    #[test]
+    fn what_is_published_are_the_figures_of_now() {
+        let (figures, tally) = (Figures::default(), Arc::new(Tally::new("http".into())));
+        figures.fill(vec![Arc::clone(&tally)]);
+        let recorder = DebuggingRecorder::new();
+        (0..4).for_each(|_| tally.accepted());
+        tally.started();
+        with_local_recorder(&recorder, || figures.publish());
+        tally.answered(true);
+        tally.ended(Ending::Cut);
+        with_local_recorder(&recorder, || figures.publish());
+
+        let published = published(&recorder);
+        let expected = [
+            ("axum_activation_connections_accepted_total{listener=http}", 4.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=closed_idle}", 0.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=cut}", 1.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=error}", 0.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=finished}", 0.0),
+            ("axum_activation_connections_idle{listener=http}", 3.0),
+            ("axum_activation_connections_open{listener=http}", 3.0),
+            ("axum_activation_requests_in_flight{listener=http}", 0.0),
+            ("axum_activation_requests_total{listener=http}", 1.0),
+        ];
+        assert_eq!(published, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[test]
+    fn before_the_server_runs_nothing_is_published() {
+        let recorder = DebuggingRecorder::new();
+        with_local_recorder(&recorder, || Figures::default().publish());
+        assert!(published(&recorder).is_empty());
+    }
+
+    fn published(recorder: &DebuggingRecorder) -> BTreeMap<String, f64> {
+        let entries = recorder.snapshotter().snapshot().into_vec();
+        entries.into_iter().map(|(key, _, _, value)| (shown(key.key()), as_number(&value))).collect()
+    }
+
+    fn shown(key: &metrics::Key) -> String {
+        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        format!("{}{{{}}}", key.name(), labels.join(","))
+    }
+
+    fn as_number(value: &DebugValue) -> f64 {
+        match value {
+            DebugValue::Counter(count) => as_f64(*count),
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(_) => panic!("there are no histograms"),
+        }
+    }
+}
