@@ -3,7 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use socket2::SockRef;
@@ -73,7 +73,9 @@ impl Endpoint {
             }
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        Ok(Self { _path: raw.path, source, local: raw.local, shared: raw.passed, accepted: true })
+        // The one connection is nobody else's: systemd has closed its own copy.
+        let shared = raw.passed && !matches!(source, Source::Connection(_));
+        Ok(Self { _path: raw.path, source, local: raw.local, shared, accepted: true })
     }
 
     pub(super) fn local_addr(&self) -> &ListenAddr {
@@ -105,6 +107,27 @@ impl Endpoint {
         };
         self.accepted = true;
         Poll::Ready(accepted)
+    }
+
+    /// A connection that the kernel has completed, whether or not the runtime has heard of it.
+    pub(super) fn accept_queued(&mut self) -> io::Result<(ActivatedStream, PeerAddr)> {
+        let family = match &mut self.source {
+            Source::Tcp(_) => SocketFamily::Ipv4,
+            Source::Unix(_) => SocketFamily::Unix,
+            #[cfg(feature = "vsock")]
+            Source::Vsock(_) => SocketFamily::Vsock,
+            Source::Connection(_) => {
+                let cx = &mut Context::from_waker(Waker::noop());
+                let Poll::Ready(accepted) = self.poll_source(cx) else { return Err(io::ErrorKind::WouldBlock.into()) };
+                return accepted;
+            }
+        };
+        let listener = self.as_fd().ok_or(io::ErrorKind::NotConnected)?;
+        let (socket, peer) = SockRef::from(&listener).accept()?;
+        socket.set_nonblocking(true)?;
+        let stream = connected(family, socket.into())?;
+        let peer = with_credentials(PeerAddr::from_kernel(&peer), &stream);
+        Ok((stream.into(), peer))
     }
 
     #[inline]

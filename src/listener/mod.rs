@@ -5,7 +5,7 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use axum::{
@@ -159,13 +159,12 @@ impl ActivatedListener {
 
     /// A connection that the kernel has completed on a socket that nobody else holds, if there is one now.
     pub(crate) fn accept_queued(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
-        let mut cx = Context::from_waker(Waker::noop());
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.is_shared()) {
             loop {
-                match endpoint.poll_accept(&mut cx) {
-                    Poll::Ready(Ok(accepted)) => return Some(accepted),
-                    Poll::Ready(Err(error)) if concerns_one_connection(&error) => {}
-                    Poll::Ready(Err(_)) | Poll::Pending => break,
+                match endpoint.accept_queued() {
+                    Ok(accepted) => return Some(accepted),
+                    Err(error) if concerns_one_connection(&error) => {}
+                    Err(_) => break,
                 }
             }
         }
@@ -232,5 +231,65 @@ impl Listener for ActivatedListener {
 impl Connected<IncomingStream<'_, ActivatedListener>> for PeerAddr {
     fn connect_info(stream: IncomingStream<'_, ActivatedListener>) -> Self {
         stream.remote_addr().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{
+            fd::{AsFd, OwnedFd},
+            unix::net::{UnixListener, UnixStream},
+        },
+    };
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::sys::socket;
+
+    impl ActivatedListener {
+        pub(super) fn of(fd: impl Into<OwnedFd>, passed: bool) -> Self {
+            let fd = fd.into();
+            let kind = socket::kind(fd.as_fd());
+            let local = ListenAddr::from_kernel(&SockRef::from(&fd).local_addr().unwrap());
+            let local = local.unwrap_or(ListenAddr::Abstract(Vec::new()));
+            Self::register("http".into(), vec![RawEndpoint { fd, kind, local, passed, path: None }]).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queued_connection_is_found_before_the_runtime_has_heard_of_it() {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = own.local_addr().unwrap();
+        let mut own = ActivatedListener::of(own, false);
+        let client = TcpStream::connect(addr).unwrap();
+        let (stream, peer) = own.accept_queued().expect("one waits");
+        assert_eq!(stream.tcp().unwrap().local_addr().unwrap(), addr);
+        assert_eq!(peer, PeerAddr::Tcp(client.local_addr().unwrap()));
+        assert!(own.accept_queued().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_queued_unix_client_is_known_like_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queue.sock");
+        let mut own = ActivatedListener::of(UnixListener::bind(&path).unwrap(), false);
+        let _client = UnixStream::connect(&path).unwrap();
+        let (stream, peer) = own.accept_queued().expect("one waits");
+        let PeerAddr::Unix(peer) = peer else { panic!("{peer:?}") };
+        assert_eq!(peer.credentials.unwrap().pid, i32::try_from(std::process::id()).ok());
+        assert!(stream.unix().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_others_hold_too_is_left_to_them_but_the_one_connection_is_ours() {
+        let shared = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(shared.local_addr().unwrap()).unwrap();
+        assert!(ActivatedListener::of(shared, true).accept_queued().is_none());
+        let (connection, _client) = UnixStream::pair().unwrap();
+        let mut connection = ActivatedListener::of(connection, true);
+        assert!(connection.accept_queued().is_some() && connection.accept_queued().is_none());
     }
 }
