@@ -19,9 +19,13 @@ impl Drain {
         let drain = self.clone();
         async move {
             drain.begun().await;
-            tokio::select! {
-                () = sleep(time.saturating_sub(drain.elapsed())) => {}
-                () = drain.cut_short() => {}
+            let left = time.saturating_sub(drain.elapsed());
+            // Even a sleep of no time waits for the next tick.
+            if !left.is_zero() {
+                tokio::select! {
+                    () = sleep(left) => {}
+                    () = drain.cut_short() => {}
+                }
             }
         }
     }

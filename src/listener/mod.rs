@@ -19,6 +19,7 @@ mod backoff;
 mod bind;
 mod endpoint;
 mod options;
+mod stopping;
 mod stream;
 
 use self::backoff::{Backoff, concerns_one_connection};
@@ -26,7 +27,7 @@ pub(crate) use self::{
     bind::{Bound, bind},
     endpoint::{Endpoint, RawEndpoint},
 };
-pub use self::{options::ListenOptions, stream::ActivatedStream};
+pub use self::{options::ListenOptions, stopping::StoppingListener, stream::ActivatedStream};
 use crate::{
     addr::{ListenAddr, PeerAddr},
     error::{Error, Kind},

@@ -1,0 +1,216 @@
+//! A listener that stops accepting when the drain begins, for servers that go on accepting until they end.
+
+use std::{
+    fmt,
+    future::{Future, pending},
+    io,
+    pin::Pin,
+    time::Duration,
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
+
+use super::{ActivatedListener, ActivatedStream};
+use crate::{addr::PeerAddr, drain::Drain};
+
+impl ActivatedListener {
+    /// Stops accepting when the drain begins, for [`axum::serve`](fn@axum::serve) and its like.
+    ///
+    /// Sockets that this process alone has are accepted from until their queue is empty; then all are closed. Those that somebody else
+    /// has too (whoever passed them, a successor) are left to them at once, with what is in their queue.
+    ///
+    /// ```no_run
+    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use axum_activation::{Drain, layer::DrainLayer};
+    ///
+    /// let drain = Drain::new();
+    /// let listener = activated.one("http")?.stop_with(&drain);
+    /// axum::serve(listener, app.layer(DrainLayer::new(&drain)))
+    ///     .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)))
+    ///     .await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stop_with(self, drain: &Drain) -> StoppingListener {
+        let local = Listener::local_addr(&self);
+        StoppingListener {
+            listener: Some(self),
+            drain: drain.clone(),
+            stop: Box::pin(drain.begun_for(Duration::ZERO)),
+            is_stopped: false,
+            local: local.ok(),
+        }
+    }
+}
+
+/// Accepts until the drain begins; [`ActivatedListener::stop_with`] makes it.
+///
+/// Once it has stopped, `accept` gives what is left in the queue of its own sockets, and then waits for ever.
+pub struct StoppingListener {
+    listener: Option<ActivatedListener>,
+    drain: Drain,
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_stopped: bool,
+    local: Option<PeerAddr>,
+}
+
+impl StoppingListener {
+    /// Accepts for `time` after the drain has begun, so that load balancers that poll readiness notice before connects are refused.
+    ///
+    /// Shut the server down so much later, too: `drain.begun_for(lame_duck + linger)`.
+    #[must_use]
+    pub fn lame_duck(mut self, time: Duration) -> Self {
+        self.stop = Box::pin(self.drain.begun_for(time));
+        self
+    }
+
+    /// The next connection and who is at its other end; once stopped and empty, never.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped `accept` has taken no connection.
+    pub async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
+        if let Some(accepted) = self.accept_until_stopped().await {
+            return accepted;
+        }
+        let queued = self.listener.as_mut().and_then(ActivatedListener::accept_queued);
+        match queued {
+            Some(accepted) => accepted,
+            None => self.close().await,
+        }
+    }
+
+    /// `None` when it is to stop.
+    async fn accept_until_stopped(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
+        if self.is_stopped {
+            return None;
+        }
+        let listener = self.listener.as_mut()?;
+        tokio::select! {
+            biased;
+            () = &mut self.stop => self.is_stopped = true,
+            accepted = listener.accept() => return Some(accepted),
+        }
+        None
+    }
+
+    async fn close<T>(&mut self) -> T {
+        if let Some(listener) = self.listener.take() {
+            tracing::debug!(listener = listener.name(), "stopped accepting");
+        }
+        pending().await
+    }
+}
+
+impl Listener for StoppingListener {
+    type Io = ActivatedStream;
+    type Addr = PeerAddr;
+
+    async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
+        Self::accept(self).await
+    }
+
+    /// The address of its first socket, even when that is closed.
+    fn local_addr(&self) -> io::Result<PeerAddr> {
+        self.local.clone().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl fmt::Debug for StoppingListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoppingListener").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// `ConnectInfo<PeerAddr>` with plain [`axum::serve`](fn@axum::serve) and
+/// `into_make_service_with_connect_info::<PeerAddr>()`.
+impl Connected<IncomingStream<'_, StoppingListener>> for PeerAddr {
+    fn connect_info(stream: IncomingStream<'_, StoppingListener>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{SocketAddr, TcpListener, TcpStream},
+        os::unix::net::UnixStream,
+    };
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_queue_of_an_own_socket_is_emptied_before_it_is_closed() {
+        let (own, addr) = own_listener();
+        let drain = Drain::new();
+        let mut listener = own.stop_with(&drain);
+        let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        drain.begin();
+        for client in clients {
+            assert_eq!(accepted(&mut listener).await, Some(PeerAddr::Tcp(client.local_addr().unwrap())));
+        }
+        assert_eq!(accepted(&mut listener).await, None);
+        assert!(TcpStream::connect(addr).is_err(), "the socket is closed");
+        assert_eq!(Listener::local_addr(&listener).unwrap(), PeerAddr::Tcp(addr));
+        assert_eq!(accepted(&mut listener).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_others_have_too_is_left_to_them() {
+        let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let drain = Drain::new();
+        let mut listener = ActivatedListener::of(theirs.try_clone().unwrap(), true).stop_with(&drain);
+        let mut client = TcpStream::connect(theirs.local_addr().unwrap()).unwrap();
+        drain.begin();
+        assert_eq!(accepted(&mut listener).await, None);
+        let (mut stream, _) = theirs.accept().unwrap();
+        stream.write_all(b"theirs").unwrap();
+        drop(stream);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "theirs");
+    }
+
+    #[tokio::test]
+    async fn the_one_connection_is_served_even_after_the_drain_began() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let drain = Drain::new();
+        let mut listener = ActivatedListener::of(ours, true).stop_with(&drain);
+        drain.begin();
+        assert!(accepted(&mut listener).await.is_some());
+        assert_eq!(accepted(&mut listener).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lame_duck_goes_on_accepting() {
+        let (own, addr) = own_listener();
+        let drain = Drain::new();
+        let mut listener = own.stop_with(&drain).lame_duck(Duration::from_secs(5));
+        drain.begin();
+        advance(Duration::from_secs(4)).await;
+        assert_eq!(accepted(&mut listener).await, None);
+        let client = TcpStream::connect(addr).expect("the lame duck still listens");
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(accepted(&mut listener).await, Some(PeerAddr::Tcp(client.local_addr().unwrap())));
+        assert_eq!(accepted(&mut listener).await, None);
+        assert!(TcpStream::connect(addr).is_err(), "its time is over");
+    }
+
+    fn own_listener() -> (ActivatedListener, SocketAddr) {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = own.local_addr().unwrap();
+        (ActivatedListener::of(own, false), addr)
+    }
+
+    /// Who is accepted without a wait.
+    async fn accepted(listener: &mut StoppingListener) -> Option<PeerAddr> {
+        timeout(Duration::ZERO, listener.accept()).await.ok().map(|(_, peer)| peer)
+    }
+}
