@@ -22,15 +22,19 @@
 //! | --- | --- |
 //! | [`activation`] | [`ActivatedListeners`]: the sockets of this process by name, each owned once |
 //! | [`addr`] | [`ListenAddr`] and [`PeerAddr`]: where to listen, and who is at the other end |
-//! | [`drain`] | [`DrainReport`]: what a server did until it ended |
+//! | [`drain`] | [`Drain`]: the end of a service, for whoever has to know; [`DrainReport`]: what it did until then |
 //! | [`error`] | the one [`Error`], which names the socket and the remedy |
-//! | [`extract`] | axum extractors: [`ListenerName`], and [`ActivatedListeners`] to be shown |
+//! | [`extract`] | axum extractors: [`ListenerName`], [`Drain`], and [`ActivatedListeners`] to be shown |
+//! | [`layer`] | [`DrainLayer`](layer::DrainLayer): the drain under another tower server |
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
+//! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
 //! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
 //!
-//! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host.
+//! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host. Feature `metrics`: the figures of
+//! a server through the `metrics` facade.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
+#![cfg_attr(doctest, doc = include_str!("../docs/drain.md"))]
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 
 pub mod activation;
@@ -38,7 +42,9 @@ pub mod addr;
 pub mod drain;
 pub mod error;
 pub mod extract;
+pub mod layer;
 pub mod listener;
+pub mod readiness;
 pub mod server;
 mod sys;
 

@@ -56,7 +56,7 @@ impl Drain {
     /// - Until then HTTP/2 connections are told nothing, and a connection that stays idle is kept.
     /// - Nothing is cut but the server's accept loop: `axum::serve` has spawned its connections, and they go on until the program ends.
     ///   The report has no listeners; `stuck` counts the requests and tasks that were left.
-    /// - Upgraded connections (WebSockets) are not known. Their handlers hold a token of [`tasks`](Self::tasks) to be waited for.
+    /// - A connection that was upgraded (a WebSocket) is not known. Its handler holds a token of [`tasks`](Self::tasks) to be waited for.
     /// - There are no limits, no figures, and no signals.
     ///
     /// # Cancel safety
