@@ -31,7 +31,8 @@ impl Drain {
     }
 
     /// Drives a server that is not ours until it has ended, together with the requests and tasks of this drain; begins the drain if
-    /// the server ends by itself. `limit` after the drain began, cuts: drops the server, and what it returns is `None`.
+    /// the server ends by itself. `limit` after the drain began what is left is cut: whoever looks at [`cut_token`](Self::cut_token)
+    /// may end by itself still, then the server is dropped, and what it would return is `None`.
     ///
     /// ```no_run
     /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
@@ -85,7 +86,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{super::CUT_LIMIT, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -131,7 +132,7 @@ mod tests {
             };
             let ((served, report), ()) = tokio::join!(drain.drive(serving, 3 * SECOND), begin);
             assert_eq!(served, expected);
-            assert_eq!(report.elapsed, expected.map_or(3 * SECOND, |()| time));
+            assert_eq!(report.elapsed, expected.map_or(3 * SECOND + CUT_LIMIT, |()| time));
         }
     }
 }
