@@ -58,6 +58,27 @@ async fn an_idle_connection_is_closed_when_its_time_is_over() {
     assert!(served.is_some() && report.is_clean());
 }
 
+/// What `docs/drain.md` says is weaker than under `Server`: should hyper learn to wait, this says so.
+#[tokio::test]
+async fn when_its_time_is_over_a_head_that_came_in_part_is_lost_unless_it_is_the_first() {
+    let served = Served::start(hello(), PATIENCE);
+    let (mut used, mut fresh, mut unread) = (served.connect(), served.connect(), served.connect());
+    used.get("/").await.unwrap();
+    for client in [&mut used, &mut fresh] {
+        client.write("GET / HTTP/1.1\r\n").await.unwrap();
+    }
+    // Answered after whatever came before it was read.
+    served.connect().get("/").await.unwrap();
+    served.drain.begin();
+    let Served { lingered, driving, .. } = served;
+    lingered.send(()).unwrap();
+    used.closed().await.unwrap();
+    fresh.write("host: test\r\n\r\n").await.unwrap();
+    assert!(fresh.answer().await.unwrap().is_last());
+    unread.closed().await.unwrap();
+    driving.await.unwrap();
+}
+
 #[tokio::test]
 async fn clients_that_never_retry_lose_nothing() {
     for _ in 0..10 {

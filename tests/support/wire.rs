@@ -43,8 +43,12 @@ impl Wire {
     }
 
     pub(crate) async fn send(&mut self, method: &str, path: &str) -> io::Result<()> {
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).await
+        self.write(&format!("{method} {path} HTTP/1.1\r\nhost: test\r\n\r\n")).await
+    }
+
+    /// Sends any bytes.
+    pub(crate) async fn write(&mut self, text: &str) -> io::Result<()> {
+        self.0.get_mut().write_all(text.as_bytes()).await
     }
 
     /// The next answer; an error unless it comes whole.
