@@ -1,6 +1,6 @@
 //! What a service has that is served with plain `axum::serve`: `DrainLayer`, `stop_with`, `drive`, readiness.
 
-#[path = "support/wire.rs"]
+#[path = "support/async_wire.rs"]
 mod wire;
 
 use std::{

@@ -6,7 +6,7 @@
 mod needs;
 #[path = "support/program.rs"]
 mod program;
-#[path = "support/wire.rs"]
+#[path = "support/async_wire.rs"]
 mod wire;
 
 use std::{
