@@ -25,9 +25,12 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
     let spawn = Spawn(state.route.drain.connections().clone());
     let builder = builder(spawn, &state.route.limits.http2);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut told = false;
     loop {
         match watch.drive(connection.as_mut()).await {
             Stop::Ended(ended) => return watch.note_ended(ended),
+            // Told to go, it has not even answered a ping: nobody is there.
+            Stop::Idle if told => return state.end(Ending::ClosedIdle),
             Stop::Closing => connection.as_mut().graceful_shutdown(),
             Stop::Idle => {
                 state.end(Ending::ClosedIdle);
@@ -35,6 +38,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
             }
             Stop::HeadTimeout | Stop::Cut => return watch.note_cut(),
         }
+        told = true;
     }
 }
 

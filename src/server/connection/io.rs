@@ -12,15 +12,18 @@ use std::{
 use hyper::body::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::state::{Lease, State};
 use crate::{drain::Ending, listener::ActivatedStream, sys::socket};
 
-/// How long a client may take to close its side after we have closed ours.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client may be silent after we have closed our side, before we close for good.
+const CLOSE_SILENCE: Duration = Duration::from_secs(1);
+
+/// How long it may take to close its side, however much it sends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A stream, the bytes read ahead of whoever reads it now, and what was last done with it.
 #[derive(Debug)]
@@ -32,11 +35,30 @@ pub(super) struct Io {
     /// More may come from the client after our last word: it speaks HTTP/2, or is in the middle of a head.
     expects_more: bool,
     /// Our side is closed; until then the client's is read.
-    closing: Option<Pin<Box<Sleep>>>,
+    closing: Option<Closing>,
     /// The end of the drain, waited for by whoever was given the stream in an upgrade.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// After the stream: its end is told when the socket is closed.
     lease: Lease,
+}
+
+/// The end of the time in which the client is to close its side.
+#[derive(Debug)]
+struct Closing {
+    silence: Pin<Box<Sleep>>,
+    limit: Instant,
+}
+
+impl Closing {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { silence: Box::pin(sleep_until(now + CLOSE_SILENCE)), limit: now + CLOSE_LIMIT }
+    }
+
+    /// The client was not silent.
+    fn extend(&mut self) {
+        self.silence.as_mut().reset(self.limit.min(Instant::now() + CLOSE_SILENCE));
+    }
 }
 
 impl Io {
@@ -73,23 +95,34 @@ impl Io {
     fn may_more_come(&self) -> bool {
         let state = &self.lease.state;
         let expected = state.is_closing() || state.had_body() || self.expects_more;
-        !self.ended && !state.may_upgrade() && (expected || socket::unread(&self.stream) > 0)
+        !self.ended && !state.may_upgrade() && (expected || self.has_unread())
     }
 
     /// Ready when the client has closed its side too, or has had its time.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_LIMIT)));
-        if limit.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        let mut space = [0; 1024];
+        let mut space = [0; 4096];
+        let mut heard = false;
         while !self.ended {
-            let mut buf = ReadBuf::new(&mut space);
-            if ready!(self.poll_stream(cx, &mut buf)).is_err() {
-                break;
+            match self.poll_stream(cx, &mut ReadBuf::new(&mut space)) {
+                Poll::Ready(Ok(())) => heard = true,
+                Poll::Ready(Err(_)) => break,
+                Poll::Pending => return self.poll_silence(cx, heard),
             }
         }
         Poll::Ready(())
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<()> {
+        let closing = self.closing.get_or_insert_with(Closing::begin);
+        if heard {
+            closing.extend();
+        }
+        closing.silence.as_mut().poll(cx)
+    }
+
+    /// Whether bytes have come that nobody has read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        socket::unread(&self.stream) > 0
     }
 
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
@@ -166,6 +199,7 @@ impl AsyncWrite for Io {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.closing.is_none() {
+            this.lease.state.note_shut();
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             if !this.may_more_come() {
                 return Poll::Ready(Ok(()));

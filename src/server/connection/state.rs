@@ -33,6 +33,8 @@ pub(in crate::server) struct State {
     reads_when_idle: AtomicU32,
     /// The last write-side call on the stream was a flush; hyper flushes with an empty write buffer only.
     flushed: AtomicBool,
+    /// Our side is closed, or is being closed.
+    shut: AtomicBool,
     /// The last request had a body, so more of it may still come.
     had_body: AtomicBool,
     /// A request asked for an upgrade: from then on the stream may belong to somebody else.
@@ -51,6 +53,7 @@ impl State {
             reads: AtomicU32::new(0),
             reads_when_idle: AtomicU32::new(0),
             flushed: AtomicBool::new(true),
+            shut: AtomicBool::new(false),
             had_body: AtomicBool::new(false),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
@@ -94,10 +97,23 @@ impl State {
         self.reads.store(self.reads.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// Whether the beginning of the next request has come, and is all there is to be done.
+    ///
+    /// What comes while a response is still being sent waits for that, so it is not slow.
+    #[inline]
+    pub(super) fn has_head(&self) -> bool {
+        !self.is_busy() && self.has_begun_head() && self.has_sent_all()
+    }
+
     /// Whether bytes have come since the last request was done: the beginning of the next one.
     #[inline]
-    pub(super) fn has_begun_head(&self) -> bool {
+    fn has_begun_head(&self) -> bool {
         self.reads.load(Ordering::Relaxed) != self.reads_when_idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel has all of the last response, and more may follow.
+    fn has_sent_all(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed) && !self.is_shut()
     }
 
     #[inline]
@@ -107,7 +123,15 @@ impl State {
 
     /// Whether nothing of a request or a response is anywhere in this process, but for bytes that hyper may have read ahead.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_busy() && !self.has_begun_head() && self.flushed.load(Ordering::Relaxed)
+        !self.is_busy() && !self.has_begun_head() && self.has_sent_all()
+    }
+
+    pub(super) fn note_shut(&self) {
+        self.shut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
     }
 
     pub(super) fn had_body(&self) -> bool {

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -19,6 +20,9 @@ use super::{
     state::State,
 };
 use crate::drain::Ending;
+
+/// How long a client of HTTP/2 may take to answer a ping, at least.
+const PING_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why to stop driving a connection.
 #[derive(Debug)]
@@ -154,7 +158,11 @@ impl<'a, 'd> Watch<'a, 'd> {
     }
 
     fn has_head(&self) -> bool {
-        !self.is_http2 && !self.state.is_busy() && self.state.has_begun_head()
+        !self.is_http2 && self.state.has_head()
+    }
+
+    fn is_idle(&self) -> bool {
+        if self.is_http2 { !self.state.is_busy() && !self.state.is_shut() } else { self.state.is_idle() }
     }
 
     fn note_head(&mut self, now: Instant) {
@@ -171,29 +179,30 @@ impl<'a, 'd> Watch<'a, 'd> {
             return Some(Stop::HeadTimeout);
         }
         if self.state.is_closing() {
-            return if self.is_http2 { self.tell_closing() } else { self.check_linger(now) };
+            let tell = self.is_http2 && !std::mem::replace(&mut self.told, true);
+            return if tell { Some(Stop::Closing) } else { self.check_linger(now) };
         }
-        // What has begun since it was found idle is not idle: a head has its own limit.
-        (self.state.take_expired() && !self.state.is_busy() && !self.has_head()).then_some(Stop::Idle)
-    }
-
-    fn tell_closing<T>(&mut self) -> Option<Stop<T>> {
-        let told = std::mem::replace(&mut self.told, true);
-        (!told).then_some(Stop::Closing)
+        // What has begun since it was found idle is not idle: a head has its own limit, and a response is to be sent.
+        (self.state.take_expired() && self.is_idle()).then_some(Stop::Idle)
     }
 
     fn check_linger<T>(&mut self, now: Instant) -> Option<Stop<T>> {
-        if !self.state.is_idle() {
+        if !self.is_idle() {
             self.linger = None;
             return None;
         }
         let calls = self.state.calls();
         let until = match self.linger {
             Some((until, since)) if since == calls => until,
-            _ => now + self.limits().linger,
+            _ => now + self.linger_limit(),
         };
         self.linger = Some((until, calls));
         (until <= now).then_some(Stop::Idle)
+    }
+
+    fn linger_limit(&self) -> Duration {
+        // A client of HTTP/2 ends by itself when it has answered the ping that goes with a GOAWAY.
+        if self.is_http2 { self.limits().linger.max(PING_LIMIT) } else { self.limits().linger }
     }
 
     /// Ready when the nearest deadline is over, pending for ever where there is none.
