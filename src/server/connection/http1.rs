@@ -1,10 +1,13 @@
 //! HTTP/1: driven so that it can be stopped between two requests without losing a byte.
 
-use std::pin::{Pin, pin};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     super::route::HttpService,
@@ -16,6 +19,9 @@ use crate::drain::Ending;
 
 /// What a client is told whose head does not come to an end (RFC 9110, section 15.5.9).
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How long the client may take to make room for that.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until the connection ends.
 ///
@@ -37,7 +43,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         io = parts.io.into_inner();
         match stop {
             // Nothing is under way in either direction that a close could take away.
-            Stop::Idle if parts.read_buf.is_empty() => return io.state().end(Ending::ClosedIdle),
+            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
             Stop::HeadTimeout => return refuse_head(io, watch).await,
             // The next head had begun after all: read on, with what hyper had read of it first.
             _ => {
@@ -54,7 +60,7 @@ pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
     io.state().end(Ending::Error);
     io.expect_more();
     let close = pin!(async {
-        if io.write_all(HEAD_TIMEOUT).await.is_ok() {
+        if let Ok(Ok(())) = timeout(WRITE_LIMIT, io.write_all(HEAD_TIMEOUT)).await {
             let _ = io.shutdown().await;
         }
     });

@@ -64,10 +64,11 @@ impl<S: HttpService> Connection<S> {
                     tracing::trace!(%error, "a connection ended before its first byte");
                     return io.state().end(Ending::Error);
                 }
-                Stop::Idle if first.is_empty() => return io.state().end(Ending::ClosedIdle),
+                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Cut => return watch.note_cut(),
-                Stop::Idle | Stop::Closing => {}
+                // The first byte has come after all.
+                Stop::Idle | Stop::Closing => io.state().note_read(),
             }
         };
         io.unread(Bytes::from(first));
