@@ -109,6 +109,14 @@ impl Endpoint {
         Poll::Ready(accepted)
     }
 
+    /// Lets nobody else in, where the kernel can be told so: for TCP. What has been let in is in its queue.
+    pub(super) fn ignore_connects(&self) -> io::Result<()> {
+        match &self.source {
+            Source::Tcp(listener) => socket::ignore_connects(listener),
+            _ => Ok(()),
+        }
+    }
+
     /// A connection that the kernel has completed, whether or not the runtime has heard of it.
     pub(super) fn accept_queued(&mut self) -> io::Result<(ActivatedStream, PeerAddr)> {
         let family = match &mut self.source {

@@ -158,6 +158,15 @@ impl ActivatedListener {
         }
     }
 
+    /// Lets nobody else in on sockets that nobody else holds, so that their queues have an end.
+    pub(crate) fn ignore_connects(&self) {
+        for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.is_shared()) {
+            if let Err(error) = endpoint.ignore_connects() {
+                tracing::debug!(listener = %self.name, %error, "who connects while it closes may be reset");
+            }
+        }
+    }
+
     /// A connection that the kernel has completed on a socket that nobody else holds, if there is one now.
     pub(crate) fn accept_queued(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.is_shared()) {

@@ -92,9 +92,11 @@ impl StoppingListener {
         let listener = self.listener.as_mut()?;
         tokio::select! {
             biased;
-            () = &mut self.stop => self.is_stopped = true,
+            () = &mut self.stop => {}
             accepted = listener.accept() => return Some(accepted),
         }
+        self.is_stopped = true;
+        listener.ignore_connects();
         None
     }
 

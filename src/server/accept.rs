@@ -85,6 +85,7 @@ impl Accepting {
 
     /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.
     async fn empty_queue<M: MakeConnectionService>(&mut self, make: &mut M) {
+        self.listener.ignore_connects();
         let mut last = 0_u32;
         while let Some((stream, peer)) = self.listener.accept_queued() {
             self.spawn(Accepted { stream, peer, permit: None }, make).await;

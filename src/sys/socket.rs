@@ -10,7 +10,7 @@ use rustix::{
     fs::FileType,
     process::{Pid, PidfdFlags},
 };
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockFilter, SockRef, Type};
 
 /// How long an `accept` may block when somebody else has cleared `O_NONBLOCK` on a listening socket we share.
 const BLOCKED_ACCEPT_LIMIT: Duration = Duration::from_millis(5);
@@ -125,6 +125,22 @@ pub(crate) fn limit_blocked_accept(fd: impl AsFd) -> io::Result<()> {
     SockRef::from(&fd).set_read_timeout(Some(BLOCKED_ACCEPT_LIMIT))
 }
 
+/// Makes a listening TCP socket deaf to who connects from now on; connects that it has answered complete.
+///
+/// A client whose first packet is dropped sends it again, and finds the socket closed by then: it is refused, where otherwise
+/// it would be connected and reset.
+pub(crate) fn ignore_connects(fd: impl AsFd) -> io::Result<()> {
+    /// Where TCP has its flags, and which they are (RFC 9293, section 3.1).
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let load = SockFilter::new(code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS), 0, 0, FLAGS);
+    let mask = SockFilter::new(code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K), 0, 0, SYN | ACK);
+    let only_syn = SockFilter::new(code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, SYN);
+    let verdict = |keep| SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, keep);
+    SockRef::from(&fd).attach_filter(&[load, mask, only_syn, verdict(0), verdict(u32::MAX)])
+}
+
 /// How many bytes have come that nobody has read (`FIONREAD`); 0 where it cannot be told.
 pub(crate) fn unread(fd: impl AsFd) -> u64 {
     rustix::io::ioctl_fionread(fd).unwrap_or(0)
@@ -141,6 +157,10 @@ pub(crate) fn own_pidfd_id() -> Option<u64> {
     let on_pidfs = rustix::fs::fstatfs(&pidfd).is_ok_and(|fs| u32::try_from(fs.f_type) == Ok(PID_FS_MAGIC));
     let inode = rustix::fs::fstat(&pidfd).ok()?.st_ino;
     on_pidfs.then_some(inode)
+}
+
+fn code(instruction: u32) -> u16 {
+    u16::try_from(instruction).unwrap_or_default()
 }
 
 fn socket_kind(fd: BorrowedFd<'_>) -> io::Result<SocketKind> {
