@@ -113,6 +113,21 @@ impl Wire {
         }
     }
 
+    /// Whether the server has read all that was sent, as `/proc/net/tcp` tells of its socket.
+    pub(crate) fn is_read(&self) -> bool {
+        let port = |addr: io::Result<SocketAddr>| format!("{:04X}", addr.expect("a TCP socket").port());
+        let (server, client) = (port(self.stream.peer_addr()), port(self.stream.local_addr()));
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("procfs");
+        let mut sockets = sockets.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let its = sockets.find(|socket| socket[1].ends_with(&server) && socket[2].ends_with(&client));
+        its.is_some_and(|socket| socket[4].ends_with(":00000000"))
+    }
+
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    }
+
     fn read_more(&mut self) -> io::Result<()> {
         let mut space = [0; 16 << 10];
         match self.stream.read(&mut space)? {

@@ -1,0 +1,94 @@
+//! Idle HTTP/1 connections at the drain: one more request, or the end.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use axum_activation::{ActivatedListeners, ListenAddr, Server};
+use tokio::task::yield_now;
+
+use super::{
+    service::routes,
+    support::running::{Running, connections},
+};
+
+const LINGER: Duration = Duration::from_millis(300);
+
+#[test]
+fn who_is_idle_is_closed_after_the_linger_and_no_sooner() {
+    let running = Running::start(routes(), |server| server.linger(LINGER));
+    let fresh = running.connect();
+    let mut used = running.connect();
+    assert_eq!(used.get("/").unwrap().text(), "hello");
+    running.wait(|now| now.open == 2);
+    let began = Instant::now();
+    running.drain.begin();
+    for mut client in [fresh, used] {
+        assert_eq!(client.rest().unwrap(), b"");
+    }
+    assert!(began.elapsed() >= LINGER, "{:?}", began.elapsed());
+    assert_eq!(connections(&running.report()), [0, 2, 0, 0]);
+}
+
+#[test]
+fn a_request_within_the_linger_is_answered_as_the_last() {
+    let running = Running::start(routes(), |server| server.linger(Duration::from_secs(20)));
+    let fresh = running.connect();
+    let mut used = running.connect();
+    assert!(!used.get("/").unwrap().says_close());
+    running.wait(|now| now.open == 2);
+    running.drain.begin();
+    for mut client in [fresh, used] {
+        let answer = client.get("/").unwrap();
+        assert_eq!((answer.text(), answer.says_close()), ("hello", true));
+        assert_eq!(client.rest().unwrap(), b"");
+    }
+    let report = running.report();
+    assert!(report.elapsed < Duration::from_secs(15), "nobody is waited for: {report}");
+    assert_eq!(connections(&report), [2, 0, 0, 0]);
+}
+
+/// The timer goes off and the request comes between two looks at the socket: the request wins.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_with_the_last_moment_of_the_linger_is_answered() {
+    for asked_before in [false, true] {
+        let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
+        let Some(ListenAddr::Tcp(addr)) = activated.iter().next().and_then(|socket| socket.addr().cloned()) else {
+            panic!("no TCP socket");
+        };
+        let server = Server::new(activated).route("http", routes()).linger(LINGER).idle_timeout(None).without_signals();
+        let (drain, figures) = (server.drain(), server.figures());
+        let serving = tokio::spawn(server.run());
+        let mut client = TcpStream::connect(addr).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+        let requests = u64::from(asked_before);
+        if asked_before {
+            client.write_all(request).unwrap();
+        }
+        // Time stands still, but sockets are looked at; the task of the connection is at rest after some turns.
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        assert_eq!(figures.now().iter().map(|now| (now.open, now.requests)).collect::<Vec<_>>(), [(1, requests)]);
+        drain.begin();
+        let mut asking = client.try_clone().unwrap();
+        // Wakes up a moment before the connection does, in the same turn.
+        let last_moment = tokio::spawn(async move {
+            tokio::time::sleep(LINGER - Duration::from_millis(1)).await;
+            asking.write_all(request).unwrap();
+        });
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        tokio::time::advance(LINGER * 2).await;
+        last_moment.await.unwrap();
+        let report = serving.await.unwrap().unwrap();
+        assert_eq!(report.listeners[0].requests, requests + 1, "{report}");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).unwrap();
+        assert!(answers.contains("connection: close") && answers.ends_with("hello"), "{answers}");
+    }
+}

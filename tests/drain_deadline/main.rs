@@ -1,0 +1,20 @@
+//! The drain ends in time, whatever clients and handlers do: what each client sees then, and what the report says.
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod running;
+    pub(crate) mod wire;
+}
+
+mod begin;
+mod bodies;
+mod deadline;
+mod heads;
+mod http2;
+mod limits;
+mod linger;
+mod panics;
+mod pipeline;
+mod queue;
+mod service;
+mod upgrades;
