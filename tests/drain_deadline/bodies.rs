@@ -40,6 +40,20 @@ fn the_last_response_of_a_drain_arrives_though_the_client_sends_on() {
 }
 
 #[test]
+fn who_has_its_last_response_and_does_not_close_is_not_cut() {
+    let running = Running::start(routes(), |server| server.drain_timeout(SHORT));
+    let mut client = running.connect();
+    running.wait(|now| now.open == 1);
+    running.drain.begin();
+    assert!(client.get("/").unwrap().says_close());
+    // It is waited for, but not for longer than there is time.
+    let report = running.report();
+    assert!(report.elapsed < SHORT * 2, "{report}");
+    assert_eq!(connections(&report), [1, 0, 0, 0]);
+    assert_eq!(client.rest().unwrap(), b"");
+}
+
+#[test]
 fn a_slow_reader_is_not_idle() {
     let running = Running::start(routes(), |server| server.idle_timeout(SHORT));
     let mut slow = running.connect();

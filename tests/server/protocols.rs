@@ -60,7 +60,8 @@ async fn http_2_is_served_to_whoever_speaks_it_first() {
     assert_eq!(output(curl(&["--http1.0", &url])), "HTTP/1.0");
     let through_path = ["--http2-prior-knowledge", "--unix-socket", path.to_str().unwrap(), "http://localhost/"];
     assert_eq!(output(curl(&through_path)), "HTTP/2.0");
-    assert_eq!(running.end().await.listeners[0].finished, 4);
+    let report = running.end().await;
+    assert_eq!(report.listeners[0].finished, 4, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

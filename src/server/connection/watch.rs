@@ -5,7 +5,9 @@
 //! a timer is armed only for a head that is being read and for a connection that is about to be closed.
 
 use std::{
+    error::Error,
     future::{Future, poll_fn},
+    io::{self, ErrorKind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -104,16 +106,21 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// Notes how hyper ended the connection.
     pub(super) fn note_ended(&self, ended: hyper::Result<()>) {
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended with an error");
-            self.state.end(Ending::Error);
-        }
+        let Err(error) = ended else { return };
+        tracing::debug!(%error, "a connection ended with an error");
+        // A client that leaves with nothing in flight may do so while it is being told to.
+        let left = self.is_http2 && !self.state.is_busy() && is_gone(&error);
+        self.state.end(if left { Ending::Finished } else { Ending::Error });
     }
 
-    /// Notes that the connection is about to be dropped at the deadline; one that is idle then loses nothing.
+    /// Notes that the connection is about to be dropped at the deadline; one that is idle, or has said its last word, then
+    /// loses nothing.
     pub(super) fn note_cut(&self) {
-        let idle = if self.is_http2 { !self.state.is_busy() } else { self.state.is_idle() };
-        self.state.end(if idle { Ending::ClosedIdle } else { Ending::Cut });
+        self.state.end(match () {
+            () if self.state.is_shut() => Ending::Finished,
+            () if self.is_idle() => Ending::ClosedIdle,
+            () => Ending::Cut,
+        });
     }
 
     #[inline]
@@ -226,4 +233,10 @@ impl Drop for Watch<'_, '_> {
             self.state.route.reaper.leave(place);
         }
     }
+}
+
+/// Whether the client has closed the connection.
+fn is_gone(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
 }
