@@ -2,6 +2,7 @@
 //! another again and again.
 //!
 //! Needs Debian's packages curl, wrk and python3.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support {
     pub(crate) mod generation;

@@ -4,8 +4,10 @@
 //! `DRAINS=50 cargo test --test drain_http1` for so many drains a load; 10 without.
 //!
 //! A client opens another connection only where the answer said `Connection: close`, or where it finds its connection over
-//! before it sends. Between that look and the first byte of the request a server may close all the same; no server on HTTP/1.1 can help
-//! that but by waiting for longer than its clients think, which is what `linger` is for: 1 s here, as by default.
+//! before it sends. Between that look and the first byte of the request a server may close all the same; no server on
+//! HTTP/1.1 can help that but by waiting for longer than its clients think, which is what `linger` is for: 1 s here, as by
+//! default. So the idle clients of these tests do not send at the very end of it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support {
     pub(crate) mod clients;

@@ -2,15 +2,16 @@
 //!
 //! `DRAINS=50 cargo test --test drain_http2` for so many drains a load; 10 without.
 //!
-//! The clients are those of the `h2` crate. At the first GOAWAY they open a connection to whoever serves; they send again what the last GOAWAY
-//! said was not processed, and nothing else.
+//! The clients are those of the `h2` crate. At the first GOAWAY they open a connection to whoever serves; they send again
+//! what the last GOAWAY said was not processed, and nothing else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support {
     pub(crate) mod generation;
     pub(crate) mod streams;
 }
 
-use std::{env, net::TcpListener, time::Duration};
+use std::{env, net::TcpListener, sync::Arc, time::Duration};
 
 use self::support::{
     generation::{self, Chronicle, Generation},
@@ -57,7 +58,7 @@ fn drain_under_load(habits: &[Habit]) {
     let mut chronicle = Chronicle::default();
     let mut serving = Generation::start(&socket);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let running: Vec<_> = habits.iter().map(|habit| runtime.spawn(clients.clone().run(*habit))).collect();
+    let running: Vec<_> = habits.iter().map(|habit| runtime.spawn(Arc::clone(&clients).run(*habit))).collect();
     for _ in 0..drains() {
         clients.wait_for(ANSWERS_BETWEEN);
         let next = Generation::start(&socket);

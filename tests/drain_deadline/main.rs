@@ -1,4 +1,5 @@
 //! The drain ends in time, whatever clients and handlers do: what each client sees then, and what the report says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "../support"]
 mod support {

@@ -145,7 +145,7 @@ impl<'a> Client<'a> {
     fn ask(&mut self) {
         let id = self.all.sent.fetch_add(1, Relaxed) + 1;
         let body = self.all.habit.posts.then(|| "x".repeat(usize::try_from(self.roll() % 3000).expect("small")));
-        let asked = self.connection().and_then(|wire| ask(wire, id, body));
+        let asked = self.connection().and_then(|wire| ask(wire, id, body.as_deref()));
         if !asked.as_ref().is_ok_and(|closes| !closes && !self.all.habit.opens) {
             self.connection = None;
         }
@@ -175,9 +175,9 @@ impl<'a> Client<'a> {
 }
 
 /// Asks, and says whether the connection ends with the answer, which must be that to this request.
-fn ask(wire: &mut Wire, id: u64, body: Option<String>) -> io::Result<bool> {
+fn ask(wire: &mut Wire, id: u64, body: Option<&str>) -> io::Result<bool> {
     let path = format!("/{id}");
-    let expected = match &body {
+    let expected = match body {
         Some(body) => format!("{id} {body}"),
         None => id.to_string(),
     };

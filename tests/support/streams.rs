@@ -159,9 +159,9 @@ struct Connection {
 
 async fn run_stream(lane: Arc<Lane>, habit: Habit) {
     while !lane.clients.stopped.load(Relaxed) {
-        sleep(habit.thinks.mul_f64(roll())).await;
+        sleep(habit.thinks.mul_f64(f64::from(roll()) / f64::from(u16::MAX))).await;
         let id = lane.clients.sent.fetch_add(1, Relaxed) + 1;
-        let body = if habit.posts { format!("{id} {}", "x".repeat((roll() * 3000.0) as usize)) } else { String::new() };
+        let body = if habit.posts { format!("{id} {}", "x".repeat(usize::from(roll() % 3000))) } else { String::new() };
         let asked = lane.ask(id, body.into(), habit.opens).await;
         lane.clients.note(asked.map_err(|problem| format!("{id}: {problem}")));
     }
@@ -300,8 +300,8 @@ impl AsyncWrite for Tap {
     }
 }
 
-/// A number from 0 to 1.
-fn roll() -> f64 {
+/// A random number.
+fn roll() -> u16 {
     use std::hash::{BuildHasher, RandomState};
-    f64::from(u32::try_from(RandomState::new().hash_one(0) >> 32).expect("32 bits")) / f64::from(u32::MAX)
+    u16::try_from(RandomState::new().hash_one(0) >> 48).expect("16 bits")
 }

@@ -143,7 +143,7 @@ impl Wire {
 
 impl Answer {
     pub(crate) fn text(&self) -> &str {
-        str::from_utf8(&self.body).expect("text")
+        std::str::from_utf8(&self.body).expect("text")
     }
 
     /// Whether it says that it is the last one.
