@@ -163,6 +163,7 @@ fn failed(addr: &ListenAddr, source: io::Error) -> Error {
             "permission denied; ports below 1024 take CAP_NET_BIND_SERVICE, a path takes the right to write its directory"
         }
         io::ErrorKind::NotFound => "no such directory or host; create it first (RuntimeDirectory= in systemd.exec(5))",
+        io::ErrorKind::NotADirectory => "a part of the path is a file that is no directory; choose another path",
         _ => "the system refused it",
     };
     Kind::Bind { address: addr.to_string(), remedy: remedy.to_owned(), source }.into()

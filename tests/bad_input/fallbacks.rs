@@ -119,6 +119,14 @@ fn a_directory_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_path_through_a_file_is_named() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("file"), "precious").unwrap();
+    let path = unix(&dir.path().join("file/app.sock"));
+    cannot_fall_back(&path, &[&format!("cannot listen on {path}: a part of the path is a file that is no directory")]);
+}
+
+#[test]
 fn a_path_of_108_bytes_is_too_long() {
     let path = format!("unix:/tmp/{}", "x".repeat(103));
     let says = format!("cannot listen on {path}: the path has more than 107 bytes, choose a shorter one");

@@ -111,6 +111,11 @@ async fn an_ipv6_socket_can_leave_ipv4_alone() {
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
+#[test]
+fn options_start_from_the_defaults() {
+    assert_eq!(ListenOptions::default(), ListenOptions::new());
+}
+
 #[tokio::test]
 async fn options_go_to_a_fresh_socket() {
     let dir = tempdir().unwrap();
