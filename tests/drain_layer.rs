@@ -90,7 +90,7 @@ async fn clients_that_never_retry_lose_nothing() {
         }
         served.drain.begin();
         for client in clients {
-            client.await.unwrap().unwrap();
+            timeout(PATIENCE, client).await.expect("it is told").unwrap().unwrap();
         }
         let (_, report) = served.end().await;
         assert!(report.is_clean());
