@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    net::sockopt::set_tcp_nodelay,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::needs;
 
@@ -33,6 +36,8 @@ impl Program {
         needs::program("setpriv", "util-linux");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("its address");
+        // As with NoDelay=yes: a last word would wait 40 ms for the acknowledgement of the one before.
+        set_tcp_nodelay(&listener, true).expect("it is TCP");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", PASS]).arg(needs::example(example));
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped());
