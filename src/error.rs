@@ -185,13 +185,15 @@ impl fmt::Display for Kind {
             Self::UnknownName { name, known } if known.is_empty() => write!(
                 f,
                 "no socket named {name:?}: this process was passed none; start it with one \
-                 (FileDescriptorName={name} in its .socket unit), or give the name an address to bind with `fallback`"
+                 (FileDescriptorName={} in its .socket unit), or give the name an address to bind with `fallback`",
+                name.escape_debug()
             ),
             Self::UnknownName { name, known } => write!(
                 f,
-                "no socket named {name:?}, there is {}; name it so with FileDescriptorName={name} in its .socket unit, or give \
+                "no socket named {name:?}, there is {}; name it so with FileDescriptorName={} in its .socket unit, or give \
                  the name an address to bind with `fallback`",
-                Names(known)
+                Names(known),
+                name.escape_debug()
             ),
             Self::Taken { name } => {
                 write!(f, "the sockets named {name:?} have been taken already; take a name once and share what you get")

@@ -49,7 +49,7 @@ pub mod server;
 mod sys;
 
 pub use self::{
-    activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket},
+    activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket, ForeignPid},
     addr::{ListenAddr, PeerAddr, PeerCredentials, UnixPeer},
     drain::{Drain, DrainReport, Phase},
     error::Error,

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     ActivatedListeners,
-    environment::{Environment, Identity, check_name},
+    environment::{Environment, Identity, Passed, check_name},
     slot::Slot,
 };
 use crate::{
@@ -39,7 +39,24 @@ static PROCESS: Mutex<Option<ActivatedListeners>> = Mutex::new(None);
 pub struct ActivatedListenersBuilder {
     fallbacks: Vec<Fallback>,
     sockets: Vec<(String, OwnedFd)>,
-    ignore_pid: bool,
+    foreign_pid: ForeignPid,
+}
+
+/// What to do with sockets whose `LISTEN_PID` or `LISTEN_PIDFDID` names another process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForeignPid {
+    /// An error ([`Error::is_pid_mismatch`]): most often a wrapper between the service manager and this program forgot to
+    /// `exec` it.
+    #[default]
+    Refuse,
+    /// Leave them alone, as if nothing had been passed: for a program that a socket-activated service starts as its child,
+    /// which inherits the variables and not the sockets.
+    Leave,
+    /// Take them all the same, even with no `LISTEN_PID` at all: for a program behind a wrapper that passes the descriptors on
+    /// and cannot correct the variable. A helper that inherited nothing but the variables gets an error then, or worse,
+    /// descriptors that are something else.
+    Take,
 }
 
 #[derive(Debug)]
@@ -79,14 +96,15 @@ impl ActivatedListenersBuilder {
         self
     }
 
-    /// Takes the sockets whoever they are addressed to, even with no `LISTEN_PID` at all.
-    ///
-    /// For a program behind a wrapper that passes the descriptors on without being able to correct the variable. Only for
-    /// the process that is meant: a helper that inherited nothing but the variables gets an error, or worse, descriptors
-    /// that are something else.
-    pub fn ignore_pid(mut self) -> Self {
-        self.ignore_pid = true;
+    /// What to do with sockets that are meant for another process; [`ForeignPid::Refuse`] without it.
+    pub fn on_foreign_pid(mut self, choice: ForeignPid) -> Self {
+        self.foreign_pid = choice;
         self
+    }
+
+    /// Takes the sockets whoever they are addressed to: [`ForeignPid::Take`].
+    pub fn ignore_pid(self) -> Self {
+        self.on_foreign_pid(ForeignPid::Take)
     }
 
     /// The sockets that were passed to this process, and the fallbacks for names that were not.
@@ -103,7 +121,7 @@ impl ActivatedListenersBuilder {
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let set = match &*process {
             Some(set) => set.clone(),
-            None => process.insert(claim(self.ignore_pid)?).clone(),
+            None => process.insert(claim(self.foreign_pid)?).clone(),
         };
         self.complete(set)
     }
@@ -150,14 +168,18 @@ impl From<Infallible> for Error {
 }
 
 /// Takes what the environment promises, all of it or nothing.
-fn claim(ignore_pid: bool) -> Result<ActivatedListeners, Error> {
-    let passed = Environment::read().passed(&Identity::own(), ignore_pid)?;
-    let count = passed.names.len();
+fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
+    let passed = Environment::read().passed(&Identity::own(), foreign_pid == ForeignPid::Take);
+    let passed = match passed {
+        Err(error) if error.is_pid_mismatch() && foreign_pid == ForeignPid::Leave => Passed::default(),
+        passed => passed?,
+    };
+    let count = passed.count;
     let fds = inherit::claim(passed.range()).map_err(|problem| match problem {
         Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, count }),
         Unclaimable::Owned(fd) => Kind::OwnedFd { fd, count }.into(),
     })?;
-    let slots = passed.names.iter().zip(fds).map(|(name, fd)| Slot::passed(name, fd));
+    let slots = passed.names().zip(fds).map(|(name, fd)| Slot::passed(name, fd));
     let set = ActivatedListeners::new(slots.collect());
     tracing::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
     Ok(set)

@@ -36,10 +36,11 @@ pub(super) struct Identity {
     pub(super) pidfd_id: Option<u64>,
 }
 
-/// The descriptors that were passed, and a name for each.
+/// How many descriptors were passed, and a name for each, or none at all.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
-    pub(super) names: Vec<String>,
+    pub(super) count: usize,
+    names: Vec<String>,
 }
 
 impl Environment {
@@ -66,13 +67,14 @@ impl Environment {
             self.pidfd_id.as_deref().map_or(Ok(()), |id| check_pidfd_id(id, identity))?;
         }
         let count = count(fds)?;
-        Ok(Passed { names: self.names(count)? })
+        Ok(Passed { count, names: self.names(count)? })
     }
 
-    /// One name a descriptor, by position: names repeat and may be empty.
+    /// One name a descriptor, by position: names repeat and may be empty. Nothing is made of `count` before the descriptors are
+    /// known to be there.
     fn names(&self, count: usize) -> Result<Vec<String>, Error> {
         let Some(text) = &self.names else {
-            return Ok(vec![String::new(); count]);
+            return Ok(Vec::new());
         };
         let names = text.to_str().ok_or_else(|| invalid(NAMES, text, "is not valid UTF-8"))?;
         let names: Vec<_> = names.split(':').map(str::to_owned).collect();
@@ -96,8 +98,13 @@ impl Identity {
 impl Passed {
     pub(super) fn range(&self) -> Range<RawFd> {
         // `count` has seen to it that the end fits.
-        let count = RawFd::try_from(self.names.len()).unwrap_or(0);
+        let count = RawFd::try_from(self.count).unwrap_or(0);
         FIRST..FIRST + count
+    }
+
+    /// A name for each; the empty one where there are none.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        (0..self.count).map(|i| self.names.get(i).map_or("", String::as_str))
     }
 }
 
@@ -161,7 +168,11 @@ mod tests {
     }
 
     fn passed(pid: &str, pidfd_id: &str, fds: &str, names: &str) -> Result<Vec<String>, Error> {
-        environment(pid, pidfd_id, fds, names).passed(&IDENTITY, false).map(|passed| passed.names)
+        environment(pid, pidfd_id, fds, names).passed(&IDENTITY, false).map(|passed| names_of(&passed))
+    }
+
+    fn names_of(passed: &Passed) -> Vec<String> {
+        passed.names().map(str::to_owned).collect()
     }
 
     #[test]
@@ -184,15 +195,15 @@ mod tests {
         for (pid, pidfd_id) in [("43", ""), ("42", "8")] {
             let error = passed(pid, pidfd_id, "1", "").unwrap_err();
             assert!(error.is_pid_mismatch() && !error.is_invalid_environment(), "{error}");
-            assert_eq!(environment(pid, pidfd_id, "1", "").passed(&IDENTITY, true).unwrap().names, [""]);
+            assert_eq!(names_of(&environment(pid, pidfd_id, "1", "").passed(&IDENTITY, true).unwrap()), [""]);
         }
-        assert_eq!(environment("", "", "1", "x").passed(&IDENTITY, true).unwrap().names, ["x"]);
+        assert_eq!(names_of(&environment("", "", "1", "x").passed(&IDENTITY, true).unwrap()), ["x"]);
     }
 
     #[test]
     fn a_kernel_without_pidfs_cannot_contradict() {
         let identity = Identity { pid: 42, pidfd_id: None };
-        assert_eq!(environment("42", "8", "1", "").passed(&identity, false).unwrap().names, [""]);
+        assert_eq!(names_of(&environment("42", "8", "1", "").passed(&identity, false).unwrap()), [""]);
     }
 
     #[test]

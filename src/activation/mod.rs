@@ -14,7 +14,10 @@ mod environment;
 mod slot;
 
 use self::slot::{Slot, Wanted};
-pub use self::{builder::ActivatedListenersBuilder, slot::ActivatedSocket};
+pub use self::{
+    builder::{ActivatedListenersBuilder, ForeignPid},
+    slot::ActivatedSocket,
+};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
@@ -24,10 +27,12 @@ use crate::{
 
 const STREAM: Wanted = Wanted {
     what: "a listener",
-    matches: SocketKind::is_stream_source,
-    remedy: "pass a listening stream socket (ListenStream= in systemd.socket(5); vsock takes the feature `vsock`), or take \
+    matches: SocketKind::is_served_listener,
+    remedy: "pass a listening stream socket (a connected one is served when it is all that was passed; ListenStream= in systemd.socket(5); vsock takes the feature `vsock`), or take \
              what is there with `files`, `udp` or `unix_datagram`",
 };
+/// The one connection of `Accept=yes`, which comes alone.
+const CONNECTION: Wanted = Wanted { matches: SocketKind::is_served, ..STREAM };
 const UDP: Wanted = Wanted {
     what: "a UDP socket",
     matches: |kind| matches!(kind, SocketKind::Datagram(SocketFamily::Ipv4 | SocketFamily::Ipv6)),
@@ -103,7 +108,7 @@ impl ActivatedListeners {
     /// [`is_wrong_kind`](Error::is_wrong_kind)), or there is no tokio runtime. Nothing is taken then.
     pub fn one(&self, name: &str) -> Result<ActivatedListener, Error> {
         ActivatedListener::check_runtime(name)?;
-        let sockets = self.take(name, &STREAM, Slot::take_endpoint)?;
+        let sockets = self.take(name, self.stream(), Slot::take_endpoint)?;
         ActivatedListener::register(name.into(), sockets)
     }
 
@@ -120,7 +125,7 @@ impl ActivatedListeners {
     /// As [`one`](Self::one).
     pub fn all(&self, name: &str) -> Result<Vec<ActivatedListener>, Error> {
         ActivatedListener::check_runtime(name)?;
-        let sockets = self.take(name, &STREAM, Slot::take_endpoint)?;
+        let sockets = self.take(name, self.stream(), Slot::take_endpoint)?;
         sockets.into_iter().map(|socket| ActivatedListener::register(name.into(), vec![socket])).collect()
     }
 
@@ -224,6 +229,16 @@ impl ActivatedListeners {
     pub fn iter(&self) -> std::vec::IntoIter<ActivatedSocket> {
         let infos: Vec<_> = self.lock().iter().map(|slot| slot.info.clone()).collect();
         infos.into_iter()
+    }
+
+    /// An error unless [`one`](Self::one) can take that name now; takes nothing.
+    pub(crate) fn check_one(&self, name: &str) -> Result<(), Error> {
+        self.take(name, self.stream(), |_| None::<()>).map(drop)
+    }
+
+    /// What can be accepted from: a connection only when it is all that was passed.
+    fn stream(&self) -> &'static Wanted {
+        if self.one_connection().is_some() { &CONNECTION } else { &STREAM }
     }
 
     /// The connection of an `Accept=yes` unit, when that is all that was passed.

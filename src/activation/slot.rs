@@ -39,6 +39,7 @@ pub struct ActivatedSocket {
     kind: SocketKind,
     addr: Option<ListenAddr>,
     passed: bool,
+    listening: bool,
     taken: bool,
 }
 
@@ -71,6 +72,12 @@ impl ActivatedSocket {
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.taken
+    }
+
+    /// Whether somebody can connect to it, of whatever type it is.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listening
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
@@ -107,7 +114,8 @@ impl Slot {
         let kind = socket::kind(held.fd.as_fd());
         let addr = SockRef::from(&held.fd).local_addr().ok();
         let addr = addr.as_ref().and_then(ListenAddr::from_kernel);
-        let info = ActivatedSocket { name, kind, addr, passed, taken: false };
+        let listening = socket::is_listening(held.fd.as_fd());
+        let info = ActivatedSocket { name, kind, addr, passed, listening, taken: false };
         Self { info, held: Some(held) }
     }
 
@@ -120,7 +128,7 @@ impl Slot {
     }
 
     pub(super) fn is_listener(&self) -> bool {
-        matches!(self.info.kind, SocketKind::Listener(_))
+        self.info.kind.is_served_listener()
     }
 
     /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.

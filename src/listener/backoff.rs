@@ -21,6 +21,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Backoff {
     pause: Option<Pin<Box<Sleep>>>,
     last: Duration,
+    complained: Option<Instant>,
 }
 
 impl Backoff {
@@ -32,6 +33,16 @@ impl Backoff {
             None => self.pause = Some(Box::pin(sleep(self.last))),
         }
         self.last
+    }
+
+    /// Whether to tell of it: once a second at most, however often accepting fails and succeeds in turn.
+    pub(super) fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.complained.is_none_or(|last| now - last >= LONGEST);
+        if may {
+            self.complained = Some(now);
+        }
+        may
     }
 
     /// Ready when no pause is on.
@@ -93,6 +104,17 @@ mod tests {
 
         backoff.reset();
         assert_eq!(backoff.start(), SHORTEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn complaints_come_once_a_second_at_most() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.may_complain() && !backoff.may_complain());
+        backoff.reset();
+        tokio::time::advance(LONGEST - SHORTEST).await;
+        assert!(!backoff.may_complain());
+        tokio::time::advance(SHORTEST).await;
+        assert!(backoff.may_complain());
     }
 
     #[test]

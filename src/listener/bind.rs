@@ -130,6 +130,11 @@ fn bind_abstract(name: &[u8], options: &ListenOptions) -> Result<Bound, Error> {
 }
 
 fn bind_vsock(cid: u32, port: u32, options: &ListenOptions) -> Result<Bound, Error> {
+    if cfg!(not(feature = "vsock")) {
+        let address = ListenAddr::Vsock { cid, port }.to_string();
+        let remedy = "vsock takes the feature `vsock` of axum-activation".to_owned();
+        return Err(Kind::Bind { address, remedy, source: io::ErrorKind::Unsupported.into() }.into());
+    }
     let listen = || {
         let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking(), None)?;
         socket.bind(&SockAddr::vsock(cid, port))?;

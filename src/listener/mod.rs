@@ -202,6 +202,9 @@ impl ActivatedListener {
             return;
         }
         let pause = self.backoff.start();
+        if !self.backoff.may_complain() {
+            return;
+        }
         tracing::error!(
             listener = %self.name, %error, pause_ms = pause.as_millis(),
             "cannot accept connections, they wait in the queue; is LimitNOFILE= too low?"

@@ -21,7 +21,7 @@ use crate::{
     activation::{ActivatedListeners, ActivatedSocket},
     drain::{Drain, DrainReport, Figures},
     error::{Error, Kind},
-    sys::socket::SocketKind,
+    listener::ActivatedListener,
 };
 
 /// Serves a router per name, until a signal ends it.
@@ -187,7 +187,7 @@ impl Server {
     ///
     /// Before anything is served: no route, two of one name, a route whose name nobody passed or bound or whose socket is no
     /// stream socket or taken, or a listening socket that was passed and that no route serves, unless
-    /// [`allow_unused`](Self::allow_unused).
+    /// [`allow_unused`](Self::allow_unused); or there is no tokio runtime. No socket has been taken then.
     ///
     /// # Cancel safety
     ///
@@ -206,6 +206,8 @@ impl Server {
     ///
     /// As [`run`](Self::run).
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
+        self.check_routes()?;
+        ActivatedListener::check_runtime(&self.routes[0].0)?;
         let mut signals = if self.signals { Signals::install()? } else { Signals::none() };
         let (drain_timeout, drain) = (self.drain_timeout, self.drain.clone());
         let serving = self.start()?;
@@ -220,12 +222,12 @@ impl Server {
 
     /// Takes every socket and checks all there is to check before the first connection is accepted.
     fn start(self) -> Result<Serving, Error> {
-        self.check_routes()?;
         let common = self.common();
         let routes = match common.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
             None => self.into_checked_routes()?,
         };
+        routes.iter().try_for_each(|(name, _)| common.activated.check_one(name))?;
         let listeners = routes.iter().map(|(name, _)| common.activated.one(name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Serving::start(common, routes.into_iter().map(|(_, route)| route).zip(listeners)))
     }
@@ -272,9 +274,7 @@ impl Server {
 
     fn check_unserved(&self) -> Result<(), Error> {
         let served = |socket: &ActivatedSocket| self.routes.iter().any(|(name, _)| name == socket.name());
-        let waits = |socket: &ActivatedSocket| {
-            socket.is_passed() && !socket.is_taken() && matches!(socket.kind(), SocketKind::Listener(_))
-        };
+        let waits = |socket: &ActivatedSocket| socket.is_passed() && !socket.is_taken() && socket.is_listening();
         match self.activated.iter().find(|socket| waits(socket) && !served(socket)) {
             None => Ok(()),
             Some(socket) => Err(Kind::Unserved {

@@ -38,6 +38,13 @@ impl fmt::Debug for Route {
 
 /// What [`Server::route`](super::Server::route) takes. Implemented for tower services and make-services; `M` tells them apart
 /// and is always inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot serve a route",
+    note = "a route takes a `Router` (with its state given), a `MethodRouter`, or a clonable tower service from `Request<Body>` to a \
+            response with the error `Infallible`",
+    note = "a handler function is one as `handler.into_service()`, see `axum::handler::HandlerWithoutStateExt`",
+    note = "a make-service takes `axum_activation::server::Incoming`, such as `into_make_service_with_connect_info::<PeerAddr>()`"
+)]
 pub trait IntoRoute<M> {
     /// Forgets the type.
     fn into_route(self) -> Route;

@@ -59,15 +59,14 @@ pub enum SocketFamily {
 }
 
 impl SocketKind {
-    /// Whether connections can be accepted from it, or it is one, and of a family that we serve.
-    pub(crate) fn is_stream_source(self) -> bool {
-        match self {
-            Self::Listener(family) | Self::Connection(family) => match family {
-                SocketFamily::Vsock => cfg!(feature = "vsock"),
-                family => family != SocketFamily::Other,
-            },
-            _ => false,
-        }
+    /// Whether it listens, and is of a family that we serve.
+    pub(crate) fn is_served_listener(self) -> bool {
+        matches!(self, Self::Listener(family) if family.is_served())
+    }
+
+    /// Whether it listens or is connected, and is of a family that we serve.
+    pub(crate) fn is_served(self) -> bool {
+        matches!(self, Self::Listener(family) | Self::Connection(family) if family.is_served())
     }
 }
 
@@ -88,6 +87,13 @@ impl fmt::Display for SocketKind {
 }
 
 impl SocketFamily {
+    fn is_served(self) -> bool {
+        match self {
+            Self::Vsock => cfg!(feature = "vsock"),
+            family => family != Self::Other,
+        }
+    }
+
     fn article(self) -> &'static str {
         match self {
             Self::Ipv4 | Self::Ipv6 => "an",
@@ -117,6 +123,11 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> SocketKind {
         Ok(FileType::RegularFile) => SocketKind::RegularFile,
         _ => SocketKind::OtherFile,
     }
+}
+
+/// Whether somebody can connect to it (`SO_ACCEPTCONN`), of whatever type it is.
+pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
+    SockRef::from(&fd).is_listener().unwrap_or(false)
 }
 
 /// Makes an `accept` on this socket return after a few milliseconds even where another process has cleared `O_NONBLOCK`

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
 
-use axum_activation::{ActivatedListeners, Error};
+use axum_activation::{ActivatedListeners, Error, ForeignPid};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,6 +31,15 @@ pub(crate) fn claim(stage: &Stage) {
     let after = FdTable::now();
     let forced = names(ActivatedListeners::builder().ignore_pid().from_env());
     stage.say(Claimed { before, outcome, after, forced, after_forced: FdTable::now() });
+}
+
+/// Leaves alone what is meant for another process.
+pub(crate) fn claim_leaving(stage: &Stage) {
+    let before = FdTable::now();
+    let leave = || ActivatedListeners::builder().on_foreign_pid(ForeignPid::Leave).from_env();
+    let outcome = names(leave());
+    let after = FdTable::now();
+    stage.say(Claimed { before, outcome, after, forced: names(leave()), after_forced: FdTable::now() });
 }
 
 /// Opens a file before it claims: the file is in the range that `LISTEN_FDS` names.
@@ -104,6 +113,9 @@ fn a_count_that_no_process_can_have_open_is_refused() {
 fn a_count_beyond_the_fd_table_names_the_first_descriptor_that_is_not_open() {
     let says = ["LISTEN_FDS=1000000 promises descriptors 3 to 1000002, but descriptor 4 is not open", "wrapper"];
     refused_for_good(passed().count("1000000"), &says);
+    // Nothing may be made of the number before: it would not fit into memory.
+    let says = ["LISTEN_FDS=2147483644 promises descriptors 3 to 2147483646, but descriptor 4 is not open"];
+    refused_for_good(passed().count("2147483644"), &says);
 }
 
 #[test]
@@ -181,6 +193,16 @@ fn sockets_for_another_process_are_refused_until_told_otherwise() {
     let scene = Scene::new("claim").fd(sockets::tcp()).pid("1").count("1").names("http");
     let says = ["LISTEN_PID=1 names another process, this one is ", "exec program", "unset LISTEN_FDS", "ignore_pid()"];
     refused_until_forced(scene, "pid_mismatch", &says);
+}
+
+#[test]
+fn sockets_for_another_process_can_be_left_alone() {
+    let scene = Scene::new("claim_leaving").fd(sockets::tcp()).pid("1").count("1").names("http");
+    let claimed: Claimed = scene.report();
+    assert!(claimed.outcome.unwrap().is_empty() && claimed.forced.unwrap().is_empty());
+    assert_eq!(claimed.before, claimed.after);
+    let own: Claimed = Scene::new("claim_leaving").fd(sockets::tcp()).own_pid().count("1").names("http").report();
+    assert_eq!(own.outcome.unwrap(), ["http"]);
 }
 
 #[test]

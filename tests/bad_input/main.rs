@@ -18,6 +18,7 @@ mod sockets;
 fn scene() {
     child::play(&[
         ("claim", environment::claim),
+        ("claim_leaving", environment::claim_leaving),
         ("claim_beside_own_file", environment::claim_beside_own_file),
         ("take", kinds::take),
         ("take_twice", kinds::take_twice),

@@ -114,30 +114,21 @@ async fn one_connection_lets_no_fallback_be_bound() {
 }
 
 #[tokio::test]
-async fn a_connection_among_listeners_answers_to_its_own_name_alone() {
+async fn a_connection_among_listeners_is_no_listener() {
     let (_client, served) = sockets::tcp_connection();
     let builder = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("call", served);
     let set = builder.fallback("admin", "127.0.0.1:0").build().unwrap();
     assert_eq!(set.names(), ["http", "call", "admin"]);
     assert_eq!(failure(set.one("else")).is, ["unknown_name"]);
+    let failure = failure(set.one("call"));
+    assert_eq!(failure.is, ["wrong_kind"]);
+    assert!(
+        failure.text.contains("it is a connected IPv4 stream socket; pass a listening stream socket"),
+        "{}",
+        failure.text
+    );
     assert!(!set.one("http").unwrap().is_one_connection());
-
-    let mut call = set.one("call").unwrap();
-    assert!(call.is_one_connection());
-    call.accept().await;
-}
-
-#[tokio::test]
-async fn a_connection_and_a_listener_of_one_name_are_both_served_and_never_end() {
-    let (_client, served) = sockets::tcp_connection();
-    let builder = ActivatedListeners::builder().socket("http", served).socket("http", sockets::tcp());
-    let mut listener = builder.build().unwrap().one("http").unwrap();
-    assert!(!listener.is_one_connection());
-    assert!(is_pending(listener.ended()).await);
-    listener.accept().await;
-    let _other = Client::connect(&listener.local_addrs()[1]);
-    listener.accept().await;
-    assert!(is_pending(listener.ended()).await);
+    assert_eq!(set.files("call").unwrap().len(), 1);
 }
 
 /// As a program does that knows nothing but axum.

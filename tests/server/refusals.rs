@@ -1,9 +1,16 @@
 //! What a server refuses before it serves anything.
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    net::UdpSocket,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, Server};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::timeout;
 
 use crate::{
@@ -107,4 +114,37 @@ async fn one_connection_and_several_routes_of_other_names_are_refused() {
         "one route only",
         "FileDescriptorName=",
     ]);
+}
+
+#[tokio::test]
+async fn a_refused_run_has_taken_nothing() {
+    let set = ActivatedListeners::builder()
+        .socket("http", sockets::tcp())
+        .socket("dns", UdpSocket::bind("127.0.0.1:0").unwrap())
+        .build()
+        .unwrap();
+    let error = Server::new(set.clone()).route("http", app()).route("dns", app()).run().await.unwrap_err();
+    assert!(error.is_wrong_kind(), "{error}");
+    let error = Server::new(set.clone()).route("http", app()).route("admin", app()).run().await.unwrap_err();
+    assert!(error.is_unknown_name(), "{error}");
+    set.one("http").unwrap();
+}
+
+#[tokio::test]
+async fn a_sequential_packet_listener_that_nobody_can_serve_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let packets = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    packets.bind(&SockAddr::unix(dir.path().join("packets")).unwrap()).unwrap();
+    packets.listen(1).unwrap();
+    let set = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("packets", packets).build().unwrap();
+    let error = Server::new(set).route("http", Router::new()).run().await.unwrap_err();
+    assert!(error.is_unserved(), "{error}");
+}
+
+#[test]
+fn outside_a_runtime_running_is_an_error_and_no_panic() {
+    let set = ActivatedListeners::builder().socket("http", sockets::tcp()).build().unwrap();
+    let run = pin!(Server::new(set.clone()).route("http", Router::new()).run());
+    let Poll::Ready(Err(error)) = run.poll(&mut Context::from_waker(Waker::noop())) else { panic!("it runs") };
+    assert!(error.to_string().contains("outside a tokio runtime"), "{error}");
 }
