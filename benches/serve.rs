@@ -9,7 +9,8 @@
 //! taken within its round. The servers have one core, the client another.
 
 use std::{
-    fs, io,
+    env, fs, io,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -158,8 +159,9 @@ impl Measured {
 /// Loads a fresh server of each variant in turn; who begins changes from round to round.
 fn round(load: Load, transport: Transport, plan: Plan, number: usize, cores: &Cores) -> io::Result<[Measured; 3]> {
     pin_to(cores.server)?;
-    let [plain, serve, server] =
-        Variant::ALL.map(|variant| ServerProcess::start(Job { variant, transport, workers: 1 }, &[]));
+    let start =
+        |variant| ServerProcess::start(Command::new(env::current_exe()?), Job { variant, transport, workers: 1 });
+    let [plain, serve, server] = Variant::ALL.map(start);
     let servers = [plain?, serve?, server?];
     pin_to(cores.client)?;
     let mut loads = servers.each_ref().map(|server| Loaded::new(server, load));

@@ -1,7 +1,7 @@
 //! Starts server processes, and ends them.
 
 use std::{
-    env, io,
+    io,
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
 };
@@ -24,19 +24,18 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts this very program as a server, by way of `wrapper` (a program and its arguments) unless that is empty.
+    /// Starts `program` with the job as its arguments: this very program, or what runs it.
     ///
     /// The socket listens before the process is there, so clients may connect at once.
-    pub(crate) fn start(job: Job, wrapper: &[&str]) -> io::Result<Self> {
+    pub(crate) fn start(mut program: Command, job: Job) -> io::Result<Self> {
         let directory = TempDir::new()?;
         let socket = listen(job.transport, &directory)?;
         let address = socket.local_addr()?;
-        let child = command(wrapper)?
-            .args(job.to_args())
-            .stdin(OwnedFd::from(socket))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| io::Error::other(format!("cannot start {wrapper:?} {job:?}: {error}")))?;
+        program.args(job.to_args()).stdin(OwnedFd::from(socket)).stdout(Stdio::null());
+        let child = program.spawn().map_err(|error| {
+            let name = program.get_program();
+            io::Error::new(error.kind(), format!("cannot start {name:?}, is it installed? {error}"))
+        })?;
         Ok(Self { child, address, _directory: directory })
     }
 
@@ -54,18 +53,6 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn command(wrapper: &[&str]) -> io::Result<Command> {
-    let own = env::current_exe()?;
-    Ok(match wrapper {
-        [] => Command::new(own),
-        [program, args @ ..] => {
-            let mut command = Command::new(program);
-            command.args(args).arg(own);
-            command
-        }
-    })
 }
 
 /// One and the same socket for every variant, as this crate binds its fallbacks.
