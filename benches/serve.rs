@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench serve
 //! cargo bench --bench serve -- --short
+//! cargo bench --bench serve -- "keep-alive TCP"
 //! ```
 //!
 //! A round starts one server process per variant, on sockets that are alike, and loads them in turn, slice by slice; a ratio is
@@ -29,7 +30,7 @@ mod statistics;
 
 use self::{
     client::{Client, Load},
-    options::is_short,
+    options::{is_short, is_wanted},
     process::ServerProcess,
     server::{Job, Transport, Variant},
     statistics::Spread,
@@ -66,9 +67,11 @@ fn main() -> io::Result<()> {
     let mut rows = Vec::new();
     for load in Load::ALL {
         for transport in Transport::ALL {
-            let row = compare(load, transport, plan, &cores)?;
-            row.print_rates();
-            rows.push(row);
+            if is_wanted(&format!("{load} {transport}")) {
+                let row = compare(load, transport, plan, &cores)?;
+                row.print_rates();
+                rows.push(row);
+            }
         }
     }
     print_cpu_times(&rows);

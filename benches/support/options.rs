@@ -11,3 +11,9 @@ pub(crate) fn is_short() -> bool {
 fn is_given(option: &str) -> bool {
     env::args().any(|arg| arg == option)
 }
+
+/// Whether a line of the table is asked for: its name contains what was given without dashes, if anything was.
+pub(crate) fn is_wanted(line: &str) -> bool {
+    let mut wanted = env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
+    wanted.peek().is_none() || wanted.any(|wanted| line.contains(&wanted))
+}
