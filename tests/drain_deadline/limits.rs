@@ -68,7 +68,9 @@ fn who_is_old_enough_is_told_close_with_its_next_answer() {
     let running = Running::start(routes(), |server| server.max_connection_age(SHORT, SHORT));
     let began = Instant::now();
     let mut client = running.connect();
-    while !client.get("/").unwrap().says_close() {}
+    while !client.get("/").unwrap().says_close() {
+        assert!(began.elapsed() < SHORT * 100, "it does not age");
+    }
     assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
     assert_eq!(client.rest().unwrap(), b"");
     drop(client);

@@ -167,7 +167,7 @@ pub(crate) fn serve() {
 }
 
 async fn run(activated: ActivatedListeners, processed: &Arc<Mutex<Vec<u64>>>) -> DrainReport {
-    let server = Server::new(activated).route("http", service(processed)).drain_timeout(Duration::from_secs(60));
+    let server = Server::new(activated).route("http", service(processed)).drain_timeout(Duration::from_secs(20));
     // The first poll of the server begins to accept.
     let (report, ()) = tokio::join! { biased; server.run(), async { say("serves") } };
     report.expect("it serves")

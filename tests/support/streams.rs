@@ -66,6 +66,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Record {
     /// The last stream of each GOAWAY that came.
     goaways: Mutex<Vec<u32>>,
+    /// It ended without one.
+    over: AtomicBool,
     /// Whether each stream was answered.
     streams: Mutex<HashMap<u32, bool>>,
 }
@@ -135,6 +137,14 @@ impl Record {
         streams.iter().filter(|(id, answered)| **id <= last && !**answered).map(|(id, _)| *id).collect()
     }
 
+    fn is_usable(&self) -> bool {
+        self.goaways().is_empty() && !self.over.load(Relaxed)
+    }
+
+    fn give_up(&self) {
+        self.over.store(true, Relaxed);
+    }
+
     /// Whether the server has said that it did not process this stream.
     fn is_unprocessed(&self, stream: u32) -> bool {
         self.goaways().last().is_some_and(|last| stream > *last)
@@ -172,12 +182,18 @@ impl Lane {
     async fn ask(&self, id: u64, body: Bytes, opens: bool) -> Result<(), String> {
         loop {
             let connection = self.connection(opens).await.map_err(|error| format!("cannot connect: {error}"))?;
-            // Who cannot send has not sent.
-            let Ok(mut ready) = connection.send.clone().ready().await else { continue };
+            // Who cannot send has not sent, and cannot on this connection.
+            let Ok(mut ready) = connection.send.clone().ready().await else {
+                connection.record.give_up();
+                continue;
+            };
             let method = if body.is_empty() { "GET" } else { "POST" };
             let request =
                 Request::builder().method(method).uri(format!("http://test/{id}")).body(()).expect("a request");
-            let Ok((response, mut stream)) = ready.send_request(request, body.is_empty()) else { continue };
+            let Ok((response, mut stream)) = ready.send_request(request, body.is_empty()) else {
+                connection.record.give_up();
+                continue;
+            };
             let number = u32::from(response.stream_id());
             connection.record.note(number, false);
             let answered = async || {
@@ -208,7 +224,7 @@ impl Lane {
     async fn connection(&self, fresh: bool) -> Result<Connection, Problem> {
         let mut current = self.current.lock().await;
         match &*current {
-            Some(connection) if !fresh && connection.record.goaways().is_empty() => Ok(connection.clone()),
+            Some(connection) if !fresh && connection.record.is_usable() => Ok(connection.clone()),
             _ => Ok(current.insert(self.open().await?).clone()),
         }
     }
