@@ -34,7 +34,7 @@ use self::{
     client::{Client, Load},
     options::{is_short, is_wanted},
     process::ServerProcess,
-    server::{Job, Transport, Variant},
+    server::{End, Job, Transport, Variant},
 };
 
 /// At most so many times the instructions of plain axum.
@@ -81,7 +81,7 @@ fn at_once() -> io::Result<u32> {
 /// Prints a line of the table, and says whether it passes the gate, which is for requests alone.
 fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
     let [plain, serve, server] =
-        Variant::ALL.map(|variant| per_exchange(load, Job { variant, transport, workers: 0 }, plan));
+        Variant::ALL.map(|variant| per_exchange(load, Job { variant, transport, workers: 0, end: End::Killed }, plan));
     let (plain, serve, server) = (plain?, serve?, server?);
     let ratios = [serve / plain, server / plain];
     println!("| {load} | {transport} | {plain:.0} | {serve:.0} | {:.4} | {server:.0} | {:.4} |", ratios[0], ratios[1]);

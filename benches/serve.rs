@@ -10,15 +10,15 @@
 //! taken within its round. The servers have one core, the client another.
 
 use std::{
-    env, fs, io,
+    env, io,
     process::Command,
     time::{Duration, Instant},
 };
 
-use rustix::{process::Pid, thread::CpuSet};
-
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "support/options.rs"]
 mod options;
 #[path = "support/process.rs"]
@@ -30,9 +30,10 @@ mod statistics;
 
 use self::{
     client::{Client, Load},
+    cpu::{Cores, cpu_time, pin_to},
     options::{is_short, is_wanted},
     process::ServerProcess,
-    server::{Job, Transport, Variant},
+    server::{End, Job, Transport, Variant},
     statistics::Spread,
 };
 
@@ -162,8 +163,8 @@ impl Measured {
 /// Loads a fresh server of each variant in turn; who begins changes from round to round.
 fn round(load: Load, transport: Transport, plan: Plan, number: usize, cores: &Cores) -> io::Result<[Measured; 3]> {
     pin_to(cores.server)?;
-    let start =
-        |variant| ServerProcess::start(Command::new(env::current_exe()?), Job { variant, transport, workers: 1 });
+    let job = |variant| Job { variant, transport, workers: 1, end: End::Killed };
+    let start = |variant| ServerProcess::start(Command::new(env::current_exe()?), job(variant));
     let [plain, serve, server] = Variant::ALL.map(start);
     let servers = [plain?, serve?, server?];
     pin_to(cores.client)?;
@@ -178,41 +179,6 @@ fn round(load: Load, transport: Transport, plan: Plan, number: usize, cores: &Co
         }
     }
     Ok(loads.map(|loaded| loaded.measured))
-}
-
-/// Where the two sides run.
-#[derive(Clone, Copy, Debug)]
-struct Cores {
-    client: usize,
-    server: usize,
-}
-
-impl Cores {
-    /// The first and the last that this process may run on.
-    fn of_this_process() -> io::Result<Self> {
-        let allowed = rustix::thread::sched_getaffinity(None)?;
-        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-        let client = cores.next().unwrap_or(0);
-        Ok(Self { client, server: cores.next_back().unwrap_or(client) })
-    }
-}
-
-/// Keeps this thread on one core, and the processes that it starts from now on.
-fn pin_to(core: usize) -> io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &cores)?)
-}
-
-/// What all threads of a process have run for.
-fn cpu_time(pid: Pid) -> io::Result<Duration> {
-    let mut time = Duration::ZERO;
-    for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
-        let statistics = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let nanoseconds = statistics.split(' ').next().and_then(|number| number.parse().ok());
-        time += Duration::from_nanos(nanoseconds.ok_or(io::ErrorKind::InvalidData)?);
-    }
-    Ok(time)
 }
 
 /// A server and its clients.

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use axum::{Router, routing::get};
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
 };
 
 /// The first argument of a server process.
@@ -34,6 +36,15 @@ pub(crate) enum Transport {
     Unix,
 }
 
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By a signal that it does not handle.
+    Killed,
+    /// In order, at SIGTERM. How long idle connections linger then is for [`Variant::Server`] alone.
+    Drained { linger: Duration },
+}
+
 /// What a server process is told on its command line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
@@ -41,6 +52,7 @@ pub(crate) struct Job {
     pub(crate) transport: Transport,
     /// Worker threads; 0 is tokio's `current_thread`.
     pub(crate) workers: usize,
+    pub(crate) end: End,
 }
 
 impl Variant {
@@ -70,27 +82,52 @@ impl fmt::Display for Transport {
     }
 }
 
+impl End {
+    fn of(text: &str) -> Option<Self> {
+        match text {
+            "killed" => Some(Self::Killed),
+            linger => Some(Self::Drained { linger: Duration::from_millis(linger.parse().ok()?) }),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Killed => f.pad("killed"),
+            Self::Drained { linger } => linger.as_millis().fmt(f),
+        }
+    }
+}
+
 impl Job {
-    pub(crate) fn to_args(self) -> [String; 4] {
-        [ROLE.to_owned(), self.variant.to_string(), self.transport.to_string(), self.workers.to_string()]
+    pub(crate) fn to_args(self) -> [String; 5] {
+        let Self { variant, transport, workers, end } = self;
+        [ROLE.to_owned(), variant.to_string(), transport.to_string(), workers.to_string(), end.to_string()]
     }
 
     /// The job of this process, if it is a server process.
     pub(crate) fn of_this_process() -> Option<Self> {
         let args: Vec<_> = std::env::args().skip(1).collect();
-        let [role, variant, transport, workers] = args.as_slice() else { return None };
+        let [role, variant, transport, workers, end] = args.as_slice() else { return None };
         let variant = Variant::ALL.into_iter().find(|known| known.to_string() == *variant)?;
         let transport = Transport::ALL.into_iter().find(|known| known.to_string() == *transport)?;
-        (role == ROLE).then_some(Self { variant, transport, workers: workers.parse().ok()? })
+        let (workers, end) = (workers.parse().ok()?, End::of(end)?);
+        (role == ROLE).then_some(Self { variant, transport, workers, end })
     }
 
-    /// Serves until the process is killed.
+    /// Serves until its [`End`].
     pub(crate) fn run(self) -> io::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
         // A task for every variant: who serves from `block_on` hops between threads at each connection.
         let runtime = self.runtime()?;
-        runtime.block_on(async move { tokio::spawn(serve(self, socket)).await? })
+        runtime.block_on(async move {
+            match self.end {
+                End::Killed => tokio::spawn(serve(self, socket)).await?,
+                End::Drained { linger } => tokio::spawn(serve_and_drain(self, socket, linger)).await?,
+            }
+        })
     }
 
     fn runtime(self) -> io::Result<Runtime> {
@@ -102,15 +139,41 @@ impl Job {
 }
 
 async fn serve(job: Job, socket: OwnedFd) -> io::Result<()> {
-    let app = Router::new().route("/", get(|| async { "hello" }));
-    let activated = |socket: OwnedFd| ActivatedListeners::builder().socket("http", socket).build();
     match (job.variant, job.transport) {
-        (Variant::Plain, Transport::Tcp) => axum::serve(TcpListener::from_std(socket.into())?, app).await,
-        (Variant::Plain, Transport::Unix) => axum::serve(UnixListener::from_std(socket.into())?, app).await,
-        (Variant::Serve, _) => axum::serve(activated(socket)?.one("http")?, app).await,
+        (Variant::Plain, Transport::Tcp) => axum::serve(TcpListener::from_std(socket.into())?, app()).await,
+        (Variant::Plain, Transport::Unix) => axum::serve(UnixListener::from_std(socket.into())?, app()).await,
+        (Variant::Serve, _) => axum::serve(activated(socket)?.one("http")?, app()).await,
         (Variant::Server, _) => {
-            Server::new(activated(socket)?).without_signals().route("http", app).run().await?;
+            Server::new(activated(socket)?).without_signals().route("http", app()).run().await?;
             Ok(())
         }
     }
+}
+
+async fn serve_and_drain(job: Job, socket: OwnedFd, linger: Duration) -> io::Result<()> {
+    if job.variant == Variant::Server {
+        Server::new(activated(socket)?).linger(linger).route("http", app()).run().await?;
+        return Ok(());
+    }
+    let mut terminated = signal(SignalKind::terminate())?;
+    let told = async move {
+        terminated.recv().await;
+    };
+    match (job.variant, job.transport) {
+        (Variant::Serve, _) => axum::serve(activated(socket)?.one("http")?, app()).with_graceful_shutdown(told).await,
+        (_, Transport::Tcp) => {
+            axum::serve(TcpListener::from_std(socket.into())?, app()).with_graceful_shutdown(told).await
+        }
+        (_, Transport::Unix) => {
+            axum::serve(UnixListener::from_std(socket.into())?, app()).with_graceful_shutdown(told).await
+        }
+    }
+}
+
+fn app() -> Router {
+    Router::new().route("/", get(|| async { "hello" }))
+}
+
+fn activated(socket: OwnedFd) -> io::Result<ActivatedListeners> {
+    Ok(ActivatedListeners::builder().socket("http", socket).build()?)
 }
