@@ -11,7 +11,8 @@
 //! from the signal on, user and system, what the kernel did at its exit too.
 
 use std::{
-    fs, io,
+    env, fs, io,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -122,7 +123,7 @@ fn round(number: usize, plan: Plan, cores: Cores) -> io::Result<[Measured; 3]> {
 
 fn measure(row: Row, plan: Plan, cores: Cores) -> io::Result<Measured> {
     pin_to(cores.server)?;
-    let server = ServerProcess::start(row.job(), &[])?;
+    let server = ServerProcess::start(Command::new(env::current_exe()?), row.job())?;
     pin_to(cores.client)?;
     // What a first connection sets up once is not counted.
     let mut clients = IdleClients::new()?;

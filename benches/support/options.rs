@@ -13,6 +13,7 @@ fn is_given(option: &str) -> bool {
 }
 
 /// Whether a line of the table is asked for: its name contains what was given without dashes, if anything was.
+#[allow(dead_code, reason = "not every bench has lines")]
 pub(crate) fn is_wanted(line: &str) -> bool {
     let mut wanted = env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
     wanted.peek().is_none() || wanted.any(|wanted| line.contains(&wanted))
