@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench serve
 //! cargo bench --bench serve -- --short
+//! cargo bench --bench serve -- --rounds=15
 //! cargo bench --bench serve -- "keep-alive TCP"
 //! ```
 //!
@@ -57,7 +58,8 @@ fn main() -> io::Result<()> {
     if let Some(job) = Job::of_this_process() {
         return job.run();
     }
-    let plan = if is_short() { SHORT } else { LONG };
+    let mut plan = if is_short() { SHORT } else { LONG };
+    plan.rounds = rounds_asked().unwrap_or(plan.rounds);
     let cores = Cores::of_this_process()?;
     println!(
         "{} rounds of {} slices of {:?} per variant; ratios to plain axum: median [95 % interval]\n",
@@ -79,6 +81,11 @@ fn main() -> io::Result<()> {
     let met = rows.iter().all(Row::meets_target);
     println!("\ntarget (every interval of a rate begins at {TARGET} or above): {}", if met { "met" } else { "missed" });
     Ok(())
+}
+
+/// `--rounds=N`.
+fn rounds_asked() -> Option<usize> {
+    env::args().find_map(|arg| arg.strip_prefix("--rounds=")?.parse().ok())
 }
 
 fn compare(load: Load, transport: Transport, plan: Plan, cores: &Cores) -> io::Result<Row> {
