@@ -200,8 +200,10 @@ impl AsyncWrite for Io {
         let this = self.get_mut();
         if this.closing.is_none() {
             this.lease.state.note_shut();
+            // Asked first: the sooner the socket is closed after it is shut, the less the client's own close is heard of.
+            let more = this.may_more_come();
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.may_more_come() {
+            if !more {
                 return Poll::Ready(Ok(()));
             }
         }
