@@ -95,7 +95,9 @@ impl Io {
     fn may_more_come(&self) -> bool {
         let state = &self.lease.state;
         let expected = state.is_closing() || state.had_body() || self.expects_more;
-        !self.ended && !state.may_upgrade() && (expected || self.has_unread())
+        // A Unix socket's client reads what was sent before it hears of a reset, so there the kernel is not asked.
+        let unread = || self.stream.unix().is_none() && self.has_unread();
+        !self.ended && !state.may_upgrade() && (expected || unread())
     }
 
     /// Ready when the client has closed its side too, or has had its time.
