@@ -79,8 +79,8 @@ async fn who_does_not_answer_a_ping_does_not_hold_up_the_drain_when_nothing_is_i
     // Its own SETTINGS: the connection is up.
     client.take(9).unwrap();
     let report = running.end();
-    assert!(report.elapsed < Duration::from_secs(10), "{report}");
-    assert!(report.is_clean(), "{report}");
+    assert!(report.elapsed < Duration::from_secs(20), "{report}");
+    assert_eq!(connections(&report), [0, 1, 0, 0]);
 }
 
 /// A client with one connection.

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::drain::Ending;
 
-/// How long a client of HTTP/2 may take to answer a ping, at least.
-const PING_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
+const PING_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why to stop driving a connection.
 #[derive(Debug)]
