@@ -197,13 +197,15 @@ impl AsyncWrite for Io {
     }
 
     /// Ends our side, and where more of the client's may be under way reads it, so that the close is no reset: a reset would
-    /// take the response from a client that has not read it yet.
+    /// take the response from a client that has not read it yet. Where nothing more is, the close that follows says all.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.closing.is_none() {
             this.lease.state.note_shut();
-            // Asked first: the sooner the socket is closed after it is shut, the less the client's own close is heard of.
             let more = this.may_more_come();
+            if !more && !this.lease.state.may_upgrade() {
+                return Poll::Ready(Ok(()));
+            }
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             if !more {
                 return Poll::Ready(Ok(()));
