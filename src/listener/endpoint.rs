@@ -12,7 +12,7 @@ use tokio_util::sync::DropGuard;
 
 use super::stream::{ActivatedStream, Stream};
 use crate::{
-    addr::{ListenAddr, PeerAddr, PeerCredentials},
+    addr::{ListenAddr, PeerAddr},
     sys::{
         inherit,
         path::CreatedPath,
@@ -62,7 +62,6 @@ impl Endpoint {
             SocketKind::Connection(family) => {
                 let peer = PeerAddr::from_kernel(&SockRef::from(&raw.fd).peer_addr()?);
                 let stream = connected(family, raw.fd)?;
-                let peer = with_credentials(peer, &stream);
                 Source::Connection(Some((stream, peer, ended())))
             }
             SocketKind::Listener(family) => {
@@ -98,7 +97,7 @@ impl Endpoint {
         self.shared
     }
 
-    /// The next connection, or why there is none.
+    /// The next connection, or why there is none. Who a Unix client is has still to be asked, see [`ActivatedStream::identify`].
     #[inline]
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ActivatedStream, PeerAddr)>> {
         let Poll::Ready(accepted) = self.poll_source(cx) else {
@@ -133,9 +132,7 @@ impl Endpoint {
         let listener = self.as_fd().ok_or(io::ErrorKind::NotConnected)?;
         let (socket, peer) = SockRef::from(&listener).accept()?;
         socket.set_nonblocking(true)?;
-        let stream = connected(family, socket.into())?;
-        let peer = with_credentials(PeerAddr::from_kernel(&peer), &stream);
-        Ok((stream.into(), peer))
+        Ok((connected(family, socket.into())?.into(), PeerAddr::from_kernel(&peer)))
     }
 
     #[inline]
@@ -147,10 +144,7 @@ impl Endpoint {
             }
             Source::Unix(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                let peer = unix_peer(&peer);
-                let stream = Stream::Unix(stream);
-                let peer = with_credentials(peer, &stream);
-                Poll::Ready(Ok((stream.into(), peer)))
+                Poll::Ready(Ok((Stream::Unix(stream).into(), unix_peer(&peer))))
             }
             #[cfg(feature = "vsock")]
             Source::Vsock(listener) => {
@@ -218,21 +212,6 @@ fn unix_peer(peer: &tokio::net::unix::SocketAddr) -> PeerAddr {
         (None, None) => None,
     };
     PeerAddr::Unix(crate::addr::UnixPeer { addr: addr.map(Into::into), credentials: None })
-}
-
-fn with_credentials(peer: PeerAddr, stream: &Stream) -> PeerAddr {
-    match (peer, stream) {
-        (PeerAddr::Unix(mut peer), Stream::Unix(stream)) => {
-            peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
-                // 0 is what the kernel says of a process outside our pid namespace.
-                pid: credentials.pid().filter(|pid| *pid != 0),
-                uid: credentials.uid(),
-                gid: credentials.gid(),
-            });
-            PeerAddr::Unix(peer)
-        }
-        (peer, _) => peer,
-    }
 }
 
 fn local_as_peer(local: &ListenAddr) -> PeerAddr {

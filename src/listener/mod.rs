@@ -140,9 +140,20 @@ impl ActivatedListener {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// As [`accept`](Self::accept), without asking which process a Unix client is.
+    pub(crate) async fn accept_anybody(&mut self) -> (ActivatedStream, PeerAddr) {
+        poll_fn(|cx| self.poll_accept_anybody(cx)).await
+    }
+
     /// As [`accept`](Self::accept), for hand-written futures. One task at a time is woken.
     #[inline]
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(ActivatedStream, PeerAddr)> {
+        self.poll_accept_anybody(cx).map(identified)
+    }
+
+    /// As [`poll_accept`](Self::poll_accept), without asking which process a Unix client is.
+    #[inline]
+    fn poll_accept_anybody(&mut self, cx: &mut Context<'_>) -> Poll<(ActivatedStream, PeerAddr)> {
         loop {
             if self.backoff.poll(cx).is_pending() {
                 return Poll::Pending;
@@ -172,7 +183,7 @@ impl ActivatedListener {
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.is_shared()) {
             loop {
                 match endpoint.accept_queued() {
-                    Ok(accepted) => return Some(accepted),
+                    Ok(accepted) => return Some(identified(accepted)),
                     Err(error) if concerns_one_connection(&error) => {}
                     Err(_) => break,
                 }
@@ -226,8 +237,9 @@ impl Listener for ActivatedListener {
     type Io = ActivatedStream;
     type Addr = PeerAddr;
 
+    /// Which process a Unix client is, is asked by `ConnectInfo` only.
     async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
-        Self::accept(self).await
+        self.accept_anybody().await
     }
 
     /// The address of its first socket.
@@ -243,8 +255,13 @@ impl Listener for ActivatedListener {
 /// `into_make_service_with_connect_info::<PeerAddr>()`.
 impl Connected<IncomingStream<'_, ActivatedListener>> for PeerAddr {
     fn connect_info(stream: IncomingStream<'_, ActivatedListener>) -> Self {
-        stream.remote_addr().clone()
+        stream.io().identify(stream.remote_addr().clone())
     }
+}
+
+fn identified((stream, peer): (ActivatedStream, PeerAddr)) -> (ActivatedStream, PeerAddr) {
+    let peer = stream.identify(peer);
+    (stream, peer)
 }
 
 #[cfg(test)]

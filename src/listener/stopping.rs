@@ -74,6 +74,12 @@ impl StoppingListener {
     ///
     /// A dropped `accept` has taken no connection.
     pub async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
+        let (stream, peer) = self.accept_anybody().await;
+        let peer = stream.identify(peer);
+        (stream, peer)
+    }
+
+    async fn accept_anybody(&mut self) -> (ActivatedStream, PeerAddr) {
         if let Some(accepted) = self.accept_until_stopped().await {
             return accepted;
         }
@@ -93,7 +99,7 @@ impl StoppingListener {
         tokio::select! {
             biased;
             () = &mut self.stop => {}
-            accepted = listener.accept() => return Some(accepted),
+            accepted = listener.accept_anybody() => return Some(accepted),
         }
         self.is_stopped = true;
         listener.ignore_connects();
@@ -112,8 +118,9 @@ impl Listener for StoppingListener {
     type Io = ActivatedStream;
     type Addr = PeerAddr;
 
+    /// Which process a Unix client is, is asked by `ConnectInfo` only.
     async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
-        Self::accept(self).await
+        self.accept_anybody().await
     }
 
     /// The address of its first socket, even when that is closed.
@@ -132,7 +139,7 @@ impl fmt::Debug for StoppingListener {
 /// `into_make_service_with_connect_info::<PeerAddr>()`.
 impl Connected<IncomingStream<'_, StoppingListener>> for PeerAddr {
     fn connect_info(stream: IncomingStream<'_, StoppingListener>) -> Self {
-        stream.remote_addr().clone()
+        stream.io().identify(stream.remote_addr().clone())
     }
 }
 

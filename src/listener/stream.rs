@@ -14,6 +14,8 @@ use tokio::{
 };
 use tokio_util::sync::DropGuard;
 
+use crate::addr::{PeerAddr, PeerCredentials};
+
 /// A connection that an [`ActivatedListener`](super::ActivatedListener) accepted.
 ///
 /// Reads and writes go straight to tokio's own stream of that family, vectored writes too.
@@ -53,6 +55,21 @@ impl ActivatedStream {
             Stream::Unix(stream) => Some(stream),
             _ => None,
         }
+    }
+
+    /// Adds to `peer` which process is at the other end of a Unix socket.
+    ///
+    /// Apart from accepting, as it takes a system call (`SO_PEERCRED`) and most services never ask.
+    pub(crate) fn identify(&self, mut peer: PeerAddr) -> PeerAddr {
+        if let (PeerAddr::Unix(peer), Stream::Unix(stream)) = (&mut peer, &self.stream) {
+            peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
+                // 0 is what the kernel says of a process outside our pid namespace.
+                pid: credentials.pid().filter(|pid| *pid != 0),
+                uid: credentials.uid(),
+                gid: credentials.gid(),
+            });
+        }
+        peer
     }
 
     /// Takes the socket out of tokio; it stays non-blocking.
