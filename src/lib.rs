@@ -42,6 +42,7 @@ pub mod addr;
 pub mod drain;
 pub mod error;
 pub mod extract;
+mod handoff;
 pub mod layer;
 pub mod listener;
 pub mod readiness;

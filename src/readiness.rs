@@ -10,7 +10,7 @@ use axum::{
 
 use crate::drain::Drain;
 
-/// A route that answers 200 `ready` while running, and 503 `draining` as soon as draining begins.
+/// A route that answers 200 `ready` while running, and 503 `draining` as soon as draining begins; with a successor it stays at 200.
 ///
 /// It asks the drain that its request came with, so it needs [`Server`](crate::Server) or a
 /// [`DrainLayer`](crate::layer::DrainLayer) around it; [`readiness_of`] does not.
@@ -53,7 +53,10 @@ where
 }
 
 fn answer(drain: &Drain) -> Response {
-    let (status, word) =
-        if drain.has_begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") };
+    let (status, word) = if drain.has_begun() && !drain.has_successor() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    };
     (status, [(CACHE_CONTROL, HeaderValue::from_static("no-store"))], word).into_response()
 }

@@ -44,7 +44,7 @@ impl Figures {
 pub struct ListenerFigures {
     /// The name of its sockets.
     pub name: String,
-    /// Connections accepted so far.
+    /// Connections accepted so far, or taken over from a predecessor.
     pub accepted: u64,
     /// Connections open now.
     pub open: u64,
@@ -62,6 +62,8 @@ pub struct ListenerFigures {
     pub errors: u64,
     /// Connections that were cut.
     pub cut: u64,
+    /// Connections that a successor has now.
+    pub moved: u64,
 }
 
 /// How a connection ended.
@@ -71,6 +73,7 @@ pub(crate) enum Ending {
     ClosedIdle,
     Error,
     Cut,
+    Moved,
 }
 
 /// Counts for one listener.
@@ -94,11 +97,16 @@ struct Shard {
     closed_idle: AtomicU64,
     errors: AtomicU64,
     cut: AtomicU64,
+    moved: AtomicU64,
 }
 
 impl Tally {
     pub(crate) fn new(name: Arc<str>) -> Self {
         Self { name, shards: array::from_fn(|_| Shard::default()) }
+    }
+
+    pub(crate) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     pub(crate) fn accepted(&self) {
@@ -127,6 +135,7 @@ impl Tally {
             Ending::ClosedIdle => &shard.closed_idle,
             Ending::Error => &shard.errors,
             Ending::Cut => &shard.cut,
+            Ending::Moved => &shard.moved,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -144,15 +153,16 @@ impl Tally {
         // Ends before beginnings: then no difference can fall below zero by what happens in between.
         let (finished, closed_idle) = (sum(|shard| &shard.finished), sum(|shard| &shard.closed_idle));
         let (errors, cut) = (sum(|shard| &shard.errors), sum(|shard| &shard.cut));
+        let moved = sum(|shard| &shard.moved);
         let abandoned = sum(|shard| &shard.abandoned);
         let answered = sum(|shard| &shard.answered);
         let requests = answered.saturating_sub(abandoned);
         let in_flight = sum(|shard| &shard.started).saturating_sub(answered);
         let accepted = sum(|shard| &shard.accepted);
-        let open = accepted.saturating_sub(finished + closed_idle + errors + cut);
+        let open = accepted.saturating_sub(finished + closed_idle + errors + cut + moved);
         let idle = open.saturating_sub(in_flight);
         let name = self.name.to_string();
-        ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut }
+        ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut, moved }
     }
 
     #[inline]

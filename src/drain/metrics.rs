@@ -17,7 +17,7 @@ impl Figures {
     /// | name | kind | |
     /// | --- | --- | --- |
     /// | `axum_activation_connections_accepted_total` | counter | |
-    /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `closed_idle`, `error`, `cut` |
+    /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `closed_idle`, `error`, `cut`, `moved` |
     /// | `axum_activation_connections_open` | gauge | |
     /// | `axum_activation_connections_idle` | gauge | |
     /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
@@ -47,11 +47,13 @@ impl Figures {
 }
 
 fn publish(figures: ListenerFigures) {
-    let ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut } =
+    let ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut, moved } =
         figures;
     counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
     counter!(REQUESTS, "listener" => name.clone()).absolute(requests);
-    for (ending, count) in [("finished", finished), ("closed_idle", closed_idle), ("error", errors), ("cut", cut)] {
+    let endings =
+        [("finished", finished), ("closed_idle", closed_idle), ("error", errors), ("cut", cut), ("moved", moved)];
+    for (ending, count) in endings {
         counter!(ENDED, "listener" => name.clone(), "ending" => ending).absolute(count);
     }
     for (gauge_name, count) in [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight)] {
@@ -104,6 +106,7 @@ mod tests {
             ("axum_activation_connections_accepted_total{listener=http}", 4.0),
             ("axum_activation_connections_ended_total{listener=http,ending=closed_idle}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=cut}", 1.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=moved}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=error}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=finished}", 0.0),
             ("axum_activation_connections_idle{listener=http}", 3.0),

@@ -34,7 +34,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -64,6 +64,11 @@ pub use self::{
 
 /// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
 const CUT_LIMIT: Duration = Duration::from_millis(200);
+
+/// A successor serves from now on: readiness stays as it is.
+const SUCCEEDED: u8 = 1;
+/// And the connections move to it.
+const MOVES: u8 = 2;
 
 /// How far a service is on its way to the end. Phases only ever advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +103,8 @@ pub struct Drain {
 /// 3. `phase` never goes back.
 struct Shared {
     has_begun: AtomicBool,
+    /// [`SUCCEEDED`] and [`MOVES`]; set before `has_begun`, so whoever sees that sees this.
+    successor: AtomicU8,
     began_at: OnceLock<Instant>,
     begun: CancellationToken,
     cut: CancellationToken,
@@ -111,16 +118,28 @@ impl Drain {
     /// A drain that has not begun.
     #[must_use]
     pub fn new() -> Self {
-        let cut = CancellationToken::new();
+        let trackers = [TaskTracker::new(), TaskTracker::new(), TaskTracker::new()];
+        Self::with(CancellationToken::new(), trackers)
+    }
+
+    /// Another drain over the same connections and tasks, for a service that has to go on after this one has begun: its
+    /// successor died. What cuts this one cuts that, too.
+    pub(crate) fn renewed(&self) -> Self {
+        let Shared { tasks, connections, requests, .. } = &*self.shared;
+        Self::with(self.cut_token(), [tasks.clone(), connections.clone(), requests.clone()])
+    }
+
+    fn with(cut: CancellationToken, [tasks, connections, requests]: [TaskTracker; 3]) -> Self {
         let shared = Shared {
             has_begun: AtomicBool::new(false),
+            successor: AtomicU8::new(0),
             began_at: OnceLock::new(),
             begun: cut.child_token(),
             cut,
             phase: watch::Sender::new(Phase::Running),
-            tasks: TaskTracker::new(),
-            connections: TaskTracker::new(),
-            requests: TaskTracker::new(),
+            tasks,
+            connections,
+            requests,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -130,6 +149,19 @@ impl Drain {
         self.note_begin();
         self.advance(Phase::Draining);
         self.shared.begun.cancel();
+    }
+
+    /// Begins as a successor takes over: streams and background tasks are told, and readiness stays as it is. With `moves`, connections
+    /// go to the successor as well, and no response says that it is the last.
+    pub(crate) fn begin_succession(&self, moves: bool) {
+        let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
+        self.shared.successor.store(successor, Ordering::Relaxed);
+        self.begin();
+    }
+
+    /// No connection moves any more: what is left ends here.
+    pub(crate) fn stop_moving(&self) {
+        self.shared.successor.fetch_and(!MOVES, Ordering::Relaxed);
     }
 
     /// Drops what is left, at once; begins first if it has not.
@@ -145,6 +177,24 @@ impl Drain {
     pub fn has_begun(&self) -> bool {
         // Acquire pairs with the Release in `note_begin`: a task that the token woke sees the flag (invariant 1).
         self.shared.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Whether a successor serves in place of this process: the drain began by a hand-over.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & SUCCEEDED != 0
+    }
+
+    /// Whether connections go to a successor when they can.
+    #[inline]
+    pub(crate) fn moves(&self) -> bool {
+        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
+    }
+
+    /// Whether responses say that they are the last on their connection.
+    #[inline]
+    pub(crate) fn closes(&self) -> bool {
+        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES == 0
     }
 
     /// The phase now.

@@ -34,6 +34,8 @@ pub struct ListenerReport {
     pub errors: u64,
     /// Connections that were cut at the deadline.
     pub cut: u64,
+    /// Connections that a successor has now.
+    pub moved: u64,
 }
 
 impl DrainReport {
@@ -53,6 +55,7 @@ impl From<ListenerFigures> for ListenerReport {
             closed_idle: figures.closed_idle,
             errors: figures.errors,
             cut: figures.cut,
+            moved: figures.moved,
         }
     }
 }
@@ -61,12 +64,15 @@ impl From<ListenerFigures> for ListenerReport {
 impl fmt::Display for DrainReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "drained in {:.1?}", self.elapsed)?;
-        for ListenerReport { name, requests, finished, closed_idle, errors, cut } in &self.listeners {
+        for ListenerReport { name, requests, finished, closed_idle, errors, cut, moved } in &self.listeners {
             write!(
                 f,
                 "; {name}: {requests} requests, {finished} connections finished, {closed_idle} closed idle, \
                  {errors} errors, {cut} cut"
             )?;
+            if *moved > 0 {
+                write!(f, ", {moved} moved")?;
+            }
         }
         match self.stuck {
             0 => Ok(()),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::DropGuard;
 
 use super::stream::{ActivatedStream, Stream};
@@ -61,7 +61,7 @@ impl Endpoint {
         let source = match raw.kind {
             SocketKind::Connection(family) => {
                 let peer = PeerAddr::from_kernel(&SockRef::from(&raw.fd).peer_addr()?);
-                let stream = connected(family, raw.fd)?;
+                let stream = Stream::connected(family, raw.fd)?;
                 Source::Connection(Some((stream, peer, ended())))
             }
             SocketKind::Listener(family) => {
@@ -132,7 +132,7 @@ impl Endpoint {
         let listener = self.as_fd().ok_or(io::ErrorKind::NotConnected)?;
         let (socket, peer) = SockRef::from(&listener).accept()?;
         socket.set_nonblocking(true)?;
-        Ok((connected(family, socket.into())?.into(), PeerAddr::from_kernel(&peer)))
+        Ok((Stream::connected(family, socket.into())?.into(), PeerAddr::from_kernel(&peer)))
     }
 
     #[inline]
@@ -189,16 +189,6 @@ fn listening(family: SocketFamily, fd: OwnedFd) -> io::Result<Source> {
         SocketFamily::Unix => UnixListener::from_std(fd.into()).map(Source::Unix),
         #[cfg(feature = "vsock")]
         SocketFamily::Vsock => Ok(Source::Vsock(fd.into())),
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
-}
-
-fn connected(family: SocketFamily, fd: OwnedFd) -> io::Result<Stream> {
-    match family {
-        SocketFamily::Ipv4 | SocketFamily::Ipv6 => TcpStream::from_std(fd.into()).map(Stream::Tcp),
-        SocketFamily::Unix => UnixStream::from_std(fd.into()).map(Stream::Unix),
-        #[cfg(feature = "vsock")]
-        SocketFamily::Vsock => Ok(Stream::Vsock(fd.into())),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -14,7 +14,13 @@ use tokio::{
 };
 use tokio_util::sync::DropGuard;
 
-use crate::addr::{PeerAddr, PeerCredentials};
+use crate::{
+    addr::{PeerAddr, PeerCredentials},
+    sys::{
+        inherit,
+        socket::{self, SocketFamily, SocketKind},
+    },
+};
 
 /// A connection that an [`ActivatedListener`](super::ActivatedListener) accepted.
 ///
@@ -32,6 +38,18 @@ pub(super) enum Stream {
     Unix(UnixStream),
     #[cfg(feature = "vsock")]
     Vsock(tokio_vsock::VsockStream),
+}
+
+impl Stream {
+    pub(super) fn connected(family: SocketFamily, fd: OwnedFd) -> io::Result<Self> {
+        match family {
+            SocketFamily::Ipv4 | SocketFamily::Ipv6 => TcpStream::from_std(fd.into()).map(Self::Tcp),
+            SocketFamily::Unix => UnixStream::from_std(fd.into()).map(Self::Unix),
+            #[cfg(feature = "vsock")]
+            SocketFamily::Vsock => Ok(Self::Vsock(fd.into())),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
 }
 
 impl ActivatedStream {
@@ -70,6 +88,15 @@ impl ActivatedStream {
             });
         }
         peer
+    }
+
+    /// Registers a connected socket with the current runtime; an error if it is none.
+    pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
+        let SocketKind::Connection(family) = socket::kind(fd.as_fd()) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        inherit::set_nonblocking(&fd)?;
+        Stream::connected(family, fd).map(Into::into)
     }
 
     /// Takes the socket out of tokio; it stays non-blocking.

@@ -1,16 +1,16 @@
 //! The accept loop of one route.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver},
     time::sleep,
 };
-
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    connection::{Connection, state::State},
+    connection::{Connection, moving::Arrival, state::State},
+    exit::Exit,
     limits::Limits,
     reaper::Reaper,
     route::{Incoming, MakeConnectionService},
@@ -19,6 +19,7 @@ use crate::{
     addr::PeerAddr,
     drain::{Drain, Tally},
     extract::ServedThrough,
+    handoff::connection::IdleConnection,
     listener::{ActivatedListener, ActivatedStream},
 };
 
@@ -29,7 +30,21 @@ pub(super) struct RouteContext {
     pub(super) drain: Drain,
     pub(super) tally: Arc<Tally>,
     pub(super) limits: Limits,
-    pub(super) reaper: Reaper<Arc<State>>,
+    pub(super) reaper: Arc<Reaper<Arc<State>>>,
+    pub(super) exit: Arc<Exit>,
+}
+
+/// What an accept loop is told while it runs.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Serve this connection: it was begun elsewhere.
+    Adopt(Box<IdleConnection>),
+    /// Accept, or leave that to others for now.
+    Accept(bool),
+    /// Accept, and serve what comes from now on in this context: the last drain was called off.
+    Renew(Arc<RouteContext>),
+    /// Nothing comes any more.
+    End,
 }
 
 /// An accept loop, ready to run.
@@ -39,48 +54,62 @@ pub(super) struct Accepting {
     route: Arc<RouteContext>,
     lame_duck: Duration,
     open: Option<Arc<Semaphore>>,
+    orders: UnboundedReceiver<Order>,
+    accepts: bool,
 }
 
 impl Accepting {
-    pub(super) fn new(listener: ActivatedListener, route: RouteContext, lame_duck: Duration) -> Self {
+    /// One that accepts when it is told to.
+    pub(super) fn new(
+        listener: ActivatedListener,
+        route: RouteContext,
+        lame_duck: Duration,
+        orders: UnboundedReceiver<Order>,
+    ) -> Self {
         let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
-        Self { listener, route: Arc::new(route), lame_duck, open }
+        Self { listener, route: Arc::new(route), lame_duck, open, orders, accepts: false }
     }
 
     /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
     pub(super) async fn run<M: MakeConnectionService>(mut self, mut make: M) {
-        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&self.route))));
-        let drain = self.route.drain.clone();
+        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&self.route.reaper))));
         let ended = self.listener.ended();
         let only_one = self.listener.is_one_connection();
-        let mut stop = pin!(stop_accepting(&drain, self.lame_duck));
+        let mut stop = self.stop();
         loop {
-            let accepted = tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = self.next() => accepted,
+                order = self.orders.recv() => Turn::Order(order.unwrap_or(Order::End)),
+                accepted = next(&mut self.listener, self.open.as_ref()), if self.accepts => Turn::Accepted(accepted),
             };
-            self.spawn(accepted, &mut make).await;
-            if only_one {
-                tokio::select! {
-                    () = stop => {}
-                    () = ended => {}
+            match turn {
+                Turn::Accepted(accepted) => {
+                    self.spawn(accepted, &mut make).await;
+                    if only_one {
+                        tokio::select! {
+                            () = stop => {}
+                            () = ended => {}
+                        }
+                        return;
+                    }
                 }
-                return;
+                Turn::Order(Order::Adopt(connection)) => self.adopt(*connection, &mut make).await,
+                Turn::Order(Order::Accept(accepts)) => self.accepts = accepts,
+                Turn::Order(Order::Renew(route)) => {
+                    self.route = route;
+                    self.accepts = true;
+                    stop = self.stop();
+                }
+                Turn::Order(Order::End) => break,
             }
         }
         self.empty_queue(&mut make).await;
+        self.adopt_the_last(&mut make).await;
     }
 
-    /// The next connection, once there may be one more.
-    async fn next(&mut self) -> Accepted {
-        let permit = match &self.open {
-            // The semaphore is never closed.
-            Some(open) => Arc::clone(open).acquire_owned().await.ok(),
-            None => None,
-        };
-        let (stream, peer) = self.listener.accept().await;
-        Accepted { stream, peer, permit }
+    fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(stop_accepting(self.route.drain.clone(), self.lame_duck))
     }
 
     /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.
@@ -96,25 +125,77 @@ impl Accepting {
         }
     }
 
+    /// Serves what was sent here before it was known that nothing is taken any more.
+    async fn adopt_the_last<M: MakeConnectionService>(&mut self, make: &mut M) {
+        self.orders.close();
+        while let Some(order) = self.orders.recv().await {
+            if let Order::Adopt(connection) = order {
+                self.adopt(*connection, make).await;
+            }
+        }
+    }
+
+    /// Serves a connection that was begun elsewhere, whatever the limit: it is there already.
+    async fn adopt<M: MakeConnectionService>(&mut self, connection: IdleConnection, make: &mut M) {
+        let arrival = match Arrival::register(connection) {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                tracing::debug!(listener = self.listener.name(), %error, "a client was gone before its connection had moved");
+                return;
+            }
+        };
+        let Some(service) = self.service(&arrival.stream, &arrival.peer, make).await else { return };
+        let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
+        tokio::spawn(Connection::resumed(arrival, service, Arc::clone(&self.route), permit).serve());
+    }
+
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
         let Accepted { stream, peer, permit } = accepted;
         tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
-        let incoming = Incoming::new(&stream, &peer, self.listener.name());
-        let service = tokio::select! {
-            biased;
-            service = make.make(incoming) => service,
-            () = self.route.drain.cut_short() => return self.route.tally.cut_unserved(),
-        };
+        let Some(service) = self.service(&stream, &peer, make).await else { return };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());
     }
+
+    /// The service of one connection; `None` when the drain was cut before there was one.
+    async fn service<M: MakeConnectionService>(
+        &self,
+        stream: &ActivatedStream,
+        peer: &PeerAddr,
+        make: &mut M,
+    ) -> Option<M::Service> {
+        tokio::select! {
+            biased;
+            service = make.make(Incoming::new(stream, peer, self.listener.name())) => Some(service),
+            () = self.route.drain.cut_short() => {
+                self.route.tally.cut_unserved();
+                None
+            }
+        }
+    }
+}
+
+/// The next connection, once there may be one more.
+async fn next(listener: &mut ActivatedListener, open: Option<&Arc<Semaphore>>) -> Accepted {
+    let permit = match open {
+        // The semaphore is never closed.
+        Some(open) => Arc::clone(open).acquire_owned().await.ok(),
+        None => None,
+    };
+    let (stream, peer) = listener.accept().await;
+    Accepted { stream, peer, permit }
 }
 
 /// Looks after the idle and the old; as long as connections are accepted, and then the drain does.
-async fn reap(route: Arc<RouteContext>) {
-    if let Err(error) = route.reaper.run().await {
+async fn reap(reaper: Arc<Reaper<Arc<State>>>) {
+    if let Err(error) = reaper.run().await {
         tracing::error!(%error, "cannot look after idle connections");
     }
+}
+
+enum Turn {
+    Accepted(Accepted),
+    Order(Order),
 }
 
 #[derive(Debug)]
@@ -124,10 +205,13 @@ struct Accepted {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Resolves `lame_duck` after the drain has begun, and at once when it is cut.
-async fn stop_accepting(drain: &Drain, lame_duck: Duration) {
+/// Resolves `lame_duck` after the drain has begun, and at once when it is cut. With a successor the loop is told when to end, as
+/// connections pass through it on their way.
+async fn stop_accepting(drain: Drain, lame_duck: Duration) {
     drain.begun().await;
-    if !lame_duck.is_zero() {
+    if drain.has_successor() {
+        drain.cut_short().await;
+    } else if !lame_duck.is_zero() {
         tokio::select! {
             () = sleep(lame_duck) => {}
             () = drain.cut_short() => {}

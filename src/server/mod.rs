@@ -4,6 +4,7 @@ use std::{fmt, future::Future, time::Duration};
 
 mod accept;
 mod connection;
+mod exit;
 mod limits;
 mod reaper;
 mod route;

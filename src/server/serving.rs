@@ -2,10 +2,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    accept::{Accepting, RouteContext},
+    accept::{Accepting, Order, RouteContext},
+    exit::Exit,
     limits::Limits,
     reaper::Reaper,
     route::Route,
@@ -46,14 +48,17 @@ impl Serving {
             tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let tally = Arc::new(Tally::new(listener.shared_name()));
             tallies.push(Arc::clone(&tally));
+            let (orders, told) = mpsc::unbounded_channel();
             let context = RouteContext {
                 served: ServedThrough::new(listener.shared_name(), &common.activated, &common.drain),
                 drain: common.drain.clone(),
                 tally,
                 limits: common.limits.clone(),
-                reaper: Reaper::new(&common.limits),
+                reaper: Arc::new(Reaper::new(&common.limits)),
+                exit: Arc::new(Exit::new(orders.clone())),
             };
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck)));
+            let _ = orders.send(Order::Accept(true));
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck, told)));
         }
         loops.close();
         common.figures.fill(tallies);

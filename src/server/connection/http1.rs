@@ -12,6 +12,7 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 use super::{
     super::route::HttpService,
     io::Io,
+    moving,
     service::Service,
     watch::{Stop, Watch},
 };
@@ -45,6 +46,10 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             // Nothing is under way in either direction that a close could take away.
             Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
             Stop::HeadTimeout => return refuse_head(io, watch).await,
+            Stop::Move => {
+                io.unread(parts.read_buf);
+                return moving::depart(io, &parts.service, false);
+            }
             // The next head had begun after all: read on, with what hyper had read of it first.
             _ => {
                 io.state().note_read();

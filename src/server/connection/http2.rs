@@ -31,7 +31,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
             Stop::Ended(ended) => return watch.note_ended(ended),
             // Told to go, it has not even answered a ping: nobody is there.
             Stop::Idle if told => return state.end(Ending::ClosedIdle),
-            Stop::Closing => connection.as_mut().graceful_shutdown(),
+            Stop::Closing | Stop::Move => connection.as_mut().graceful_shutdown(),
             Stop::Idle => {
                 state.end(Ending::ClosedIdle);
                 connection.as_mut().graceful_shutdown();

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
+    os::fd::OwnedFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -78,6 +79,11 @@ impl Io {
     /// Puts back bytes that were read, before all that is still to be read.
     pub(super) fn unread(&mut self, bytes: Bytes) {
         self.ahead = if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.split_off(0)].concat().into() };
+    }
+
+    /// Takes the socket out of the runtime, with what was read of it and not used, and what is held for it.
+    pub(super) fn into_parts(self) -> io::Result<(OwnedFd, Bytes, Lease)> {
+        Ok((self.stream.into_fd()?, self.ahead, self.lease))
     }
 
     /// Reads past what was put back, straight from the socket.

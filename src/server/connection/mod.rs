@@ -9,6 +9,7 @@ mod detect;
 mod http1;
 mod http2;
 mod io;
+pub(super) mod moving;
 mod service;
 pub(super) mod state;
 mod watch;
@@ -28,6 +29,8 @@ use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream};
 pub(super) struct Connection<S> {
     io: Io,
     service: Service<S>,
+    /// Its protocol is still to be told by its first bytes; otherwise it is HTTP/1.
+    is_fresh: bool,
 }
 
 impl<S: HttpService> Connection<S> {
@@ -40,7 +43,7 @@ impl<S: HttpService> Connection<S> {
     ) -> Self {
         let state = Arc::new(State::new(route));
         let service = Service::new(service, peer, Arc::clone(&state));
-        Self { io: Io::new(stream, Lease::new(state, permit)), service }
+        Self { io: Io::new(stream, Lease::new(state, permit)), service, is_fresh: true }
     }
 
     /// Serves until the connection ends, is idle for too long, or is cut.
@@ -54,7 +57,10 @@ impl<S: HttpService> Connection<S> {
     }
 
     async fn serve_watched(self, watch: &mut Watch<'_, '_>) {
-        let Self { mut io, service } = self;
+        let Self { mut io, service, is_fresh } = self;
+        if !is_fresh {
+            return http1::serve(io, service, watch).await;
+        }
         let mut first = Vec::new();
         let protocol = loop {
             let stop = watch.drive(pin!(detect::protocol(&mut io, &mut first))).await;
@@ -66,6 +72,10 @@ impl<S: HttpService> Connection<S> {
                 }
                 Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
+                Stop::Move => {
+                    io.unread(Bytes::from(first));
+                    return moving::depart(io, &service, true);
+                }
                 Stop::Cut => return watch.note_cut(),
                 // The first byte has come after all.
                 Stop::Idle | Stop::Closing => io.state().note_read(),

@@ -41,6 +41,13 @@ impl<S> Service<S> {
     }
 }
 
+impl<S> Service<S> {
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> Option<&PeerAddr> {
+        self.told.get::<ConnectInfo<PeerAddr>>().map(|ConnectInfo(peer)| peer)
+    }
+}
+
 /// Nothing in it is ever pinned.
 impl<S> Unpin for Service<S> {}
 

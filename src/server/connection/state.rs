@@ -121,6 +121,18 @@ impl State {
         self.flushed.store(flushed, Ordering::Relaxed);
     }
 
+    /// How many requests there have been, when none is being answered: the same before and after hyper was polled, it has heard
+    /// of the end of all of them.
+    #[inline]
+    pub(super) fn quiet_since(&self) -> Option<u32> {
+        (!self.is_busy()).then(|| self.calls())
+    }
+
+    /// Whether hyper holds nothing that cannot be taken out of it: at most the beginning of a head.
+    pub(super) fn is_movable(&self) -> bool {
+        !self.is_busy() && self.has_sent_all()
+    }
+
     /// Whether nothing of a request or a response is anywhere in this process, but for bytes that hyper may have read ahead.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_busy() && !self.has_begun_head() && self.has_sent_all()
@@ -161,7 +173,23 @@ impl State {
     /// Whether the next response is the last one.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) & RETIRED != 0 || self.route.drain.has_begun()
+        self.is_retired() || self.route.drain.closes()
+    }
+
+    /// Whether the connection is to leave this process when it can: to end, or to move.
+    #[inline]
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_retired() || self.route.drain.has_begun()
+    }
+
+    /// Whether it leaves by moving to a successor.
+    pub(super) fn moves(&self) -> bool {
+        !self.is_retired() && self.route.drain.moves()
+    }
+
+    #[inline]
+    fn is_retired(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) & RETIRED != 0
     }
 
     /// Notes how the connection ends; the first word stands.
@@ -171,6 +199,7 @@ impl State {
             Ending::ClosedIdle => 2,
             Ending::Error => 3,
             Ending::Cut => 4,
+            Ending::Moved => 5,
         };
         let _ = self.ending.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -181,6 +210,7 @@ impl State {
             2 => Ending::ClosedIdle,
             3 => Ending::Error,
             4 => Ending::Cut,
+            5 => Ending::Moved,
             _ => Ending::Finished,
         }
     }
@@ -208,20 +238,28 @@ impl Reapable for Arc<State> {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) state: Arc<State>,
-    _waited_for: TaskTrackerToken,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// `None` when somebody else counts the end.
+    waited_for: Option<TaskTrackerToken>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
     pub(super) fn new(state: Arc<State>, permit: Option<OwnedSemaphorePermit>) -> Self {
         let waited_for = state.route.drain.connections().token();
         state.route.tally.accepted();
-        Self { state, _waited_for: waited_for, _permit: permit }
+        Self { state, waited_for: Some(waited_for), permit }
+    }
+
+    /// The same connection, served once more from its beginning.
+    pub(super) fn renewed(mut self, state: Arc<State>) -> Self {
+        Self { state, waited_for: self.waited_for.take(), permit: self.permit.take() }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.state.route.tally.ended(self.state.ending());
+        if self.waited_for.is_some() {
+            self.state.route.tally.ended(self.state.ending());
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) enum Stop<T> {
     Closing,
     /// It has been idle for as long as it may.
     Idle,
+    /// A successor is to have it, and nothing of it is under way here but perhaps the beginning of a head.
+    Move,
     /// A head has not come to its end in time.
     HeadTimeout,
     /// It is to be dropped at once.
@@ -88,11 +90,25 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// Drives `connection` until there is a reason to stop; it can be driven on.
     pub(super) async fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> Stop<F::Output> {
-        poll_fn(|cx| match connection.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Stop::Ended(output)),
-            Poll::Pending => self.poll(cx),
+        poll_fn(|cx| {
+            loop {
+                let quiet_since = self.state.quiet_since();
+                if let Poll::Ready(output) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(Stop::Ended(output));
+                }
+                match self.poll(cx) {
+                    // hyper may not have heard yet of the end of a body that was dropped just now, elsewhere.
+                    Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(quiet_since) => {}
+                    polled => return polled,
+                }
+            }
         })
         .await
+    }
+
+    /// Whether no request was being answered at any time since then.
+    fn was_quiet(&self, since: Option<u32>) -> bool {
+        self.is_http2 || (since.is_some() && since == self.state.quiet_since())
     }
 
     /// Drives what ends the connection; only a cut stops that.
@@ -126,7 +142,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     #[inline]
     fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
         let nothing_new = self.registered && !self.has_head() && self.head.is_none() && !self.state.is_asked();
-        if nothing_new && !self.state.is_closing() {
+        if nothing_new && !self.state.is_leaving() {
             return Poll::Pending;
         }
         self.poll_slowly(cx)
@@ -139,7 +155,7 @@ impl<'a, 'd> Watch<'a, 'd> {
         }
         // Both may be polled again after they are ready.
         let _ = self.begun.as_mut().poll(cx);
-        if self.state.is_closing() && self.cut.as_mut().poll(cx).is_ready() {
+        if self.state.is_leaving() && self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Stop::Cut);
         }
         loop {
@@ -185,7 +201,10 @@ impl<'a, 'd> Watch<'a, 'd> {
         if self.head.is_some_and(|deadline| deadline <= now) {
             return Some(Stop::HeadTimeout);
         }
-        if self.state.is_closing() {
+        if self.state.is_leaving() {
+            if self.state.moves() && !self.is_http2 {
+                return self.state.is_movable().then_some(Stop::Move);
+            }
             let tell = self.is_http2 && !std::mem::replace(&mut self.told, true);
             return if tell { Some(Stop::Closing) } else { self.check_linger(now) };
         }

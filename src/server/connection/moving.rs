@@ -1,0 +1,81 @@
+//! A connection that leaves this process alive, or comes from another one.
+
+use std::{io, sync::Arc};
+
+use hyper::body::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Connection,
+    io::Io,
+    service::Service,
+    state::{Lease, State},
+};
+use crate::{
+    addr::PeerAddr,
+    drain::Ending,
+    handoff::connection::IdleConnection,
+    listener::ActivatedStream,
+    server::{accept::RouteContext, route::HttpService},
+};
+
+/// Sends a connection on its way: only one that was found movable.
+pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool) {
+    let state = Arc::clone(io.state());
+    let Some(peer) = service.peer().cloned() else { return };
+    match io.into_parts() {
+        Ok((stream, ahead, lease)) => {
+            state.end(Ending::Moved);
+            let listener = state.route.tally.shared_name();
+            let keep = Some(Box::new(lease) as _);
+            state.route.exit.leave(IdleConnection { listener, stream, peer, ahead, fresh, keep });
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection could not be taken out of the runtime");
+            state.end(Ending::Error);
+        }
+    }
+}
+
+/// A connection that was begun elsewhere, registered with this runtime.
+#[derive(Debug)]
+pub(in crate::server) struct Arrival {
+    pub(in crate::server) stream: ActivatedStream,
+    pub(in crate::server) peer: PeerAddr,
+    ahead: Bytes,
+    fresh: bool,
+    lease: Option<Lease>,
+}
+
+impl Arrival {
+    /// Gives the socket to the runtime; an error if it is none, or its client is gone.
+    pub(in crate::server) fn register(connection: IdleConnection) -> io::Result<Self> {
+        let IdleConnection { stream, peer, ahead, fresh, keep, .. } = connection;
+        let lease = keep.and_then(|keep| keep.downcast::<Lease>().ok()).map(|lease| *lease);
+        Ok(Self { stream: ActivatedStream::register(stream)?, peer, ahead, fresh, lease })
+    }
+}
+
+impl<S: HttpService> Connection<S> {
+    /// Goes on where another process, or an earlier try to move it, has stopped.
+    pub(in crate::server) fn resumed(
+        arrival: Arrival,
+        service: S,
+        route: Arc<RouteContext>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let Arrival { stream, peer, ahead, fresh, lease } = arrival;
+        let state = Arc::new(State::new(route));
+        let service = Service::new(service, peer, Arc::clone(&state));
+        let lease = match lease {
+            Some(lease) => lease.renewed(state),
+            None => Lease::new(state, permit),
+        };
+        let mut io = Io::new(stream, lease);
+        if !ahead.is_empty() {
+            io.state().note_read();
+            io.unread(ahead);
+        }
+        Self { io, service, is_fresh: fresh }
+    }
+}
