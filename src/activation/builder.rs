@@ -11,6 +11,7 @@ use super::{
     ActivatedListeners,
     environment::{Environment, Identity, Passed, check_name},
     slot::Slot,
+    succession::CONTROL_NAME,
 };
 use crate::{
     addr::ListenAddr,
@@ -179,8 +180,17 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
         Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, count }),
         Unclaimable::Owned(fd) => Kind::OwnedFd { fd, count }.into(),
     })?;
-    let slots = passed.names().zip(fds).map(|(name, fd)| Slot::passed(name, fd));
-    let set = ActivatedListeners::new(slots.collect());
+    let (mut slots, mut control) = (Vec::new(), None);
+    for (name, fd) in passed.names().zip(fds) {
+        match name {
+            CONTROL_NAME => control = Some(fd),
+            name => slots.push(Slot::passed(name, fd)),
+        }
+    }
+    let set = ActivatedListeners::new(slots);
+    if let Some(control) = control {
+        set.set_control(Box::new(control));
+    }
     tracing::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
     Ok(set)
 }

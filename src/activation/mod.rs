@@ -1,6 +1,7 @@
 //! Sockets by name: from the environment, from fallbacks, owned once.
 
 use std::{
+    any::Any,
     fmt,
     net::UdpSocket as StdUdpSocket,
     os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
@@ -12,8 +13,10 @@ use tokio::net::{UdpSocket, UnixDatagram};
 mod builder;
 mod environment;
 mod slot;
+mod succession;
 
 use self::slot::{Slot, Wanted};
+pub(crate) use self::succession::{CONTROL_NAME, Heirloom, Origin};
 pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,
@@ -76,8 +79,14 @@ const ANYTHING: Wanted = Wanted { what: "a file", matches: |_| true, remedy: "" 
 #[derive(Clone)]
 #[doc(alias = "sd_listen_fds_with_names")]
 pub struct ActivatedListeners {
-    slots: Arc<Mutex<Vec<Slot>>>,
+    set: Arc<Set>,
     shown_only: bool,
+}
+
+struct Set {
+    slots: Mutex<Vec<Slot>>,
+    /// What a predecessor is spoken to through; whoever does that takes it.
+    control: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl ActivatedListeners {
@@ -253,15 +262,15 @@ impl ActivatedListeners {
 
     /// The same set as a handler is shown it.
     pub(crate) fn shown(&self) -> Self {
-        Self { slots: Arc::clone(&self.slots), shown_only: true }
+        Self { set: Arc::clone(&self.set), shown_only: true }
     }
 
     fn new(slots: Vec<Slot>) -> Self {
-        Self { slots: Arc::new(Mutex::new(slots)), shown_only: false }
+        Self { set: Arc::new(Set { slots: Mutex::new(slots), control: Mutex::new(None) }), shown_only: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.set.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn extend(&self, more: Vec<Slot>) {

@@ -1,17 +1,18 @@
 //! One socket of a set: what it is, and whether it is still there to be taken.
 
 use std::{
-    fmt,
+    fmt, io,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use socket2::SockRef;
 
+use super::succession::{Heirloom, Origin};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
-    listener::{Bound, RawEndpoint},
+    listener::{Bound, ListenerHandle, RawEndpoint},
     sys::{
         path::CreatedPath,
         socket::{self, SocketKind},
@@ -23,6 +24,21 @@ use crate::{
 pub(super) struct Slot {
     pub(super) info: ActivatedSocket,
     held: Option<Held>,
+    /// What it is to a successor once it was taken.
+    taken: Taken,
+    /// A predecessor had bound it.
+    inherited: bool,
+}
+
+/// What a set still knows of a socket that was taken from it.
+#[derive(Debug)]
+enum Taken {
+    /// It is free, or cannot be passed on.
+    No,
+    /// It is accepted from, as long as this is alive.
+    Listener(Weak<ListenerHandle>),
+    /// Somebody has the bare descriptor; this is a duplicate.
+    File(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -116,7 +132,7 @@ impl Slot {
         let addr = addr.as_ref().and_then(ListenAddr::from_kernel);
         let listening = socket::is_listening(held.fd.as_fd());
         let info = ActivatedSocket { name, kind, addr, passed, listening, taken: false };
-        Self { info, held: Some(held) }
+        Self { info, held: Some(held), taken: Taken::No, inherited: false }
     }
 
     pub(super) fn is_free(&self) -> bool {
@@ -131,9 +147,13 @@ impl Slot {
         self.info.kind.is_served_listener()
     }
 
-    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.
+    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it. What was passed is kept for
+    /// a successor, but for a connection, which is to end when its owner closes it.
     pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
         let held = self.take()?;
+        if self.info.passed && !self.is_connection() {
+            self.taken = held.fd.try_clone().map_or(Taken::No, Taken::File);
+        }
         if let Some(path) = held.path {
             path.keep();
         }
@@ -145,7 +165,76 @@ impl Slot {
         let held = self.take()?;
         let ActivatedSocket { kind, addr, passed, .. } = self.info.clone();
         let local = addr.unwrap_or(ListenAddr::Abstract(Vec::new()));
-        Some(RawEndpoint { fd: held.fd, kind, local, passed, path: held.path })
+        let handle = Arc::new(ListenerHandle::new(held.path, passed));
+        if self.is_listener() {
+            self.taken = Taken::Listener(Arc::downgrade(&handle));
+        }
+        Some(RawEndpoint { fd: held.fd, kind, local, passed, handle })
+    }
+
+    /// What a successor gets of it, if it can be passed on.
+    pub(super) fn heirloom(&self) -> io::Result<Option<Heirloom>> {
+        if self.is_connection() {
+            return Ok(None);
+        }
+        let handle = self.handle();
+        let fd = match (&self.held, &handle, &self.taken) {
+            (Some(held), ..) => held.fd.try_clone(),
+            (None, Some(handle), _) => match handle.duplicate() {
+                Some(duplicate) => duplicate,
+                None => return Ok(None),
+            },
+            (None, None, Taken::File(fd)) => fd.try_clone(),
+            (None, None, _) => return Ok(None),
+        }?;
+        let identity = |path: &CreatedPath| {
+            let (path, device, inode) = path.identity();
+            (path.to_owned(), device, inode)
+        };
+        let created = match (&self.held, handle) {
+            (Some(held), _) => held.path.as_ref().map(identity),
+            (None, Some(handle)) => handle.path().as_ref().map(identity),
+            (None, None) => None,
+        };
+        let name = self.info.shared_name();
+        Ok(Some(Heirloom { name, fd, origin: Origin { bound: !self.info.passed, created } }))
+    }
+
+    /// See [`set_passed_on`](super::ActivatedListeners::set_passed_on).
+    pub(super) fn set_passed_on(&self, passed_on: bool) {
+        if let Some(path) = self.held.as_ref().and_then(|held| held.path.as_ref()) {
+            path.set_owned(!passed_on);
+        }
+        if let Some(handle) = self.handle() {
+            handle.set_shared(passed_on || self.info.passed);
+            if let Some(path) = &*handle.path() {
+                path.set_owned(!passed_on);
+            }
+        }
+    }
+
+    /// Notes where a socket comes from that a predecessor has passed; its path is still that one's to remove.
+    pub(super) fn note(&mut self, origin: &Origin) {
+        self.info.passed = !origin.bound;
+        self.inherited = origin.bound;
+        if let Some(held) = &mut self.held {
+            held.path = origin.created_path();
+        } else if let Some(handle) = self.handle() {
+            handle.set_shared(!origin.bound);
+            *handle.path() = origin.created_path();
+        }
+    }
+
+    /// Closes it if a predecessor had bound it and nobody has taken it.
+    pub(super) fn close_inherited(&mut self) -> bool {
+        self.inherited && self.info.listening && self.held.take().is_some()
+    }
+
+    fn handle(&self) -> Option<Arc<ListenerHandle>> {
+        match &self.taken {
+            Taken::Listener(handle) => handle.upgrade(),
+            _ => None,
+        }
     }
 
     fn take(&mut self) -> Option<Held> {

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -10,12 +11,14 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::DropGuard;
 
-use super::stream::{ActivatedStream, Stream};
+use super::{
+    handle::ListenerHandle,
+    stream::{ActivatedStream, Stream},
+};
 use crate::{
     addr::{ListenAddr, PeerAddr},
     sys::{
         inherit,
-        path::CreatedPath,
         socket::{self, SocketFamily, SocketKind},
     },
 };
@@ -23,20 +26,20 @@ use crate::{
 /// One socket that gives connections.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    /// Before the socket, see [`CreatedPath`].
-    _path: Option<CreatedPath>,
+    /// Before the socket, as the path within is.
+    handle: Arc<ListenerHandle>,
     source: Source,
     local: ListenAddr,
-    /// Somebody else has the same open file description, and may clear its flags.
-    shared: bool,
+    /// It was passed, so somebody else had the same open file description, and may clear its flags.
+    passed: bool,
     /// A connection was accepted since the flags were last looked at.
     accepted: bool,
 }
 
 #[derive(Debug)]
 enum Source {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp(Arc<TcpListener>),
+    Unix(Arc<UnixListener>),
     #[cfg(feature = "vsock")]
     Vsock(tokio_vsock::VsockListener),
     /// The one connection of `Accept=yes`; `None` once it is accepted.
@@ -46,8 +49,8 @@ enum Source {
 /// A socket on its way to become an endpoint.
 #[derive(Debug)]
 pub(crate) struct RawEndpoint {
-    /// Before the socket, see [`CreatedPath`].
-    pub(crate) path: Option<CreatedPath>,
+    /// Before the socket, as the path within is.
+    pub(crate) handle: Arc<ListenerHandle>,
     pub(crate) fd: OwnedFd,
     pub(crate) kind: SocketKind,
     pub(crate) local: ListenAddr,
@@ -68,13 +71,15 @@ impl Endpoint {
                 if raw.passed {
                     socket::limit_blocked_accept(&raw.fd)?;
                 }
-                listening(family, raw.fd)?
+                listening(family, raw.fd, &raw.handle)?
             }
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
-        // The one connection is nobody else's: systemd has closed its own copy.
-        let shared = raw.passed && !matches!(source, Source::Connection(_));
-        Ok(Self { _path: raw.path, source, local: raw.local, shared, accepted: true })
+        if matches!(source, Source::Connection(_)) {
+            // Nobody else's: systemd has closed its own copy.
+            raw.handle.set_shared(false);
+        }
+        Ok(Self { handle: raw.handle, source, local: raw.local, passed: raw.passed, accepted: true })
     }
 
     pub(super) fn local_addr(&self) -> &ListenAddr {
@@ -94,7 +99,7 @@ impl Endpoint {
 
     /// Whether another process has the socket too.
     pub(super) fn is_shared(&self) -> bool {
-        self.shared
+        self.handle.is_shared()
     }
 
     /// The next connection, or why there is none. Who a Unix client is has still to be asked, see [`ActivatedStream::identify`].
@@ -111,7 +116,7 @@ impl Endpoint {
     /// Lets nobody else in, where the kernel can be told so: for TCP. What has been let in is in its queue.
     pub(super) fn ignore_connects(&self) -> io::Result<()> {
         match &self.source {
-            Source::Tcp(listener) => socket::ignore_connects(listener),
+            Source::Tcp(listener) => socket::ignore_connects(&**listener),
             _ => Ok(()),
         }
     }
@@ -162,7 +167,7 @@ impl Endpoint {
     /// Sets `O_NONBLOCK` again where another process has cleared it under us: systemd does at every start of a service with
     /// `NonBlocking=no`. Looked at whenever a burst has been accepted and the queue is found empty.
     fn restore_flags(&mut self) {
-        if !self.shared || !self.accepted {
+        if !self.passed || !self.accepted {
             return;
         }
         self.accepted = false;
@@ -183,12 +188,23 @@ impl Endpoint {
     }
 }
 
-fn listening(family: SocketFamily, fd: OwnedFd) -> io::Result<Source> {
+fn listening(family: SocketFamily, fd: OwnedFd, handle: &ListenerHandle) -> io::Result<Source> {
     match family {
-        SocketFamily::Ipv4 | SocketFamily::Ipv6 => TcpListener::from_std(fd.into()).map(Source::Tcp),
-        SocketFamily::Unix => UnixListener::from_std(fd.into()).map(Source::Unix),
+        SocketFamily::Ipv4 | SocketFamily::Ipv6 => {
+            let listener = Arc::new(TcpListener::from_std(fd.into())?);
+            handle.set_socket(listener.clone());
+            Ok(Source::Tcp(listener))
+        }
+        SocketFamily::Unix => {
+            let listener = Arc::new(UnixListener::from_std(fd.into())?);
+            handle.set_socket(listener.clone());
+            Ok(Source::Unix(listener))
+        }
         #[cfg(feature = "vsock")]
-        SocketFamily::Vsock => Ok(Source::Vsock(fd.into())),
+        SocketFamily::Vsock => {
+            handle.set_socket(Arc::new(fd.try_clone()?));
+            Ok(Source::Vsock(fd.into()))
+        }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

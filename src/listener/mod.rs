@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 mod backoff;
 mod bind;
 mod endpoint;
+mod handle;
 mod options;
 mod stopping;
 mod stream;
@@ -26,6 +27,7 @@ use self::backoff::{Backoff, concerns_one_connection};
 pub(crate) use self::{
     bind::{Bound, bind},
     endpoint::{Endpoint, RawEndpoint},
+    handle::ListenerHandle,
 };
 pub use self::{options::ListenOptions, stopping::StoppingListener, stream::ActivatedStream};
 use crate::{
@@ -285,7 +287,11 @@ mod tests {
             let kind = socket::kind(fd.as_fd());
             let local = ListenAddr::from_kernel(&SockRef::from(&fd).local_addr().unwrap());
             let local = local.unwrap_or(ListenAddr::Abstract(Vec::new()));
-            Self::register("http".into(), vec![RawEndpoint { fd, kind, local, passed, path: None }]).unwrap()
+            Self::register(
+                "http".into(),
+                vec![RawEndpoint { fd, kind, local, passed, handle: Arc::new(ListenerHandle::new(None, passed)) }],
+            )
+            .unwrap()
         }
     }
 

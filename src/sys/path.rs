@@ -8,12 +8,14 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A socket path that this process created; removed on drop, as long as it is still the same file.
+/// A socket path that this process, or one before it, created; removed on drop, as long as it is this process's to remove and
+/// still the same file.
 ///
 /// Must be dropped before its socket, so it stands above it in every structure. The socket pins the inode: once it is closed,
 /// another process may have replaced the file by one that got the same number (ext4 gives the lowest that is free).
@@ -22,14 +24,30 @@ pub(crate) struct CreatedPath {
     path: PathBuf,
     device: u64,
     inode: u64,
+    owned: AtomicBool,
 }
 
 impl CreatedPath {
+    /// A path that another process created, and which is still that one's to remove.
+    pub(crate) fn of_another(path: PathBuf, device: u64, inode: u64) -> Self {
+        Self { path, device, inode, owned: AtomicBool::new(false) }
+    }
+
+    /// Which file it is: path, device and inode.
+    pub(crate) fn identity(&self) -> (&Path, u64, u64) {
+        (&self.path, self.device, self.inode)
+    }
+
+    /// Whether this process is the one to remove it.
+    pub(crate) fn set_owned(&self, owned: bool) {
+        self.owned.store(owned, Ordering::Relaxed);
+    }
+
     /// Notes which file now stands at `path`.
     pub(crate) fn note(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let file = fs::symlink_metadata(&path)?;
-        Ok(Self { path, device: file.dev(), inode: file.ino() })
+        Ok(Self { path, device: file.dev(), inode: file.ino(), owned: AtomicBool::new(true) })
     }
 
     /// Leaves the file where it is.
@@ -45,6 +63,9 @@ impl CreatedPath {
 
 impl Drop for CreatedPath {
     fn drop(&mut self) {
+        if !*self.owned.get_mut() {
+            return;
+        }
         let _lock = lock_directory(&self.path);
         if self.is_still_ours() {
             let _ = fs::remove_file(&self.path);
