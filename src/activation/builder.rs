@@ -195,7 +195,7 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
     Ok(set)
 }
 
-fn valid_name(name: &str) -> Result<(), Error> {
+pub(super) fn valid_name(name: &str) -> Result<(), Error> {
     check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
 }
 

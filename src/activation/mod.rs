@@ -16,7 +16,7 @@ mod slot;
 mod succession;
 
 use self::slot::{Slot, Wanted};
-pub(crate) use self::succession::{CONTROL_NAME, Heirloom, Origin};
+pub(crate) use self::succession::{CONTROL_NAME, Heirloom, SocketOrigin};
 pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,

@@ -8,7 +8,7 @@ use std::{
 
 use socket2::SockRef;
 
-use super::succession::{Heirloom, Origin};
+use super::succession::{Heirloom, SocketOrigin};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
@@ -37,8 +37,8 @@ enum Taken {
     No,
     /// It is accepted from, as long as this is alive.
     Listener(Weak<ListenerHandle>),
-    /// Somebody has the bare descriptor; this is a duplicate.
-    File(OwnedFd),
+    /// Somebody has it and wants a successor to have it, too; this is a duplicate.
+    Shared(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -135,6 +135,15 @@ impl Slot {
         Self { info, held: Some(held), taken: Taken::No, inherited: false }
     }
 
+    /// A socket that somebody in this process has, and that a successor is to have as well.
+    pub(super) fn shared(name: &str, duplicate: OwnedFd) -> Self {
+        let mut slot = Self::passed(name, duplicate);
+        if let Some(held) = slot.take() {
+            slot.taken = Taken::Shared(held.fd);
+        }
+        slot
+    }
+
     pub(super) fn is_free(&self) -> bool {
         self.held.is_some()
     }
@@ -147,13 +156,9 @@ impl Slot {
         self.info.kind.is_served_listener()
     }
 
-    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it. What was passed is kept for
-    /// a successor, but for a connection, which is to end when its owner closes it.
+    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.
     pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
         let held = self.take()?;
-        if self.info.passed && !self.is_connection() {
-            self.taken = held.fd.try_clone().map_or(Taken::No, Taken::File);
-        }
         if let Some(path) = held.path {
             path.keep();
         }
@@ -184,7 +189,7 @@ impl Slot {
                 Some(duplicate) => duplicate,
                 None => return Ok(None),
             },
-            (None, None, Taken::File(fd)) => fd.try_clone(),
+            (None, None, Taken::Shared(fd)) => fd.try_clone(),
             (None, None, _) => return Ok(None),
         }?;
         let identity = |path: &CreatedPath| {
@@ -197,7 +202,7 @@ impl Slot {
             (None, None) => None,
         };
         let name = self.info.shared_name();
-        Ok(Some(Heirloom { name, fd, origin: Origin { bound: !self.info.passed, created } }))
+        Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
     }
 
     /// See [`set_passed_on`](super::ActivatedListeners::set_passed_on).
@@ -214,7 +219,7 @@ impl Slot {
     }
 
     /// Notes where a socket comes from that a predecessor has passed; its path is still that one's to remove.
-    pub(super) fn note(&mut self, origin: &Origin) {
+    pub(super) fn note(&mut self, origin: &SocketOrigin) {
         self.info.passed = !origin.bound;
         self.inherited = origin.bound;
         if let Some(held) = &mut self.held {

@@ -3,13 +3,16 @@
 use std::{
     any::Any,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
 
-use super::{ActivatedListeners, environment::check_name};
-use crate::sys::path::CreatedPath;
+use super::{ActivatedListeners, builder::valid_name, environment::check_name, slot::Slot};
+use crate::{
+    error::{Error, Kind},
+    sys::path::CreatedPath,
+};
 
 /// The name of the descriptor that a predecessor is spoken to through, among those that are passed.
 pub(crate) const CONTROL_NAME: &str = "axum-activation.handoff";
@@ -19,19 +22,19 @@ pub(crate) const CONTROL_NAME: &str = "axum-activation.handoff";
 pub(crate) struct Heirloom {
     pub(crate) name: Arc<str>,
     pub(crate) fd: OwnedFd,
-    pub(crate) origin: Origin,
+    pub(crate) origin: SocketOrigin,
 }
 
 /// Where a socket comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct SocketOrigin {
     /// This process or one before it bound it, so nobody else holds it.
     pub(crate) bound: bool,
     /// The path that was created for it, its device and its inode.
     pub(crate) created: Option<(PathBuf, u64, u64)>,
 }
 
-impl Origin {
+impl SocketOrigin {
     pub(super) fn created_path(&self) -> Option<CreatedPath> {
         let (path, device, inode) = self.created.clone()?;
         Some(CreatedPath::of_another(path, device, inode))
@@ -46,6 +49,24 @@ impl Heirloom {
 }
 
 impl ActivatedListeners {
+    /// Has a successor get `socket` too, under `name`: one that was taken as a bare descriptor or as a datagram socket, which this set
+    /// knows nothing of once it is taken. A duplicate of it stays open as long as the process runs.
+    ///
+    /// Listeners go to a successor without it, as long as they are accepted from.
+    ///
+    /// # Errors
+    ///
+    /// `name` is no name, or no descriptor is left for the duplicate.
+    pub fn share(&self, name: &str, socket: impl AsFd) -> Result<(), Error> {
+        self.check_not_shown_only(name)?;
+        valid_name(name)?;
+        let duplicate = socket.as_fd().try_clone_to_owned();
+        let duplicate =
+            duplicate.map_err(|source| Kind::Socket { name: name.to_owned(), doing: "duplicate", source })?;
+        self.lock().push(Slot::shared(name, duplicate));
+        Ok(())
+    }
+
     /// Duplicates of all that a successor is to have, in order: what was passed, and what listens.
     pub(crate) fn for_successor(&self) -> io::Result<Vec<Heirloom>> {
         self.lock().iter().filter_map(|slot| slot.heirloom().transpose()).collect()
@@ -57,7 +78,7 @@ impl ActivatedListeners {
     }
 
     /// Notes where the sockets come from that a predecessor has passed, in its order.
-    pub(crate) fn note_origins(&self, origins: &[Origin]) {
+    pub(crate) fn note_origins(&self, origins: &[SocketOrigin]) {
         let mut slots = self.lock();
         slots.iter_mut().filter(|slot| slot.info.is_passed()).zip(origins).for_each(|(slot, origin)| slot.note(origin));
     }
