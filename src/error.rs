@@ -53,6 +53,10 @@ pub(crate) enum Kind {
     AmbiguousConnection { name: String, routes: Vec<String> },
     /// Signal handlers could not be installed.
     Signal { source: io::Error },
+    /// The service manager cannot be spoken to, or does not answer.
+    Notify { address: String, doing: &'static str, source: io::Error },
+    /// The service itself says that it cannot start.
+    NotReady { reason: String },
 }
 
 impl Error {
@@ -109,7 +113,10 @@ impl Error {
 
     fn io_kind(&self) -> io::ErrorKind {
         match &*self.kind {
-            Kind::Bind { source, .. } | Kind::Socket { source, .. } | Kind::Signal { source } => source.kind(),
+            Kind::Bind { source, .. }
+            | Kind::Socket { source, .. }
+            | Kind::Signal { source }
+            | Kind::Notify { source, .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
             Kind::NoRuntime { .. } | Kind::ShownOnly { .. } => io::ErrorKind::Unsupported,
@@ -133,7 +140,10 @@ impl From<Error> for io::Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.kind {
-            Kind::Bind { source, .. } | Kind::Socket { source, .. } | Kind::Signal { source } => Some(source),
+            Kind::Bind { source, .. }
+            | Kind::Socket { source, .. }
+            | Kind::Signal { source }
+            | Kind::Notify { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -143,9 +153,10 @@ impl StdError for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.kind {
-            Kind::Bind { source, .. } | Kind::Socket { source, .. } | Kind::Signal { source } => {
-                write!(f, "{self}: {source}")
-            }
+            Kind::Bind { source, .. }
+            | Kind::Socket { source, .. }
+            | Kind::Signal { source }
+            | Kind::Notify { source, .. } => write!(f, "{self}: {source}"),
             _ => write!(f, "{self}"),
         }
     }
@@ -239,6 +250,15 @@ impl fmt::Display for Kind {
                 Names(routes)
             ),
             Self::Signal { .. } => f.write_str("cannot install the signal handlers"),
+            Self::Notify { address, doing, .. } => write!(
+                f,
+                "cannot {doing} the service manager at {address:?}, which NOTIFY_SOCKET names: it must be there and read on, and \
+                 NotifyAccess= of the unit must let this process speak"
+            ),
+            Self::NotReady { reason } => write!(
+                f,
+                "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
+            ),
         }
     }
 }

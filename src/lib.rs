@@ -27,6 +27,7 @@
 //! | [`extract`] | axum extractors: [`ListenerName`], [`Drain`], and [`ActivatedListeners`] to be shown |
 //! | [`layer`] | [`DrainLayer`](layer::DrainLayer): the drain under another tower server |
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
+//! | [`notify`] | [`Notifier`]: what the service manager is told; `Server` does it by itself |
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
 //! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
 //!
@@ -45,6 +46,7 @@ pub mod extract;
 mod handoff;
 pub mod layer;
 pub mod listener;
+pub mod notify;
 pub mod readiness;
 pub mod server;
 mod sys;
@@ -56,6 +58,7 @@ pub use self::{
     error::Error,
     extract::ListenerName,
     listener::{ActivatedListener, ActivatedStream, ListenOptions},
+    notify::Notifier,
     server::Server,
     sys::socket::{SocketFamily, SocketKind},
 };

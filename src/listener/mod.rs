@@ -171,6 +171,11 @@ impl ActivatedListener {
         }
     }
 
+    /// Whether somebody else holds each of its sockets, and so keeps its queue when this process ends.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.endpoints.iter().all(Endpoint::is_shared)
+    }
+
     /// Lets nobody else in on sockets that nobody else holds, so that their queues have an end.
     pub(crate) fn ignore_connects(&self) {
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.is_shared()) {

@@ -1,20 +1,23 @@
 //! A router per name: accept, serve, and end in order.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, pin::pin, time::Duration};
 
 mod accept;
 mod connection;
 mod exit;
 mod limits;
+mod notify;
 mod reaper;
 mod route;
 mod serving;
 mod signals;
 
 pub use self::limits::Http2Options;
+pub use self::notify::Verdict;
 pub use self::route::{AsMakeService, AsService, Incoming, IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},
+    notify::{Announcer, IdleExit},
     serving::{Common, Serving},
     signals::Signals,
 };
@@ -60,6 +63,7 @@ pub struct Server {
     limits: Limits,
     drain_timeout: Duration,
     lame_duck: Duration,
+    notify: notify::Settings,
     allow_unused: bool,
     signals: bool,
 }
@@ -75,6 +79,7 @@ impl Server {
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
             lame_duck: Duration::ZERO,
+            notify: notify::Settings::default(),
             allow_unused: false,
             signals: true,
         }
@@ -207,22 +212,50 @@ impl Server {
     ///
     /// As [`run`](Self::run).
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
+        let (drain, figures) = (self.drain.clone(), self.figures.clone());
+        let announcer = Announcer::start(&self.notify, drain, figures, self.drain_timeout);
+        let ended = self.run_announced(stop, &announcer).await;
+        announcer.over(&ended).await;
+        ended
+    }
+
+    async fn run_announced(
+        mut self,
+        stop: impl Future<Output = ()>,
+        announcer: &Announcer,
+    ) -> Result<DrainReport, Error> {
         self.check_routes()?;
         ActivatedListener::check_runtime(&self.routes[0].0)?;
         let mut signals = if self.signals { Signals::install()? } else { Signals::none() };
-        let (drain_timeout, drain) = (self.drain_timeout, self.drain.clone());
-        let serving = self.start()?;
-        tokio::select! {
-            () = serving.exhausted() => {}
-            () = drain.begun() => tracing::info!("draining"),
-            () = stop => tracing::info!("asked to stop, draining"),
-            signal = signals.first() => tracing::info!(signal, "draining"),
-        }
+        let (drain_timeout, drain, figures) = (self.drain_timeout, self.drain.clone(), self.figures.clone());
+        let (ready, idle_exit) = (self.notify.ready(), self.notify.idle_exit);
+        let (common, routes) = self.take()?;
+        let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, listener)| listener));
+
+        let serving = {
+            let mut stopped = pin!(stopped(&drain, stop, &mut signals));
+            let is_ready = tokio::select! {
+                biased;
+                ready = ready => ready.map(|()| true)?,
+                () = &mut stopped => false,
+            };
+            let serving = Serving::start(common, routes.into_iter().filter(|_| is_ready));
+            if is_ready {
+                announcer.ready();
+                tokio::select! {
+                    () = serving.exhausted() => {}
+                    () = idle_exit.is_due(&figures) => tracing::info!("nobody was here for a while, leaving"),
+                    () = stopped => {}
+                }
+            }
+            serving
+        };
+        announcer.stopping();
         Ok(serving.drain(drain_timeout, signals.second()).await)
     }
 
     /// Takes every socket and checks all there is to check before the first connection is accepted.
-    fn start(self) -> Result<Serving, Error> {
+    fn take(self) -> Result<(Common, Vec<(Route, ActivatedListener)>), Error> {
         let common = self.common();
         let routes = match common.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
@@ -230,7 +263,8 @@ impl Server {
         };
         routes.iter().try_for_each(|(name, _)| common.activated.check_one(name))?;
         let listeners = routes.iter().map(|(name, _)| common.activated.one(name)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Serving::start(common, routes.into_iter().map(|(_, route)| route).zip(listeners)))
+        let routes = routes.into_iter().map(|(_, route)| route).zip(listeners).collect();
+        Ok((common, routes))
     }
 
     fn common(&self) -> Common {
@@ -289,6 +323,15 @@ impl Server {
 
     fn route_names(&self) -> Vec<String> {
         self.routes.iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// Resolves when something asks the server to end.
+async fn stopped(drain: &Drain, stop: impl Future<Output = ()>, signals: &mut Signals) {
+    tokio::select! {
+        () = drain.begun() => tracing::info!("draining"),
+        () = stop => tracing::info!("asked to stop, draining"),
+        signal = signals.first() => tracing::info!(signal, "draining"),
     }
 }
 

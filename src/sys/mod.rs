@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "claiming inherited descriptors by number has no safe equivalent")]
 
 pub(crate) mod inherit;
+pub(crate) mod notify;
 pub(crate) mod path;
 pub(crate) mod socket;
 pub(crate) mod timer;

@@ -1,0 +1,226 @@
+//! Says what the server does, in order, and that it still does it.
+//!
+//! | stage | is told when it begins | and each second |
+//! | --- | --- | --- |
+//! | starting | `STATUS=` | `EXTEND_TIMEOUT_USEC=` until `start_timeout` |
+//! | serving | `READY=1`, `STATUS=` | `STATUS=`, if it has changed |
+//! | draining | `STOPPING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last two, until `drain_timeout` and a little |
+//! | over | `STATUS=`: the report or the error | |
+//!
+//! What begins a stage is one message, so that nobody sees a state without its status.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Settings, status::Open, verdict::HealthCheck, watchdog};
+use crate::{
+    drain::{Drain, DrainReport, Figures},
+    error::Error,
+    notify::{Notifier, State},
+    sys::timer::Ticker,
+};
+
+/// How often the status is renewed, and with it the time that something may still take.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// For how long a renewal holds: a process that is stuck gets no more than that.
+const EXTENSION: Duration = Duration::from_secs(10);
+
+/// What the end may take beyond the drain: cutting what is left, and whatever `main` still does.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long the last words may take to be sent.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Speaks for one server as long as it is kept.
+#[derive(Debug)]
+pub(in crate::server) struct Announcer {
+    told: Arc<Told>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// What the manager was told.
+#[derive(Debug)]
+pub(super) struct Told {
+    notifier: Notifier,
+    drain: Drain,
+    figures: Figures,
+    drain_timeout: Duration,
+    spoken: Mutex<Spoken>,
+}
+
+#[derive(Debug)]
+struct Spoken {
+    stage: Stage,
+    status: String,
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// May take until then, if it is known.
+    Starting(Option<Instant>),
+    Serving,
+    /// May take until then.
+    Draining(Instant),
+    /// With these last words.
+    Over(String),
+}
+
+impl Announcer {
+    /// Says that the server starts; `settings` keep what is not about speaking.
+    pub(in crate::server) fn start(
+        settings: &Settings,
+        drain: Drain,
+        figures: Figures,
+        drain_timeout: Duration,
+    ) -> Self {
+        let notifier = settings.notifier.clone().unwrap_or_else(Notifier::from_env);
+        let until = settings.start_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let spoken = Spoken { stage: Stage::Starting(until), status: String::new(), fault: None };
+        let told = Arc::new(Told { notifier, drain, figures, drain_timeout, spoken: Mutex::new(spoken) });
+        told.renew();
+        // Without a runtime nothing is served.
+        let runtime = Handle::try_current().ok().filter(|_| told.notifier.is_active());
+        let tasks = runtime.map_or(Vec::new(), |runtime| tasks(&told, settings, &runtime));
+        Self { told, _tasks: tasks }
+    }
+
+    /// Every route accepts.
+    pub(in crate::server) fn ready(&self) {
+        self.told.enter(Stage::Serving, Some(State::Ready));
+    }
+
+    /// The service ends: not when another process takes its place.
+    pub(in crate::server) fn stopping(&self) {
+        let left = self.told.drain_timeout.saturating_sub(self.told.drain.elapsed());
+        let now = Instant::now();
+        let until = now.checked_add(left.saturating_add(MARGIN)).unwrap_or(now);
+        self.told.enter(Stage::Draining(until), Some(State::Stopping));
+    }
+
+    /// The last words, sent before it returns.
+    pub(in crate::server) async fn over(self, ended: &Result<DrainReport, Error>) {
+        let words = match ended {
+            Ok(report) => report.to_string(),
+            Err(error) => format!("failed: {error:?}"),
+        };
+        self.told.enter(Stage::Over(words), None);
+        if let Err(error) = self.told.notifier.flush(LAST_WORDS).await {
+            tracing::warn!(?error, "the service manager has not heard the last words");
+        }
+    }
+}
+
+impl Drop for Announcer {
+    /// The serving was dropped, which is no end in order; nothing is known of the process.
+    fn drop(&mut self) {
+        if !matches!(self.told.lock().stage, Stage::Over(_)) {
+            self.told.enter(Stage::Over("dropped, serves no more".to_owned()), None);
+        }
+    }
+}
+
+impl Told {
+    pub(super) fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.lock().stage, Stage::Serving)
+    }
+
+    /// What the health check has found.
+    pub(super) fn note_health(&self, fault: Option<String>) {
+        let mut spoken = self.lock();
+        if let Some(fault) = fault.as_deref().filter(|_| spoken.fault.is_none()) {
+            tracing::warn!(fault, "the service is not well, the watchdog is not fed");
+        }
+        spoken.fault = fault;
+    }
+
+    /// Begins a stage: `change` and its status, in one message.
+    fn enter(&self, stage: Stage, change: Option<State>) {
+        let mut spoken = self.lock();
+        spoken.stage = stage;
+        if self.notifier.is_active() {
+            let status = self.status(&spoken);
+            spoken.status.clone_from(&status);
+            let extension = spoken.stage.extension().map(State::ExtendTimeout);
+            self.notifier.say(change.into_iter().chain([State::Status(status)]).chain(extension));
+        }
+    }
+
+    /// Says what has changed, and that what takes time goes on.
+    fn renew(&self) {
+        let mut spoken = self.lock();
+        if !self.notifier.is_active() {
+            return;
+        }
+        let status = Some(self.status(&spoken)).filter(|status| *status != spoken.status);
+        if let Some(status) = &status {
+            spoken.status.clone_from(status);
+        }
+        let states: Vec<_> =
+            status.map(State::Status).into_iter().chain(spoken.stage.extension().map(State::ExtendTimeout)).collect();
+        if !states.is_empty() {
+            self.notifier.say(states);
+        }
+    }
+
+    fn status(&self, spoken: &Spoken) -> String {
+        let open = || Open::now(&self.figures, &self.drain);
+        match &spoken.stage {
+            Stage::Starting(_) => "starting: waiting until the service is ready".to_owned(),
+            Stage::Serving => open().serving(spoken.fault.as_deref()),
+            Stage::Draining(_) => open().draining(self.drain_timeout),
+            Stage::Over(words) => words.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spoken> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stage {
+    /// How much longer it may take, as far as that is to be told now.
+    fn extension(&self) -> Option<Duration> {
+        let (Self::Starting(Some(until)) | Self::Draining(until)) = self else { return None };
+        let left = until.saturating_duration_since(Instant::now());
+        Some(left.min(EXTENSION)).filter(|time| !time.is_zero())
+    }
+}
+
+/// Renews what is told, and feeds the watchdog if there is one.
+fn tasks(told: &Arc<Told>, settings: &Settings, runtime: &Handle) -> Vec<AbortOnDropHandle<()>> {
+    let renewing = runtime.spawn(renew(Arc::clone(told)));
+    let feed = |interval| feed(Arc::clone(told), interval, settings.health_check.clone());
+    let feeding = told.notifier.watchdog().map(|interval| runtime.spawn(feed(interval)));
+    [Some(renewing), feeding].into_iter().flatten().map(AbortOnDropHandle::new).collect()
+}
+
+async fn renew(told: Arc<Told>) {
+    let renewing = async || -> io::Result<()> {
+        let ticker = Ticker::every(RENEWAL)?;
+        loop {
+            ticker.tick().await?;
+            told.renew();
+        }
+    };
+    if let Err(error) = renewing().await {
+        tracing::error!(%error, "the service manager is told no figures: there is no timer");
+    }
+}
+
+async fn feed(told: Arc<Told>, interval: Duration, check: Option<HealthCheck>) {
+    if let Err(error) = watchdog::feed(&told, interval, check).await {
+        tracing::error!(%error, "the watchdog is not fed: there is no timer");
+    }
+}

@@ -1,0 +1,99 @@
+//! When nobody has been there for a while.
+
+use std::{
+    future::pending,
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{drain::Figures, listener::ActivatedListener, sys::timer::Ticker};
+
+/// The time is made of so many ticks.
+const TICKS: u32 = 8;
+
+/// Waits until no connection was open for some time.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct IdleExit {
+    time: Option<Duration>,
+}
+
+impl IdleExit {
+    /// Never, where one of the sockets would be closed with this process.
+    pub(in crate::server) fn new<'a>(
+        time: Option<Duration>,
+        listeners: impl IntoIterator<Item = &'a ActivatedListener>,
+    ) -> Self {
+        let own = listeners.into_iter().find(|listener| !listener.is_shared());
+        let time = match (time, own) {
+            (Some(_), Some(own)) => {
+                tracing::info!(name = own.name(), "no exit on idle: nobody else has this socket and could start us again");
+                None
+            }
+            (time, _) => time,
+        };
+        Self { time }
+    }
+
+    /// Resolves when it is time to leave.
+    pub(in crate::server) async fn is_due(&self, figures: &Figures) {
+        match self.time {
+            Some(time) => match idle_for(time, figures).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(%error, "no exit on idle: there is no timer");
+                    pending().await
+                }
+            },
+            None => pending().await,
+        }
+    }
+}
+
+async fn idle_for(time: Duration, figures: &Figures) -> io::Result<()> {
+    let ticker = Ticker::every(time / TICKS)?;
+    let mut quiet = Quiet { since: Instant::now(), accepted: 0 };
+    loop {
+        ticker.tick().await?;
+        let (accepted, open) = figures.now().iter().fold((0, 0), |(accepted, open), listener| {
+            (accepted + listener.accepted, open + listener.open)
+        });
+        if quiet.look(Instant::now(), accepted, open) >= time {
+            return Ok(());
+        }
+    }
+}
+
+/// Since when nobody has been there.
+#[derive(Debug)]
+struct Quiet {
+    since: Instant,
+    accepted: u64,
+}
+
+impl Quiet {
+    /// For how long, when so many connections were accepted so far and so many are open.
+    fn look(&mut self, now: Instant, accepted: u64, open: u64) -> Duration {
+        if open > 0 || accepted != self.accepted {
+            *self = Self { since: now, accepted };
+        }
+        now - self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_is_as_long_as_none_is_open_and_none_has_come_and_gone() {
+        let began = Instant::now();
+        let mut quiet = Quiet { since: began, accepted: 0 };
+        let mut look = |ms, accepted, open| quiet.look(began + Duration::from_millis(ms), accepted, open).as_millis();
+        assert_eq!(look(10, 0, 0), 10);
+        assert_eq!(look(20, 1, 1), 0);
+        assert_eq!(look(30, 1, 1), 0);
+        assert_eq!(look(40, 1, 0), 10);
+        assert_eq!(look(50, 2, 0), 0, "it came and went between two looks");
+        assert_eq!(look(90, 2, 0), 40);
+    }
+}

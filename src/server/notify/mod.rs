@@ -1,0 +1,144 @@
+//! The service manager: what the server tells it, and what the service adds to that.
+
+use std::{
+    fmt,
+    future::Future,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+mod announcer;
+mod idle;
+mod status;
+mod verdict;
+mod watchdog;
+
+pub use self::verdict::Verdict;
+pub(super) use self::{announcer::Announcer, idle::IdleExit};
+use self::verdict::{Coming, HealthCheck, coming};
+use super::Server;
+use crate::{
+    error::{Error, Kind},
+    notify::Notifier,
+};
+
+/// What the builder was told about the service manager.
+#[derive(Default)]
+pub(super) struct Settings {
+    /// `None`: the one of the environment.
+    notifier: Option<Notifier>,
+    ready_when: Option<Coming>,
+    start_timeout: Option<Duration>,
+    health_check: Option<HealthCheck>,
+    pub(super) idle_exit: Option<Duration>,
+}
+
+/// What the service manager hears, and when to leave it to start the service again. `docs/systemd.md` has it in full.
+impl Server {
+    /// Speaks through `notifier` to the service manager, in place of [`Notifier::from_env`].
+    pub fn with_notifier(mut self, notifier: Notifier) -> Self {
+        self.notify.notifier = Some(notifier);
+        self
+    }
+
+    /// Tells the service manager nothing, and feeds no watchdog: for the program that does so itself, and for all servers but one
+    /// where a program has several.
+    pub fn without_notify(self) -> Self {
+        self.with_notifier(Notifier::none())
+    }
+
+    /// Begins to accept when `ready` resolves, and says `READY=1` then; connections wait in the kernel's queue until then.
+    ///
+    /// For what a service needs before its first request: a pool, a cache, a migration. It resolves to anything with a [`Verdict`]:
+    /// `()`, a `bool`, a `Result`.
+    ///
+    /// ```no_run
+    /// # async fn fill() -> std::io::Result<()> { Ok(()) }
+    /// # async fn serve(activated: axum_activation::ActivatedListeners) -> Result<(), axum_activation::Error> {
+    /// use axum_activation::Server;
+    ///
+    /// let app = axum::Router::new();
+    /// Server::new(activated).route("http", app).ready_when(async { fill().await }).run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ready_when<F>(mut self, ready: F) -> Self
+    where
+        F: Future<Output: Verdict> + Send + 'static,
+    {
+        self.notify.ready_when = Some(coming(ready));
+        self
+    }
+
+    /// How long [`ready_when`](Self::ready_when) may take; for ever by default, and then `TimeoutStartSec=` of the unit decides.
+    ///
+    /// `TimeoutStartSec=` is extended until then, and [`run`](Self::run) fails when it is over.
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.notify.start_timeout = Some(limit);
+        self
+    }
+
+    /// Feeds the watchdog (`WatchdogSec=` of the unit) only as long as `check` says that the service is well.
+    ///
+    /// It is asked twice in that time while the server serves, and more often while it says that something is wrong; one that takes
+    /// half as long as that is given up and asked again. Without a watchdog it is not asked. Without a check, that the runtime still
+    /// runs tasks is enough.
+    ///
+    /// ```no_run
+    /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
+    /// use std::time::Duration;
+    /// use tokio::{net::TcpStream, time::timeout};
+    ///
+    /// server.health_check(|| async { TcpStream::connect("127.0.0.1:5432").await })
+    /// # }
+    /// ```
+    pub fn health_check<C, F>(mut self, check: C) -> Self
+    where
+        C: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output: Verdict> + Send + 'static,
+    {
+        self.notify.health_check = Some(HealthCheck::new(check));
+        self
+    }
+
+    /// Ends in order when no connection was open for `time`, and an eighth longer at most; never by default.
+    ///
+    /// For services that are started by their sockets: the manager keeps those, and starts the service again when somebody connects.
+    /// Where a socket was bound by this process nobody would, so it stays. A connection that comes just then is served here or
+    /// waits in the queue for the next process.
+    ///
+    /// The unit needs `StartLimitIntervalSec=0`, and must not have `Restart=always`.
+    pub fn idle_exit(mut self, time: Duration) -> Self {
+        self.notify.idle_exit = Some(time);
+        self
+    }
+}
+
+impl Settings {
+    /// Resolves when the service is ready to be asked.
+    pub(super) fn ready(&mut self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let (ready, limit) = (self.ready_when.take(), self.start_timeout);
+        async move {
+            let fault = match (ready, limit) {
+                (None, _) => None,
+                (Some(ready), None) => ready.await,
+                (Some(ready), Some(limit)) => timeout(limit, ready).await.unwrap_or_else(|_| Some(overdue(limit))),
+            };
+            fault.map_or(Ok(()), |reason| Err(Kind::NotReady { reason }.into()))
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("notifier", &self.notifier)
+            .field("idle_exit", &self.idle_exit)
+            .finish_non_exhaustive()
+    }
+}
+
+fn overdue(limit: Duration) -> String {
+    format!("it is not ready after {limit:?}")
+}

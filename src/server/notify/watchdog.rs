@@ -1,0 +1,36 @@
+//! Feeds the manager's watchdog from within the runtime, so that one that is stuck feeds no more.
+
+use std::{io, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::verdict::HealthCheck;
+use crate::{notify::State, sys::timer::Ticker};
+
+use super::announcer::Told;
+
+/// Feeds twice within `interval`, for ever; while `check` says that something is wrong, asks it four times as often.
+pub(super) async fn feed(told: &Told, interval: Duration, check: Option<HealthCheck>) -> io::Result<()> {
+    let ticker = Ticker::every(interval / 2)?;
+    loop {
+        let fault = match &check {
+            Some(check) if told.is_serving() => ask(check, interval / 4).await,
+            _ => None,
+        };
+        let is_well = fault.is_none();
+        told.note_health(fault);
+        if is_well {
+            told.notifier().say([State::Watchdog]);
+            ticker.tick().await?;
+        } else {
+            sleep(interval / 8).await;
+        }
+    }
+}
+
+async fn ask(check: &HealthCheck, limit: Duration) -> Option<String> {
+    match timeout(limit, check.ask()).await {
+        Ok(fault) => fault,
+        Err(_) => Some(format!("no answer within {limit:?}")),
+    }
+}
