@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use std::{error::Error as StdError, fmt, io, os::fd::RawFd};
+use std::{error::Error as StdError, fmt, io, os::fd::RawFd, path::PathBuf};
 
 use crate::sys::socket::SocketKind;
 
@@ -57,6 +57,10 @@ pub(crate) enum Kind {
     Notify { address: String, doing: &'static str, source: io::Error },
     /// The service itself says that it cannot start.
     NotReady { reason: String },
+    /// The next process could not be started.
+    Start { program: PathBuf, remedy: String, source: io::Error },
+    /// PID 1 asked to start its successor.
+    SpawnAsInit,
 }
 
 impl Error {
@@ -111,15 +115,22 @@ impl Error {
         matches!(*self.kind, Kind::Unserved { .. })
     }
 
+    /// The next process could not be started: there is nothing to execute, or the system refuses.
+    #[must_use]
+    pub fn is_start_failure(&self) -> bool {
+        matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
+    }
+
     fn io_kind(&self) -> io::ErrorKind {
         match &*self.kind {
             Kind::Bind { source, .. }
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
-            | Kind::Notify { source, .. } => source.kind(),
+            | Kind::Notify { source, .. }
+            | Kind::Start { source, .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
-            Kind::NoRuntime { .. } | Kind::ShownOnly { .. } => io::ErrorKind::Unsupported,
+            Kind::NoRuntime { .. } | Kind::ShownOnly { .. } | Kind::SpawnAsInit => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::InvalidInput,
         }
     }
@@ -143,7 +154,8 @@ impl StdError for Error {
             Kind::Bind { source, .. }
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
-            | Kind::Notify { source, .. } => Some(source),
+            | Kind::Notify { source, .. }
+            | Kind::Start { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -156,7 +168,8 @@ impl fmt::Debug for Error {
             Kind::Bind { source, .. }
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
-            | Kind::Notify { source, .. } => write!(f, "{self}: {source}"),
+            | Kind::Notify { source, .. }
+            | Kind::Start { source, .. } => write!(f, "{self}: {source}"),
             _ => write!(f, "{self}"),
         }
     }
@@ -258,6 +271,11 @@ impl fmt::Display for Kind {
             Self::NotReady { reason } => write!(
                 f,
                 "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
+            ),
+            Self::Start { program, remedy, .. } => write!(f, "cannot start {}: {remedy}", program.display()),
+            Self::SpawnAsInit => f.write_str(
+                "this process is PID 1, and what it starts ends with it, as a container does; start the next process from \
+                 outside, and let both meet at a path (rendezvous)",
             ),
         }
     }

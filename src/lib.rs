@@ -25,6 +25,7 @@
 //! | [`drain`] | [`Drain`]: the end of a service, for whoever has to know; [`DrainReport`]: what it did until then |
 //! | [`error`] | the one [`Error`], which names the socket and the remedy |
 //! | [`extract`] | axum extractors: [`ListenerName`], [`Drain`], and [`ActivatedListeners`] to be shown |
+//! | [`handoff`] | the next process of this service |
 //! | [`layer`] | [`DrainLayer`](layer::DrainLayer): the drain under another tower server |
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
 //! | [`notify`] | [`Notifier`]: what the service manager is told; `Server` does it by itself |
@@ -43,7 +44,7 @@ pub mod addr;
 pub mod drain;
 pub mod error;
 pub mod extract;
-mod handoff;
+pub mod handoff;
 pub mod layer;
 pub mod listener;
 pub mod notify;

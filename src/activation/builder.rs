@@ -10,6 +10,7 @@ use std::{
 use super::{
     ActivatedListeners,
     environment::{Environment, Identity, Passed, check_name},
+    origin::Origin,
     slot::Slot,
     succession::CONTROL_NAME,
 };
@@ -119,6 +120,7 @@ impl ActivatedListenersBuilder {
     /// another process ([`is_pid_mismatch`](Error::is_pid_mismatch)): no descriptor has been touched. A fallback's address
     /// is malformed or cannot be bound: none is bound then, and what was passed stays claimed for the next call.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
+        Origin::of_this_process();
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let set = match &*process {
             Some(set) => set.clone(),

@@ -109,7 +109,7 @@ impl Passed {
 }
 
 /// Why a name cannot be carried by `LISTEN_FDNAMES`, if it cannot: the rule of `FileDescriptorName=`.
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     match name {
         _ if name.len() > LONGEST_NAME => Err("it is longer than 255 bytes"),
         _ if name.contains(':') => Err("it contains ':'"),

@@ -12,6 +12,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 
 mod builder;
 mod environment;
+mod origin;
 mod slot;
 mod succession;
 
@@ -21,6 +22,7 @@ pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,
 };
+pub(crate) use self::{environment::check_name, origin::Origin};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},

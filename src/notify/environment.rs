@@ -78,9 +78,7 @@ mod tests {
 
     #[test]
     fn the_store_is_as_large_as_it_says() {
-        let max = |value: &str| {
-            Environment { fd_store: Some(value.into()), ..Environment::default() }.fd_store_max()
-        };
+        let max = |value: &str| Environment { fd_store: Some(value.into()), ..Environment::default() }.fd_store_max();
         assert_eq!((max("4096"), max("0"), max("many")), (Some(4096), Some(0), None));
         assert_eq!(Environment::default().fd_store_max(), None);
     }

@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::Interest,
-    runtime::Handle,
-    time::sleep,
-};
+use tokio::{io::Interest, runtime::Handle, time::sleep};
 
 use super::state::Message;
 use crate::sys::notify::{NotifySocket, is_short};

@@ -22,6 +22,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
+    path::{Path, PathBuf},
     process::{self, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         Mutex, PoisonError,
@@ -57,12 +58,15 @@ pub(crate) struct Scene {
     fds: Vec<Option<OwnedFd>>,
     variables: Vec<(&'static str, OsString)>,
     own_pid: bool,
+    /// Instead of the running test binary: the words up to its arguments.
+    command: Option<Vec<OsString>>,
+    directory: Option<PathBuf>,
 }
 
 impl Scene {
     /// A scene without sockets and variables.
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, fds: Vec::new(), variables: Vec::new(), own_pid: false }
+        Self { name, fds: Vec::new(), variables: Vec::new(), own_pid: false, command: None, directory: None }
     }
 
     /// A scene in which the sockets come as systemd passes them, under these names.
@@ -118,7 +122,20 @@ impl Scene {
         self.variable("SCENE_ARG", text)
     }
 
-    fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+    /// What starts the scene, in place of the path of the running test binary: another path of it, a wrapper and then it.
+    pub(crate) fn command<const N: usize>(mut self, words: [impl Into<OsString>; N]) -> Self {
+        self.command = Some(words.map(Into::into).into());
+        self
+    }
+
+    /// The working directory.
+    pub(crate) fn directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.directory = Some(path.into());
+        self
+    }
+
+    /// Any variable.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.variables.push((name, value.into()));
         self
     }
@@ -135,8 +152,13 @@ impl Scene {
     pub(crate) fn start(self) -> Child {
         let _alone = SPAWN.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting: Vec<_> = self.fds.iter().map(|fd| fd.as_ref().map(inheritable)).collect();
+        let script = self.script(&waiting);
         let mut command = Command::new("bash");
-        command.args(["-c", &self.script(&waiting), "bash"]).arg(env::current_exe().unwrap());
+        let program = self.command.unwrap_or_else(|| vec![env::current_exe().unwrap().into()]);
+        command
+            .args(["-c", &script, "bash"])
+            .args(program)
+            .current_dir(self.directory.as_deref().unwrap_or(Path::new(".")));
         command.args(["--exact", "scene", "--nocapture", "--test-threads=1", "--quiet"]);
         for name in ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(name);

@@ -26,7 +26,10 @@ impl IdleExit {
         let own = listeners.into_iter().find(|listener| !listener.is_shared());
         let time = match (time, own) {
             (Some(_), Some(own)) => {
-                tracing::info!(name = own.name(), "no exit on idle: nobody else has this socket and could start us again");
+                tracing::info!(
+                    name = own.name(),
+                    "no exit on idle: nobody else has this socket and could start us again"
+                );
                 None
             }
             (time, _) => time,
@@ -54,9 +57,10 @@ async fn idle_for(time: Duration, figures: &Figures) -> io::Result<()> {
     let mut quiet = Quiet { since: Instant::now(), accepted: 0 };
     loop {
         ticker.tick().await?;
-        let (accepted, open) = figures.now().iter().fold((0, 0), |(accepted, open), listener| {
-            (accepted + listener.accepted, open + listener.open)
-        });
+        let (accepted, open) = figures
+            .now()
+            .iter()
+            .fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open));
         if quiet.look(Instant::now(), accepted, open) >= time {
             return Ok(());
         }

@@ -1,10 +1,6 @@
 //! The service manager: what the server tells it, and what the service adds to that.
 
-use std::{
-    fmt,
-    future::Future,
-    time::Duration,
-};
+use std::{fmt, future::Future, time::Duration};
 
 use tokio::time::timeout;
 
@@ -15,8 +11,8 @@ mod verdict;
 mod watchdog;
 
 pub use self::verdict::Verdict;
-pub(super) use self::{announcer::Announcer, idle::IdleExit};
 use self::verdict::{Coming, HealthCheck, coming};
+pub(super) use self::{announcer::Announcer, idle::IdleExit};
 use super::Server;
 use crate::{
     error::{Error, Kind},

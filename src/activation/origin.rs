@@ -1,0 +1,123 @@
+//! What this process was started as, kept for the day that it starts its successor.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs::{self, Metadata},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+/// What the kernel shows of a program that has been removed or replaced (`proc_pid_exe(5)`).
+const DELETED: &[u8] = b" (deleted)";
+
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
+
+/// Program, arguments, environment and working directory of the first start.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// Absolute, with symbolic links as they were written: who switches one switches the program of the next start.
+    pub(crate) program: Option<PathBuf>,
+    /// From `argv[0]` on.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// `None` where it was gone already.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+impl Origin {
+    /// As remembered; the first call remembers, so it comes early: before anything changes the directory.
+    pub(crate) fn of_this_process() -> &'static Self {
+        ORIGIN.get_or_init(Self::look)
+    }
+
+    fn look() -> Self {
+        let arguments: Vec<_> = env::args_os().collect();
+        let directory = working_directory();
+        let program = program(arguments.first().map_or(OsStr::new(""), OsString::as_os_str), directory.as_deref());
+        Self { program, arguments, environment: env::vars_os().collect(), directory }
+    }
+}
+
+/// The path that a shell would show: `PWD` where it is true, as symbolic links are kept in it.
+fn working_directory() -> Option<PathBuf> {
+    let real = env::current_dir().ok()?;
+    let shown = env::var_os("PWD").map(PathBuf::from).filter(|shown| shown.is_absolute() && is_same_file(shown, &real));
+    Some(shown.unwrap_or(real))
+}
+
+/// Where the program was found: by its own name in the first argument, or where the kernel says it is.
+///
+/// A first argument without a slash is searched in `PATH`, and has to be this very program, as it may be any word. One with a
+/// slash is trusted where there is a program: it may have been replaced since, or run by another (`ld.so`, `qemu`).
+fn program(name: &OsStr, directory: Option<&Path>) -> Option<PathBuf> {
+    let named = Path::new(name);
+    let at_name = match name.as_bytes().contains(&b'/') {
+        true => absolute(named, directory).filter(|path| is_program(path)),
+        false => search(name, directory).find(|path| is_same_file(path, Path::new("/proc/self/exe"))),
+    };
+    at_name.or_else(|| fs::read_link("/proc/self/exe").ok().map(without_mark))
+}
+
+fn absolute(path: &Path, directory: Option<&Path>) -> Option<PathBuf> {
+    if path.is_absolute() { Some(path.to_owned()) } else { Some(directory?.join(path)) }
+}
+
+fn search<'a>(name: &'a OsStr, directory: Option<&'a Path>) -> impl Iterator<Item = PathBuf> + 'a {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).collect();
+    let in_folder = move |folder: PathBuf| absolute(&folder.join(name), directory);
+    folders.into_iter().filter_map(in_folder)
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |file: Metadata| (file.dev(), file.ino());
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => identity(one) == identity(other),
+        _ => false,
+    }
+}
+
+/// The path as it was before the kernel marked it.
+fn without_mark(path: PathBuf) -> PathBuf {
+    let bytes = path.into_os_string().into_vec();
+    let length = bytes.strip_suffix(DELETED).map_or(bytes.len(), <[u8]>::len);
+    OsString::from_vec(bytes[..length].to_vec()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_path_of_ours_gives_way_to_what_the_kernel_says() {
+        let own = fs::read_link("/proc/self/exe").unwrap();
+        for name in ["", "-login", "sh", "./no-such-program", "/no/such/program"] {
+            assert_eq!(program(OsStr::new(name), Some(Path::new("/"))), Some(own.clone()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_kept_as_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("current");
+        std::os::unix::fs::symlink(env::current_exe().unwrap(), &link).unwrap();
+        assert_eq!(program(link.as_os_str(), None), Some(link.clone()));
+        assert_eq!(program(OsStr::new("./current"), Some(folder.path())), Some(folder.path().join("./current")));
+    }
+
+    #[test]
+    fn only_the_mark_of_the_kernel_is_taken_away() {
+        for (shown, path) in [("/a/b (deleted)", "/a/b"), ("/a/b", "/a/b"), ("/a (deleted)/b", "/a (deleted)/b")] {
+            assert_eq!(without_mark(shown.into()), PathBuf::from(path));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Starts the next process: as this one was started, with sockets as `LISTEN_FDS`.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    activation::{Origin, check_name},
+    error::{Error, Kind},
+    sys::{
+        exec::{Failure, Program, Step, Value},
+        process::Process,
+    },
+};
+
+const PID: &str = "LISTEN_PID";
+const FDS: &str = "LISTEN_FDS";
+const NAMES: &str = "LISTEN_FDNAMES";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+
+/// What speaks of one process alone, and would be stale in the next.
+const OWN: [&str; 5] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID];
+
+/// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
+///
+/// Nothing is agreed upon with the new process: this one goes on serving, and ends when it likes. gracenet's `StartProcess`.
+///
+/// The program is looked up again at the path, with the arguments, the working directory and the environment of the first
+/// start, so that a replaced file or a switched symbolic link is picked up. The sockets arrive as `sd_listen_fds(3)` has
+/// them, from descriptor 3 on; standard input, output and error are shared, and nothing else is. The new process is no
+/// child of this one but of init: nobody has to wait for it.
+///
+/// # Errors
+///
+/// The path, the working directory or a name cannot be used, or the system refuses: nothing is left of the new process. This
+/// process is PID 1, with which everything in its container ends.
+///
+/// # Cancel safety
+///
+/// Where the future is dropped before it is done, the new process is killed, if it has been started at all.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn next() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
+/// let pid = axum_activation::handoff::start_process([("http".to_owned(), listener.try_clone()?.into())]).await?;
+/// println!("started {pid}");
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "StartProcess")]
+pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> Result<u32, Error> {
+    let mut next = NextProcess::new();
+    for (name, fd) in sockets {
+        next = next.socket(name, fd);
+    }
+    Ok(next.start().await?.pid())
+}
+
+/// The next process of this service, before it is started.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct NextProcess {
+    sockets: Vec<(String, OwnedFd)>,
+    overrides: Vec<(OsString, Option<OsString>)>,
+}
+
+impl NextProcess {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes `fd` under `name`, at the next number from 3 on.
+    pub(crate) fn socket(mut self, name: impl Into<String>, fd: OwnedFd) -> Self {
+        self.sockets.push((name.into(), fd));
+        self
+    }
+
+    /// Sets a variable that is otherwise as this process was given it; `None` removes it. What the activation itself says
+    /// (`LISTEN_FDS` and its like) cannot be changed.
+    #[expect(dead_code, reason = "the hand-over sets what the user overrides")]
+    pub(crate) fn variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
+        self.overrides.push((name.into(), value));
+        self
+    }
+
+    /// Starts it. Dropped before it is done, it leaves nothing running.
+    pub(crate) async fn start(self) -> Result<Process, Error> {
+        let started = tokio::task::spawn_blocking(|| self.start_blocking().map(Unclaimed::new)).await;
+        let started = started.map_err(|source| Kind::Start {
+            program: PathBuf::new(),
+            remedy: "the runtime is shutting down".to_owned(),
+            source: io::Error::other(source),
+        })?;
+        Ok(started?.claim())
+    }
+
+    /// As [`start`](Self::start), on this thread.
+    pub(crate) fn start_blocking(self) -> Result<Process, Error> {
+        if std::process::id() == 1 {
+            return Err(Kind::SpawnAsInit.into());
+        }
+        let program = self.into_program(Origin::of_this_process())?;
+        let started = program.start().map_err(|failure| explain(&program, failure))?;
+        tracing::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
+        Ok(started)
+    }
+
+    fn into_program(self, origin: &Origin) -> Result<Program, Error> {
+        let path = origin.program.clone().ok_or_else(unknown_program)?;
+        let directory = origin.directory.clone().ok_or_else(|| no_directory(&path))?;
+        let names = names(&self.sockets)?;
+        let environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
+        let fds = self.sockets.into_iter().map(|(_, fd)| fd).collect();
+        Ok(Program { path, arguments: origin.arguments.clone(), environment, directory, fds })
+    }
+}
+
+/// A process that is killed where nobody takes it.
+#[derive(Debug)]
+struct Unclaimed(Option<Process>);
+
+impl Unclaimed {
+    fn new(process: Process) -> Self {
+        Self(Some(process))
+    }
+
+    fn claim(mut self) -> Process {
+        self.0.take().expect("it is claimed once, as this consumes it")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            tracing::debug!(pid = process.pid(), "nobody waits any more for the process that was started, killing it");
+            let _ = process.kill();
+        }
+    }
+}
+
+fn names(sockets: &[(String, OwnedFd)]) -> Result<String, Error> {
+    for (name, _) in sockets {
+        check_name(name).map_err(|problem| Kind::Name { name: name.clone(), problem })?;
+    }
+    let names: Vec<_> = sockets.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(names.join(":"))
+}
+
+fn environment(
+    given: &[(OsString, OsString)],
+    overrides: Vec<(OsString, Option<OsString>)>,
+    count: usize,
+    names: String,
+) -> Vec<(OsString, Value)> {
+    let mut variables = given.to_vec();
+    for (name, value) in overrides {
+        variables.retain(|(known, _)| *known != name);
+        variables.extend(value.map(|value| (name, value)));
+    }
+    variables.retain(|(name, _)| !OWN.iter().any(|own| name == own));
+    let watched = variables.iter().any(|(name, _)| name == WATCHDOG_USEC);
+    let mut variables: Vec<_> = variables.into_iter().map(|(name, value)| (name, Value::Text(value))).collect();
+    if watched {
+        variables.push((WATCHDOG_PID.into(), Value::OwnPid));
+    }
+    if count > 0 {
+        variables.push((PID.into(), Value::OwnPid));
+        variables.push((FDS.into(), Value::Text(count.to_string().into())));
+        variables.push((NAMES.into(), Value::Text(names.into())));
+    }
+    variables
+}
+
+fn unknown_program() -> Error {
+    let remedy = "its path is not known: /proc is not mounted, and its first argument is no path; mount /proc, or start it \
+                  by its path";
+    let program = Origin::of_this_process().arguments.first().map(PathBuf::from).unwrap_or_default();
+    Kind::Start { program, remedy: remedy.to_owned(), source: io::ErrorKind::NotFound.into() }.into()
+}
+
+fn no_directory(program: &Path) -> Error {
+    let remedy = "the working directory of the first start was gone already when it was asked for; start the program in one \
+                  that stays (WorkingDirectory= in systemd.exec(5))";
+    Kind::Start { program: program.to_owned(), remedy: remedy.to_owned(), source: io::ErrorKind::NotFound.into() }
+        .into()
+}
+
+fn explain(program: &Program, failure: Failure) -> Error {
+    let Failure { step, source } = failure;
+    let remedy = match step {
+        Step::Exec => refused(&source).to_owned(),
+        Step::Directory => format!(
+            "it starts in {}, the working directory of the first start, which cannot be entered; create it again, or start \
+             the program in one that stays (WorkingDirectory= in systemd.exec(5))",
+            program.directory.display()
+        ),
+        Step::Prepare | Step::Descriptors => limited(&source, program.fds.len()),
+        Step::Fork => {
+            "the system gives no more processes; raise TasksMax= (systemd.resource-control(5)) or ulimit -u, or \
+                       wait until there is memory"
+                .to_owned()
+        }
+    };
+    Kind::Start { program: program.path.clone(), remedy, source }.into()
+}
+
+/// What `execve(2)` means by that.
+fn refused(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "nothing is there, or the interpreter that it names is missing; put the new version in place before the hand-over"
+        }
+        Some(libc::EACCES) => "it is a directory, not executable (chmod +x), or on a file system mounted with noexec",
+        Some(libc::ENOEXEC) => "it is neither a program for this machine nor a script that begins with #!",
+        Some(libc::ETXTBSY) => "it is still being written; write a new version beside it and rename it over (mv)",
+        Some(libc::E2BIG) => {
+            "arguments, environment or the names of the sockets are too long (one variable: 128 kB); shorten the names"
+        }
+        Some(libc::ENOTDIR | libc::ELOOP) => {
+            "a part of the path is no directory, or its symbolic links go round in circles"
+        }
+        _ => "the system refused it",
+    }
+}
+
+fn limited(error: &io::Error, count: usize) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::EBADF | libc::EINVAL) => format!(
+            "{count} sockets are to be passed, and the table of open files is full; raise LimitNOFILE= (ulimit -n), or close some"
+        ),
+        Some(libc::ENFILE) => "the system has no more open files; raise fs.file-max".to_owned(),
+        Some(libc::ENOSYS) => "close_range(2) is missing; Linux 5.9 or later is needed".to_owned(),
+        Some(libc::EPERM) => {
+            "close_range(2) is forbidden, by a seccomp filter as containers have it; allow it there".to_owned()
+        }
+        _ => "the system refused it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(given: &[(&str, &str)], overrides: &[(&str, Option<&str>)], count: usize) -> Vec<(String, Value)> {
+        let given: Vec<_> = given.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let overrides = overrides.iter().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+        let variables = environment(&given, overrides, count, "a:b".to_owned());
+        variables.into_iter().map(|(name, value)| (name.into_string().unwrap(), value)).collect()
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.into())
+    }
+
+    #[test]
+    fn what_speaks_of_one_process_is_its_own_or_absent() {
+        let given = [
+            ("LISTEN_PID", "1"),
+            ("LISTEN_PIDFDID", "2"),
+            ("LISTEN_FDS", "3"),
+            ("LISTEN_FDNAMES", "x"),
+            ("WATCHDOG_PID", "4"),
+            ("HOME", "/"),
+        ];
+        assert_eq!(next(&given, &[], 0), [("HOME".to_owned(), text("/"))]);
+        let passed = [("LISTEN_PID", Value::OwnPid), ("LISTEN_FDS", text("2")), ("LISTEN_FDNAMES", text("a:b"))];
+        assert_eq!(next(&[], &[], 2), passed.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn the_watchdog_follows_where_there_is_one() {
+        let given = [("WATCHDOG_PID", "4"), ("WATCHDOG_USEC", "5")];
+        assert_eq!(next(&given, &[], 0)[1], ("WATCHDOG_PID".to_owned(), Value::OwnPid));
+        assert_eq!(next(&given, &[("WATCHDOG_USEC", None)], 0), []);
+    }
+
+    #[test]
+    fn overrides_replace_add_and_remove() {
+        let given = [("A", "1"), ("B", "2")];
+        let overrides = [("A", Some("x")), ("B", None), ("C", Some("y")), ("LISTEN_FDS", Some("9"))];
+        assert_eq!(next(&given, &overrides, 0), [("A".to_owned(), text("x")), ("C".to_owned(), text("y"))]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_passed_is_an_error() {
+        let fd = || std::fs::File::open("/dev/null").unwrap().into();
+        let error = names(&[("a:b".to_owned(), fd())]).unwrap_err();
+        assert!(error.is_invalid_address(), "{error}");
+        assert_eq!(names(&[("a".to_owned(), fd()), (String::new(), fd())]).unwrap(), "a:");
+    }
+}

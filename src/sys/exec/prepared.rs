@@ -1,0 +1,184 @@
+//! Everything that the new process needs, made before the fork: after it nothing may be allocated.
+
+use std::{
+    cell::Cell,
+    ffi::{CString, OsStr, OsString, c_char},
+    io,
+    iter::once,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    ptr,
+};
+
+use super::{
+    super::inherit::FIRST,
+    Program, Value,
+    moves::{self, Move},
+};
+
+/// The most digits that a process id has.
+const PID_DIGITS: usize = 10;
+
+/// A program in the form that `execve(2)` takes, and how its descriptors get into place.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) path: CString,
+    pub(super) directory: CString,
+    pub(super) moves: Vec<Move>,
+    /// The first number that is not the program's.
+    pub(super) floor: RawFd,
+    /// Read by the new process until it may go on.
+    pub(super) gate: OwnedFd,
+    /// Written by the new process where something fails; closed by `exec`.
+    pub(super) report: OwnedFd,
+    own_pid: Vec<OwnPid>,
+    arguments: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    /// What the pointers point to.
+    _texts: Vec<CString>,
+}
+
+impl Prepared {
+    pub(super) fn new(program: &Program, gate: &OwnedFd, report: &OwnedFd) -> io::Result<Self> {
+        let texts = program.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
+        let mut arguments: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
+        arguments.push(ptr::null());
+        let mut prepared = Self {
+            path: text(program.path.as_os_str())?,
+            directory: text(program.directory.as_os_str())?,
+            moves: Vec::new(),
+            floor: floor(program)?,
+            gate: beyond(gate, floor(program)?)?,
+            report: beyond(report, floor(program)?)?,
+            own_pid: Vec::new(),
+            arguments,
+            environment: Vec::new(),
+            _texts: texts,
+        };
+        for (name, value) in &program.environment {
+            prepared.set(name, value)?;
+        }
+        prepared.environment.push(ptr::null());
+        prepared.plan_moves(program);
+        Ok(prepared)
+    }
+
+    /// For `execve`, ended by a null pointer; valid as long as `self`.
+    pub(super) fn arguments(&self) -> *const *const c_char {
+        self.arguments.as_ptr()
+    }
+
+    /// As [`arguments`](Self::arguments).
+    pub(super) fn environment(&self) -> *const *const c_char {
+        self.environment.as_ptr()
+    }
+
+    /// Writes the process id where it belongs in the environment; allocates nothing.
+    pub(super) fn write_own_pid(&self, pid: u32) {
+        self.own_pid.iter().for_each(|variable| variable.write(pid));
+    }
+
+    fn set(&mut self, name: &OsStr, value: &Value) -> io::Result<()> {
+        let mut start = name.to_owned();
+        start.push("=");
+        match value {
+            Value::Text(value) => {
+                start.push(value);
+                let variable = text(&start)?;
+                self.environment.push(variable.as_ptr());
+                self._texts.push(variable);
+            }
+            Value::OwnPid => {
+                let variable = OwnPid::new(&start)?;
+                self.environment.push(variable.as_ptr());
+                self.own_pid.push(variable);
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_moves(&mut self, program: &Program) {
+        let sources: Vec<_> = program.fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let needed = |number: &RawFd| {
+            sources.contains(number) || [self.gate.as_raw_fd(), self.report.as_raw_fd()].contains(number)
+        };
+        let spare = (self.floor..RawFd::MAX).find(|number| !needed(number));
+        self.moves = moves::plan(&sources, spare.unwrap_or(RawFd::MAX));
+    }
+}
+
+/// `NAME=` and room for a process id, which only the new process knows.
+#[derive(Debug)]
+struct OwnPid {
+    text: Box<[Cell<u8>]>,
+    digits_at: usize,
+}
+
+impl OwnPid {
+    fn new(start: &OsStr) -> io::Result<Self> {
+        let start = text(start)?.into_bytes();
+        let digits_at = start.len();
+        let room = once(0).cycle().take(PID_DIGITS + 1);
+        Ok(Self { text: start.into_iter().chain(room).map(Cell::new).collect(), digits_at })
+    }
+
+    fn as_ptr(&self) -> *const c_char {
+        self.text.as_ptr().cast()
+    }
+
+    /// A NUL stays behind the digits, as there is one more place than they can take.
+    fn write(&self, pid: u32) {
+        let mut divisor = 1_000_000_000;
+        let mut place = self.text.iter().skip(self.digits_at);
+        while divisor > 0 {
+            let digit = pid / divisor;
+            if digit > 0 || divisor == 1 {
+                if let Some(place) = place.next() {
+                    place.set(b'0' + u8::try_from(digit % 10).unwrap_or(0));
+                }
+            }
+            divisor /= 10;
+        }
+    }
+}
+
+fn text(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| {
+        let problem = format!("{:?} contains a NUL character, which no argument or variable can", OsString::from(text));
+        io::Error::new(io::ErrorKind::InvalidInput, problem)
+    })
+}
+
+fn floor(program: &Program) -> io::Result<RawFd> {
+    let count = RawFd::try_from(program.fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    count.checked_add(FIRST).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// A copy with a number that is in nobody's way.
+fn beyond(fd: &OwnedFd, floor: RawFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, floor)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_id_is_written_in_full_and_ends_with_a_nul() {
+        for pid in [1, 9, 10, 42, 4_194_304, u32::MAX] {
+            let variable = OwnPid::new(OsStr::new("LISTEN_PID=")).unwrap();
+            variable.write(pid);
+            let text: Vec<_> = variable.text.iter().map(Cell::get).take_while(|byte| *byte != 0).collect();
+            assert_eq!(String::from_utf8(text).unwrap(), format!("LISTEN_PID={pid}"));
+            assert_eq!(variable.text.last().map(Cell::get), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_nul_inside_a_text_is_an_error_that_shows_it() {
+        let error = text(OsStr::new("a\0b")).unwrap_err();
+        assert!(error.to_string().contains("\"a\\0b\" contains a NUL"), "{error}");
+    }
+}
