@@ -11,6 +11,7 @@
 
 mod listen;
 mod peer;
+mod wire;
 
 pub use self::{
     listen::ListenAddr,

@@ -3,12 +3,17 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
     sync::Arc,
 };
 
 use socket2::SockAddr;
 
 use super::ListenAddr;
+use crate::error::{Error, Kind};
+
+/// What stands for the address of a Unix socket that has none.
+const UNNAMED: &str = "unix";
 
 /// Who is at the other end of a connection, and which end of a socket this process has.
 ///
@@ -88,7 +93,7 @@ impl PeerAddr {
     }
 }
 
-/// `127.0.0.1:41234`, `unix:/run/client.sock`, `unix (pid 12, uid 0)`, `vsock:2:1024`.
+/// `127.0.0.1:41234`, `unix:/run/client.sock`, `unix (pid 12, uid 0, gid 0)`, `vsock:2:1024`; reads back as the same.
 impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,16 +106,69 @@ impl fmt::Display for PeerAddr {
 
 impl fmt::Display for UnixPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.addr {
-            Some(addr) => addr.fmt(f)?,
-            None => f.write_str("unix")?,
-        }
+        let addr = self.addr.as_ref().map_or_else(|| UNNAMED.to_owned(), ToString::to_string);
+        f.write_str(&addr)?;
         match self.credentials {
-            Some(PeerCredentials { pid: Some(pid), uid, .. }) => write!(f, " (pid {pid}, uid {uid})"),
-            Some(PeerCredentials { uid, .. }) => write!(f, " (uid {uid})"),
+            Some(credentials) => write!(f, " ({credentials})"),
+            // A client may have bound itself to a path that looks as if somebody else had connected.
+            None if addr.ends_with(')') => f.write_str(" ()"),
             None => Ok(()),
         }
     }
+}
+
+impl fmt::Display for PeerCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(pid) = self.pid {
+            write!(f, "pid {pid}, ")?;
+        }
+        write!(f, "uid {}, gid {}", self.uid, self.gid)
+    }
+}
+
+/// Parses what [`Display`](fmt::Display) prints.
+impl FromStr for PeerAddr {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (addr, credentials) = match text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
+            Some((addr, credentials)) => (addr, parse_credentials(credentials)),
+            None => (text, Some(None)),
+        };
+        let unix = |addr: Option<ListenAddr>| {
+            let credentials = credentials.ok_or_else(|| no_peer(text))?;
+            Ok(Self::Unix(UnixPeer { addr: addr.map(Arc::new), credentials }))
+        };
+        match addr {
+            UNNAMED => unix(None),
+            _ => match addr.parse()? {
+                addr @ (ListenAddr::Unix(_) | ListenAddr::Abstract(_)) => unix(Some(addr)),
+                ListenAddr::Tcp(tcp) if addr == text => Ok(Self::Tcp(tcp)),
+                ListenAddr::Vsock { cid, port } if addr == text => Ok(Self::Vsock { cid, port }),
+                _ => Err(no_peer(text)),
+            },
+        }
+    }
+}
+
+/// `None` for what are no credentials.
+fn parse_credentials(text: &str) -> Option<Option<PeerCredentials>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let (pid, rest) = match text.strip_prefix("pid ") {
+        Some(text) => {
+            let (pid, rest) = text.split_once(", ")?;
+            (Some(pid.parse().ok()?), rest)
+        }
+        None => (None, text),
+    };
+    let (uid, gid) = rest.strip_prefix("uid ")?.split_once(", gid ")?;
+    Some(Some(PeerCredentials { pid, uid: uid.parse().ok()?, gid: gid.parse().ok()? }))
+}
+
+fn no_peer(text: &str) -> Error {
+    Kind::Address { text: text.to_owned(), problem: "that is not who can be at the other end".to_owned() }.into()
 }
 
 #[cfg(test)]
@@ -127,12 +185,66 @@ mod tests {
         let mut unix = UnixPeer::default();
         assert_eq!(PeerAddr::Unix(unix.clone()).to_string(), "unix");
         unix.credentials = Some(PeerCredentials { pid: Some(7), uid: 1, gid: 2 });
-        assert_eq!(PeerAddr::Unix(unix.clone()).to_string(), "unix (pid 7, uid 1)");
+        assert_eq!(PeerAddr::Unix(unix.clone()).to_string(), "unix (pid 7, uid 1, gid 2)");
         unix.addr = Some(Arc::new("@me".parse().unwrap()));
         unix.credentials = Some(PeerCredentials { pid: None, uid: 1, gid: 2 });
         let unix = PeerAddr::Unix(unix);
-        assert_eq!(unix.to_string(), "@me (uid 1)");
+        assert_eq!(unix.to_string(), "@me (uid 1, gid 2)");
         assert_eq!((unix.ip(), unix.credentials().map(|peer| peer.gid)), (None, Some(2)));
         assert_eq!(PeerAddr::Vsock { cid: 2, port: 3 }.to_string(), "vsock:2:3");
+    }
+
+    #[test]
+    fn every_form_round_trips() {
+        for text in [
+            "127.0.0.1:41234",
+            "[::1]:80",
+            "[fe80::1%2]:80",
+            "vsock:2:1024",
+            "vsock::1",
+            "unix",
+            "unix (pid 12, uid 0, gid 7)",
+            "unix:/run/client.sock",
+            "unix:/run/client.sock (uid 4294967295, gid 0)",
+            "@me (pid 1, uid 2, gid 3)",
+        ] {
+            let peer: PeerAddr = text.parse().unwrap();
+            assert_eq!(peer.to_string(), text);
+            let json = serde_json::to_string(&peer).unwrap();
+            assert_eq!(json, format!("{text:?}"));
+            assert_eq!(serde_json::from_str::<PeerAddr>(&json).unwrap(), peer);
+            assert_eq!(through_bytes(&peer), peer);
+        }
+    }
+
+    #[test]
+    fn nobody_is_credited_by_the_path_of_a_client() {
+        for path in ["/a (pid 1, uid 0, gid 0)", "/a ()", "/a)", "/a ("] {
+            let peer = PeerAddr::Unix(UnixPeer { addr: Some(Arc::new(path.parse().unwrap())), credentials: None });
+            assert_eq!(peer.to_string().parse::<PeerAddr>().unwrap(), peer);
+            assert_eq!(through_bytes(&peer), peer);
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_travels_in_bytes_alone() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = std::ffi::OsString::from_vec(b"/\xff".to_vec());
+        for addr in [ListenAddr::Unix(path.into()), ListenAddr::Abstract(b"a\0".to_vec())] {
+            let peer = PeerAddr::Unix(UnixPeer { addr: Some(Arc::new(addr)), credentials: None });
+            assert_eq!(through_bytes(&peer), peer);
+            assert!(serde_json::to_string(&peer).unwrap_err().to_string().contains("does not read back"));
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_be_is_an_error() {
+        for text in ["", ":80", "localhost:80", "&http", "unix (root)", "unix (pid x, uid 1, gid 2)", "127.0.0.1:1 ()"] {
+            assert!(text.parse::<PeerAddr>().unwrap_err().is_invalid_address(), "{text}");
+        }
+    }
+
+    fn through_bytes(peer: &PeerAddr) -> PeerAddr {
+        postcard::from_bytes(&postcard::to_allocvec(peer).unwrap()).unwrap()
     }
 }

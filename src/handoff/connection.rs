@@ -1,29 +1,46 @@
-//! A connection on its way from one process to the next.
+//! A connection on which nothing happens, on its way from one process to the next.
 
 use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
 
-use hyper::body::Bytes;
+use bytes::Bytes;
 
 use crate::addr::PeerAddr;
 
-/// A connection on which nothing is under way but, perhaps, the beginning of a head.
+/// The most bytes ahead that a connection may take along.
+pub(crate) const LONGEST_AHEAD: usize = 16 * 1024 * 1024;
+
+/// A connection that can move without anything being lost.
 pub(crate) struct IdleConnection {
-    /// The name of the listener that it came through.
+    /// The name of the listener that accepted it.
     pub(crate) listener: Arc<str>,
     pub(crate) stream: OwnedFd,
     pub(crate) peer: PeerAddr,
-    /// Read and not parsed: comes before all that is still to be read.
+    /// Read and not parsed: to be replayed first.
     pub(crate) ahead: Bytes,
-    /// It is not known yet which protocol the client speaks; otherwise it is HTTP/1.
+    /// No protocol told apart yet.
     pub(crate) fresh: bool,
-    /// What its sender holds for it: dropped when it is taken, given back with it otherwise.
+    /// What the old process holds for it: dropped when the new one has taken the connection, and comes back with it otherwise.
     pub(crate) keep: Option<Box<dyn Any + Send>>,
+}
+
+/// Why a connection comes back to the process that wanted to be rid of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The successor did not take it.
+    Refused(Arc<str>),
+    /// It cannot be sent.
+    Unsendable(Arc<str>),
+    /// The successor takes no more, as it stops itself.
+    Leaving,
+    /// The successor is no more.
+    Died,
 }
 
 impl fmt::Debug for IdleConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdleConnection")
             .field("listener", &self.listener)
+            .field("stream", &self.stream)
             .field("peer", &self.peer)
             .field("ahead", &self.ahead.len())
             .field("fresh", &self.fresh)

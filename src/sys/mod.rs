@@ -5,8 +5,11 @@
 
 pub(crate) mod exec;
 pub(crate) mod inherit;
+pub(crate) mod memfd;
 pub(crate) mod notify;
 pub(crate) mod path;
 pub(crate) mod process;
+pub(crate) mod scm;
 pub(crate) mod socket;
+pub(crate) mod table;
 pub(crate) mod timer;

@@ -60,8 +60,9 @@ fn own_credentials() -> serde_json::Value {
     json!([std::process::id(), rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()])
 }
 
-fn own_pid_and_uid() -> String {
-    format!("(pid {}, uid {})", std::process::id(), rustix::process::geteuid().as_raw())
+fn own_identity() -> String {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    format!("(pid {}, uid {uid}, gid {gid})", std::process::id())
 }
 
 fn ask(mut client: Client) -> serde_json::Value {
@@ -78,11 +79,11 @@ fn everybody_is_known(sockets: &Sockets) {
 
     let unnamed = ask(sockets.connect_unix());
     assert_eq!(unnamed["credentials"], own_credentials());
-    assert_eq!(unnamed["peer"], format!("unix {}", own_pid_and_uid()));
+    assert_eq!(unnamed["peer"], format!("unix {}", own_identity()));
 
     let path = sockets.dir.path().join("client.sock");
     let by_path = ask(sockets.connect_unix_from(&SockAddr::unix(&path).unwrap()));
-    assert_eq!(by_path["peer"], format!("unix:{} {}", path.display(), own_pid_and_uid()));
+    assert_eq!(by_path["peer"], format!("unix:{} {}", path.display(), own_identity()));
     assert_eq!(by_path["ip"], json!(null));
 }
 

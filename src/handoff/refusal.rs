@@ -1,0 +1,100 @@
+//! Why a hand-over does not come about, or ends early.
+
+use std::{fmt, io};
+
+use super::protocol::{Malformed, VERSION};
+
+/// Why one side will not go on with the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The other side closed the control socket: it has ended, or has given up without a word.
+    Gone {
+        /// What was waited for.
+        awaited: &'static str,
+    },
+    /// The other side said no.
+    Declined {
+        /// In its words.
+        reason: String,
+    },
+    /// No version of the protocol that both speak.
+    Version {
+        /// The newest and the oldest of the other side.
+        theirs: (u32, u32),
+        /// The newest and the oldest of this side.
+        ours: (u32, u32),
+    },
+    /// A message that cannot be understood.
+    Malformed {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A message in the wrong place.
+    OutOfOrder {
+        /// What came.
+        came: &'static str,
+        /// What was waited for.
+        awaited: &'static str,
+    },
+    /// The descriptors that came cannot all be taken, or do not fit the message.
+    Descriptors {
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// It took too long.
+    TimedOut {
+        /// What was waited for.
+        awaited: &'static str,
+    },
+    /// The system refused something.
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Its words.
+        problem: String,
+    },
+}
+
+impl Refusal {
+    /// The other side is no more, so nobody else serves what it had.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
+    pub(super) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |error| Self::System { doing, problem: error.to_string() }
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed { problem: malformed.to_string() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone { awaited } => write!(f, "the other process closed the control socket before it sent {awaited}"),
+            Self::Declined { reason } => write!(f, "the other process declined: {reason}"),
+            Self::Version { theirs: (newest, oldest), ours: (our_newest, our_oldest) } => write!(
+                f,
+                "the other process speaks versions {oldest} to {newest} of the hand-over, this one {our_oldest} to {our_newest}; \
+                 go through a release of axum-activation that speaks both, or restart without a hand-over"
+            ),
+            Self::Malformed { problem } => write!(
+                f,
+                "the other process sent what is no message of the hand-over (version {VERSION}): {problem}; is it \
+                 another program?"
+            ),
+            Self::OutOfOrder { came, awaited } => {
+                write!(f, "the other process sent {came} where {awaited} was to come; is it another program?")
+            }
+            Self::Descriptors { problem } => write!(f, "the descriptors that came cannot be used: {problem}"),
+            Self::TimedOut { awaited } => write!(f, "{awaited} did not come in time"),
+            Self::System { doing, problem } => write!(f, "cannot {doing}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
