@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_nobody_can_be_is_an_error() {
-        for text in ["", ":80", "localhost:80", "&http", "unix (root)", "unix (pid x, uid 1, gid 2)", "127.0.0.1:1 ()"] {
+        for text in ["", ":80", "localhost:80", "&http", "unix (root)", "unix (pid x, uid 1, gid 2)", "127.0.0.1:1 ()"]
+        {
             assert!(text.parse::<PeerAddr>().unwrap_err().is_invalid_address(), "{text}");
         }
     }

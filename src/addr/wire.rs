@@ -62,12 +62,9 @@ impl From<&PeerAddr> for Compact {
     fn from(peer: &PeerAddr) -> Self {
         match peer {
             PeerAddr::Tcp(SocketAddr::V4(addr)) => Self::V4(addr.ip().octets(), addr.port()),
-            PeerAddr::Tcp(SocketAddr::V6(addr)) => Self::V6 {
-                ip: addr.ip().octets(),
-                port: addr.port(),
-                flow: addr.flowinfo(),
-                scope: addr.scope_id(),
-            },
+            PeerAddr::Tcp(SocketAddr::V6(addr)) => {
+                Self::V6 { ip: addr.ip().octets(), port: addr.port(), flow: addr.flowinfo(), scope: addr.scope_id() }
+            }
             PeerAddr::Unix(UnixPeer { addr, credentials }) => Self::Unix {
                 addr: addr.as_deref().map(CompactUnix::from),
                 credentials: credentials.map(|PeerCredentials { pid, uid, gid }| CompactCredentials { pid, uid, gid }),

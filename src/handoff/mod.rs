@@ -1,6 +1,91 @@
-//! The hand-over to the next process: mechanism only, [`Server`](crate::Server) has the policy.
+//! The hand-over from a serving process, *old*, to its successor, *new*: mechanism only, no policy.
+//!
+//! Both speak over one connected `SOCK_SEQPACKET` Unix socket, the *control socket*, that they got by one of two ways: old
+//! started new and left it the socket (spawn), or new found old at a path (rendezvous). From there on both ways are one.
+//!
+//! # Transitions
+//!
+//! Old, with the type that is the state:
+//!
+//! | state | comes | sends | goes to |
+//! | --- | --- | --- | --- |
+//! | greeting ([`greet`](outgoing::greet)) | `Join` | | [`Joiner`](outgoing::Joiner) |
+//! | | `HandOver` | | an operator waits for `Outcome` |
+//! | [`Joiner`](outgoing::Joiner) | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
+//! | waiting | `Ready` | | [`Prepared`](outgoing::Prepared) |
+//! | [`Prepared`](outgoing::Prepared) | the server's commit | `Commit` | [`Mover`](mover::Mover) |
+//! | [`Mover`](mover::Mover) | `Credit`, connections of the server | `Connections` | |
+//! | | `Taken` | | the oldest batch is new's |
+//! | | `Refused` | | the oldest batch is given back |
+//! | | `Trim` | | the server is told |
+//! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `Parted::Left` |
+//! | | the last handle is dropped, all is answered | | [`Farewell`](mover::Farewell) |
+//! | [`Farewell`](mover::Farewell) | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
+//!
+//! New:
+//!
+//! | state | comes | sends | goes to |
+//! | --- | --- | --- | --- |
+//! | joining ([`join_blocking`](incoming::join_blocking)) | | `Join` | |
+//! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | [`Joined`](incoming::Joined), then [`Candidate`](incoming::Candidate) |
+//! | [`Candidate`](incoming::Candidate) | the server is able to accept | `Ready` | waiting |
+//! | waiting | `Commit` | | [`Inbound`](inbound::Inbound) |
+//! | [`Inbound`](inbound::Inbound) | | `Credit`, as there is room | |
+//! | | `Connections` | `Taken`, and serves them then; or `Refused` | |
+//! | | `Section` | `FinalTaken` | |
+//! | | the server's words | `Trim`, `Leaving` | |
+//! | | `Done` | | the end |
+//!
+//! # Refusals
+//!
+//! Before `Commit` old rolls back after any of these, and nothing has changed for anybody. New does not serve, but for the row that
+//! says so.
+//!
+//! | who | when | because | [`Refusal`](refusal::Refusal) |
+//! | --- | --- | --- | --- |
+//! | both | any | no version that both speak; the other side is told | `Version` |
+//! | both | any | a packet that is too long, or no message | `Malformed` |
+//! | both | any | a message where another was to come | `OutOfOrder` |
+//! | old | before `Commit` | `Failed`, with new's reason; `Leaving` | `Declined` |
+//! | old | before `Commit` | new closes the socket: it has exited, crashed or been killed | `Gone` |
+//! | old | before `Commit` | the server's own timeout, or a stop: it drops the future, and new is told `Abort` | |
+//! | new | before `Commit` | `Abort`, with old's reason: old serves on | `Declined` |
+//! | new | before `Listeners` are complete | old closes the socket: new has nothing (by spawn: what it inherited) | `Gone` |
+//! | new | later, before `Commit` | old closes the socket without `Abort`, so it has died: new serves alone, at once | `Gone` |
+//! | new | joining | the deadline | `TimedOut` |
+//! | new | joining | descriptors that do not fit the message, or not into the table | `Descriptors` |
+//!
+//! After `Commit` there is no way back for the listeners, and each connection is in one place:
+//!
+//! | who | when | what becomes of the connections |
+//! | --- | --- | --- |
+//! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `Parted::Died` |
+//! | old | new breaks the protocol | likewise, and new is told `Abort`: `Parted::Broken` |
+//! | old | a message cannot be sent: too long, no memory, no memfd | that batch is given back |
+//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, new is leaving | that batch is `Refused`: old keeps it |
+//! | new | `Taken` cannot be sent, as old has closed | that batch is dropped: old has it, or nobody has |
+//! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
+//!
+//! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.
+#![allow(dead_code, reason = "the server does not hand over yet")]
 
+pub(crate) mod batch;
+pub(crate) mod channel;
 pub(crate) mod connection;
+pub(crate) mod inbound;
+pub(crate) mod incoming;
+pub(crate) mod mover;
+mod options;
+pub(crate) mod outgoing;
+pub(crate) mod protocol;
+pub(crate) mod refusal;
 mod spawn;
+pub(crate) mod state;
 
-pub use self::spawn::start_process;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    options::{PlainSuccessor, Snapshot},
+    spawn::start_process,
+};

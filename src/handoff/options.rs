@@ -167,7 +167,8 @@ impl Parts {
         let mut exported = Vec::new();
         for part in &self.0 {
             let snapshot = (part.export)().await;
-            let snapshot = snapshot.map_err(|error| format!("the state {:?} cannot be exported: {error}", part.name))?;
+            let snapshot =
+                snapshot.map_err(|error| format!("the state {:?} cannot be exported: {error}", part.name))?;
             exported.push((part.name.clone(), snapshot));
         }
         Ok(exported)

@@ -55,8 +55,6 @@ fn seals() -> SealFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -74,7 +72,7 @@ mod tests {
         let fd = sealed("test", &[b"abc"]).unwrap();
         assert_eq!(says(fd.try_clone().unwrap(), 2), "the memfd is of another length than announced");
         assert_eq!(says(fd, u64::MAX), "the memfd is of another length than announced");
-        assert_eq!(says(fs::File::open("/proc/self/exe").unwrap().into(), 1), "what came is no memfd");
+        assert_eq!(says(File::open("/proc/self/exe").unwrap().into(), 1), "what came is no memfd");
         assert_eq!(says(create("test").unwrap(), 0), "the memfd is not sealed");
     }
 }

@@ -101,8 +101,5 @@ pub(crate) fn is_too_many_in_flight(error: &io::Error) -> bool {
 
 /// The other side has closed; what it sent before can still be received.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
-    )
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }

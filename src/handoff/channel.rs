@@ -1,0 +1,262 @@
+//! The control socket: whole messages, waited for on the runtime or, before there is one, up to a deadline.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::yield_now,
+    time::sleep,
+};
+
+use super::{
+    protocol::{Abort, Failed, LONGEST_PACKET, Malformed, Message},
+    refusal::Refusal,
+};
+use crate::sys::{
+    scm,
+    socket::{self, SocketFamily, SocketKind},
+};
+
+/// How long to wait where nothing tells when there is room for more descriptors in flight.
+const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest reason that is told.
+const LONGEST_REASON: usize = 4 * 1024;
+
+/// One message, with what came along.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) message: Message,
+    /// Closed on drop, so whoever expects none forgets them.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// Descriptors are missing, because the table of this process is full.
+    pub(crate) lacks_fds: bool,
+}
+
+/// A control socket on the runtime. Both directions at once, from one task each.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    fd: AsyncFd<OwnedFd>,
+    buffer: Mutex<Box<[u8]>>,
+}
+
+impl Channel {
+    /// A control socket, and its other end for a successor that is started.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (own, other) = scm::pair()?;
+        Ok((Self::new(own)?, other))
+    }
+
+    /// Registers `fd`, a connected sequential-packet socket, with the current runtime.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        scm::enlarge_buffer(&fd);
+        #[allow(
+            deprecated,
+            reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { fd, buffer: Mutex::new(buffer()) })
+    }
+
+    /// The next message of a kind that this version knows.
+    ///
+    /// # Cancel safety
+    ///
+    /// A message is returned or still to be received.
+    pub(crate) async fn receive(&self, awaited: &'static str) -> Result<Envelope, Refusal> {
+        loop {
+            let read = |fd: &OwnedFd| {
+                let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                read(fd.as_fd(), &mut buffer, awaited)
+            };
+            let arrived = self.fd.async_io(Interest::READABLE, read).await;
+            if let Some(envelope) = arrived.map_err(Refusal::system("receive from the control socket"))?? {
+                return Ok(envelope);
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Sends a packet that is encoded already; waits until there is room for it and for its descriptors.
+    ///
+    /// # Cancel safety
+    ///
+    /// The packet is sent whole when this returns `Ok`, and not at all otherwise.
+    pub(crate) async fn send_packet(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        loop {
+            let sent = self.fd.async_io(Interest::WRITABLE, |fd| scm::send(fd, packet, fds)).await;
+            match sent {
+                Err(error) if scm::is_too_many_in_flight(&error) => sleep(IN_FLIGHT_PAUSE).await,
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Sends `message`. Where the other side has closed, its last words are the refusal.
+    pub(crate) async fn send(&self, message: impl Into<Message>, fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
+        let message = message.into();
+        match self.send_packet(&message.encode()?, fds).await {
+            Err(error) if scm::is_gone(&error) => Err(self.last_words().await),
+            sent => sent.map_err(Refusal::system("send on the control socket")),
+        }
+    }
+
+    /// Sends `message`, or says `false` where the other side has closed: what it said before is still to be received.
+    pub(crate) async fn send_if_open(&self, message: impl Into<Message>) -> Result<bool, Refusal> {
+        match self.send_packet(&message.into().encode()?, &[]).await {
+            Ok(()) => Ok(true),
+            Err(error) if scm::is_gone(&error) => Ok(false),
+            Err(error) => Err(Refusal::system("send on the control socket")(error)),
+        }
+    }
+
+    /// Sends a message without descriptors if that is possible at once.
+    pub(crate) fn try_send(&self, message: impl Into<Message>) {
+        try_send(self.fd.get_ref(), &message.into());
+    }
+
+    /// An error if the other side has said anything since, above all that it will not go on, or is no more.
+    pub(crate) fn expect_silence(&self, awaited: &'static str) -> Result<(), Refusal> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        match read(self.fd.get_ref().as_fd(), &mut buffer, awaited) {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(envelope))) => Err(unexpected(envelope.message, awaited)),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Refusal::system("receive from the control socket")(error)),
+        }
+    }
+
+    async fn last_words(&self) -> Refusal {
+        loop {
+            match self.receive("an answer").await.map(|envelope| envelope.message) {
+                Ok(message @ (Message::Abort(_) | Message::Failed(_))) => return unexpected(message, "an answer"),
+                Ok(_) => {}
+                Err(refusal) => return refusal,
+            }
+        }
+    }
+}
+
+/// A control socket where there is no runtime yet.
+#[derive(Debug)]
+pub(crate) struct BlockingChannel {
+    fd: OwnedFd,
+    buffer: Box<[u8]>,
+    deadline: Instant,
+}
+
+impl BlockingChannel {
+    /// An error for what is no sequential-packet Unix socket.
+    pub(crate) fn new(fd: OwnedFd, deadline: Instant) -> Result<Self, Refusal> {
+        match socket::kind(fd.as_fd()) {
+            SocketKind::SeqPacket(SocketFamily::Unix) => Ok(Self { fd, buffer: buffer(), deadline }),
+            kind => Err(Refusal::Descriptors {
+                problem: format!("the control socket is {kind} and not a Unix sequential-packet socket"),
+            }),
+        }
+    }
+
+    pub(crate) fn receive(&mut self, awaited: &'static str) -> Result<Envelope, Refusal> {
+        loop {
+            // Looked at before every packet: others may come without end.
+            self.remaining(awaited)?;
+            match read(self.fd.as_fd(), &mut self.buffer, awaited) {
+                Ok(Ok(Some(envelope))) => return Ok(envelope),
+                Ok(Ok(None)) => {}
+                Ok(Err(refusal)) => return Err(refusal),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::IN, awaited)?,
+                Err(error) => return Err(Refusal::system("receive from the control socket")(error)),
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, message: impl Into<Message>, awaited: &'static str) -> Result<(), Refusal> {
+        let packet = message.into().encode()?;
+        loop {
+            match scm::send(&self.fd, &packet, &[]) {
+                // What it said before it closed is still to be read.
+                Err(error) if scm::is_gone(&error) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::OUT, awaited)?,
+                sent => return sent.map_err(Refusal::system("send on the control socket")),
+            }
+        }
+    }
+
+    /// Sends a message if that is possible at once.
+    pub(crate) fn try_send(&self, message: impl Into<Message>) {
+        try_send(&self.fd, &message.into());
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    fn wait(&self, events: PollFlags, awaited: &'static str) -> Result<(), Refusal> {
+        let remaining = Timespec::try_from(self.remaining(awaited)?).ok();
+        match poll(&mut [PollFd::new(&self.fd, events)], remaining.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(Refusal::system("wait for the control socket")(error.into())),
+        }
+    }
+
+    fn remaining(&self, awaited: &'static str) -> Result<Duration, Refusal> {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() { Err(Refusal::TimedOut { awaited }) } else { Ok(remaining) }
+    }
+}
+
+/// What a message says that is not the one that was waited for.
+pub(crate) fn unexpected(message: Message, awaited: &'static str) -> Refusal {
+    match message {
+        Message::Abort(Abort { reason }) | Message::Failed(Failed { reason }) => Refusal::Declined { reason },
+        Message::Leaving(_) => Refusal::Declined { reason: "it is stopping".to_owned() },
+        message => Refusal::OutOfOrder { came: message.name(), awaited },
+    }
+}
+
+/// As much of a reason as is told.
+pub(crate) fn reason(text: impl ToString) -> String {
+    let mut text = text.to_string();
+    let end = (0..=LONGEST_REASON.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+    text
+}
+
+/// One packet; `None` for one of a kind that this version does not know.
+fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Result<Result<Option<Envelope>, Refusal>> {
+    let received = scm::receive(fd, buffer)?;
+    if received.len == 0 {
+        return Ok(Err(Refusal::Gone { awaited }));
+    }
+    if received.is_cut {
+        return Ok(Err(Malformed::Long.into()));
+    }
+    let message = match Message::decode(&buffer[..received.len]) {
+        Ok(message) => message,
+        Err(malformed) => return Ok(Err(malformed.into())),
+    };
+    if message.is_none() {
+        tracing::trace!(bytes = received.len, "the other process sent a message of a kind that is not known here");
+    }
+    Ok(Ok(message.map(|message| Envelope { message, fds: received.fds, lacks_fds: received.lacks_fds })))
+}
+
+fn try_send(fd: &OwnedFd, message: &Message) {
+    if let Ok(packet) = message.encode() {
+        let _ = scm::send(fd, &packet, &[]);
+    }
+}
+
+fn buffer() -> Box<[u8]> {
+    vec![0; LONGEST_PACKET].into_boxed_slice()
+}

@@ -1,0 +1,265 @@
+//! The new process's side after the commit: the idle connections of its predecessor arrive.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{spawn_blocking, yield_now},
+    time::sleep,
+};
+
+use super::{
+    batch,
+    channel::{Channel, Envelope, reason, unexpected},
+    connection::IdleConnection,
+    protocol::{
+        ConnectionRecord, Connections, Credit, FinalTaken, Leaving, Message, Refused, SectionRecord, Taken, Trim,
+    },
+    refusal::Refusal,
+    state::Section,
+};
+use crate::sys::table;
+
+/// The most connections that the predecessor may send without further leave.
+const WINDOW: u32 = 4096;
+
+/// Descriptors that are kept for this process's own connections and files.
+const RESERVE: usize = 128;
+
+/// How often to look for room where there is none.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the inbound side waits for.
+const AWAITED: &str = "a `Done`";
+
+/// The process that connections move to.
+pub(crate) trait Successor {
+    /// Whether it takes all of `connections`: nothing is read from any yet. An error is the reason why not.
+    fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String>;
+
+    /// Serves them: they are this process's alone now.
+    fn serve(&mut self, connections: Vec<IdleConnection>);
+
+    /// Takes a part of the predecessor's final state. An error is told to the predecessor.
+    fn take_final(&mut self, section: Section) -> Result<(), String>;
+}
+
+/// What the predecessor has left to send.
+#[derive(Debug)]
+#[must_use = "nothing arrives unless it runs"]
+pub(crate) struct Inbound {
+    channel: Channel,
+    words: mpsc::UnboundedReceiver<Word>,
+    /// How many more connections the predecessor may send.
+    credit: u32,
+    is_leaving: bool,
+    /// Names of listeners that came before.
+    names: Vec<Arc<str>>,
+}
+
+/// Speaks to the predecessor while [`Inbound`] runs.
+#[derive(Clone, Debug)]
+pub(crate) struct InboundHandle {
+    words: mpsc::UnboundedSender<Word>,
+}
+
+/// Why nothing more comes from the predecessor.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It had nothing more.
+    Done,
+    /// It has ended without a word.
+    Died,
+    /// It would not go on, or did not keep to the protocol.
+    Broken(Refusal),
+}
+
+#[derive(Debug)]
+enum Word {
+    Trim(u32),
+    Leaving(oneshot::Sender<()>),
+}
+
+impl InboundHandle {
+    /// Asks the predecessor to let no more than so many generations drain, itself included.
+    pub(crate) fn trim(&self, generations: u32) {
+        let _ = self.words.send(Word::Trim(generations));
+    }
+
+    /// Tells the predecessor that this process stops; returns when that is said, or there is no predecessor.
+    pub(crate) async fn leave(&self) {
+        let (said, is_said) = oneshot::channel();
+        if self.words.send(Word::Leaving(said)).is_ok() {
+            let _ = is_said.await;
+        }
+    }
+}
+
+impl Inbound {
+    pub(super) fn new(channel: Channel) -> (Self, InboundHandle) {
+        let (sender, words) = mpsc::unbounded_channel();
+        (Self { channel, words, credit: 0, is_leaving: false, names: Vec::new() }, InboundHandle { words: sender })
+    }
+
+    /// Takes what comes until the predecessor is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the control socket: the predecessor takes it for this process's end.
+    pub(crate) async fn run(mut self, successor: &mut impl Successor) -> Ended {
+        loop {
+            if let Err(refusal) = self.step(successor).await {
+                match refusal {
+                    None => return Ended::Done,
+                    Some(Refusal::Gone { .. }) => return Ended::Died,
+                    Some(refusal) => return Ended::Broken(refusal),
+                }
+            }
+            yield_now().await;
+        }
+    }
+
+    /// One message in or out; an error is the end.
+    async fn step(&mut self, successor: &mut impl Successor) -> Result<(), Option<Refusal>> {
+        self.grant().await?;
+        let is_short = self.is_short();
+        tokio::select! {
+            arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, successor).await,
+            Some(word) = self.words.recv() => Ok(self.say(word).await?),
+            () = sleep(NO_ROOM_PAUSE), if is_short => Ok(()),
+        }
+    }
+
+    /// Less is granted than would be if there were room.
+    fn is_short(&self) -> bool {
+        !self.is_leaving && self.credit <= WINDOW / 2
+    }
+
+    /// Lets the predecessor send as many as there is room for.
+    async fn grant(&mut self) -> Result<(), Refusal> {
+        if !self.is_short() {
+            return Ok(());
+        }
+        // Where the kernel does not tell, what does not fit is refused when it comes.
+        let room = spawn_blocking(table::room).await.ok().and_then(Result::ok).unwrap_or(usize::MAX);
+        let room = u32::try_from(room.saturating_sub(RESERVE)).unwrap_or(u32::MAX);
+        let connections = room.min(WINDOW).saturating_sub(self.credit);
+        if connections > 0 {
+            self.channel.send_if_open(Credit { connections }).await?;
+            self.credit += connections;
+        }
+        Ok(())
+    }
+
+    async fn arrived(&mut self, envelope: Envelope, successor: &mut impl Successor) -> Result<(), Option<Refusal>> {
+        let Envelope { message, fds, lacks_fds } = envelope;
+        match message {
+            Message::Connections(Connections { records }) => {
+                Ok(self.connections(records, fds, lacks_fds, successor).await?)
+            }
+            Message::SectionRecord(record) => Ok(self.section(record, fds, successor).await?),
+            Message::Done(_) => Err(None),
+            message => Err(Some(unexpected(message, AWAITED))),
+        }
+    }
+
+    async fn connections(
+        &mut self,
+        records: Vec<ConnectionRecord>,
+        fds: Vec<OwnedFd>,
+        lacks_fds: bool,
+        successor: &mut impl Successor,
+    ) -> Result<(), Refusal> {
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_sub(count);
+        match self.admit(records, fds, lacks_fds, successor).await {
+            Ok(connections) => {
+                // Only once it is said are they ours: otherwise the predecessor, if it lives, serves them on.
+                if self.channel.send_if_open(Taken { count }).await? {
+                    successor.serve(connections);
+                }
+            }
+            Err(why) => drop(self.channel.send_if_open(Refused { count, reason: reason(why) }).await?),
+        }
+        Ok(())
+    }
+
+    async fn admit(
+        &mut self,
+        records: Vec<ConnectionRecord>,
+        fds: Vec<OwnedFd>,
+        lacks_fds: bool,
+        successor: &mut impl Successor,
+    ) -> Result<Vec<IdleConnection>, String> {
+        if self.is_leaving {
+            return Err("it is stopping".to_owned());
+        }
+        if lacks_fds {
+            return Err("its table of descriptors is full, raise LimitNOFILE=".to_owned());
+        }
+        let connections = self.unpack(records, fds).await?;
+        successor.admit(&connections)?;
+        Ok(connections)
+    }
+
+    async fn unpack(
+        &mut self,
+        records: Vec<ConnectionRecord>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Vec<IdleConnection>, String> {
+        let has_memfd = batch::has_memfd(&records);
+        let mut names = std::mem::take(&mut self.names);
+        let unpack = move || {
+            let connections = batch::unpack(records, fds, |name| intern(&mut names, name));
+            (connections, names)
+        };
+        let (connections, names) = match has_memfd {
+            true => spawn_blocking(unpack).await.map_err(|error| error.to_string())?,
+            false => unpack(),
+        };
+        self.names = names;
+        connections
+    }
+
+    async fn section(
+        &mut self,
+        record: SectionRecord,
+        fds: Vec<OwnedFd>,
+        successor: &mut impl Successor,
+    ) -> Result<(), Refusal> {
+        let name = record.name.clone();
+        let taken = match Section::unpack_async(record, fds).await {
+            Ok(section) => successor.take_final(section),
+            Err(refusal) => Err(refusal.to_string()),
+        };
+        self.channel.send_if_open(FinalTaken { name, error: taken.err().map(reason) }).await?;
+        Ok(())
+    }
+
+    async fn say(&mut self, word: Word) -> Result<(), Refusal> {
+        match word {
+            Word::Trim(generations) => self.channel.send_if_open(Trim { generations }).await?,
+            Word::Leaving(said) => {
+                self.is_leaving = true;
+                let sent = self.channel.send_if_open(Leaving {}).await?;
+                let _ = said.send(());
+                sent
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The one copy of `name`.
+fn intern(names: &mut Vec<Arc<str>>, name: &str) -> Arc<str> {
+    /// More than that are not the names of listeners.
+    const MOST: usize = 64;
+    if let Some(known) = names.iter().find(|known| &***known == name) {
+        return Arc::clone(known);
+    }
+    let name: Arc<str> = name.into();
+    if names.len() < MOST {
+        names.push(Arc::clone(&name));
+    }
+    name
+}

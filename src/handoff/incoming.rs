@@ -1,0 +1,161 @@
+//! The new process's side up to the commit.
+
+use std::{io, os::fd::OwnedFd, time::Instant};
+
+use super::{
+    channel::{BlockingChannel, Channel, Envelope, reason, unexpected},
+    inbound::{Inbound, InboundHandle},
+    protocol::{Failed, Hello, Join, ListenerRecord, Listeners, Message, Ready},
+    refusal::Refusal,
+    state::Section,
+};
+use crate::sys::table;
+
+/// The most listeners and the most sections that a predecessor may have.
+const MOST_PARTS: usize = 4096;
+
+/// What the predecessor has offered.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) hello: Hello,
+    /// Without a descriptor where they were inherited in the same order.
+    pub(crate) listeners: Vec<(ListenerRecord, Option<OwnedFd>)>,
+    pub(crate) sections: Vec<Section>,
+    /// The predecessor has ended since it told its listeners, so sections may be missing, and this process serves alone.
+    pub(crate) is_orphaned: bool,
+    pub(crate) control: Control,
+}
+
+/// The control socket, until there is a runtime.
+#[derive(Debug)]
+pub(crate) struct Control(OwnedFd);
+
+/// A process that initialises itself with what it was offered.
+#[derive(Debug)]
+#[must_use = "the predecessor waits for an answer"]
+pub(crate) struct Candidate {
+    channel: Channel,
+}
+
+/// Says who this process is on `control`, and receives what it is offered. Blocks up to `deadline`.
+///
+/// # Errors
+///
+/// [`is_gone`](Refusal::is_gone) if the predecessor ended before it told its listeners.
+pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joined, Refusal> {
+    let mut channel = BlockingChannel::new(control, deadline)?;
+    let joined = channel.send(Join::own(), "a `Hello`").and_then(|()| receive_offer(&mut channel));
+    match joined {
+        Ok((hello, listeners, offered)) => Ok(Joined {
+            hello,
+            listeners,
+            is_orphaned: offered.is_none(),
+            sections: offered.unwrap_or_default(),
+            control: Control(channel.into_fd()),
+        }),
+        Err(refusal) => {
+            // It may have gone on to something else, or not read at all: nothing that this process has to wait for.
+            channel.try_send(Failed { reason: reason(&refusal) });
+            Err(refusal)
+        }
+    }
+}
+
+impl Control {
+    /// Registers the control socket with the current runtime. Raises the soft limit of open files to the hard one, as the
+    /// connections of another process come on top of what this one needs.
+    pub(crate) fn into_candidate(self) -> io::Result<Candidate> {
+        table::raise_limit();
+        Ok(Candidate { channel: Channel::new(self.0)? })
+    }
+}
+
+impl Candidate {
+    /// Tells the predecessor that this process will not take over, and why.
+    pub(crate) fn fail(self, why: &str) {
+        self.channel.try_send(Failed { reason: reason(why) });
+    }
+
+    /// Tells the predecessor that this process is able to accept, and waits until it may.
+    ///
+    /// # Errors
+    ///
+    /// [`is_gone`](Refusal::is_gone) if the predecessor ended: this process accepts all the same. Otherwise the predecessor has
+    /// called the hand-over off and serves on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the control socket; the predecessor serves on, unless it has committed just now.
+    pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
+        self.channel.send(Ready {}, &[]).await?;
+        match self.channel.receive("a `Commit`").await?.message {
+            Message::Commit(_) => Ok(Inbound::new(self.channel)),
+            message => {
+                let refusal = unexpected(message, "a `Commit`");
+                self.fail(&refusal.to_string());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+type Offered = (Hello, Vec<(ListenerRecord, Option<OwnedFd>)>, Option<Vec<Section>>);
+
+fn receive_offer(channel: &mut BlockingChannel) -> Result<Offered, Refusal> {
+    let hello = match channel.receive("a `Hello`")?.message {
+        Message::Hello(hello) => hello,
+        message => return Err(unexpected(message, "a `Hello`")),
+    };
+    hello.check()?;
+    let listeners = receive_listeners(channel)?;
+    match receive_sections(channel) {
+        Ok(sections) => Ok((hello, listeners, Some(sections))),
+        Err(refusal) if refusal.is_gone() => Ok((hello, listeners, None)),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn receive_listeners(channel: &mut BlockingChannel) -> Result<Vec<(ListenerRecord, Option<OwnedFd>)>, Refusal> {
+    let mut listeners = Vec::new();
+    loop {
+        let Envelope { message, fds, lacks_fds } = channel.receive("`Listeners`")?;
+        let Listeners { records, more } = match message {
+            Message::Listeners(message) => message,
+            message => return Err(unexpected(message, "`Listeners`")),
+        };
+        if lacks_fds {
+            return Err(too_few_descriptors());
+        }
+        if !fds.is_empty() && fds.len() != records.len() {
+            let problem = format!("{} came with {} listeners", fds.len(), records.len());
+            return Err(Refusal::Descriptors { problem });
+        }
+        let fds = fds.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        listeners.extend(records.into_iter().zip(fds));
+        if listeners.len() > MOST_PARTS {
+            return Err(Refusal::Malformed { problem: format!("more than {MOST_PARTS} listeners") });
+        }
+        if !more {
+            return Ok(listeners);
+        }
+    }
+}
+
+fn receive_sections(channel: &mut BlockingChannel) -> Result<Vec<Section>, Refusal> {
+    let mut sections = Vec::new();
+    loop {
+        let Envelope { message, fds, lacks_fds } = channel.receive("`Offered`")?;
+        match message {
+            Message::SectionRecord(_) if lacks_fds => return Err(too_few_descriptors()),
+            Message::SectionRecord(record) if sections.len() < MOST_PARTS => {
+                sections.push(Section::unpack(record, fds)?)
+            }
+            Message::Offered(_) => return Ok(sections),
+            message => return Err(unexpected(message, "`Offered`")),
+        }
+    }
+}
+
+fn too_few_descriptors() -> Refusal {
+    Refusal::Descriptors { problem: "not all fit into this process's table, raise LimitNOFILE=".to_owned() }
+}

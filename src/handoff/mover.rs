@@ -1,0 +1,297 @@
+//! The old process's side after the commit: its idle connections move to the successor.
+//!
+//! What holds at every moment:
+//!
+//! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves through [`Predecessor::resume`], or it
+//!    is dropped because the successor has said `Taken`; never both, never neither.
+//! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for.
+//! 3. Until the answer the batch is ours: the successor reads from it only when its `Taken` is sent.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::yield_now,
+};
+
+use super::{
+    batch::{Batch, MOST_CONNECTIONS},
+    channel::{Channel, Envelope, reason, unexpected},
+    connection::{IdleConnection, Why},
+    outgoing::send_section,
+    protocol::{Abort, Done, FinalTaken, Message},
+    refusal::Refusal,
+    state::Section,
+};
+use crate::sys::scm;
+
+/// What the mover waits for.
+const AWAITED: &str = "a `Taken`";
+
+/// The process that connections are moved away from.
+pub(crate) trait Predecessor {
+    /// Takes a connection back that the successor has not taken.
+    fn resume(&mut self, connection: IdleConnection, why: &Why);
+
+    /// Lets no more than so many generations drain, this one included.
+    fn trim(&mut self, generations: u32);
+}
+
+/// Moves connections for as long as somebody may send one.
+#[derive(Debug)]
+#[must_use = "nothing moves unless it runs"]
+pub(crate) struct Mover {
+    channel: Channel,
+    queue: UnboundedReceiver<IdleConnection>,
+    /// Every handle is gone and the queue is empty.
+    is_queue_done: bool,
+    waiting: VecDeque<IdleConnection>,
+    unsent: Option<Batch>,
+    sent: VecDeque<Batch>,
+    credit: u32,
+    /// The successor stops itself.
+    is_leaving: bool,
+}
+
+/// Where connections are put that are to move.
+#[derive(Clone, Debug)]
+pub(crate) struct MoverHandle {
+    queue: UnboundedSender<IdleConnection>,
+}
+
+/// How a mover has ended. What was not taken has been given back.
+#[derive(Debug)]
+pub(crate) enum Parted {
+    /// Every handle is gone and every connection taken or given back.
+    Moved(Farewell),
+    /// The successor stops itself, and takes nothing more. No reason to resume accepting.
+    Left,
+    /// The successor has ended without a word.
+    Died,
+    /// The successor does not keep to the protocol; the control socket is closed.
+    Broken(Refusal),
+}
+
+/// What is left to say when every connection has gone.
+#[derive(Debug)]
+#[must_use = "the successor waits for the last word"]
+pub(crate) struct Farewell {
+    channel: Channel,
+}
+
+/// What the successor said to one final section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FinalAnswer {
+    pub(crate) name: String,
+    pub(crate) error: Option<String>,
+}
+
+enum Event {
+    Arrived(Result<Envelope, Refusal>),
+    Sent(io::Result<()>),
+    Queued(usize),
+}
+
+impl MoverHandle {
+    /// Moves `connection` as soon as the successor takes one more.
+    ///
+    /// # Errors
+    ///
+    /// The connection, when nobody takes any more.
+    pub(crate) fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
+        self.queue.send(connection).map_err(|unsent| unsent.0)
+    }
+}
+
+impl Mover {
+    pub(super) fn new(channel: Channel) -> (Self, MoverHandle) {
+        let (sender, queue) = unbounded_channel();
+        let mover = Self {
+            channel,
+            queue,
+            is_queue_done: false,
+            waiting: VecDeque::new(),
+            unsent: None,
+            sent: VecDeque::new(),
+            credit: 0,
+            is_leaving: false,
+        };
+        (mover, MoverHandle { queue: sender })
+    }
+
+    /// Moves what is sent through the handles until all of them are gone and everything is taken, or the successor takes no more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops what has not been taken.
+    pub(crate) async fn run(mut self, predecessor: &mut impl Predecessor) -> Parted {
+        let ended = loop {
+            if self.sent.is_empty() && self.unsent.is_none() {
+                if self.is_leaving {
+                    self.channel.try_send(Done {});
+                    break Ok(Parted::Left);
+                }
+                if self.is_queue_done && self.waiting.is_empty() {
+                    return Parted::Moved(Farewell { channel: self.channel });
+                }
+            }
+            self.gather(predecessor);
+            let event = self.next().await;
+            if let Err(refusal) = self.handle(event, predecessor) {
+                break Err(refusal);
+            }
+            yield_now().await;
+        };
+        self.end(ended, predecessor).await
+    }
+
+    /// Makes the next batch, if there is something to send and leave to send it.
+    fn gather(&mut self, predecessor: &mut impl Predecessor) {
+        if self.unsent.is_some() || self.credit == 0 || self.waiting.is_empty() {
+            return;
+        }
+        let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
+        match Batch::gather(&mut self.waiting, credit) {
+            Ok(batch) => self.unsent = Some(batch),
+            Err((connections, why)) => give_back(connections, &Why::Unsendable(why.into()), predecessor),
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let Self { channel, queue, is_queue_done, waiting, unsent, .. } = self;
+        let mut queued = Vec::new();
+        let send = async {
+            match unsent {
+                Some(batch) => channel.send_packet(batch.packet(), &batch.fds()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let wants_more = !*is_queue_done && waiting.len() < MOST_CONNECTIONS;
+        let event = tokio::select! {
+            arrived = channel.receive(AWAITED) => Event::Arrived(arrived),
+            sent = send => Event::Sent(sent),
+            count = queue.recv_many(&mut queued, MOST_CONNECTIONS), if wants_more => Event::Queued(count),
+        };
+        waiting.extend(queued);
+        event
+    }
+
+    fn handle(&mut self, event: Event, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
+        match event {
+            Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
+            Event::Sent(sent) => self.was_sent(sent, predecessor),
+            Event::Queued(count) => self.is_queue_done = count == 0,
+        }
+        Ok(())
+    }
+
+    fn was_sent(&mut self, sent: io::Result<()>, predecessor: &mut impl Predecessor) {
+        let Some(mut batch) = self.unsent.take() else { return };
+        match sent {
+            Ok(()) => {
+                self.credit = self.credit.saturating_sub(batch.len());
+                batch.forget_packet();
+                self.sent.push_back(batch);
+            }
+            // What it said before is still to be read, and then the end of it.
+            Err(error) if scm::is_gone(&error) => {
+                self.credit = 0;
+                batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
+            }
+            Err(error) => {
+                give_back(batch.connections, &Why::Unsendable(error.to_string().into()), predecessor);
+            }
+        }
+    }
+
+    fn arrived(&mut self, message: Message, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
+        match message {
+            Message::Credit(credit) => self.credit = self.credit.saturating_add(credit.connections),
+            Message::Taken(taken) => drop(self.answered(taken.count)?),
+            Message::Refused(refused) => {
+                let why = Why::Refused(refused.reason.into());
+                give_back(self.answered(refused.count)?.connections, &why, predecessor);
+            }
+            Message::Trim(trim) => predecessor.trim(trim.generations),
+            Message::Leaving(_) => self.leave(predecessor),
+            message => return Err(unexpected(message, AWAITED)),
+        }
+        Ok(())
+    }
+
+    /// The batch that an answer for `count` connections is about.
+    fn answered(&mut self, count: u32) -> Result<Batch, Refusal> {
+        let fits = self.sent.front().is_some_and(|batch| batch.len() == count);
+        let batch = if fits { self.sent.pop_front() } else { None };
+        batch.ok_or_else(|| Refusal::Malformed {
+            problem: format!("an answer for {count} connections, which are not what was sent next"),
+        })
+    }
+
+    /// Keeps what has not been sent; what has been is still answered.
+    fn leave(&mut self, predecessor: &mut impl Predecessor) {
+        self.is_leaving = true;
+        self.is_queue_done = true;
+        self.queue.close();
+        let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
+        give_back(unsent, &Why::Leaving, predecessor);
+        give_back(std::mem::take(&mut self.waiting), &Why::Leaving, predecessor);
+    }
+
+    /// Gives everything back that is left.
+    async fn end(mut self, ended: Result<Parted, Refusal>, predecessor: &mut impl Predecessor) -> Parted {
+        let (parted, why) = match ended {
+            Ok(parted) => (parted, Why::Leaving),
+            Err(Refusal::Gone { .. }) if self.is_leaving => (Parted::Left, Why::Leaving),
+            Err(Refusal::Gone { .. }) => (Parted::Died, Why::Died),
+            Err(refusal) => {
+                self.channel.try_send(Abort { reason: reason(&refusal) });
+                let why = Why::Refused(Arc::from(refusal.to_string()));
+                (Parted::Broken(refusal), why)
+            }
+        };
+        self.queue.close();
+        let batches = self.sent.into_iter().chain(self.unsent).flat_map(|batch| batch.connections);
+        give_back(batches.chain(self.waiting), &why, predecessor);
+        while let Some(connection) = self.queue.recv().await {
+            predecessor.resume(connection, &why);
+        }
+        parted
+    }
+}
+
+impl Farewell {
+    /// Sends the final sections, each with the answer of the successor, and says that nothing more comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends without the last word: the successor takes it for this process's end.
+    pub(crate) async fn finish(
+        self,
+        sections: Vec<Section>,
+        predecessor: &mut impl Predecessor,
+    ) -> Result<Vec<FinalAnswer>, Refusal> {
+        let mut answers = Vec::new();
+        for section in sections {
+            send_section(&self.channel, section).await?;
+            answers.push(self.answer(predecessor).await?);
+        }
+        self.channel.send(Done {}, &[]).await?;
+        Ok(answers)
+    }
+
+    async fn answer(&self, predecessor: &mut impl Predecessor) -> Result<FinalAnswer, Refusal> {
+        loop {
+            match self.channel.receive("a `FinalTaken`").await?.message {
+                Message::FinalTaken(FinalTaken { name, error }) => return Ok(FinalAnswer { name, error }),
+                Message::Trim(trim) => predecessor.trim(trim.generations),
+                Message::Credit(_) | Message::Leaving(_) => {}
+                message => return Err(unexpected(message, "a `FinalTaken`")),
+            }
+        }
+    }
+}
+
+fn give_back(connections: impl IntoIterator<Item = IdleConnection>, why: &Why, predecessor: &mut impl Predecessor) {
+    connections.into_iter().for_each(|connection| predecessor.resume(connection, why));
+}

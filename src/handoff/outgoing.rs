@@ -1,0 +1,234 @@
+//! The old process's side up to the commit: until then nothing has changed for anybody.
+
+use std::{
+    ops::{Deref, Range},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use super::{
+    channel::{Channel, reason, unexpected},
+    mover::{Mover, MoverHandle},
+    protocol::{
+        Abort, Commit, Hello, Join, LONGEST_PACKET, ListenerRecord, Listeners, Message, OLDEST_VERSION, Offered,
+        VERSION,
+    },
+    refusal::Refusal,
+    state::Section,
+};
+use crate::sys::scm::MOST_FDS;
+
+/// What the successor is offered.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    /// How many hand-overs there were up to this process.
+    pub(crate) generation: u64,
+    /// How many older generations still drain.
+    pub(crate) draining: u32,
+    pub(crate) listeners: Vec<(ListenerRecord, OwnedFd)>,
+    /// Whether the listeners themselves are sent; a child has inherited them in the same order.
+    pub(crate) attach: bool,
+    pub(crate) sections: Vec<Section>,
+}
+
+/// Who is at the other end of a control socket.
+#[derive(Debug)]
+pub(crate) enum Visitor {
+    /// A process that would take over.
+    Joiner(Joiner),
+    /// A program that asks for a hand-over and waits for [`Outcome`](super::protocol::Outcome).
+    Operator(Channel),
+}
+
+/// A process that would take over.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    channel: Undecided,
+    /// Its process id, as it tells; in another pid namespace it is another one here.
+    pub(crate) pid: u32,
+}
+
+/// A successor that is able to accept and waits for the commit.
+#[derive(Debug)]
+#[must_use = "dropping it aborts the hand-over"]
+pub(crate) struct Prepared {
+    channel: Undecided,
+    /// Its process id, as it tells.
+    pub(crate) pid: u32,
+}
+
+/// Waits for the first word. A successor of a version that cannot be spoken to is told so.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the channel.
+pub(crate) async fn greet(channel: Channel) -> Result<Visitor, Refusal> {
+    match channel.receive("a `Join`").await?.message {
+        Message::Join(join) => Joiner::new(channel, &join).map(Visitor::Joiner),
+        Message::HandOver(_) => Ok(Visitor::Operator(channel)),
+        message => Err(unexpected(message, "a `Join`")),
+    }
+}
+
+/// Offers `offer` to whoever joins on `channel`, and waits until it is ready.
+///
+/// # Cancel safety
+///
+/// Dropping the future aborts the hand-over.
+pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<Prepared, Refusal> {
+    match greet(channel).await? {
+        Visitor::Joiner(joiner) => joiner.offer(offer).await,
+        Visitor::Operator(_) => Err(Refusal::OutOfOrder { came: "a `HandOver`", awaited: "a `Join`" }),
+    }
+}
+
+impl Joiner {
+    fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
+        let joiner = Self { channel: Undecided(Some(channel)), pid: join.pid };
+        match join.check() {
+            Ok(()) => Ok(joiner),
+            Err(refusal) => {
+                joiner.refuse(&refusal.to_string());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Sends it away.
+    pub(crate) fn refuse(self, reason: &str) {
+        self.channel.abort(reason);
+    }
+
+    /// Offers `offer` to it, and waits until it is ready.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the hand-over.
+    pub(crate) async fn offer(self, offer: Offer) -> Result<Prepared, Refusal> {
+        let Self { channel, pid } = self;
+        let ready = async {
+            send_offer(&channel, offer).await?;
+            match channel.receive("a `Ready`").await?.message {
+                Message::Ready(_) => Ok(()),
+                message => Err(unexpected(message, "a `Ready`")),
+            }
+        };
+        match ready.await {
+            Ok(()) => Ok(Prepared { channel, pid }),
+            Err(refusal) => {
+                channel.abort(&refusal.to_string());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+impl Prepared {
+    /// Calls the hand-over off.
+    pub(crate) fn abort(self, reason: &str) {
+        self.channel.abort(reason);
+    }
+
+    /// Lets it accept. After an error nothing has changed, and it never will have.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, it may have committed: not to be dropped before it returns.
+    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Refusal> {
+        let committed = async {
+            self.channel.expect_silence("a commit")?;
+            self.channel.send(Commit {}, &[]).await
+        };
+        match committed.await {
+            Ok(()) => Ok(Mover::new(self.channel.decide())),
+            Err(refusal) => {
+                self.channel.abort(&refusal.to_string());
+                Err(refusal)
+            }
+        }
+    }
+}
+
+async fn send_offer(channel: &Channel, offer: Offer) -> Result<(), Refusal> {
+    let Offer { generation, draining, listeners, attach, sections } = offer;
+    let pid = std::process::id();
+    channel.send(Hello { version: VERSION, oldest_version: OLDEST_VERSION, generation, pid, draining }, &[]).await?;
+    send_listeners(channel, &listeners, attach).await?;
+    for section in sections {
+        send_section(channel, section).await?;
+    }
+    channel.send(Offered {}, &[]).await
+}
+
+async fn send_listeners(
+    channel: &Channel,
+    listeners: &[(ListenerRecord, OwnedFd)],
+    attach: bool,
+) -> Result<(), Refusal> {
+    for range in messages(listeners) {
+        let more = range.end < listeners.len();
+        let part = &listeners[range];
+        let records = part.iter().map(|(record, _)| record.clone()).collect();
+        let fds: Vec<_> = part.iter().filter(|_| attach).map(|(_, fd)| fd.as_fd()).collect();
+        channel.send(Listeners { records, more }, &fds).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn send_section(channel: &Channel, section: Section) -> Result<(), Refusal> {
+    let (record, memfd) = section.pack().await?;
+    let fds: Vec<_> = memfd.iter().map(AsFd::as_fd).collect();
+    channel.send(record, &fds).await
+}
+
+/// Which listeners go into a message each; one message even for none.
+fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
+    /// What a message takes besides its records.
+    const HEAD: usize = 16;
+    let (mut ranges, mut start, mut size) = (Vec::new(), 0, HEAD);
+    for (i, (record, _)) in listeners.iter().enumerate() {
+        let len = postcard::to_allocvec(record).map_or(0, |record| record.len());
+        if i > start && (i - start == MOST_FDS || size + len > LONGEST_PACKET) {
+            ranges.push(start..i);
+            (start, size) = (i, HEAD);
+        }
+        size += len;
+    }
+    ranges.push(start..listeners.len());
+    ranges
+}
+
+/// A channel whose other end must not take silence for the death of this process: dropped, it says that the hand-over is off.
+#[derive(Debug)]
+struct Undecided(Option<Channel>);
+
+impl Undecided {
+    fn decide(mut self) -> Channel {
+        match self.0.take() {
+            Some(channel) => channel,
+            None => unreachable!("it is taken once, by value"),
+        }
+    }
+
+    fn abort(self, why: &str) {
+        self.decide().try_send(Abort { reason: reason(why) });
+    }
+}
+
+impl Deref for Undecided {
+    type Target = Channel;
+
+    fn deref(&self) -> &Channel {
+        match &self.0 {
+            Some(channel) => channel,
+            None => unreachable!("it is taken once, by value"),
+        }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.0 {
+            channel.try_send(Abort { reason: "the hand-over was called off".to_owned() });
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Both sides over real socket pairs, in one process.
+
+mod support;
+mod whole;
