@@ -61,6 +61,10 @@ pub(crate) enum Kind {
     Start { program: PathBuf, remedy: String, source: io::Error },
     /// PID 1 asked to start its successor.
     SpawnAsInit,
+    /// A hand-over came to nothing.
+    Handover { reason: String },
+    /// The predecessor did not let this process take over, or could not be understood.
+    Predecessor { reason: String },
 }
 
 impl Error {
@@ -119,6 +123,12 @@ impl Error {
     #[must_use]
     pub fn is_start_failure(&self) -> bool {
         matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
+    }
+
+    /// A hand-over failed: nothing has changed, and the process that served serves on.
+    #[must_use]
+    pub fn is_handoff_failure(&self) -> bool {
+        matches!(*self.kind, Kind::Handover { .. } | Kind::Predecessor { .. } | Kind::Start { .. } | Kind::SpawnAsInit)
     }
 
     fn io_kind(&self) -> io::ErrorKind {
@@ -273,6 +283,11 @@ impl fmt::Display for Kind {
                 "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
             ),
             Self::Start { program, remedy, .. } => write!(f, "cannot start {}: {remedy}", program.display()),
+            Self::Handover { reason } => write!(f, "no hand-over: {reason}; this process serves on"),
+            Self::Predecessor { reason } => write!(
+                f,
+                "cannot take over from the process that serves: {reason}; it serves on"
+            ),
             Self::SpawnAsInit => f.write_str(
                 "this process is PID 1, and what it starts ends with it, as a container does; start the next process from \
                  outside, and let both meet at a path (rendezvous)",

@@ -92,6 +92,12 @@ impl ActivatedListeners {
         }
     }
 
+    /// Whether a predecessor has started this process and waits for it.
+    pub(crate) fn has_control(&self) -> bool {
+        let control = self.set.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.as_ref().is_some_and(|control| control.is::<OwnedFd>())
+    }
+
     /// What the predecessor is spoken to through, once.
     pub(crate) fn take_control(&self) -> Option<Box<dyn Any + Send>> {
         self.set.control.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -304,6 +304,11 @@ impl Drain {
         DrainReport { elapsed: self.elapsed(), stuck: self.left(), listeners: Vec::new() }
     }
 
+    /// Nothing is left, by whichever drain it ended.
+    pub(crate) fn note_done(&self) {
+        self.advance(Phase::Done);
+    }
+
     /// The connections that are waited for.
     pub(crate) fn connections(&self) -> &TaskTracker {
         &self.shared.connections

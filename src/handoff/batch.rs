@@ -30,7 +30,8 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes as many as fit from the front of `waiting`, up to `credit`. The bytes ahead stay with the connections, too: they may
+    /// Takes as many of one listener as fit from the front of `waiting`, up to `credit`: a batch is refused as a whole, and a successor
+    /// may lack a listener. The bytes ahead stay with the connections, too: they may
     /// come back.
     ///
     /// # Errors
@@ -43,6 +44,9 @@ impl Batch {
         let (mut writer, mut connections, mut long) = (ConnectionsWriter::default(), Vec::new(), 0);
         while connections.len() < credit.min(MOST_CONNECTIONS) {
             let Some(connection) = waiting.front() else { break };
+            if connections.last().is_some_and(|last: &IdleConnection| last.listener != connection.listener) {
+                break;
+            }
             let is_long = connection.ahead.len() > LONGEST_INLINE;
             if is_long && long > 0 && long + connection.ahead.len() > MUCH_AHEAD {
                 break;

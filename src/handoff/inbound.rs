@@ -1,6 +1,6 @@
 //! The new process's side after the commit: the idle connections of its predecessor arrive.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -41,7 +41,7 @@ pub(crate) trait Successor {
     fn serve(&mut self, connections: Vec<IdleConnection>);
 
     /// Takes a part of the predecessor's final state. An error is told to the predecessor.
-    fn take_final(&mut self, section: Section) -> Result<(), String>;
+    fn take_final(&mut self, section: Section) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// What the predecessor has left to send.
@@ -229,7 +229,7 @@ impl Inbound {
     ) -> Result<(), Refusal> {
         let name = record.name.clone();
         let taken = match Section::unpack_async(record, fds).await {
-            Ok(section) => successor.take_final(section),
+            Ok(section) => successor.take_final(section).await,
             Err(refusal) => Err(refusal.to_string()),
         };
         self.channel.send_if_open(FinalTaken { name, error: taken.err().map(reason) }).await?;

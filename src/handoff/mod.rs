@@ -69,16 +69,20 @@
 //! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.
 #![allow(dead_code, reason = "the server does not hand over yet")]
 
+pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod channel;
 pub(crate) mod connection;
+pub(crate) mod handle;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
+pub(crate) mod joining;
 pub(crate) mod mover;
-mod options;
+pub(crate) mod options;
 pub(crate) mod outgoing;
 pub(crate) mod protocol;
 pub(crate) mod refusal;
+pub(crate) mod requests;
 mod spawn;
 pub(crate) mod state;
 
@@ -86,6 +90,7 @@ pub(crate) mod state;
 mod tests;
 
 pub use self::{
+    handle::Handoff,
     options::{PlainSuccessor, Snapshot},
     spawn::start_process,
 };

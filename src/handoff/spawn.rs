@@ -87,7 +87,6 @@ impl NextProcess {
 
     /// Sets a variable that is otherwise as this process was given it; `None` removes it. What the activation itself says
     /// (`LISTEN_FDS` and its like) cannot be changed.
-    #[expect(dead_code, reason = "the hand-over sets what the user overrides")]
     pub(crate) fn variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
         self.overrides.push((name.into(), value));
         self

@@ -38,13 +38,33 @@ pub(super) struct RouteContext {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Serve this connection: it was begun elsewhere.
-    Adopt(Box<IdleConnection>),
+    Adopt(Arrived),
     /// Accept, or leave that to others for now.
     Accept(bool),
     /// Accept, and serve what comes from now on in this context: the last drain was called off.
     Renew(Arc<RouteContext>),
     /// Nothing comes any more.
     End,
+}
+
+/// A connection that was begun elsewhere.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    connection: Box<IdleConnection>,
+    /// It was to move and could not, so it ends here.
+    stays: bool,
+}
+
+impl Arrived {
+    /// To be served as any other.
+    pub(super) fn again(connection: IdleConnection) -> Self {
+        Self { connection: Box::new(connection), stays: false }
+    }
+
+    /// To be served until it can end.
+    pub(super) fn to_stay(connection: IdleConnection) -> Self {
+        Self { connection: Box::new(connection), stays: true }
+    }
 }
 
 /// An accept loop, ready to run.
@@ -94,7 +114,7 @@ impl Accepting {
                         return;
                     }
                 }
-                Turn::Order(Order::Adopt(connection)) => self.adopt(*connection, &mut make).await,
+                Turn::Order(Order::Adopt(arrived)) => self.adopt(arrived, &mut make).await,
                 Turn::Order(Order::Accept(accepts)) => self.accepts = accepts,
                 Turn::Order(Order::Renew(route)) => {
                     self.route = route;
@@ -129,15 +149,15 @@ impl Accepting {
     async fn adopt_the_last<M: MakeConnectionService>(&mut self, make: &mut M) {
         self.orders.close();
         while let Some(order) = self.orders.recv().await {
-            if let Order::Adopt(connection) = order {
-                self.adopt(*connection, make).await;
+            if let Order::Adopt(arrived) = order {
+                self.adopt(arrived, make).await;
             }
         }
     }
 
     /// Serves a connection that was begun elsewhere, whatever the limit: it is there already.
-    async fn adopt<M: MakeConnectionService>(&mut self, connection: IdleConnection, make: &mut M) {
-        let arrival = match Arrival::register(connection) {
+    async fn adopt<M: MakeConnectionService>(&mut self, arrived: Arrived, make: &mut M) {
+        let arrival = match Arrival::register(*arrived.connection) {
             Ok(arrival) => arrival,
             Err(error) => {
                 tracing::debug!(listener = self.listener.name(), %error, "a client was gone before its connection had moved");
@@ -146,7 +166,11 @@ impl Accepting {
         };
         let Some(service) = self.service(&arrival.stream, &arrival.peer, make).await else { return };
         let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
-        tokio::spawn(Connection::resumed(arrival, service, Arc::clone(&self.route), permit).serve());
+        let connection = Connection::resumed(arrival, service, Arc::clone(&self.route), permit);
+        if arrived.stays {
+            connection.retire();
+        }
+        tokio::spawn(connection.serve());
     }
 
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {

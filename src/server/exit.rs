@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::accept::Order;
+use super::accept::{Arrived, Order};
 use crate::handoff::connection::IdleConnection;
 
 /// Takes a connection on; an error gives it back.
@@ -41,8 +41,8 @@ impl Exit {
     }
 
     /// Lets the route serve it again.
-    pub(super) fn give_back(&self, connection: IdleConnection) {
-        if self.back.send(Order::Adopt(Box::new(connection))).is_err() {
+    fn give_back(&self, connection: IdleConnection) {
+        if self.back.send(Order::Adopt(Arrived::again(connection))).is_err() {
             tracing::debug!("a connection came back to a route that has ended");
         }
     }

@@ -1,25 +1,27 @@
 //! A router per name: accept, serve, and end in order.
 
-use std::{fmt, future::Future, pin::pin, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 mod accept;
 mod connection;
 mod exit;
+mod handoff;
 mod limits;
 mod notify;
 mod reaper;
 mod route;
+mod running;
 mod serving;
 mod signals;
+mod succession;
 
 pub use self::limits::Http2Options;
 pub use self::notify::Verdict;
 pub use self::route::{AsMakeService, AsService, Incoming, IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},
-    notify::{Announcer, IdleExit},
-    serving::{Common, Serving},
-    signals::Signals,
+    notify::Announcer,
+    serving::Common,
 };
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket},
@@ -64,6 +66,7 @@ pub struct Server {
     drain_timeout: Duration,
     lame_duck: Duration,
     notify: notify::Settings,
+    handoff: handoff::Settings,
     allow_unused: bool,
     signals: bool,
 }
@@ -80,6 +83,7 @@ impl Server {
             drain_timeout: Duration::from_secs(30),
             lame_duck: Duration::ZERO,
             notify: notify::Settings::default(),
+            handoff: handoff::Settings::default(),
             allow_unused: false,
             signals: true,
         }
@@ -213,45 +217,11 @@ impl Server {
     /// As [`run`](Self::run).
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
         let (drain, figures) = (self.drain.clone(), self.figures.clone());
-        let announcer = Announcer::start(&self.notify, drain, figures, self.drain_timeout);
+        let is_successor = self.activated.has_control();
+        let announcer = Announcer::start(is_successor, &self.notify, drain, figures, self.drain_timeout);
         let ended = self.run_announced(stop, &announcer).await;
         announcer.over(&ended).await;
         ended
-    }
-
-    async fn run_announced(
-        mut self,
-        stop: impl Future<Output = ()>,
-        announcer: &Announcer,
-    ) -> Result<DrainReport, Error> {
-        self.check_routes()?;
-        ActivatedListener::check_runtime(&self.routes[0].0)?;
-        let mut signals = if self.signals { Signals::install()? } else { Signals::none() };
-        let (drain_timeout, drain, figures) = (self.drain_timeout, self.drain.clone(), self.figures.clone());
-        let (ready, idle_exit) = (self.notify.ready(), self.notify.idle_exit);
-        let (common, routes) = self.take()?;
-        let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, listener)| listener));
-
-        let serving = {
-            let mut stopped = pin!(stopped(&drain, stop, &mut signals));
-            let is_ready = tokio::select! {
-                biased;
-                ready = ready => ready.map(|()| true)?,
-                () = &mut stopped => false,
-            };
-            let serving = Serving::start(common, routes.into_iter().filter(|_| is_ready));
-            if is_ready {
-                announcer.ready();
-                tokio::select! {
-                    () = serving.exhausted() => {}
-                    () = idle_exit.is_due(&figures) => tracing::info!("nobody was here for a while, leaving"),
-                    () = stopped => {}
-                }
-            }
-            serving
-        };
-        announcer.stopping();
-        Ok(serving.drain(drain_timeout, signals.second()).await)
     }
 
     /// Takes every socket and checks all there is to check before the first connection is accepted.
@@ -323,15 +293,6 @@ impl Server {
 
     fn route_names(&self) -> Vec<String> {
         self.routes.iter().map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// Resolves when something asks the server to end.
-async fn stopped(drain: &Drain, stop: impl Future<Output = ()>, signals: &mut Signals) {
-    tokio::select! {
-        () = drain.begun() => tracing::info!("draining"),
-        () = stop => tracing::info!("asked to stop, draining"),
-        signal = signals.first() => tracing::info!(signal, "draining"),
     }
 }
 

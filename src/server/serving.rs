@@ -2,11 +2,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    accept::{Accepting, Order, RouteContext},
+    accept::{Accepting, Arrived, Order, RouteContext},
+    connection::state::State,
     exit::Exit,
     limits::Limits,
     reaper::Reaper,
@@ -16,15 +17,18 @@ use crate::{
     activation::ActivatedListeners,
     drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
     extract::ServedThrough,
+    handoff::{connection::IdleConnection, mover::MoverHandle},
     listener::ActivatedListener,
 };
 
 /// The accept loops, and what they count. Dropping it cuts everything.
 #[derive(Debug)]
 pub(super) struct Serving {
+    common: Common,
+    /// The drain that ends it: another than that of `common` once that has begun and the successor has died.
     drain: Drain,
     loops: TaskTracker,
-    figures: Figures,
+    routes: Vec<Running>,
     _cut: CutOnDrop,
 }
 
@@ -38,32 +42,34 @@ pub(super) struct Common {
     pub(super) lame_duck: Duration,
 }
 
+/// One accept loop, from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) name: Arc<str>,
+    orders: UnboundedSender<Order>,
+    exit: Arc<Exit>,
+    tally: Arc<Tally>,
+    reaper: Arc<Reaper<Arc<State>>>,
+}
+
 impl Serving {
     /// Begins to accept.
     pub(super) fn start(common: Common, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
         let loops = TaskTracker::new();
-        let mut tallies = Vec::new();
+        let mut running = Vec::new();
         for (route, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
             tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
-            let tally = Arc::new(Tally::new(listener.shared_name()));
-            tallies.push(Arc::clone(&tally));
-            let (orders, told) = mpsc::unbounded_channel();
-            let context = RouteContext {
-                served: ServedThrough::new(listener.shared_name(), &common.activated, &common.drain),
-                drain: common.drain.clone(),
-                tally,
-                limits: common.limits.clone(),
-                reaper: Arc::new(Reaper::new(&common.limits)),
-                exit: Arc::new(Exit::new(orders.clone())),
-            };
-            let _ = orders.send(Order::Accept(true));
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck, told)));
+            let (started, orders) = Running::new(listener.shared_name(), &common.limits);
+            let context = started.context(&common, &common.drain);
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck, orders)));
+            started.tell(Order::Accept(true));
+            running.push(started);
         }
         loops.close();
-        common.figures.fill(tallies);
-        let _cut = common.drain.cut_guard();
-        Self { drain: common.drain, loops, figures: common.figures, _cut }
+        common.figures.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
+        let (_cut, drain) = (common.drain.cut_guard(), common.drain.clone());
+        Self { common, drain, loops, routes: running, _cut }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
@@ -71,12 +77,113 @@ impl Serving {
         self.loops.wait().await;
     }
 
+    /// The accept loops, for whoever has a connection for them.
+    pub(super) fn routes(&self) -> &[Running] {
+        &self.routes
+    }
+
+    /// The drain that ends it.
+    pub(super) fn current_drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    pub(super) fn activated(&self) -> &ActivatedListeners {
+        &self.common.activated
+    }
+
+    /// Accepts, or leaves that to others for now.
+    pub(super) fn accept(&self, accepts: bool) {
+        self.routes.iter().for_each(|route| route.tell(Order::Accept(accepts)));
+    }
+
+    /// Connections that can move go there from now on.
+    pub(super) fn lead_to(&self, mover: Option<&MoverHandle>) {
+        for route in &self.routes {
+            route.exit.lead_to(mover.map(|mover| {
+                let mover = mover.clone();
+                Box::new(move |connection| mover.send(connection)) as _
+            }));
+        }
+    }
+
+    /// Accepts again after the drain has begun, with a drain of its own for what comes from now on; `returned` came back.
+    pub(super) fn renew(&mut self, returned: Vec<IdleConnection>) {
+        self.drain = self.drain.renewed();
+        for route in &self.routes {
+            route.tell(Order::Renew(Arc::new(route.context(&self.common, &self.drain))));
+        }
+        self.lead_to(None);
+        for connection in returned {
+            if let Some(route) = self.routes.iter().find(|route| route.name == connection.listener) {
+                route.adopt(Arrived::again(connection));
+            }
+        }
+    }
+
     /// Stops accepting, and returns when every connection has ended or was cut, after `limit` or when `cut_now` resolves.
     pub(super) async fn drain(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
         self.drain.begin();
-        let mut report = self.drain.finish_or(limit, self.loops.wait(), cut_now).await;
-        report.listeners = self.figures.now().into_iter().map(Into::into).collect();
+        let report = self.drain.finish_or(limit, self.loops.wait(), cut_now).await;
+        self.report(report)
+    }
+
+    /// As [`drain`](Self::drain), when a successor accepts: the loops pass connections on until `before` resolves and all have gone.
+    pub(super) async fn leave(
+        &self,
+        limit: Duration,
+        before: impl Future<Output = ()>,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
+        self.drain.finish_or(limit, before, cut_now).await
+    }
+
+    /// Ends the loops, which have nothing to do any more.
+    pub(super) async fn end(self, report: DrainReport) -> DrainReport {
+        self.routes.iter().for_each(|route| route.tell(Order::End));
+        self.loops.wait().await;
+        self.report(report)
+    }
+
+    fn report(&self, mut report: DrainReport) -> DrainReport {
+        report.listeners = self.common.figures.now().into_iter().map(Into::into).collect();
         tracing::info!(%report, "done");
+        self.common.drain.note_done();
         report
+    }
+}
+
+impl Running {
+    fn new(name: Arc<str>, limits: &Limits) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (orders, told) = mpsc::unbounded_channel();
+        let exit = Arc::new(Exit::new(orders.clone()));
+        let tally = Arc::new(Tally::new(Arc::clone(&name)));
+        (Self { name, orders, exit, tally, reaper: Arc::new(Reaper::new(limits)) }, told)
+    }
+
+    /// What its connections share that come while `drain` is the one that ends them.
+    fn context(&self, common: &Common, drain: &Drain) -> RouteContext {
+        RouteContext {
+            served: ServedThrough::new(Arc::clone(&self.name), &common.activated, drain),
+            drain: drain.clone(),
+            tally: Arc::clone(&self.tally),
+            limits: common.limits.clone(),
+            reaper: Arc::clone(&self.reaper),
+            exit: Arc::clone(&self.exit),
+        }
+    }
+
+    /// Whether it takes connections that were begun elsewhere.
+    pub(super) fn is_open(&self) -> bool {
+        !self.orders.is_closed()
+    }
+
+    /// Serves a connection that was begun elsewhere.
+    pub(super) fn adopt(&self, arrived: Arrived) {
+        self.tell(Order::Adopt(arrived));
+    }
+
+    fn tell(&self, order: Order) {
+        // A loop that has ended needs no order.
+        let _ = self.orders.send(order);
     }
 }

@@ -66,7 +66,7 @@ impl Successor for New {
         self.served.extend(connections);
     }
 
-    fn take_final(&mut self, section: Section) -> Result<(), String> {
+    async fn take_final(&mut self, section: Section) -> Result<(), String> {
         self.finals.push(section);
         self.refuses.clone().map_or(Ok(()), Err)
     }

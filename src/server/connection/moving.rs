@@ -16,7 +16,7 @@ use crate::{
     drain::Ending,
     handoff::connection::IdleConnection,
     listener::ActivatedStream,
-    server::{accept::RouteContext, route::HttpService},
+    server::{accept::RouteContext, reaper::Reapable, route::HttpService},
 };
 
 /// Sends a connection on its way: only one that was found movable.
@@ -77,5 +77,10 @@ impl<S: HttpService> Connection<S> {
             io.unread(ahead);
         }
         Self { io, service, is_fresh: fresh }
+    }
+
+    /// Lets its next response be its last.
+    pub(in crate::server) fn retire(&self) {
+        Reapable::retire(self.io.state());
     }
 }

@@ -4,6 +4,9 @@
 //! | --- | --- | --- |
 //! | starting | `STATUS=` | `EXTEND_TIMEOUT_USEC=` until `start_timeout` |
 //! | serving | `READY=1`, `STATUS=` | `STATUS=`, if it has changed |
+//! | handing over | `RELOADING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last one, until `handoff_timeout` and a little |
+//! | rolled back | `READY=1`, `STATUS=` with the reason | as serving |
+//! | handed over | `MAINPID=`, and then nothing more: the successor says `READY=1` | |
 //! | draining | `STOPPING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last two, until `drain_timeout` and a little |
 //! | over | `STATUS=`: the report or the error | |
 //!
@@ -35,6 +38,9 @@ const EXTENSION: Duration = Duration::from_secs(10);
 /// What the end may take beyond the drain: cutting what is left, and whatever `main` still does.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How long the manager may take to hear of the new main process.
+const BARRIER_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long the last words may take to be sent.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -60,6 +66,8 @@ struct Spoken {
     stage: Stage,
     status: String,
     fault: Option<String>,
+    /// Why the last hand-over failed.
+    rolled_back: Option<String>,
 }
 
 #[derive(Debug)]
@@ -67,6 +75,10 @@ enum Stage {
     /// May take until then, if it is known.
     Starting(Option<Instant>),
     Serving,
+    /// A successor is being brought up, which may take until then.
+    HandingOver(Instant),
+    /// Another process is the service's main one now, or still is, and speaks.
+    Silent,
     /// May take until then.
     Draining(Instant),
     /// With these last words.
@@ -74,8 +86,9 @@ enum Stage {
 }
 
 impl Announcer {
-    /// Says that the server starts; `settings` keep what is not about speaking.
+    /// Says that the server starts, unless the process before it is still the one to speak; `settings` keep what is not about speaking.
     pub(in crate::server) fn start(
+        is_successor: bool,
         settings: &Settings,
         drain: Drain,
         figures: Figures,
@@ -83,7 +96,8 @@ impl Announcer {
     ) -> Self {
         let notifier = settings.notifier.clone().unwrap_or_else(Notifier::from_env);
         let until = settings.start_timeout.and_then(|limit| Instant::now().checked_add(limit));
-        let spoken = Spoken { stage: Stage::Starting(until), status: String::new(), fault: None };
+        let stage = if is_successor { Stage::Silent } else { Stage::Starting(until) };
+        let spoken = Spoken { stage, status: String::new(), fault: None, rolled_back: None };
         let told = Arc::new(Told { notifier, drain, figures, drain_timeout, spoken: Mutex::new(spoken) });
         told.renew();
         // Without a runtime nothing is served.
@@ -95,6 +109,32 @@ impl Announcer {
     /// Every route accepts.
     pub(in crate::server) fn ready(&self) {
         self.told.enter(Stage::Serving, Some(State::Ready));
+    }
+
+    /// A successor is being brought up.
+    pub(in crate::server) fn handing_over(&self, limit: Duration) {
+        let now = Instant::now();
+        let until = now.checked_add(limit.saturating_add(MARGIN)).unwrap_or(now);
+        self.told.enter(Stage::HandingOver(until), Some(State::Reloading));
+    }
+
+    /// The successor failed, and this process serves on.
+    pub(in crate::server) fn rolled_back(&self, reason: &str) {
+        self.told.lock().rolled_back = Some(reason.to_owned());
+        self.told.enter(Stage::Serving, Some(State::Ready));
+    }
+
+    /// The process `pid` is the service's main one from now on. Returns when the manager knows.
+    pub(in crate::server) async fn hand_to(&self, pid: u32) {
+        let notifier = self.told.notifier.clone();
+        if !notifier.is_active() {
+            return;
+        }
+        self.told.lock().stage = Stage::Silent;
+        notifier.say([State::MainPid(pid)]);
+        if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
+            tracing::warn!(?error, pid, "the service manager does not say that it knows the new main process");
+        }
     }
 
     /// The service ends: not when another process takes its place.
@@ -121,7 +161,7 @@ impl Announcer {
 impl Drop for Announcer {
     /// The serving was dropped, which is no end in order; nothing is known of the process.
     fn drop(&mut self) {
-        if !matches!(self.told.lock().stage, Stage::Over(_)) {
+        if !matches!(self.told.lock().stage, Stage::Over(_) | Stage::Silent) {
             self.told.enter(Stage::Over("dropped, serves no more".to_owned()), None);
         }
     }
@@ -133,7 +173,7 @@ impl Told {
     }
 
     pub(super) fn is_serving(&self) -> bool {
-        matches!(self.lock().stage, Stage::Serving)
+        matches!(self.lock().stage, Stage::Serving | Stage::HandingOver(_))
     }
 
     /// What the health check has found.
@@ -145,11 +185,12 @@ impl Told {
         spoken.fault = fault;
     }
 
-    /// Begins a stage: `change` and its status, in one message.
+    /// Begins a stage: `change` and its status, in one message. What comes after another process has taken over is not told.
     fn enter(&self, stage: Stage, change: Option<State>) {
         let mut spoken = self.lock();
-        spoken.stage = stage;
-        if self.notifier.is_active() {
+        let is_silent = matches!(spoken.stage, Stage::Silent) && !matches!(stage, Stage::Serving);
+        spoken.stage = if is_silent { Stage::Silent } else { stage };
+        if self.notifier.is_active() && !is_silent {
             let status = self.status(&spoken);
             spoken.status.clone_from(&status);
             let extension = spoken.stage.extension().map(State::ExtendTimeout);
@@ -160,7 +201,7 @@ impl Told {
     /// Says what has changed, and that what takes time goes on.
     fn renew(&self) {
         let mut spoken = self.lock();
-        if !self.notifier.is_active() {
+        if !self.notifier.is_active() || matches!(spoken.stage, Stage::Silent) {
             return;
         }
         let status = Some(self.status(&spoken)).filter(|status| *status != spoken.status);
@@ -178,7 +219,9 @@ impl Told {
         let open = || Open::now(&self.figures, &self.drain);
         match &spoken.stage {
             Stage::Starting(_) => "starting: waiting until the service is ready".to_owned(),
-            Stage::Serving => open().serving(spoken.fault.as_deref()),
+            Stage::Serving => open().serving(spoken.fault.as_deref(), spoken.rolled_back.as_deref()),
+            Stage::HandingOver(_) => "handing over: waiting until the next process is ready".to_owned(),
+            Stage::Silent => String::new(),
             Stage::Draining(_) => open().draining(self.drain_timeout),
             Stage::Over(words) => words.clone(),
         }
@@ -192,7 +235,9 @@ impl Told {
 impl Stage {
     /// How much longer it may take, as far as that is to be told now.
     fn extension(&self) -> Option<Duration> {
-        let (Self::Starting(Some(until)) | Self::Draining(until)) = self else { return None };
+        let (Self::Starting(Some(until)) | Self::HandingOver(until) | Self::Draining(until)) = self else {
+            return None;
+        };
         let left = until.saturating_duration_since(Instant::now());
         Some(left.min(EXTENSION)).filter(|time| !time.is_zero())
     }

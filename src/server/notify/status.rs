@@ -22,10 +22,12 @@ impl Open {
         })
     }
 
-    pub(super) fn serving(self, fault: Option<&str>) -> String {
+    pub(super) fn serving(self, fault: Option<&str>, rolled_back: Option<&str>) -> String {
         let Self { connections, requests, .. } = self;
         let health = fault.map_or(String::new(), |fault| format!("; not well: {fault}"));
-        format!("serving: {}, {} in flight{health}", Count(connections, "connection"), Count(requests, "request"))
+        let failure = rolled_back.map_or(String::new(), |reason| format!("; the last hand-over failed: {reason}"));
+        let (connections, requests) = (Count(connections, "connection"), Count(requests, "request"));
+        format!("serving: {connections}, {requests} in flight{health}{failure}")
     }
 
     pub(super) fn draining(self, limit: Duration) -> String {
@@ -57,9 +59,9 @@ mod tests {
     #[test]
     fn a_status_says_what_is_open_and_what_is_waited_for() {
         let open = Open { connections: 2, requests: 1, tasks: 0 };
-        assert_eq!(open.serving(None), "serving: 2 connections, 1 request in flight");
+        assert_eq!(open.serving(None, None), "serving: 2 connections, 1 request in flight");
         assert_eq!(
-            Open::default().serving(Some("no database")),
+            Open::default().serving(Some("no database"), None),
             "serving: 0 connections, 0 requests in flight; not well: no database"
         );
         let limit = Duration::from_secs(30);

@@ -1,0 +1,199 @@
+//! One try to bring a successor to where it is ready. Until it is committed to, nothing has changed for anybody.
+
+use std::os::fd::OwnedFd;
+
+use tokio::time::timeout;
+
+use super::{
+    channel::Channel,
+    mover::{Mover, MoverHandle},
+    options::Options,
+    outgoing::{Joiner, Offer, Prepared, offer},
+    protocol::{ListenerRecord, PathRecord, SectionKind},
+    refusal::Refusal,
+    spawn::NextProcess,
+    state::Section,
+};
+use crate::{
+    activation::{ActivatedListeners, CONTROL_NAME, Heirloom},
+    error::{Error, Kind},
+    sys::process::Process,
+};
+
+/// How the two processes meet.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// This process starts the next one.
+    Spawn,
+    /// The next one has come by itself.
+    Joiner(Joiner),
+}
+
+/// Which generation a process is, and how many older ones still drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) generation: u64,
+    pub(crate) draining: u32,
+}
+
+/// A successor that is ready. Dropped, it is sent away, and killed if this process has started it.
+#[derive(Debug)]
+#[must_use = "it waits for the commit"]
+pub(crate) struct ReadySuccessor {
+    prepared: Prepared,
+    started: Option<Started>,
+}
+
+impl ReadySuccessor {
+    /// Its process id; as it tells itself where this process has not started it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.started.as_ref().map_or(self.prepared.pid, |started| started.process.pid())
+    }
+
+    /// Whether this process has started it.
+    pub(crate) fn is_started(&self) -> bool {
+        self.started.is_some()
+    }
+
+    /// Lets it accept. After an error it is gone, and nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not to be dropped before it returns.
+    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Error> {
+        let moving = self.prepared.commit().await.map_err(|refusal| failed(refusal.to_string()))?;
+        if let Some(started) = self.started {
+            started.leave();
+        }
+        Ok(moving)
+    }
+}
+
+/// Offers all there is to a successor, and waits until it is ready.
+///
+/// # Cancel safety
+///
+/// Dropped, the successor is sent away.
+pub(crate) async fn attempt(
+    options: &Options,
+    activated: &ActivatedListeners,
+    line: Line,
+    way: Way,
+) -> Result<ReadySuccessor, Error> {
+    let tried = timeout(options.timeout, prepare(options, activated, line, way)).await;
+    tried.unwrap_or_else(|_| Err(failed(format!("it was not ready within {:?} (handoff_timeout)", options.timeout))))
+}
+
+async fn prepare(
+    options: &Options,
+    activated: &ActivatedListeners,
+    line: Line,
+    way: Way,
+) -> Result<ReadySuccessor, Error> {
+    before_start(options).await?;
+    let sections = options.states.export().await.map_err(failed)?;
+    let sections = sections.into_iter().map(|(name, snapshot)| Section {
+        kind: SectionKind::State,
+        name,
+        version: snapshot.version(),
+        data: snapshot.bytes().clone(),
+    });
+    let heirlooms =
+        activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
+    let attach = matches!(way, Way::Joiner(_));
+    let offered = |listeners| Offer {
+        generation: line.generation,
+        draining: line.draining,
+        listeners,
+        attach,
+        sections: sections.collect(),
+    };
+    match way {
+        Way::Joiner(joiner) => {
+            let prepared = joiner.offer(offered(records(heirlooms))).await;
+            let prepared = prepared.map_err(|refusal| failed(refusal.to_string()))?;
+            Ok(ReadySuccessor { prepared, started: None })
+        }
+        Way::Spawn => {
+            let (channel, control) = Channel::pair().map_err(|error| failed(format!("no control socket: {error}")))?;
+            let started = start(options, &heirlooms, control).await?;
+            let prepared = offer(channel, offered(records(heirlooms))).await;
+            let prepared = prepared.map_err(|refusal| failed(started.explain(&refusal)))?;
+            Ok(ReadySuccessor { prepared, started: Some(started) })
+        }
+    }
+}
+
+/// Runs the hook before the start of the next process.
+pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
+    match &options.before_start {
+        None => Ok(()),
+        Some(hook) => hook().await.map_err(|error| failed(format!("the hook before the start says no: {error}"))),
+    }
+}
+
+async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {
+    let mut next = NextProcess::new();
+    for heirloom in heirlooms {
+        let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
+        next = next.socket(heirloom.variable_name(), fd);
+    }
+    for (name, value) in &options.variables {
+        next = next.variable(name, value.clone());
+    }
+    Ok(Started::new(next.socket(CONTROL_NAME, control).start().await?))
+}
+
+fn records(heirlooms: Vec<Heirloom>) -> Vec<(ListenerRecord, OwnedFd)> {
+    let record = |Heirloom { name, fd, origin }: Heirloom| {
+        let created = origin.created.map(|(path, device, inode)| PathRecord { path, device, inode });
+        (ListenerRecord { name: name.to_string(), created, bound: origin.bound }, fd)
+    };
+    heirlooms.into_iter().map(record).collect()
+}
+
+pub(crate) fn failed(reason: impl Into<String>) -> Error {
+    Kind::Handover { reason: reason.into() }.into()
+}
+
+/// A process that was started; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Started {
+    process: Process,
+    lives_on: bool,
+}
+
+impl Started {
+    pub(crate) fn new(process: Process) -> Self {
+        Self { process, lives_on: false }
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// It lives on by itself.
+    pub(crate) fn leave(mut self) {
+        self.lives_on = true;
+    }
+
+    fn explain(&self, refusal: &Refusal) -> String {
+        let pid = self.process.pid();
+        if refusal.is_gone() {
+            format!("the next process (pid {pid}) ended before it was ready; what it wrote says why")
+        } else {
+            format!("the next process (pid {pid}): {refusal}")
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.lives_on {
+            return;
+        }
+        if let Err(error) = self.process.kill() {
+            tracing::warn!(%error, pid = self.process.pid(), "the next process could not be killed");
+        }
+    }
+}

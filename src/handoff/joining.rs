@@ -1,0 +1,128 @@
+//! The next process: what it was handed, until it serves.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    inbound::{Inbound, InboundHandle},
+    incoming::{Candidate, Joined, join_blocking},
+    options::{Parts, Snapshot},
+    protocol::{Hello, ListenerRecord},
+    state::Section,
+};
+use crate::{
+    activation::{ActivatedListeners, SocketOrigin},
+    error::{Error, Kind},
+};
+
+/// How long a predecessor may take to say what it has: it has started this process, so it is waiting for nothing else.
+const OFFER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A predecessor that waits for this process to be ready.
+#[derive(Debug)]
+#[must_use = "the predecessor waits for an answer"]
+pub(crate) struct Arriving {
+    /// `None` where the predecessor has ended meanwhile.
+    candidate: Option<Candidate>,
+    hello: Hello,
+    sections: Vec<Section>,
+}
+
+/// What still comes from the predecessor.
+pub(crate) type Coming = (Inbound, InboundHandle);
+
+/// Asks the predecessor that started this process, if there is one, what it hands over.
+///
+/// # Errors
+///
+/// It cannot be understood, or says no.
+pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+    let Some(control) = activated.take_control() else { return Ok(None) };
+    let joined = match control.downcast::<OwnedFd>() {
+        Ok(control) => {
+            let deadline = Instant::now() + OFFER_LIMIT;
+            let joined = spawn_blocking(move || join_blocking(*control, deadline)).await;
+            match joined.map_err(|error| refused(error.to_string()))? {
+                Ok(joined) => joined,
+                Err(refusal) if refusal.is_gone() => {
+                    tracing::warn!(
+                        "the predecessor ended before it said what it hands over, going on with its sockets"
+                    );
+                    return Ok(None);
+                }
+                Err(refusal) => return Err(refused(refusal.to_string())),
+            }
+        }
+        Err(joined) => match joined.downcast::<Joined>() {
+            Ok(joined) => *joined,
+            Err(_) => return Ok(None),
+        },
+    };
+    Arriving::new(joined, activated).map(Some)
+}
+
+impl Arriving {
+    fn new(joined: Joined, activated: &ActivatedListeners) -> Result<Self, Error> {
+        let Joined { hello, listeners, sections, is_orphaned, control } = joined;
+        let origins: Vec<_> = listeners.iter().map(|(record, _)| origin(record)).collect();
+        activated.note_origins(&origins);
+        let candidate = (!is_orphaned).then(|| control.into_candidate()).transpose();
+        let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
+        Ok(Self { candidate, hello, sections })
+    }
+
+    /// What the predecessor said of itself.
+    pub(crate) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Gives the service the state of the predecessor.
+    pub(crate) async fn import(&mut self, states: &Parts) -> Result<(), Error> {
+        for Section { name, version, data, .. } in self.sections.drain(..) {
+            states.import(&name, Snapshot::new(version, data)).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the predecessor that this process will not take over.
+    pub(crate) fn fail(self, why: &Error) {
+        if let Some(candidate) = self.candidate {
+            candidate.fail(&format!("{why:?}"));
+        }
+    }
+
+    /// Tells the predecessor that this process is ready, and waits until it may accept; `None` where the predecessor has ended, and
+    /// this process goes on alone.
+    ///
+    /// # Errors
+    ///
+    /// The predecessor has called it off.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it tells the predecessor that this process does not take over.
+    pub(crate) async fn ready(self) -> Result<Option<Coming>, Error> {
+        let Some(candidate) = self.candidate else { return Ok(None) };
+        match candidate.ready().await {
+            Ok(coming) => Ok(Some(coming)),
+            Err(refusal) if refusal.is_gone() => {
+                tracing::warn!("the predecessor ended before it handed over, going on alone");
+                Ok(None)
+            }
+            Err(refusal) => Err(refused(refusal.to_string())),
+        }
+    }
+}
+
+fn origin(record: &ListenerRecord) -> SocketOrigin {
+    let created = record.created.as_ref().map(|created| (created.path.clone(), created.device, created.inode));
+    SocketOrigin { bound: record.bound, created }
+}
+
+fn refused(reason: impl Into<String>) -> Error {
+    Kind::Predecessor { reason: reason.into() }.into()
+}

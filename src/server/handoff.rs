@@ -1,0 +1,151 @@
+//! What a server is told about hand-overs.
+
+use std::{ffi::OsString, future::Future, time::Duration};
+
+use super::{Server, succession::Succession};
+use crate::{
+    error::Error,
+    handoff::{
+        Handoff, PlainSuccessor, Snapshot,
+        options::{BoxError, Options},
+        requests::Requests,
+    },
+};
+
+/// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
+///
+/// SIGHUP and SIGUSR2 start the next process and hand over to it, unless [`without_signals`](Self::without_signals) or
+/// [`without_handoff_signals`](Self::without_handoff_signals) is set.
+impl Server {
+    /// The handle of this server on its hand-overs: to ask for one, and to know when the predecessor is gone.
+    #[must_use]
+    pub fn handoff(&self) -> Handoff {
+        self.handoff.handle.clone()
+    }
+
+    /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on.
+    pub fn handoff_timeout(mut self, limit: Duration) -> Self {
+        self.handoff.options.timeout = limit;
+        self
+    }
+
+    /// How many processes that have handed over may still drain at a time; 2 by default. The oldest is cut when there is one more.
+    pub fn draining_generations(mut self, most: u32) -> Self {
+        self.handoff.options.draining = most;
+        self
+    }
+
+    /// Leaves SIGHUP and SIGUSR2 to the program.
+    pub fn without_handoff_signals(mut self) -> Self {
+        self.handoff.options.signals = false;
+        self
+    }
+
+    /// Sets a variable of the next process's environment, which is otherwise that of the first start; `None` removes it.
+    pub fn successor_variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
+        self.handoff.options.variables.push((name.into(), value));
+        self
+    }
+
+    /// The next process is a program that knows nothing of this crate and takes its sockets by `sd_listen_fds(3)`: listeners go over,
+    /// and this process drains as at its end.
+    pub fn plain_successor(mut self, ready: PlainSuccessor) -> Self {
+        self.handoff.options.plain = Some(ready);
+        self
+    }
+
+    /// A part of the service's state that goes to the next process before that is ready.
+    ///
+    /// `export` runs here, while this process goes on serving. `import` runs in the next process before it is ready; an error there, or
+    /// from `export`, calls the hand-over off. A part that the next process does not know is left out.
+    ///
+    /// ```no_run
+    /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
+    /// use std::{convert::Infallible, sync::{Arc, Mutex}};
+    /// use axum_activation::handoff::Snapshot;
+    ///
+    /// let sessions: Arc<Mutex<String>> = Arc::default();
+    /// let exported = Arc::clone(&sessions);
+    /// server.state(
+    ///     "sessions",
+    ///     move || {
+    ///         let sessions = exported.lock().unwrap().clone();
+    ///         async { Ok::<_, Infallible>(Snapshot::new(1, sessions)) }
+    ///     },
+    ///     move |snapshot| async move {
+    ///         *sessions.lock().unwrap() = String::from_utf8(snapshot.bytes().to_vec())?;
+    ///         Ok::<_, std::string::FromUtf8Error>(())
+    ///     },
+    /// )
+    /// # }
+    /// ```
+    pub fn state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
+    where
+        X: Fn() -> XF + Send + Sync + 'static,
+        XF: Future<Output = Result<S, XE>> + Send + 'static,
+        S: Into<Snapshot>,
+        XE: Into<BoxError>,
+        I: FnOnce(Snapshot) -> IF + Send + 'static,
+        IF: Future<Output = Result<(), IE>> + Send + 'static,
+        IE: Into<BoxError>,
+    {
+        self.handoff.options.states.add(name.into(), export, import);
+        self
+    }
+
+    /// As [`state`](Self::state), exported when this process has handed over and its last request is answered: what only then is
+    /// final. The next process serves already; a failure is logged by both and changes nothing else.
+    pub fn final_state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
+    where
+        X: Fn() -> XF + Send + Sync + 'static,
+        XF: Future<Output = Result<S, XE>> + Send + 'static,
+        S: Into<Snapshot>,
+        XE: Into<BoxError>,
+        I: FnOnce(Snapshot) -> IF + Send + 'static,
+        IF: Future<Output = Result<(), IE>> + Send + 'static,
+        IE: Into<BoxError>,
+    {
+        self.handoff.options.final_states.add(name.into(), export, import);
+        self
+    }
+
+    /// Runs before each start of the next process; an error calls the hand-over off.
+    #[doc(alias = "PreStartProcess")]
+    pub fn before_handoff<F, E>(mut self, hook: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.handoff.options.before_start(hook);
+        self
+    }
+
+    /// Runs after each hand-over that failed, with the reason.
+    pub fn on_handoff_failure(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.handoff.options.after_failure = Some(std::sync::Arc::new(hook));
+        self
+    }
+
+    pub(super) fn succession(&mut self) -> Succession {
+        let (options, handle) = (self.handoff.options.clone(), self.handoff.handle.clone());
+        let options = Options { signals: options.signals && self.signals, ..options };
+        let (_, nobody) = Handoff::new();
+        let calls = std::mem::replace(&mut self.handoff.calls, nobody);
+        Succession::new(options, handle, Requests::new(calls))
+    }
+}
+
+/// What a server keeps of it until it runs.
+#[derive(Debug)]
+pub(super) struct Settings {
+    options: Options,
+    handle: Handoff,
+    calls: tokio::sync::mpsc::UnboundedReceiver<crate::handoff::handle::Call>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (handle, calls) = Handoff::new();
+        Self { options: Options::default(), handle, calls }
+    }
+}

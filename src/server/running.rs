@@ -1,0 +1,172 @@
+//! From the first check to the last connection.
+
+use std::{future::Future, pin::Pin};
+
+use super::{
+    Server,
+    notify::{Announcer, IdleExit},
+    serving::Serving,
+    signals::Signals,
+    succession::{Ending, Prepared, Succeeded, Succession},
+};
+use crate::{
+    drain::{Drain, DrainReport, Figures},
+    error::{Error, Kind},
+    handoff::{
+        joining::{Arriving, Coming},
+        requests::Request,
+    },
+    listener::ActivatedListener,
+};
+
+/// What ends a server.
+struct Stop<F> {
+    drain: Drain,
+    asked: Option<Pin<Box<F>>>,
+    signals: Signals,
+}
+
+/// A server that has all it needs.
+struct Started {
+    serving: Serving,
+    idle_exit: IdleExit,
+    /// It was told to stop before it accepted anything.
+    is_stopped: bool,
+    coming: Option<Coming>,
+}
+
+/// What happens to a server that serves.
+enum Event {
+    /// Nothing comes any more, or it was told to stop.
+    End,
+    /// Somebody asks for a hand-over.
+    Asked(Request),
+}
+
+impl Server {
+    pub(super) async fn run_announced(
+        mut self,
+        stop: impl Future<Output = ()>,
+        announcer: &Announcer,
+    ) -> Result<DrainReport, Error> {
+        self.check_routes()?;
+        ActivatedListener::check_runtime(&self.routes[0].0)?;
+        let signals = if self.signals { Signals::install()? } else { Signals::none() };
+        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals };
+        let (limit, figures) = (self.drain_timeout, self.figures.clone());
+        let mut succession = self.succession();
+        let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
+        if !is_stopped {
+            succession.begin(coming, &serving)?;
+            announcer.ready();
+            loop {
+                let event = tokio::select! {
+                    () = until_end(&serving, &idle_exit, &figures, &mut stop) => Event::End,
+                    request = succession.requested() => Event::Asked(request),
+                };
+                let Event::Asked(request) = event else { break };
+                match succession.prepare(request, &serving, announcer, stop.begun()).await {
+                    Prepared::Failed => {}
+                    Prepared::Stopped => break,
+                    Prepared::Ready(successor, asker) => {
+                        let ending = Ending { signals: &mut stop.signals, limit };
+                        serving = match succession.commit(successor, asker, serving, announcer, ending).await {
+                            Succeeded::Over(report) => return Ok(report),
+                            Succeeded::Back(serving) => serving,
+                        };
+                        stop.drain = serving.current_drain().clone();
+                    }
+                }
+            }
+        }
+        announcer.stopping();
+        succession.leave_predecessor().await;
+        Ok(serving.drain(limit, stop.signals.second()).await)
+    }
+
+    /// Does all there is to do before the first connection is accepted.
+    async fn start<F: Future<Output = ()>>(
+        mut self,
+        succession: &mut Succession,
+        stop: &mut Stop<F>,
+    ) -> Result<Started, Error> {
+        let arriving = succession.join(&self.activated).await?;
+        let (ready, idle_exit) = (self.notify.ready(), self.notify.idle_exit);
+        let taken = or_fail(self.take(), arriving);
+        let ((common, routes), arriving) = taken?;
+        let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, listener)| listener));
+
+        let is_ready = tokio::select! {
+            biased;
+            ready = ready => Some(ready),
+            () = stop.begun() => None,
+        };
+        let coming = match is_ready {
+            Some(ready) => match or_fail(ready, arriving)? {
+                ((), None) => Some(None),
+                ((), Some(arriving)) => tokio::select! {
+                    coming = arriving.ready() => Some(coming?),
+                    () = stop.begun() => None,
+                },
+            },
+            None => {
+                or_fail::<()>(Err(Kind::Predecessor { reason: "told to stop".to_owned() }.into()), arriving).ok();
+                None
+            }
+        };
+        let is_stopped = coming.is_none();
+        let serving = Serving::start(common, routes.into_iter().filter(|_| !is_stopped));
+        Ok(Started { serving, idle_exit, is_stopped, coming: coming.flatten() })
+    }
+}
+
+/// Tells the predecessor of an error, if there is one.
+fn or_fail<T>(outcome: Result<T, Error>, arriving: Option<Arriving>) -> Result<(T, Option<Arriving>), Error> {
+    match (outcome, arriving) {
+        (Ok(value), arriving) => Ok((value, arriving)),
+        (Err(error), Some(arriving)) => {
+            arriving.fail(&error);
+            Err(error)
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// Resolves when nothing comes any more, or something asks the server to end.
+async fn until_end<F: Future<Output = ()>>(
+    serving: &Serving,
+    idle_exit: &IdleExit,
+    figures: &Figures,
+    stop: &mut Stop<F>,
+) {
+    tokio::select! {
+        () = serving.exhausted() => {}
+        () = idle_exit.is_due(figures) => tracing::info!("nobody was here for a while, leaving"),
+        () = stop.begun() => {}
+    }
+}
+
+impl<F: Future<Output = ()>> Stop<F> {
+    /// Resolves when something asks the server to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    async fn begun(&mut self) {
+        let Self { drain, asked, signals } = self;
+        let asked_to = async {
+            match asked {
+                Some(stop) => {
+                    stop.await;
+                    *asked = None;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = drain.begun() => tracing::info!("draining"),
+            () = asked_to => tracing::info!("asked to stop, draining"),
+            signal = signals.first() => tracing::info!(signal, "draining"),
+        }
+    }
+}
