@@ -1,4 +1,5 @@
 //! What a test finds on the machine, or says how to get.
+#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     env, fs, io,
