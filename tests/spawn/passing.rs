@@ -68,7 +68,7 @@ pub(crate) fn pass_on(stage: &Stage) {
     }
     let activated = ActivatedListeners::from_env().unwrap();
     let [a, b, c] = ["a", "b", "c"].map(|name| activated.files(name).unwrap().remove(0));
-    let _inheritable = inheritable_file();
+    let _inheritable = [6, 20, 500].map(inheritable_file);
     env::set_current_dir("/").unwrap();
     let copy = a.as_fd().try_clone_to_owned().unwrap();
     let passed = [&c, &a, &b, &copy].map(target).to_vec();
@@ -97,11 +97,11 @@ fn target(fd: &OwnedFd) -> String {
     std::fs::read_link(link).unwrap().to_str().unwrap().to_owned()
 }
 
-/// As a careless library leaves one.
-fn inheritable_file() -> OwnedFd {
-    let file = tempfile::tempfile().unwrap();
+/// As a careless library leaves one, at this number or above.
+fn inheritable_file(number: i32) -> OwnedFd {
+    let file = rustix::io::fcntl_dupfd_cloexec(tempfile::tempfile().unwrap(), number).unwrap();
     rustix::io::fcntl_setfd(&file, FdFlags::empty()).unwrap();
-    file.into()
+    file
 }
 
 fn passed_on() -> (First, Next) {

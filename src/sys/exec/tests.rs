@@ -70,14 +70,30 @@ fn the_process_is_a_child_of_none_of_ours_and_reaped_by_another() {
 
 #[test]
 fn signals_are_as_a_new_program_expects_them() {
-    // SIGINT has a handler of ours, which exec resets by itself; SIGPIPE is ignored by every Rust program.
-    let said = said(shell("grep -E 'SigBlk|SigIgn' /proc/$$/status >&3"));
+    let said = said(shell("exec grep -E 'SigBlk|SigIgn' /proc/self/status >&3"));
     let mask = |name: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()
     };
     assert_eq!(mask("SigBlk:"), 0);
-    assert_eq!(mask("SigIgn:") & (1 << (libc::SIGPIPE - 1)), 0);
+    assert_eq!(mask("SigIgn:") & (1 << (libc::SIGPIPE - 1)), 0, "every Rust program ignores it");
+}
+
+#[test]
+fn who_waits_holds_nothing_of_ours_but_what_he_is_passed() {
+    let mut program = shell("");
+    program.fds = vec![nothing(), nothing()];
+    let others: Vec<_> = (0..50).map(|_| nothing()).collect();
+    let waiting = program.launch().unwrap();
+    let table = Path::new("/proc").join(waiting.process().pid().to_string()).join("fd");
+    let open = || std::fs::read_dir(&table).unwrap().count();
+    let deadline = Instant::now() + PATIENCE;
+    // The standard streams, the two that it is passed, the gate and the report.
+    while open() != 7 {
+        assert!(Instant::now() < deadline, "{} are open", open());
+        std::thread::yield_now();
+    }
+    drop(others);
 }
 
 #[test]
@@ -94,7 +110,7 @@ fn who_is_dropped_before_he_may_go_on_never_runs() {
 
 #[test]
 fn a_process_is_killed_by_its_descriptor_and_its_end_is_seen() {
-    let process = shell("while :; do sleep 1000; done").start().unwrap();
+    let process = shell("exec sleep 1000").start().unwrap();
     assert!(!process.is_gone());
     process.kill().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
