@@ -10,6 +10,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    net::Shutdown,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -119,6 +120,11 @@ impl Channel {
         }
     }
 
+    /// Lets the other side send nothing more (`shutdown(2)`); what it has sent is still to be received.
+    pub(crate) fn stop_receiving(&self) {
+        let _ = rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read);
+    }
+
     /// Sends a message without descriptors if that is possible at once.
     pub(crate) fn try_send(&self, message: impl Into<Message>) {
         try_send(self.fd.get_ref(), &message.into());
@@ -225,7 +231,7 @@ pub(crate) fn unexpected(message: Message, awaited: &'static str) -> Refusal {
 }
 
 /// As much of a reason as is told.
-pub(crate) fn reason(text: impl ToString) -> String {
+pub(crate) fn reason(text: &(impl ToString + ?Sized)) -> String {
     let mut text = text.to_string();
     let end = (0..=LONGEST_REASON.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or(0));

@@ -53,6 +53,8 @@ pub(crate) struct Inbound {
     /// How many more connections the predecessor may send.
     credit: u32,
     is_leaving: bool,
+    /// Taken when the predecessor had closed already: it has ended, unless an `Abort` follows.
+    unanswered: Vec<IdleConnection>,
     /// Names of listeners that came before.
     names: Vec<Arc<str>>,
 }
@@ -98,7 +100,10 @@ impl InboundHandle {
 impl Inbound {
     pub(super) fn new(channel: Channel) -> (Self, InboundHandle) {
         let (sender, words) = mpsc::unbounded_channel();
-        (Self { channel, words, credit: 0, is_leaving: false, names: Vec::new() }, InboundHandle { words: sender })
+        (
+            Self { channel, words, credit: 0, is_leaving: false, unanswered: Vec::new(), names: Vec::new() },
+            InboundHandle { words: sender },
+        )
     }
 
     /// Takes what comes until the predecessor is done.
@@ -111,7 +116,10 @@ impl Inbound {
             if let Err(refusal) = self.step(successor).await {
                 match refusal {
                     None => return Ended::Done,
-                    Some(Refusal::Gone { .. }) => return Ended::Died,
+                    Some(Refusal::Gone { .. }) => {
+                        self.inherit(successor);
+                        return Ended::Died;
+                    }
                     Some(refusal) => return Ended::Broken(refusal),
                 }
             }
@@ -175,13 +183,21 @@ impl Inbound {
         match self.admit(records, fds, lacks_fds, successor).await {
             Ok(connections) => {
                 // Only once it is said are they ours: otherwise the predecessor, if it lives, serves them on.
-                if self.channel.send_if_open(Taken { count }).await? {
-                    successor.serve(connections);
+                match self.channel.send_if_open(Taken { count }).await? {
+                    true => successor.serve(connections),
+                    false => self.unanswered.extend(connections),
                 }
             }
-            Err(why) => drop(self.channel.send_if_open(Refused { count, reason: reason(why) }).await?),
+            Err(why) => drop(self.channel.send_if_open(Refused { count, reason: reason(&why) }).await?),
         }
         Ok(())
+    }
+
+    /// Serves what nobody else can, now that the predecessor has ended without a word.
+    fn inherit(&mut self, successor: &mut impl Successor) {
+        if !self.unanswered.is_empty() {
+            successor.serve(std::mem::take(&mut self.unanswered));
+        }
     }
 
     async fn admit(
@@ -232,7 +248,7 @@ impl Inbound {
             Ok(section) => successor.take_final(section).await,
             Err(refusal) => Err(refusal.to_string()),
         };
-        self.channel.send_if_open(FinalTaken { name, error: taken.err().map(reason) }).await?;
+        self.channel.send_if_open(FinalTaken { name, error: taken.err().map(|error| reason(&error)) }).await?;
         Ok(())
     }
 

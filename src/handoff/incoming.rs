@@ -148,7 +148,7 @@ fn receive_sections(channel: &mut BlockingChannel) -> Result<Vec<Section>, Refus
         match message {
             Message::SectionRecord(_) if lacks_fds => return Err(too_few_descriptors()),
             Message::SectionRecord(record) if sections.len() < MOST_PARTS => {
-                sections.push(Section::unpack(record, fds)?)
+                sections.push(Section::unpack(record, fds)?);
             }
             Message::Offered(_) => return Ok(sections),
             message => return Err(unexpected(message, "`Offered`")),

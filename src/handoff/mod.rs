@@ -60,10 +60,10 @@
 //! | who | when | what becomes of the connections |
 //! | --- | --- | --- |
 //! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `Parted::Died` |
-//! | old | new breaks the protocol | likewise, and new is told `Abort`: `Parted::Broken` |
+//! | old | new breaks the protocol | new is told `Abort` and can say nothing more; what it had not `Taken` by then is given back: `Parted::Broken` |
 //! | old | a message cannot be sent: too long, no memory, no memfd | that batch is given back |
 //! | new | its table is full, the descriptors do not fit the records, the server does not admit it, new is leaving | that batch is `Refused`: old keeps it |
-//! | new | `Taken` cannot be sent, as old has closed | that batch is dropped: old has it, or nobody has |
+//! | new | `Taken` cannot be sent, as old has closed | new serves that batch if old has died; it drops it if it finds an `Abort`, as then old has it back |
 //! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
 //!
 //! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.

@@ -7,11 +7,12 @@
 //! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for.
 //! 3. Until the answer the batch is ours: the successor reads from it only when its `Taken` is sent.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::yield_now,
+    time::timeout,
 };
 
 use super::{
@@ -27,6 +28,9 @@ use crate::sys::scm;
 
 /// What the mover waits for.
 const AWAITED: &str = "a `Taken`";
+
+/// How long a successor that breaks the protocol may take to read that it does.
+const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The process that connections are moved away from.
 pub(crate) trait Predecessor {
@@ -236,6 +240,9 @@ impl Mover {
         let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
         give_back(unsent, &Why::Leaving, predecessor);
         give_back(std::mem::take(&mut self.waiting), &Why::Leaving, predecessor);
+        while let Ok(connection) = self.queue.try_recv() {
+            predecessor.resume(connection, &Why::Leaving);
+        }
     }
 
     /// Gives everything back that is left.
@@ -245,18 +252,38 @@ impl Mover {
             Err(Refusal::Gone { .. }) if self.is_leaving => (Parted::Left, Why::Leaving),
             Err(Refusal::Gone { .. }) => (Parted::Died, Why::Died),
             Err(refusal) => {
-                self.channel.try_send(Abort { reason: reason(&refusal) });
                 let why = Why::Refused(Arc::from(refusal.to_string()));
                 (Parted::Broken(refusal), why)
             }
         };
         self.queue.close();
-        let batches = self.sent.into_iter().chain(self.unsent).flat_map(|batch| batch.connections);
-        give_back(batches.chain(self.waiting), &why, predecessor);
+        let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
+        give_back(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), &why, predecessor);
         while let Some(connection) = self.queue.recv().await {
             predecessor.resume(connection, &why);
         }
+        if let Parted::Broken(refusal) = &parted {
+            self.break_off(refusal).await;
+        }
+        give_back(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor);
         parted
+    }
+
+    /// Ends the talk with a successor that breaks the protocol, so that both agree on who has which connection: it is told
+    /// `Abort`, can say `Taken` no more, and what it has said of that before still counts.
+    async fn break_off(&mut self, refusal: &Refusal) {
+        let abort = self.channel.send_if_open(Abort { reason: reason(refusal) });
+        if timeout(ABORT_LIMIT, abort).await.is_err() {
+            tracing::warn!("the successor breaks the protocol of the hand-over and does not read what it is told");
+        }
+        self.channel.stop_receiving();
+        loop {
+            match self.channel.receive(AWAITED).await.map(|envelope| envelope.message) {
+                Ok(Message::Taken(taken)) => drop(self.answered(taken.count)),
+                Ok(_) | Err(Refusal::Malformed { .. }) => {}
+                Err(_) => return,
+            }
+        }
     }
 }
 
