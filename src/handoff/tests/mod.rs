@@ -1,4 +1,10 @@
-//! Both sides over real socket pairs, in one process.
+//! Both sides over real socket pairs, in one process; a scripted peer in place of either.
 
+mod child;
+mod codec;
+mod endings;
+mod hostile_new;
+mod hostile_old;
+mod limits;
 mod support;
 mod whole;

@@ -22,11 +22,17 @@ use super::super::{
     incoming::{Joined, join_blocking},
     mover::{Mover, MoverHandle, Predecessor},
     outgoing::{Offer, Prepared, offer},
-    protocol::{ListenerRecord, SectionKind},
+    protocol::{
+        Ahead, Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message,
+        OLDEST_VERSION, Offered, Ready, SectionKind, VERSION,
+    },
     refusal::Refusal,
     state::Section,
 };
-use crate::addr::{PeerAddr, UnixPeer};
+use crate::{
+    addr::{PeerAddr, UnixPeer},
+    sys::scm,
+};
 
 /// Longer than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -140,4 +146,117 @@ pub(crate) async fn committed() -> ((Mover, MoverHandle), (Inbound, InboundHandl
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
     let old = old.await.unwrap().unwrap().commit().await.unwrap();
     (old, new.await.unwrap().unwrap())
+}
+
+/// One side played by hand.
+#[derive(Debug)]
+pub(crate) struct Raw(pub(crate) Channel);
+
+impl Raw {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self(Channel::new(fd).unwrap())
+    }
+
+    pub(crate) async fn say(&self, message: impl Into<Message>) {
+        self.0.send(message, &[]).await.unwrap();
+    }
+
+    pub(crate) async fn say_with(&self, message: impl Into<Message>, fds: &[impl AsFd]) {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.0.send(message, &fds).await.unwrap();
+    }
+
+    /// Sends what may be no message.
+    pub(crate) async fn throw(&self, packet: &[u8]) {
+        self.0.send_packet(packet, &[]).await.unwrap();
+    }
+
+    pub(crate) async fn hear(&self) -> Message {
+        self.0.receive("a message").await.unwrap().message
+    }
+
+    /// The connections of the next message.
+    pub(crate) async fn hear_connections(&self) -> (Vec<ConnectionRecord>, Vec<OwnedFd>) {
+        let envelope = self.0.receive("connections").await.unwrap();
+        match envelope.message {
+            Message::Connections(connections) => (connections.records, envelope.fds),
+            message => panic!("{message:?}"),
+        }
+    }
+
+    /// What is said until the end.
+    pub(crate) async fn hear_out(&self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        while let Ok(envelope) = self.0.receive("the end").await {
+            heard.push(envelope.message);
+        }
+        heard
+    }
+
+    /// The reason of the last thing that is said, which is an `Abort`.
+    pub(crate) async fn hear_abort(&self) -> String {
+        match self.hear_out().await.pop() {
+            Some(Message::Abort(abort)) => abort.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// As a successor, up to its `Ready`.
+pub(crate) async fn play_joining(new: &Raw) {
+    new.say(Join::own()).await;
+    while !matches!(new.hear().await, Message::Offered(_)) {}
+    new.say(Ready {}).await;
+}
+
+/// An old process right after its commit, and a successor that is played by hand.
+pub(crate) async fn committed_to_raw() -> (Mover, MoverHandle, Raw) {
+    let (channel, control) = Channel::pair().unwrap();
+    let new = Raw::new(control);
+    let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
+    let (mover, handle) = prepared.unwrap().commit().await.unwrap();
+    assert_eq!(new.hear().await, Commit {}.into());
+    (mover, handle, new)
+}
+
+/// As a predecessor, up to its `Offered`; then the new process's side.
+pub(crate) async fn join_raw() -> (Raw, Joined) {
+    let (own, control) = scm::pair().unwrap();
+    let old = Raw::new(own);
+    old.say(hello()).await;
+    old.say(Listeners { records: Vec::new(), more: false }).await;
+    old.say(Offered {}).await;
+    let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
+    assert_eq!(old.hear().await, Join::own().into());
+    (old, joined)
+}
+
+/// A new process right after the commit, and a predecessor that is played by hand.
+pub(crate) async fn committed_by_raw() -> (Inbound, InboundHandle, Raw) {
+    let (old, joined) = join_raw().await;
+    old.say(Commit {}).await;
+    let (inbound, handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    assert_eq!(old.hear().await, Ready {}.into());
+    (inbound, handle, old)
+}
+
+pub(crate) fn hello() -> Hello {
+    Hello { version: VERSION, oldest_version: OLDEST_VERSION, generation: 1, pid: 1, draining: 0 }
+}
+
+/// A message that moves `count` connections with nothing ahead, and their descriptors.
+pub(crate) fn a_move(count: usize) -> (Connections, Vec<OwnedFd>) {
+    let connections = (0..count).map(|_| connection(""));
+    let (records, fds) =
+        connections.map(|connection| (a_record(Ahead::Inline(Blob::default())), connection.stream)).unzip();
+    (Connections { records }, fds)
+}
+
+pub(crate) fn a_record(ahead: Ahead) -> ConnectionRecord {
+    let peer = PeerAddr::Unix(UnixPeer::default());
+    ConnectionRecord { listener: "http".to_owned(), peer, fresh: false, ahead }
+}
+
+pub(crate) fn inodes(fds: &[impl AsFd]) -> Vec<u64> {
+    fds.iter().map(inode).collect()
 }
