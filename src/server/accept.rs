@@ -72,7 +72,6 @@ impl Arrived {
 pub(super) struct Accepting {
     listener: ActivatedListener,
     route: Arc<RouteContext>,
-    lame_duck: Duration,
     open: Option<Arc<Semaphore>>,
     orders: UnboundedReceiver<Order>,
     accepts: bool,
@@ -80,14 +79,9 @@ pub(super) struct Accepting {
 
 impl Accepting {
     /// One that accepts when it is told to.
-    pub(super) fn new(
-        listener: ActivatedListener,
-        route: RouteContext,
-        lame_duck: Duration,
-        orders: UnboundedReceiver<Order>,
-    ) -> Self {
+    pub(super) fn new(listener: ActivatedListener, route: RouteContext, orders: UnboundedReceiver<Order>) -> Self {
         let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
-        Self { listener, route: Arc::new(route), lame_duck, open, orders, accepts: false }
+        Self { listener, route: Arc::new(route), open, orders, accepts: false }
     }
 
     /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
@@ -129,7 +123,7 @@ impl Accepting {
     }
 
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(stop_accepting(self.route.drain.clone(), self.lame_duck))
+        Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }
 
     /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.

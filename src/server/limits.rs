@@ -9,6 +9,7 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_connections: Option<usize>,
     pub(super) max_age: Option<MaxAge>,
+    pub(super) lame_duck: Duration,
     pub(super) linger: Duration,
     pub(super) http2: Http2Options,
 }
@@ -44,6 +45,7 @@ impl Default for Limits {
             idle_timeout: Some(Duration::from_secs(120)),
             max_connections: None,
             max_age: None,
+            lame_duck: Duration::ZERO,
             linger: Duration::from_secs(1),
             http2: Http2Options::new(),
         }

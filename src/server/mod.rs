@@ -64,7 +64,6 @@ pub struct Server {
     figures: Figures,
     limits: Limits,
     drain_timeout: Duration,
-    lame_duck: Duration,
     notify: notify::Settings,
     handoff: handoff::Settings,
     allow_unused: bool,
@@ -81,7 +80,6 @@ impl Server {
             figures: Figures::default(),
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
-            lame_duck: Duration::ZERO,
             notify: notify::Settings::default(),
             handoff: handoff::Settings::default(),
             allow_unused: false,
@@ -106,10 +104,12 @@ impl Server {
         self
     }
 
-    /// How long an idle HTTP/1 connection may send one more request once the drain has begun, before it is closed; 1 s by default.
+    /// How long an idle HTTP/1 connection may send one more request once the drain has begun and the
+    /// [`lame_duck`](Self::lame_duck) is over, before it is closed; 1 s by default.
     ///
     /// The answer to that request says `Connection: close`. A client that is about to send when the service stops loses
-    /// nothing, unless it thinks for longer than that.
+    /// nothing, unless it thinks for longer than that. So keep it above the time for which a proxy in front keeps idle connections,
+    /// where that does not ask readiness.
     pub fn linger(mut self, time: Duration) -> Self {
         self.limits.linger = time;
         self
@@ -118,9 +118,10 @@ impl Server {
     /// How long to go on accepting once the drain has begun; 0 by default.
     ///
     /// Readiness turns at once, so a load balancer that polls it has this long to notice before connects are refused.
-    /// Every response carries `Connection: close` meanwhile. It is part of [`drain_timeout`](Self::drain_timeout).
+    /// Every response carries `Connection: close` meanwhile, and no idle connection is closed: it may be about to send on it.
+    /// It is part of [`drain_timeout`](Self::drain_timeout).
     pub fn lame_duck(mut self, time: Duration) -> Self {
-        self.lame_duck = time;
+        self.limits.lame_duck = time;
         self
     }
 
@@ -243,7 +244,6 @@ impl Server {
             drain: self.drain.clone(),
             figures: self.figures.clone(),
             limits: self.limits.clone(),
-            lame_duck: self.lame_duck,
         }
     }
 

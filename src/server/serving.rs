@@ -39,7 +39,6 @@ pub(super) struct Common {
     pub(super) drain: Drain,
     pub(super) figures: Figures,
     pub(super) limits: Limits,
-    pub(super) lame_duck: Duration,
 }
 
 /// One accept loop, from outside.
@@ -62,7 +61,7 @@ impl Serving {
             tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let (started, orders) = Running::new(listener.shared_name(), &common.limits);
             let context = started.context(&common, &common.drain);
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, common.lame_duck, orders)));
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders)));
             started.tell(Order::Accept(true));
             running.push(started);
         }

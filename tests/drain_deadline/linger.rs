@@ -32,6 +32,20 @@ fn who_is_idle_is_closed_after_the_linger_and_no_sooner() {
     assert_eq!(connections(&running.report()), [0, 2, 0, 0]);
 }
 
+/// A proxy that has not noticed yet still sends on the connections that it has.
+#[test]
+fn nobody_idle_is_closed_before_the_lame_duck_is_over() {
+    let lame_duck = LINGER * 3;
+    let running = Running::start(routes(), |server| server.linger(LINGER).lame_duck(lame_duck));
+    let mut idle = running.connect();
+    assert_eq!(idle.get("/").unwrap().text(), "hello");
+    let began = Instant::now();
+    running.drain.begin();
+    assert_eq!(idle.rest().unwrap(), b"");
+    assert!(began.elapsed() >= lame_duck + LINGER, "{:?}", began.elapsed());
+    assert_eq!(connections(&running.report()), [0, 1, 0, 0]);
+}
+
 #[test]
 fn a_request_within_the_linger_is_answered_as_the_last() {
     let running = Running::start(routes(), |server| server.linger(Duration::from_secs(20)));

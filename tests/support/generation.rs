@@ -1,7 +1,8 @@
-//! One generation of a service after the other, each a process of its own, all on one listening socket.
+//! One generation of a service after the other, each a process of its own: all on one listening socket, or each on one that
+//! it binds itself.
 //!
-//! A generation is the running test binary, started once more with the socket as descriptor 3. The test file has one test for
-//! it, which does nothing but in such a process:
+//! A generation is the running test binary, started once more, with the socket as descriptor 3 if there is one. The test file
+//! has one test for it, which does nothing but in such a process:
 //!
 //! ```ignore
 //! #[test]
@@ -13,10 +14,11 @@
 
 use std::{
     collections::HashMap,
-    env,
+    env, fmt,
     io::{BufRead, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
+    path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -27,7 +29,7 @@ use axum::{
     extract::Path,
     routing::{get, post},
 };
-use axum_activation::{ActivatedListeners, Server, drain::DrainReport};
+use axum_activation::{ActivatedListeners, Server, drain::DrainReport, readiness::readiness};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 /// Stands before every line that a generation says, as it shares standard output with the test harness.
@@ -35,6 +37,14 @@ const MARK: &str = "\u{1}generation ";
 
 /// The listening socket comes as standard input and goes to its place; the shell's pid is that of the program it becomes.
 const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http; exec \"$@\"";
+
+/// Where a generation listens, and how it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) addr: SocketAddr,
+    pub(crate) lame_duck: Duration,
+    pub(crate) linger: Duration,
+}
 
 /// A process that serves; killed when dropped.
 #[derive(Debug)]
@@ -63,10 +73,21 @@ impl Generation {
     pub(crate) fn start(socket: &TcpListener) -> Self {
         let socket = OwnedFd::from(socket.try_clone().expect("a copy of the listening socket"));
         let mut command = Command::new("sh");
-        command.args(["-c", PASS, "sh"]).arg(env::current_exe().expect("a test program has a path"));
+        command.args(["-c", PASS, "sh"]).arg(this_program()).stdin(socket);
+        Self::spawn(&mut command)
+    }
+
+    /// Starts one that binds its socket itself, and returns when it accepts.
+    pub(crate) fn start_alone(settings: &Settings) -> Self {
+        let mut command = Command::new(this_program());
+        command.env("GENERATION_SETTINGS", settings.to_string()).stdin(Stdio::null());
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         command.args(["--exact", "generation", "--nocapture", "--test-threads=1", "--quiet"]);
         command.env("GENERATION", "1").env_remove("LISTEN_PIDFDID").env_remove("NOTIFY_SOCKET");
-        let mut process = command.stdin(socket).stdout(Stdio::piped()).spawn().expect("a shell runs");
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let said = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut generation = Self { process, said };
         assert_eq!(generation.hear(), "serves");
@@ -103,6 +124,22 @@ impl Generation {
             line.clear();
         }
         panic!("a generation ended without a word: {:?}", self.process.wait());
+    }
+}
+
+/// As the words of one variable of the environment.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.addr, self.lame_duck.as_millis(), self.linger.as_millis())
+    }
+}
+
+impl Settings {
+    fn from_words(words: &str) -> Option<Self> {
+        let mut words = words.split(' ');
+        let addr = words.next()?.parse().ok()?;
+        let mut time = || words.next()?.parse().ok().map(Duration::from_millis);
+        Some(Self { addr, lame_duck: time()?, linger: time()? })
     }
 }
 
@@ -157,17 +194,27 @@ pub(crate) fn serve() {
         return;
     }
     set_parent_process_death_signal(Some(Signal::KILL)).expect("it may end with its parent");
-    let activated = ActivatedListeners::from_env().expect("a socket was passed");
+    let settings: Option<Settings> =
+        env::var("GENERATION_SETTINGS").ok().map(|settings| Settings::from_words(&settings).expect("settings"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let processed = Arc::default();
-    let report = runtime.expect("a runtime").block_on(run(activated, &processed));
+    let report = runtime.expect("a runtime").block_on(run(settings, &processed));
     say(&report.to_string());
     let processed = processed.lock().expect("no handler panics");
     say(&processed.iter().map(u64::to_string).collect::<Vec<_>>().join(" "));
 }
 
-async fn run(activated: ActivatedListeners, processed: &Arc<Mutex<Vec<u64>>>) -> DrainReport {
-    let server = Server::new(activated).route("http", service(processed)).drain_timeout(Duration::from_secs(20));
+async fn run(settings: Option<Settings>, processed: &Arc<Mutex<Vec<u64>>>) -> DrainReport {
+    let sockets = ActivatedListeners::builder();
+    let activated = match settings {
+        None => sockets.from_env(),
+        Some(Settings { addr, .. }) => sockets.fallback("http", addr.to_string()).build(),
+    };
+    let activated = activated.expect("a socket");
+    let mut server = Server::new(activated).route("http", service(processed)).drain_timeout(Duration::from_secs(20));
+    if let Some(Settings { lame_duck, linger, .. }) = settings {
+        server = server.lame_duck(lame_duck).linger(linger);
+    }
     // The first poll of the server begins to accept.
     let (report, ()) = tokio::join! { biased; server.run(), async { say("serves") } };
     report.expect("it serves")
@@ -185,6 +232,7 @@ fn service(processed: &Arc<Mutex<Vec<u64>>>) -> Router {
     let (asked, sent) = (note(processed), note(processed));
     Router::new()
         .route("/", get("hello"))
+        .route("/ready", readiness())
         .route(
             "/{id}",
             get(async move |Path(id)| {
@@ -199,6 +247,10 @@ fn service(processed: &Arc<Mutex<Vec<u64>>>) -> Router {
                 body
             }),
         )
+}
+
+fn this_program() -> PathBuf {
+    env::current_exe().expect("a test program has a path")
 }
 
 fn say(line: &str) {

@@ -26,6 +26,9 @@ use crate::drain::Ending;
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
 
+/// The longest linger: an `Instant` cannot take any duration.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// Why to stop driving a connection.
 #[derive(Debug)]
 pub(super) enum Stop<T> {
@@ -227,8 +230,17 @@ impl<'a, 'd> Watch<'a, 'd> {
     }
 
     fn linger_limit(&self) -> Duration {
+        let linger = self.limits().linger;
         // A client of HTTP/2 ends by itself when it has answered the ping that goes with a GOAWAY.
-        if self.is_http2 { self.limits().linger.max(PING_LIMIT) } else { self.limits().linger }
+        let limit = if self.is_http2 { linger.max(PING_LIMIT) } else { linger.saturating_add(self.lame_duck_left()) };
+        limit.min(FOREVER)
+    }
+
+    /// Who may still connect may also be about to send on a connection that it has.
+    fn lame_duck_left(&self) -> Duration {
+        let drain = &self.state.route.drain;
+        let accepts = drain.has_begun() && !drain.has_successor();
+        if accepts { self.limits().lame_duck.saturating_sub(drain.elapsed()) } else { Duration::ZERO }
     }
 
     /// Ready when the nearest deadline is over, pending for ever where there is none.
