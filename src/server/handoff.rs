@@ -128,7 +128,7 @@ impl Server {
 
     pub(super) fn succession(&mut self) -> Succession {
         let (options, handle) = (self.handoff.options.clone(), self.handoff.handle.clone());
-        let options = Options { signals: options.signals && self.signals, ..options };
+        let options = Options { signals: options.signals && self.signals.are_wanted(), ..options };
         let (_, nobody) = Handoff::new();
         let calls = std::mem::replace(&mut self.handoff.calls, nobody);
         Succession::new(options, handle, Requests::new(calls))

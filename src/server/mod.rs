@@ -8,6 +8,7 @@ mod exit;
 mod handoff;
 mod limits;
 mod notify;
+mod orphans;
 mod reaper;
 mod route;
 mod running;
@@ -22,6 +23,7 @@ use self::{
     limits::{Limits, MaxAge},
     notify::Announcer,
     serving::Common,
+    signals::Signals,
 };
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket},
@@ -67,7 +69,8 @@ pub struct Server {
     notify: notify::Settings,
     handoff: handoff::Settings,
     allow_unused: bool,
-    signals: bool,
+    signals: Signals,
+    orphans: Option<Duration>,
 }
 
 impl Server {
@@ -83,7 +86,8 @@ impl Server {
             notify: notify::Settings::default(),
             handoff: handoff::Settings::default(),
             allow_unused: false,
-            signals: true,
+            signals: Signals::wanted(),
+            orphans: None,
         }
     }
 
@@ -185,7 +189,33 @@ impl Server {
 
     /// Leaves SIGTERM and SIGINT to the program.
     pub fn without_signals(mut self) -> Self {
-        self.signals = false;
+        self.signals = Signals::none();
+        self
+    }
+
+    /// As PID 1 of a container without an init: takes the status of every child process that has ended and that nobody has waited
+    /// for `within` that time, so that none stays behind as a zombie. Elsewhere it does nothing. Off by default.
+    ///
+    /// What this process has not started itself but inherited, as a grandchild whose parent is gone, nobody else can wait
+    /// for. The kernel does not tell it from a child that this process has started: one that is waited for later than `within`
+    /// fails to be, with `ECHILD`. Whoever waits while a child runs, as `tokio::process` and `std::process` do in `wait`,
+    /// `status` and `output`, is faster than a `within` of ten seconds, even on a busy runtime.
+    ///
+    /// Looks into /proc, which must be that of the container's own pid namespace, as it is in all of them
+    /// (pid_namespaces(7)).
+    ///
+    /// ```no_run
+    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use axum_activation::Server;
+    ///
+    /// Server::new(activated).route("http", app).reap_orphans(Duration::from_secs(10)).run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "zombie")]
+    pub fn reap_orphans(mut self, within: Duration) -> Self {
+        self.orphans = Some(within);
         self
     }
 

@@ -1,10 +1,11 @@
 //! From the first check to the last connection.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, mem, pin::Pin};
 
 use super::{
     Server,
     notify::{Announcer, IdleExit},
+    orphans,
     serving::Serving,
     signals::Signals,
     succession::{Ending, Prepared, Succeeded, Succession},
@@ -51,10 +52,12 @@ impl Server {
     ) -> Result<DrainReport, Error> {
         self.check_routes()?;
         ActivatedListener::check_runtime(&self.routes[0].0)?;
-        let signals = if self.signals { Signals::install()? } else { Signals::none() };
+        let mut succession = self.succession();
+        let mut signals = mem::replace(&mut self.signals, Signals::none());
+        signals.install()?;
+        let _reaping = self.orphans.and_then(orphans::reap);
         let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals };
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
-        let mut succession = self.succession();
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         if !is_stopped {
             succession.begin(coming, &serving)?;

@@ -2,12 +2,16 @@
 
 use std::{future::pending, time::Duration};
 
+use rustix::process::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
 
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    listener::ActivatedListener,
+};
 
 /// A signal within this time of the first is a repeat of it: systemd sends SIGTERM "once or twice".
 const REPEAT: Duration = Duration::from_secs(1);
@@ -15,6 +19,7 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// SIGTERM and SIGINT, or neither.
 #[derive(Debug)]
 pub(super) struct Signals {
+    wanted: bool,
     installed: Option<Installed>,
     first: Option<Instant>,
 }
@@ -25,16 +30,40 @@ struct Installed {
     interrupt: Signal,
 }
 
-impl Signals {
-    pub(super) fn install() -> Result<Self, Error> {
+impl Installed {
+    fn new() -> Result<Self, Error> {
         let install = |kind| signal(kind).map_err(|source| Error::from(Kind::Signal { source }));
-        let installed =
-            Installed { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? };
-        Ok(Self { installed: Some(installed), first: None })
+        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+    }
+}
+
+impl Signals {
+    /// Both, once they are installed.
+    ///
+    /// For PID 1 that is now: to the first process of a container the kernel does not deliver what it has no handler for, so
+    /// that a stop in the middle of a slow start would go unheard (pid_namespaces(7)).
+    pub(super) fn wanted() -> Self {
+        let is_pid_one = rustix::process::getpid() == Pid::INIT;
+        let early = is_pid_one && ActivatedListener::check_runtime("").is_ok();
+        let installed = if early { Installed::new().ok() } else { None };
+        Self { wanted: true, installed, first: None }
     }
 
     pub(super) fn none() -> Self {
-        Self { installed: None, first: None }
+        Self { wanted: false, installed: None, first: None }
+    }
+
+    /// Whether the server listens to them.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Handles them from now on, if they are wanted.
+    pub(super) fn install(&mut self) -> Result<(), Error> {
+        if self.wanted && self.installed.is_none() {
+            self.installed = Some(Installed::new()?);
+        }
+        Ok(())
     }
 
     /// Resolves at the first signal, with its name.
