@@ -36,6 +36,7 @@
 //! a server through the `metrics` facade.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
+#![cfg_attr(doctest, doc = include_str!("../docs/deploy/README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/drain.md"))]
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 

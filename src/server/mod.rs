@@ -202,7 +202,7 @@ impl Server {
     /// `status` and `output`, is faster than a `within` of ten seconds, even on a busy runtime.
     ///
     /// Looks into /proc, which must be that of the container's own pid namespace, as it is in all of them
-    /// (pid_namespaces(7)).
+    /// (`pid_namespaces(7)`).
     ///
     /// ```no_run
     /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {

@@ -103,7 +103,7 @@ fn reaped(pid: Pid, zombie: &Zombie) -> bool {
     true
 }
 
-/// The children of this process that have ended, by /proc/PID/stat (proc_pid_stat(5)).
+/// The children of this process that have ended, by /proc/PID/stat (`proc_pid_stat(5)`).
 fn zombie_children() -> Vec<Pid> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));

@@ -41,7 +41,7 @@ impl Signals {
     /// Both, once they are installed.
     ///
     /// For PID 1 that is now: to the first process of a container the kernel does not deliver what it has no handler for, so
-    /// that a stop in the middle of a slow start would go unheard (pid_namespaces(7)).
+    /// that a stop in the middle of a slow start would go unheard (`pid_namespaces(7)`).
     pub(super) fn wanted() -> Self {
         let is_pid_one = rustix::process::getpid() == Pid::INIT;
         let early = is_pid_one && ActivatedListener::check_runtime("").is_ok();
