@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Address { text: String, problem: String },
     /// A name that the activation protocol cannot carry.
     Name { name: String, problem: &'static str },
+    /// A unit that cannot be checked.
+    Unit { unit: String, problem: &'static str, source: Option<io::Error> },
     /// A fresh bind failed.
     Bind { address: String, remedy: String, source: io::Error },
     /// Anything on a passed or bound socket that the system refused.
@@ -138,6 +140,7 @@ impl Error {
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. } => source.kind(),
+            Kind::Unit { source: Some(source), .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
             Kind::NoRuntime { .. } | Kind::ShownOnly { .. } | Kind::SpawnAsInit => io::ErrorKind::Unsupported,
@@ -166,6 +169,7 @@ impl StdError for Error {
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. } => Some(source),
+            Kind::Unit { source: Some(source), .. } => Some(source),
             _ => None,
         }
     }
@@ -180,6 +184,7 @@ impl fmt::Debug for Error {
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. } => write!(f, "{self}: {source}"),
+            Kind::Unit { source: Some(source), .. } => write!(f, "{self}: {source}"),
             _ => write!(f, "{self}"),
         }
     }
@@ -245,6 +250,7 @@ impl fmt::Display for Kind {
                 "{name:?} cannot be the name of a socket: {problem}; names are up to 255 ASCII characters without control \
                  characters and ':' (FileDescriptorName= in systemd.socket(5))"
             ),
+            Self::Unit { unit, problem, .. } => write!(f, "{unit}: {problem}"),
             Self::Bind { address, remedy, .. } => write!(f, "cannot listen on {address}: {remedy}"),
             Self::Socket { name, doing, .. } => write!(f, "cannot {doing} the socket named {name:?}"),
             Self::NoRuntime { name } => write!(

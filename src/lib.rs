@@ -31,6 +31,7 @@
 //! | [`notify`] | [`Notifier`]: what the service manager is told; `Server` does it by itself |
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
 //! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
+//! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that mends it |
 //!
 //! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host. Feature `metrics`: the figures of
 //! a server through the `metrics` facade.
@@ -52,6 +53,7 @@ pub mod notify;
 pub mod readiness;
 pub mod server;
 mod sys;
+pub mod unit_check;
 
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket, ForeignPid},

@@ -1,0 +1,114 @@
+//! Says what is wrong with a unit for a service of this crate, and the line that mends it.
+//!
+//! ```text
+//! cargo run --example check -- --name http --drain 30s app.service app.socket
+//! cargo run --example check -- --name http --handoff --handoff-socket /run/app/handoff.sock app.service app.socket
+//! systemctl show app.service app.socket | cargo run --example check -- --show --name http --drain 30s
+//! ```
+//!
+//! Ends with 0 when nothing is wrong, with 1 when something is, with 2 when it could not look.
+
+use std::{error::Error, io, path::PathBuf, process::ExitCode, time::Duration};
+
+use axum_activation::unit_check::{Expectation, Units, check, time_span};
+use clap::Parser;
+
+/// Says what is wrong with a unit for a service of axum-activation, and the line that mends it.
+#[derive(Debug, Parser)]
+struct Args {
+    /// A name that the service serves: Server::route. Without any, names are not looked at.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// A name that the service binds itself when nobody passes it.
+    #[arg(long = "fallback", value_name = "NAME=ADDRESS", value_parser = fallback)]
+    fallbacks: Vec<(String, String)>,
+    /// Sockets that nobody serves are no fault: Server::allow_unused.
+    #[arg(long)]
+    allow_unused: bool,
+    /// How long the service drains at most: Server::drain_timeout.
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
+    drain: Duration,
+    /// The service says nothing to the service manager.
+    #[arg(long)]
+    no_notify: bool,
+    /// systemctl reload hands the service over to a new process.
+    #[arg(long)]
+    handoff: bool,
+    /// How long a hand-over takes at most.
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
+    handoff_timeout: Duration,
+    /// The path at which the service is asked for a hand-over.
+    #[arg(long, value_name = "PATH")]
+    handoff_socket: Option<PathBuf>,
+    /// How many descriptors the service keeps in the fd store.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    fd_store: u64,
+    /// How many connections the service has at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    connections: u64,
+    /// Read the output of `systemctl show UNIT...` from standard input, alone or beside files.
+    #[arg(long)]
+    show: bool,
+    /// Unit files (drop-ins beside them are read too) and single drop-ins.
+    #[arg(required_unless_present = "show")]
+    files: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(faults) => ExitCode::from(u8::from(faults > 0)),
+        Err(error) => {
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            eprintln!("check: {error}{cause}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How many faults there are.
+fn run(args: &Args) -> Result<usize, Box<dyn Error>> {
+    let mut units = Units::new();
+    if args.show {
+        units = units.show(&io::read_to_string(io::stdin().lock())?)?;
+    }
+    for file in &args.files {
+        units = units.read(file)?;
+    }
+    let findings = check(&units, &expectation(args)?);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    Ok(findings.len())
+}
+
+fn expectation(args: &Args) -> Result<Expectation, Box<dyn Error>> {
+    let mut expectation = Expectation::new()
+        .drain_timeout(args.drain)
+        .notify(!args.no_notify)
+        .handoff(args.handoff)
+        .handoff_timeout(args.handoff_timeout)
+        .fd_store(args.fd_store)
+        .connections(args.connections);
+    for name in &args.names {
+        expectation = expectation.name(name);
+    }
+    for (name, address) in &args.fallbacks {
+        expectation = expectation.fallback(name, address.as_str())?;
+    }
+    if let Some(path) = &args.handoff_socket {
+        expectation = expectation.handoff_socket(path);
+    }
+    if args.allow_unused {
+        expectation = expectation.allow_unused();
+    }
+    Ok(expectation)
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    time_span(text).ok_or_else(|| "no time span; expected one as 30s, 1min 30s or infinity".to_owned())
+}
+
+fn fallback(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("expected NAME=ADDRESS, as admin=unix:/run/app/admin.sock")?;
+    Ok((name.to_owned(), address.to_owned()))
+}

@@ -1,0 +1,56 @@
+//! Whether a unit is right for a service of this crate, and the line that mends it where it is not.
+//!
+//! A unit can pass `systemd-analyze verify` and still lose requests: it does not know how long the service drains, which names
+//! it serves, or that it hands over. [`check`] does, once it is told:
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum_activation::unit_check::{Expectation, Units, check};
+//!
+//! let units = Units::new()
+//!     .file("app.socket", "[Socket]\nListenStream=8080\nFileDescriptorName=http\n")
+//!     .file(
+//!         "app.service",
+//!         "[Unit]\nStartLimitIntervalSec=0\n\
+//!          [Service]\nType=notify\nExecStart=/usr/local/bin/app\nNonBlocking=yes\nTimeoutStopSec=10\n",
+//!     );
+//! let expectation = Expectation::new().name("http").drain_timeout(Duration::from_secs(30));
+//!
+//! let findings = check(&units, &expectation);
+//! assert_eq!(findings.len(), 1);
+//! assert_eq!(findings[0].directive, "TimeoutStopSec");
+//! assert_eq!(findings[0].mend.to_string(), "in app.service, [Service]: TimeoutStopSec=35");
+//! assert!(check(&units.mended(&findings[0].mend), &expectation).is_empty());
+//! ```
+//!
+//! The program `examples/check.rs` does the same from a command line. Which faults are known is in `docs/systemd-units.md`.
+//! Nothing is started and no service manager asked; unknown keys and misplaced sections are left to `systemd-analyze verify`.
+
+mod case;
+mod command;
+mod expectation;
+mod finding;
+mod rules;
+mod show;
+mod syntax;
+mod unit;
+mod units;
+mod value;
+
+use self::case::Case;
+pub use self::{
+    expectation::Expectation,
+    finding::{Finding, Mend, Severity},
+    units::Units,
+    value::time_span,
+};
+
+/// What is wrong with `units` for a service that expects this, in the order of the units; empty if nothing is.
+///
+/// Each service among the units is looked at with its sockets: those that start it (`Service=`, or the same name), those that
+/// it asks for (`Sockets=`), and beside one service alone all of them.
+#[must_use]
+pub fn check(units: &Units, expectation: &Expectation) -> Vec<Finding> {
+    let units = units.units();
+    Case::all(&units, expectation).iter().flat_map(rules::apply).collect()
+}

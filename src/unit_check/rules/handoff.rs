@@ -1,0 +1,68 @@
+//! What a hand-over needs: `systemctl reload`, and the time for it.
+
+use std::path::PathBuf;
+
+use super::{
+    super::{case::Case, command, finding::Finding, value},
+    stop::MARGIN,
+};
+
+/// Signals at which a server hands over.
+const HANDING_OVER: &[&str] = &["SIGHUP", "SIGUSR2", "HUP", "USR2", "1", "12"];
+
+pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
+    if !case.hands_over() {
+        return None;
+    }
+    let commands = case.service.list("Service", &["ExecReload"]);
+    let asks_itself = case.service_type() == "notify-reload";
+    let error = |problem: &str| Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()));
+    let warning = |problem: &str| Some(Finding::warning(case.service, "Service", "ExecReload", problem.to_owned()));
+    let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(case).display());
+    if asks_itself && commands.is_empty() {
+        return None;
+    }
+    if asks_itself {
+        let problem = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second hand-over is \
+                       asked for while the first one runs";
+        return warning(problem).map(|finding| finding.mend("ExecReload="));
+    }
+    if commands.is_empty() {
+        let problem = "ExecReload= is missing: systemctl reload, which hands the service over, is refused";
+        return error(problem).map(|finding| finding.mend(asking));
+    }
+    if commands.iter().all(|command| command::only_signals(&command.value)) {
+        let problem = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
+                       when it fails; let a command ask for it and wait (Server::handoff_socket)";
+        return warning(problem).map(|finding| finding.mend("ExecReload=").mend(asking));
+    }
+    None
+}
+
+pub(super) fn reload_signal(case: &Case<'_>) -> Option<Finding> {
+    if !case.hands_over() || case.service_type() != "notify-reload" {
+        return None;
+    }
+    let signal = case.service.text("Service", "ReloadSignal").filter(|signal| !HANDING_OVER.contains(signal))?;
+    let problem = format!("ReloadSignal={signal}: a server hands over at SIGHUP or SIGUSR2, and at no other signal");
+    Some(Finding::error(case.service, "Service", "ReloadSignal", problem).mend("ReloadSignal=SIGHUP"))
+}
+
+pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
+    let (limit, handoff) = (case.service.timeout("TimeoutStartSec"), case.wanted.handoff_timeout);
+    if !case.hands_over() || limit > handoff || limit == value::INFINITY {
+        return None;
+    }
+    let problem = format!(
+        "TimeoutStartSec={}, which limits a reload too, is not above the hand-over timeout of {} s: systemd gives up first",
+        value::in_seconds(limit),
+        value::in_seconds(handoff)
+    );
+    let right = value::in_seconds(handoff.saturating_add(MARGIN));
+    Some(Finding::error(case.service, "Service", "TimeoutStartSec", problem).mend(format!("TimeoutStartSec={right}")))
+}
+
+fn handoff_socket(case: &Case<'_>) -> PathBuf {
+    let known = case.wanted.handoff_socket.clone();
+    known.unwrap_or_else(|| PathBuf::from(format!("/run/{}/handoff.sock", case.service.prefix())))
+}

@@ -1,0 +1,55 @@
+//! What may be wrong. A rule is a function that finds one fault, with the setting that mends it.
+
+mod handoff;
+mod notify;
+mod paths;
+mod sockets;
+mod start;
+mod stop;
+mod store;
+
+use super::{case::Case, finding::Finding, unit::Unit};
+
+/// A rule on a service.
+type Rule = fn(&Case<'_>) -> Option<Finding>;
+
+/// A rule on each of its sockets.
+type SocketRule = fn(&Case<'_>, &Unit) -> Option<Finding>;
+
+const RULES: &[Rule] = &[
+    notify::service_type,
+    notify::access,
+    notify::watchdog,
+    notify::address_families,
+    start::shell,
+    start::non_blocking,
+    start::start_limit,
+    start::standard_input,
+    start::remains,
+    start::open_files,
+    stop::kill_mode,
+    stop::kill_signal,
+    stop::restart_kill_signal,
+    stop::timeout,
+    handoff::reload_command,
+    handoff::reload_signal,
+    handoff::timeout,
+    store::size,
+    store::restart,
+    store::kept_directory,
+    paths::runtime_directory,
+    paths::private_tmp,
+];
+
+const SOCKET_RULES: &[SocketRule] =
+    &[sockets::accept, sockets::started_service, sockets::trigger_limit, sockets::flush];
+
+/// Everything that is wrong with a service and its sockets.
+pub(super) fn apply(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings: Vec<_> = RULES.iter().filter_map(|rule| rule(case)).collect();
+    for socket in &case.sockets {
+        findings.extend(SOCKET_RULES.iter().filter_map(|rule| rule(case, socket)));
+    }
+    findings.extend(sockets::names(case));
+    findings
+}

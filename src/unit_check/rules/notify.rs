@@ -1,0 +1,112 @@
+//! What the service says to the service manager, and whether it is heard: sd_notify(3).
+
+use std::time::Duration;
+
+use super::super::{case::Case, finding::Finding, value};
+
+pub(super) fn service_type(case: &Case<'_>) -> Option<Finding> {
+    let (service, found) = (case.service, case.service_type());
+    let error = |problem: String| Some(Finding::error(service, "Service", "Type", format!("Type={found}: {problem}")));
+    let right = if case.wanted.notify || case.wanted.handoff { "Type=notify" } else { "Type=exec" };
+    match found {
+        "forking" | "dbus" => error("systemd waits for what this service never does, and the start fails".to_owned()),
+        "oneshot" if !case.is_per_connection() => {
+            error("systemd waits for the service to end before it counts as started".to_owned())
+        }
+        "notify" | "notify-reload" if !case.wanted.notify && !case.wanted.handoff => {
+            error("the service says no READY=1, so the start fails when TimeoutStartSec= is over".to_owned())
+        }
+        "notify" | "notify-reload" | "oneshot" => None,
+        _ if case.hands_over() => {
+            error("systemd takes no new main process from it, so a hand-over ends the service".to_owned())
+        }
+        _ if case.wanted.notify && !is_heard(case) && !case.is_per_connection() && !is_silenced(case) => {
+            let problem = format!(
+                "Type={found}: READY=1, STATUS= and EXTEND_TIMEOUT_USEC= are not heard; a start counts as done before the \
+                 service can answer"
+            );
+            Some(Finding::warning(service, "Service", "Type", problem))
+        }
+        _ => None,
+    }
+    .map(|finding| finding.mend(right))
+}
+
+/// An explicit `NotifyAccess=none`, which systemd overrules where it must, and which otherwise makes it deaf.
+pub(super) fn access(case: &Case<'_>) -> Option<Finding> {
+    if !is_silenced(case) || !(case.wanted.notify || case.wanted.handoff) {
+        return None;
+    }
+    let finding = if is_forced(case) {
+        let problem = "NotifyAccess=none: systemd reads it as main, as this service cannot do without; say so";
+        Finding::warning(case.service, "Service", "NotifyAccess", problem.to_owned())
+    } else {
+        let problem =
+            "NotifyAccess=none: nothing that the service says is heard, neither READY=1 nor the end of its drain";
+        Finding::error(case.service, "Service", "NotifyAccess", problem.to_owned())
+    };
+    Some(finding.mend("NotifyAccess=main"))
+}
+
+pub(super) fn watchdog(case: &Case<'_>) -> Option<Finding> {
+    if case.wanted.notify || watchdog_span(case).is_zero() {
+        return None;
+    }
+    let problem =
+        "WatchdogSec= is set and the service does not feed the watchdog: systemd kills it when the time is over";
+    Some(Finding::error(case.service, "Service", "WatchdogSec", problem.to_owned()).mend("WatchdogSec=0"))
+}
+
+/// Notices go through a Unix socket that the service opens itself.
+pub(super) fn address_families(case: &Case<'_>) -> Option<Finding> {
+    let speaks = case.wanted.notify && (case.is_notify() || is_heard(case)) || case.hands_over();
+    if !speaks || may_open_unix(case) {
+        return None;
+    }
+    let problem = "RestrictAddressFamilies= leaves out AF_UNIX: the service cannot reach the notify socket, so that READY=1 \
+                   never comes";
+    Some(
+        Finding::error(case.service, "Service", "RestrictAddressFamilies", problem.to_owned())
+            .mend("RestrictAddressFamilies=AF_UNIX"),
+    )
+}
+
+/// Whether the main process may speak to the service manager.
+fn is_heard(case: &Case<'_>) -> bool {
+    let access = case.service.text("Service", "NotifyAccess");
+    access.is_some_and(|access| access != "none") || is_forced(case)
+}
+
+/// Somebody wrote `NotifyAccess=none`.
+fn is_silenced(case: &Case<'_>) -> bool {
+    !case.service.is_shown && case.service.text("Service", "NotifyAccess") == Some("none")
+}
+
+/// Settings that need a notify socket, so that systemd opens it to the main process at least.
+fn is_forced(case: &Case<'_>) -> bool {
+    let stored = case.service.last("Service", &["FileDescriptorStoreMax"], value::size);
+    case.is_notify() || !watchdog_span(case).is_zero() || stored.is_some_and(|stored| stored > 0)
+}
+
+/// How often the watchdog wants to be fed; zero where there is none.
+fn watchdog_span(case: &Case<'_>) -> Duration {
+    let span = case.service.last("Service", &["WatchdogSec"], value::time_span).unwrap_or_default();
+    if span == value::INFINITY { Duration::ZERO } else { span }
+}
+
+fn may_open_unix(case: &Case<'_>) -> bool {
+    let (mut is_allow_list, mut unix_is_listed) = (false, false);
+    for (i, setting) in case.service.list("Service", &["RestrictAddressFamilies"]).into_iter().enumerate() {
+        let (denies, families) = match setting.value.strip_prefix('~') {
+            Some(families) => (true, families),
+            None => (false, setting.value.as_str()),
+        };
+        if i == 0 || families == "none" {
+            (is_allow_list, unix_is_listed) = (!denies, false);
+        }
+        if families.split_whitespace().any(|family| family == "AF_UNIX" || family == "AF_LOCAL") {
+            unix_is_listed = is_allow_list != denies;
+        }
+    }
+    is_allow_list == unix_is_listed
+}

@@ -1,0 +1,107 @@
+//! The sockets of a service: what starts it, and under which names they are passed.
+
+use super::super::{
+    case::{Case, accepts, is_started_by, passed_name, started},
+    finding::Finding,
+    unit::Unit,
+    value,
+};
+
+pub(super) fn accept(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    if !accepts(socket) {
+        return None;
+    }
+    let problem = if case.wanted.handoff {
+        "Accept=yes: each process has one connection and ends with it, so that there is nothing to hand over".to_owned()
+    } else if case.service.is_template() {
+        return None;
+    } else {
+        format!(
+            "Accept=yes: each connection starts an instance of {}, which is not among these units",
+            started(socket)[0]
+        )
+    };
+    Some(Finding::error(socket, "Socket", "Accept", problem).mend("Accept=no"))
+}
+
+pub(super) fn started_service(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    if accepts(socket) || case.service.is_template() || is_started_by(case.service, socket) {
+        return None;
+    }
+    let problem = format!(
+        "Service= is missing or wrong: a connection starts {}, and where there is none, the socket is not opened at all",
+        started(socket)[0]
+    );
+    Some(Finding::error(socket, "Socket", "Service", problem).mend(format!("Service={}", case.service.name)))
+}
+
+pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    let interval = socket.last("Socket", &["TriggerLimitIntervalSec"], value::time_span);
+    let burst = socket.last("Socket", &["TriggerLimitBurst"], value::size);
+    let is_off = interval.is_some_and(|interval| interval.is_zero()) || burst == Some(0);
+    if !accepts(socket) || is_off {
+        return None;
+    }
+    let problem = "TriggerLimitIntervalSec= is not 0: more connections than TriggerLimitBurst= within it (by default 200 in \
+                   2 s) fail the unit and close its socket";
+    Some(
+        Finding::warning(socket, "Socket", "TriggerLimitIntervalSec", problem.to_owned())
+            .mend("TriggerLimitIntervalSec=0"),
+    )
+}
+
+pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    if accepts(socket) || !socket.is_yes("Socket", "FlushPending") {
+        return None;
+    }
+    let problem = "FlushPending=yes: whoever connects while the service restarts is cut off in place of being served";
+    Some(Finding::error(socket, "Socket", "FlushPending", problem.to_owned()).mend("FlushPending=no"))
+}
+
+/// Names that nobody serves, and routes that no socket has.
+pub(super) fn names(case: &Case<'_>) -> Vec<Finding> {
+    let served = case.wanted.served();
+    if served.is_empty() || case.is_per_connection() {
+        return Vec::new();
+    }
+    let passed = case.passed();
+    let lacking = served.iter().filter(|name| !passed.iter().any(|passed| passed == *name)).copied();
+    let mut lacking: Vec<_> = lacking.collect();
+    let mut findings = Vec::new();
+    for socket in case.listening().filter(|socket| !case.wanted.allow_unused && is_unserved(socket, &served)) {
+        let right = if lacking.is_empty() { served[0] } else { lacking.remove(0) };
+        findings.push(unserved(socket, &served, right));
+    }
+    lacking.retain(|name| !case.wanted.has_fallback(name));
+    findings.extend(lacking.into_iter().map(|name| without_socket(case, name)));
+    findings
+}
+
+fn is_unserved(socket: &Unit, served: &[&str]) -> bool {
+    let listens = !socket.list("Socket", &["ListenStream", "ListenSequentialPacket"]).is_empty();
+    listens && !served.contains(&passed_name(socket).as_str())
+}
+
+fn unserved(socket: &Unit, served: &[&str], right: &str) -> Finding {
+    let name = passed_name(socket);
+    let origin = if name == socket.name { ", which is what FileDescriptorName= is by default" } else { "" };
+    let served = served.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let problem = format!(
+        "no route serves a socket named {name:?}{origin}; the service serves {served}, and does not start with a socket \
+         whose clients would hang"
+    );
+    Finding::error(socket, "Socket", "FileDescriptorName", problem).mend(format!("FileDescriptorName={right}"))
+}
+
+/// A socket unit for it is new, so that its address is a proposal.
+fn without_socket(case: &Case<'_>, name: &str) -> Finding {
+    let stem = case.service.prefix();
+    let problem = format!(
+        "no socket is passed under the name {name:?}, and the service does not start without; let a socket unit open it"
+    );
+    Finding::error(case.service, "Service", "Sockets", problem)
+        .mend_in(format!("{stem}-{name}.socket"), "Socket")
+        .mend(format!("FileDescriptorName={name}"))
+        .mend(format!("ListenStream=/run/{stem}-{name}.sock"))
+        .mend(format!("Service={}", case.service.name))
+}

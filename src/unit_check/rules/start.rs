@@ -1,0 +1,83 @@
+//! How the service is started, and what it is given.
+
+use super::super::{case::Case, command, finding::Finding, value};
+
+/// Descriptors that a service has open beside its connections.
+const BESIDE: u64 = 64;
+
+/// The soft limit that systemd sets by default.
+const DEFAULT_OPEN_FILES: u64 = 1024;
+
+pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
+    let start = case.service.list("Service", &["ExecStart"]).pop()?;
+    let mended = command::with_exec(&start.value)?;
+    let problem = "ExecStart= has a shell between systemd and the service: LISTEN_PID names the shell, so that the service \
+                   refuses its sockets, and the signals that end it go to the shell";
+    Some(
+        Finding::error(case.service, "Service", "ExecStart", problem.to_owned())
+            .mend("ExecStart=")
+            .mend(format!("ExecStart={mended}")),
+    )
+}
+
+pub(super) fn non_blocking(case: &Case<'_>) -> Option<Finding> {
+    if !case.is_socket_activated() || case.service.is_yes("Service", "NonBlocking") {
+        return None;
+    }
+    let problem = "NonBlocking=no, the default: each start clears O_NONBLOCK on the shared sockets, also under a process that \
+                   still accepts from them";
+    Some(Finding::warning(case.service, "Service", "NonBlocking", problem.to_owned()).mend("NonBlocking=yes"))
+}
+
+pub(super) fn start_limit(case: &Case<'_>) -> Option<Finding> {
+    if !case.is_socket_activated() || !is_start_limited(case) {
+        return None;
+    }
+    let problem = "StartLimitIntervalSec= is not 0: one start too many (by default the sixth within 10 s) fails the service, \
+                   and closes its sockets with it";
+    Some(
+        Finding::warning(case.service, "Unit", "StartLimitIntervalSec", problem.to_owned())
+            .mend("StartLimitIntervalSec=0"),
+    )
+}
+
+/// The old names in `[Service]` count still.
+fn is_start_limited(case: &Case<'_>) -> bool {
+    let service = case.service;
+    let interval = service
+        .last("Unit", &["StartLimitIntervalSec", "StartLimitInterval"], value::time_span)
+        .or_else(|| service.last("Service", &["StartLimitInterval"], value::time_span));
+    let burst = service
+        .last("Unit", &["StartLimitBurst"], value::size)
+        .or_else(|| service.last("Service", &["StartLimitBurst"], value::size));
+    !interval.is_some_and(|interval| interval.is_zero()) && burst != Some(0)
+}
+
+pub(super) fn standard_input(case: &Case<'_>) -> Option<Finding> {
+    let directives = ["StandardInput", "StandardOutput", "StandardError"];
+    let directive = directives.into_iter().find(|key| case.service.text("Service", key) == Some("socket"))?;
+    let right = if directive == "StandardInput" { "null" } else { "journal" };
+    let problem = format!("{directive}=socket: the socket becomes a standard stream, and is not passed as LISTEN_FDS");
+    Some(Finding::error(case.service, "Service", directive, problem).mend(format!("{directive}={right}")))
+}
+
+pub(super) fn remains(case: &Case<'_>) -> Option<Finding> {
+    if !case.is_socket_activated() || !case.service.is_yes("Service", "RemainAfterExit") {
+        return None;
+    }
+    let problem =
+        "RemainAfterExit=yes: once the service has ended it counts as active, so that no connection starts it again";
+    Some(Finding::error(case.service, "Service", "RemainAfterExit", problem.to_owned()).mend("RemainAfterExit=no"))
+}
+
+pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
+    let soft = |text: &str| value::size(text.split(':').next().unwrap_or_default());
+    let limit = case.service.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);
+    let needed = (case.wanted.connections + case.wanted.fd_store + BESIDE).max(DEFAULT_OPEN_FILES);
+    if limit >= needed {
+        return None;
+    }
+    let problem =
+        format!("LimitNOFILE= lets the service open {limit} files, and it needs {needed}: connections wait or fail");
+    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).mend(format!("LimitNOFILE={needed}")))
+}
