@@ -12,7 +12,9 @@ pub(super) fn accept(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
         return None;
     }
     let problem = if case.wanted.handoff {
-        "Accept=yes: each process has one connection and ends with it, so that there is nothing to hand over".to_owned()
+        "Accept=yes: each process has one connection and ends with it, so that there is nothing to hand over; \
+         let one service that is no template accept for itself"
+            .to_owned()
     } else if case.service.is_template() {
         return None;
     } else {
@@ -61,7 +63,7 @@ pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
 /// Names that nobody serves, and routes that no socket has.
 pub(super) fn names(case: &Case<'_>) -> Vec<Finding> {
     let served = case.wanted.served();
-    if served.is_empty() || case.is_per_connection() {
+    if served.is_empty() || case.sockets.iter().any(|socket| accepts(socket)) {
         return Vec::new();
     }
     let passed = case.passed();

@@ -5,8 +5,9 @@ use super::super::{case::Case, command, finding::Finding, value};
 /// Descriptors that a service has open beside its connections.
 const BESIDE: u64 = 64;
 
-/// The soft limit that systemd sets by default.
+/// The soft limit that systemd sets by default, and the hard one.
 const DEFAULT_OPEN_FILES: u64 = 1024;
+const DEFAULT_HARD_LIMIT: u64 = 524_288;
 
 pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
     let start = case.service.list("Service", &["ExecStart"]).pop()?;
@@ -79,5 +80,6 @@ pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
     }
     let problem =
         format!("LimitNOFILE= lets the service open {limit} files, and it needs {needed}: connections wait or fail");
-    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).mend(format!("LimitNOFILE={needed}")))
+    let right = format!("LimitNOFILE={needed}:{}", needed.max(DEFAULT_HARD_LIMIT));
+    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).mend(right))
 }
