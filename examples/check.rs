@@ -16,16 +16,16 @@ use clap::Parser;
 /// Says what is wrong with a unit for a service of axum-activation, and the line that mends it.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A name that the service serves: Server::route. Without any, names are not looked at.
+    /// A name that the service serves: `Server::route`. Without any, names are not looked at.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
     /// A name that the service binds itself when nobody passes it.
     #[arg(long = "fallback", value_name = "NAME=ADDRESS", value_parser = fallback)]
     fallbacks: Vec<(String, String)>,
-    /// Sockets that nobody serves are no fault: Server::allow_unused.
+    /// Sockets that nobody serves are no fault: `Server::allow_unused`.
     #[arg(long)]
     allow_unused: bool,
-    /// How long the service drains at most: Server::drain_timeout.
+    /// How long the service drains at most: `Server::drain_timeout`.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
     drain: Duration,
     /// The service says nothing to the service manager.
@@ -46,6 +46,9 @@ struct Args {
     /// How many connections the service has at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     connections: u64,
+    /// The service ends when it has nothing to do: `Server::idle_exit`.
+    #[arg(long)]
+    idle_exit: bool,
     /// Read the output of `systemctl show UNIT...` from standard input, alone or beside files.
     #[arg(long)]
     show: bool,
@@ -88,7 +91,8 @@ fn expectation(args: &Args) -> Result<Expectation, Box<dyn Error>> {
         .handoff(args.handoff)
         .handoff_timeout(args.handoff_timeout)
         .fd_store(args.fd_store)
-        .connections(args.connections);
+        .connections(args.connections)
+        .idle_exit(args.idle_exit);
     for name in &args.names {
         expectation = expectation.name(name);
     }

@@ -34,6 +34,7 @@ pub struct Expectation {
     pub(super) handoff_socket: Option<PathBuf>,
     pub(super) fd_store: u64,
     pub(super) connections: u64,
+    pub(super) idle_exit: bool,
 }
 
 impl Expectation {
@@ -51,6 +52,7 @@ impl Expectation {
             handoff_socket: None,
             fd_store: 0,
             connections: 0,
+            idle_exit: false,
         }
     }
 
@@ -86,7 +88,7 @@ impl Expectation {
         self
     }
 
-    /// Whether the service tells the service manager how it is, sd_notify(3); it does by default.
+    /// Whether the service tells the service manager how it is, `sd_notify(3)`; it does by default.
     pub fn notify(mut self, notify: bool) -> Self {
         self.notify = notify;
         self
@@ -120,6 +122,12 @@ impl Expectation {
     /// How many connections the service has at once, if it is known.
     pub fn connections(mut self, connections: u64) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Whether the service ends when it has nothing to do, to be started again by the next connection.
+    pub fn idle_exit(mut self, idle_exit: bool) -> Self {
+        self.idle_exit = idle_exit;
         self
     }
 

@@ -182,6 +182,9 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_service(Restart, "StandardInput", Error).add("StandardInput=socket"),
         in_service(Restart, "StandardOutput", Error).add("StandardOutput=socket"),
         in_service(Restart, "RemainAfterExit", Error).add("RemainAfterExit=yes"),
+        in_service(Restart, "Restart", Error)
+            .edit("Restart=on-failure", "Restart=always")
+            .expecting(|service| service.idle_exit(true)),
         in_service(Restart, "LimitNOFILE", Warning).add("LimitNOFILE=512"),
         in_service(Restart, "LimitNOFILE", Warning).expecting(|service| service.connections(5000)),
         in_service(Restart, "KillMode", Error).add("KillMode=none"),

@@ -26,6 +26,7 @@ const RULES: &[Rule] = &[
     start::start_limit,
     start::standard_input,
     start::remains,
+    start::restarts,
     start::open_files,
     stop::kill_mode,
     stop::kill_signal,

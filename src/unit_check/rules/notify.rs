@@ -1,4 +1,4 @@
-//! What the service says to the service manager, and whether it is heard: sd_notify(3).
+//! What the service says to the service manager, and whether it is heard: `sd_notify(3)`.
 
 use std::time::Duration;
 

@@ -71,10 +71,22 @@ pub(super) fn remains(case: &Case<'_>) -> Option<Finding> {
     Some(Finding::error(case.service, "Service", "RemainAfterExit", problem.to_owned()).mend("RemainAfterExit=no"))
 }
 
+/// A service that has ended because nobody needs it is to be started by a connection, and by nothing else.
+pub(super) fn restarts(case: &Case<'_>) -> Option<Finding> {
+    let found = case.service.text("Service", "Restart").filter(|found| matches!(*found, "always" | "on-success"))?;
+    if !case.wanted.idle_exit || case.is_per_connection() {
+        return None;
+    }
+    let problem =
+        format!("Restart={found}: the service is started again as soon as it has ended because nobody needs it");
+    Some(Finding::error(case.service, "Service", "Restart", problem).mend("Restart=on-failure"))
+}
+
 pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
     let soft = |text: &str| value::size(text.split(':').next().unwrap_or_default());
     let limit = case.service.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);
-    let needed = (case.wanted.connections + case.wanted.fd_store + BESIDE).max(DEFAULT_OPEN_FILES);
+    let needed =
+        case.wanted.connections.saturating_add(case.wanted.fd_store).saturating_add(BESIDE).max(DEFAULT_OPEN_FILES);
     if limit >= needed {
         return None;
     }

@@ -1,0 +1,148 @@
+//! What systemd itself thinks of units, of what mends them and of time spans.
+
+use std::{fs, process::Command, time::Duration};
+
+use axum_activation::unit_check::{Units, check, time_span};
+
+use crate::{
+    brief,
+    faults::{Way, faults},
+    needs, printed,
+    systemd::Rig,
+    units, write,
+};
+
+#[test]
+fn what_mends_a_fault_is_understood_by_systemd() {
+    for fault in faults().into_iter().filter(|fault| !fault.has_more_to_mend) {
+        let mend = &check(&units(&fault.files()), &fault.expectation())[0].mend;
+        let (mut files, drop_in) = (fault.files(), mend.drop_in());
+        match files.iter().any(|(name, _)| *name == mend.unit) {
+            true => files.push((format!("{}.d/mended.conf", mend.unit), drop_in)),
+            false => files.push((mend.unit.clone(), drop_in)),
+        }
+        // A setting that this systemd does not know yet is none that it knows once it is mended.
+        let known: Vec<_> = verify(&fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
+        let mut new = verify(&files);
+        new.retain(|complaint| !known.iter().any(|known| known == what(complaint)));
+        assert!(new.is_empty(), "{fault}\n{}\n{}", mend.drop_in(), new.join("\n"));
+    }
+}
+
+#[test]
+fn systemd_complains_of_a_drop_in_that_it_does_not_understand() {
+    let files =
+        [Way::Restart.files(), vec![("app-restart.service.d/x.conf".to_owned(), "[Service]\nNo=1\n".to_owned())]];
+    let complaints = verify(&files.concat()).join("\n");
+    assert!(complaints.contains("x.conf:2: Unknown key 'No'"), "or the test above proves nothing: {complaints}");
+}
+
+#[test]
+fn the_service_manager_tells_the_same_as_the_files() {
+    let rig = Rig::boot(&[]);
+    let units_dir = rig.path("/run/units");
+    for fault in faults().into_iter().filter(|fault| fault.is_told) {
+        let files = fault.files();
+        write(&units_dir, &files);
+        rig.run(&["systemctl", "daemon-reload"]);
+        let names: Vec<_> = files.iter().map(|(name, _)| name.replace("@.", "@1.")).collect();
+        let mut show = vec!["systemctl", "show"];
+        show.extend(names.iter().map(String::as_str));
+        let shown = check(&Units::new().show(&rig.run(&show)).unwrap(), &fault.expectation());
+        let unit = fault.unit.replace("@.", "@1.");
+        assert_eq!(brief(&shown), [(unit.as_str(), fault.directive)], "{fault}\n{}", printed(&shown));
+        files.iter().for_each(|(name, _)| fs::remove_file(units_dir.join(name)).unwrap());
+    }
+}
+
+#[test]
+fn the_shipped_units_start_and_serve() {
+    needs::example("hello");
+    let mut files = Vec::new();
+    for (port, way) in
+        ["8000", "8001", "8002", "8003"].iter().zip([Way::Restart, Way::Reload, Way::Store, Way::Hardened])
+    {
+        for (name, text) in way.files() {
+            // Type=exec, as what is looked at is the sockets and the sandbox.
+            let edits = [
+                ("/usr/local/bin/app", "/usr/local/bin/hello"),
+                ("Type=notify", "Type=exec"),
+                ("WatchdogSec=30", ""),
+                ("ListenStream=8080", "ListenStream=80"),
+                ("ListenStream=80", &format!("ListenStream={port}")),
+            ];
+            files.push((name, edits.iter().fold(text, |text, (old, new)| text.replace(old, new))));
+        }
+    }
+    let rig = Rig::boot(&files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect::<Vec<_>>());
+    for port in 8000..8004 {
+        assert_eq!(rig.curl(&[&format!("http://127.0.0.1:{port}/")]), "hello");
+    }
+    rig.run(&["systemctl", "restart", "app-hardened.service"]);
+    assert_eq!(rig.curl(&["http://127.0.0.1:8003/"]), "hello");
+    assert!(!rig.console().contains("Unknown key"), "{}", rig.console());
+}
+
+#[test]
+fn time_spans_are_what_systemd_takes_them_for() {
+    needs::program("systemd-analyze", "systemd");
+    for text in [
+        "90",
+        "1min 30s",
+        "1.5min",
+        "2h 3",
+        "3us",
+        "5 s 6",
+        "1M",
+        ".5s",
+        "1y2w",
+        "1s1s",
+        "2 hr 1 minute 5 msec",
+        "1d",
+        "7 weeks",
+        "0.000001",
+        "1.0000019s",
+        "",
+        "abc",
+        "1.min",
+        "1..5",
+        "5fortnight",
+        "1 min30s",
+        "3 months",
+        "0",
+        "4ms 3\u{b5}s",
+        "1,5s",
+    ] {
+        let output = Command::new("systemd-analyze").args(["timespan", text]).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let micros = printed.lines().find_map(|line| line.trim().strip_prefix("\u{3bc}s: "));
+        let expected = micros.map(|micros| Duration::from_micros(micros.parse().unwrap()));
+        assert_eq!(time_span(text), expected, "{text:?}");
+    }
+    assert_eq!(time_span("infinity"), Some(Duration::MAX));
+}
+
+/// What systemd says of units that it does not understand in full. The programs that they start are not installed here.
+fn verify(files: &[(String, String)]) -> Vec<String> {
+    needs::program("systemd-analyze", "systemd");
+    let dir = tempfile::tempdir().expect("a directory");
+    let root = dir.path().to_str().expect("a path in UTF-8");
+    let installed: Vec<_> = files.iter().map(|(name, text)| (name, without_programs(text))).collect();
+    write(dir.path(), &installed);
+    let units = files.iter().map(|(name, _)| name).filter(|name| !name.contains('/'));
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).args(units.map(|name| dir.path().join(name)));
+    let complaints = String::from_utf8_lossy(&verify.output().expect("systemd-analyze runs").stderr).into_owned();
+    let about_these = |line: &&str| line.contains(root) || files.iter().any(|(name, _)| line.contains(name));
+    complaints.lines().filter(about_these).map(|line| line.replace(root, "")).collect()
+}
+
+/// A complaint without its place.
+fn what(complaint: &str) -> &str {
+    complaint.split_once(": ").map_or(complaint, |(_, what)| what)
+}
+
+fn without_programs(text: &str) -> String {
+    let known = ["app", "handoff_request", "named", "inetd"].map(|program| format!("/usr/local/bin/{program}"));
+    known.iter().fold(text.to_owned(), |text, program| text.replace(program, "/bin/true"))
+}

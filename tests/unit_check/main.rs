@@ -1,0 +1,190 @@
+//! Units made wrong on purpose, the units that are shipped, typical ones, and what systemd itself thinks of them.
+//!
+//! Some need root and Debian's packages systemd, util-linux, bsdutils and curl.
+
+mod faults;
+mod files;
+mod judged;
+#[path = "../support/needs.rs"]
+mod needs;
+mod program;
+#[path = "../support/systemd.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod systemd;
+
+use std::{fs, path::Path};
+
+use axum_activation::unit_check::{Expectation, Finding, Units, check};
+
+use self::faults::{Way, faults};
+
+#[test]
+fn each_fault_is_found_where_it_is_and_nothing_else() {
+    for fault in faults() {
+        let findings = check(&units(&fault.files()), &fault.expectation());
+        assert_eq!(brief(&findings), [(fault.unit, fault.directive)], "{fault}\n{}", printed(&findings));
+        let finding = &findings[0];
+        assert_eq!(finding.severity, fault.severity, "{fault}");
+        assert!(finding.problem.contains(fault.directive) || fault.is_about_a_name(), "{fault}: {}", finding.problem);
+        if let Some((file, line)) = &finding.place {
+            let files = fault.files();
+            let (_, text) = files.iter().find(|(name, _)| name == file).expect("the place is in a file that is there");
+            let text = text.lines().nth(line - 1).expect("the line is there");
+            assert!(text.starts_with(&format!("{}=", fault.directive)), "{fault}: {file}:{line} is {text:?}");
+        }
+    }
+}
+
+#[test]
+fn what_mends_a_fault_leaves_nothing_to_be_found() {
+    for fault in faults() {
+        let (units, expectation) = (units(&fault.files()), fault.expectation());
+        let mend = &check(&units, &expectation)[0].mend;
+        let left = check(&units.mended(mend), &expectation);
+        let is_mended = if fault.has_more_to_mend {
+            !brief(&left).contains(&(fault.unit, fault.directive))
+        } else {
+            left.is_empty()
+        };
+        assert!(is_mended, "{fault}: after\n{}\nthere is\n{}", mend.drop_in(), printed(&left));
+    }
+}
+
+#[test]
+fn the_shipped_units_have_no_fault() {
+    for way in [Way::Named, Way::Accept, Way::Restart, Way::Reload, Way::NotifyReload, Way::Store, Way::Hardened] {
+        let findings = check(&units(&way.files()), &way.expectation());
+        assert!(findings.is_empty(), "{way:?}\n{}", printed(&findings));
+    }
+}
+
+#[test]
+fn every_shipped_unit_is_among_those_that_are_checked_here() {
+    let mut checked: Vec<_> =
+        [Way::Named, Way::Accept, Way::Restart, Way::Reload, Way::NotifyReload, Way::Store, Way::Hardened]
+            .iter()
+            .flat_map(|way| way.shipped().iter().copied())
+            .chain(["README.md"])
+            .collect();
+    checked.sort_unstable();
+    checked.dedup();
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/systemd")).unwrap();
+    let mut there: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    there.sort_unstable();
+    assert_eq!(checked, there);
+}
+
+#[test]
+fn typical_units_raise_no_alarm() {
+    let expectation = || Expectation::new().name("http");
+    let quiet = "[Unit]\nStartLimitIntervalSec=0\n";
+    let socket = "[Socket]\nListenStream=80\nFileDescriptorName=http\n";
+    let service = format!("{quiet}[Service]\nType=notify\nExecStart=/usr/bin/app\nNonBlocking=yes\n");
+    let more = |lines: &str| format!("{service}{lines}\n");
+    for (what, files) in [
+        ("the least", vec![("app.service", service.clone()), ("app.socket", socket.to_owned())]),
+        (
+            "a timeout for ever",
+            vec![("app.service", more("TimeoutStopSec=infinity")), ("app.socket", socket.to_owned())],
+        ),
+        ("the other way to say so", vec![("app.service", more("TimeoutStopSec=0")), ("app.socket", socket.to_owned())]),
+        ("one timeout for both", vec![("app.service", more("TimeoutSec=1min 5s")), ("app.socket", socket.to_owned())]),
+        (
+            "limits under their old names",
+            vec![
+                ("app.service", service.replace(quiet, "") + "StartLimitInterval=0\n"),
+                ("app.socket", socket.to_owned()),
+            ],
+        ),
+        ("no burst", vec![("app.service", service.replace("IntervalSec", "Burst")), ("app.socket", socket.to_owned())]),
+        (
+            "KillMode=mixed without a hand-over",
+            vec![("app.service", more("KillMode=mixed")), ("app.socket", socket.to_owned())],
+        ),
+        ("access for all", vec![("app.service", more("NotifyAccess=all")), ("app.socket", socket.to_owned())]),
+        (
+            "a shell that execs",
+            vec![
+                ("app.service", more("ExecStart=\nExecStart=/bin/sh -c 'cd /srv && exec \"$APP\" --port 1'")),
+                ("app.socket", socket.to_owned()),
+            ],
+        ),
+        (
+            "a name from a specifier",
+            vec![
+                ("http.service", service.clone()),
+                ("http.socket", "[Socket]\nListenStream=80\nFileDescriptorName=%p\n".into()),
+            ],
+        ),
+        (
+            "a socket of another name",
+            vec![("app.service", service.clone()), ("front.socket", format!("{socket}Service=app.service\n"))],
+        ),
+        ("an instance of each", vec![("app@1.service", service.clone()), ("app@1.socket", socket.to_owned())]),
+        ("templates", vec![("app@.service", service.clone()), ("app@.socket", socket.to_owned())]),
+        (
+            "an instance by name",
+            vec![("app@.service", service.clone()), ("app.socket", format!("{socket}Service=app@x.service"))],
+        ),
+        (
+            "a datagram socket beside",
+            vec![
+                ("app.service", service.clone()),
+                ("app.socket", socket.to_owned()),
+                ("log.socket", "[Socket]\nListenDatagram=/run/log\nService=app.service\n".into()),
+            ],
+        ),
+        (
+            "addresses with and without Unix",
+            vec![
+                (
+                    "app.service",
+                    more(
+                        "RestrictAddressFamilies=AF_INET\nRestrictAddressFamilies=AF_UNIX\nRestrictAddressFamilies=~AF_INET",
+                    ),
+                ),
+                ("app.socket", socket.to_owned()),
+            ],
+        ),
+    ] {
+        let findings = check(&units(&files), &expectation());
+        assert!(findings.is_empty(), "{what}\n{}", printed(&findings));
+    }
+}
+
+#[test]
+fn without_names_and_without_sockets_there_is_less_to_look_at() {
+    let service = "[Service]\nType=notify\nExecStart=/usr/bin/app\n";
+    assert!(check(&units(&[("app.service", service)]), &Expectation::new()).is_empty());
+    let bound = Expectation::new().fallback("http", ":80").unwrap();
+    assert!(check(&units(&[("app.service", service)]), &bound).is_empty());
+    assert!(check(&Units::new(), &Expectation::new().name("http").handoff(true)).is_empty());
+}
+
+#[test]
+fn each_service_is_looked_at_with_its_own_sockets() {
+    let mut files = Way::Restart.files();
+    files.push(("other.service".to_owned(), "[Service]\nType=notify\nExecStart=/bin/x\nKillMode=none\n".to_owned()));
+    let findings = check(&units(&files), &Expectation::new());
+    assert_eq!(brief(&findings), [("other.service", "KillMode")], "{}", printed(&findings));
+}
+
+pub(crate) fn units<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Units {
+    files.iter().fold(Units::new(), |units, (name, text)| units.file(name.as_ref(), text.as_ref()))
+}
+
+pub(crate) fn brief(findings: &[Finding]) -> Vec<(&str, &str)> {
+    findings.iter().map(|finding| (finding.unit.as_str(), finding.directive)).collect()
+}
+
+pub(crate) fn printed(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("{finding}\n")).collect()
+}
+
+pub(crate) fn write<N: AsRef<str>, T: AsRef<str>>(dir: &Path, files: &[(N, T)]) {
+    for (name, text) in files {
+        let path = dir.join(name.as_ref());
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory can be made");
+        fs::write(path, text.as_ref()).expect("a file can be written");
+    }
+}
