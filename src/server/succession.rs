@@ -188,7 +188,8 @@ impl Succession {
 
         let outcome = {
             let cut_now = async {
-                tracing::info!(signal = signals.first().await, "told to stop while handing over");
+                let signal = signals.first().await;
+                tracing::info!(signal, "told to stop while handing over");
                 told_to_stop.store(true, Ordering::Relaxed);
                 signals.second().await
             };
