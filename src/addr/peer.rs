@@ -201,7 +201,6 @@ mod tests {
             "[::1]:80",
             "[fe80::1%2]:80",
             "vsock:2:1024",
-            "vsock::1",
             "unix",
             "unix (pid 12, uid 0, gid 7)",
             "unix:/run/client.sock",
