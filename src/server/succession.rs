@@ -19,6 +19,7 @@ use super::{
     signals::Signals,
 };
 use crate::{
+    activation::ActivatedListeners,
     drain::{Drain, DrainReport},
     error::Error,
     handoff::{
@@ -63,7 +64,7 @@ impl Succession {
     }
 
     /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
-    pub(super) async fn join(&mut self, activated: &crate::ActivatedListeners) -> Result<Option<Arriving>, Error> {
+    pub(super) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
         let Some(mut arriving) = join(activated).await? else { return Ok(None) };
         let hello = arriving.hello();
         self.line = Line { generation: hello.generation + 1, draining: hello.draining + 1 };
