@@ -67,6 +67,10 @@ pub(crate) enum Kind {
     Handover { reason: String },
     /// The predecessor did not let this process take over, or could not be understood.
     Predecessor { reason: String },
+    /// The process that serves cannot be met at a path.
+    Rendezvous { path: PathBuf, problem: String, source: io::Error },
+    /// A process that was asked to hand over did not.
+    Requested { path: PathBuf, reason: String },
 }
 
 impl Error {
@@ -130,7 +134,15 @@ impl Error {
     /// A hand-over failed: nothing has changed, and the process that served serves on.
     #[must_use]
     pub fn is_handoff_failure(&self) -> bool {
-        matches!(*self.kind, Kind::Handover { .. } | Kind::Predecessor { .. } | Kind::Start { .. } | Kind::SpawnAsInit)
+        matches!(
+            *self.kind,
+            Kind::Handover { .. }
+                | Kind::Predecessor { .. }
+                | Kind::Start { .. }
+                | Kind::SpawnAsInit
+                | Kind::Rendezvous { .. }
+                | Kind::Requested { .. }
+        )
     }
 
     fn io_kind(&self) -> io::ErrorKind {
@@ -139,7 +151,8 @@ impl Error {
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
-            | Kind::Start { source, .. } => source.kind(),
+            | Kind::Start { source, .. }
+            | Kind::Rendezvous { source, .. } => source.kind(),
             Kind::Unit { source: Some(source), .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
@@ -168,7 +181,8 @@ impl StdError for Error {
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
-            | Kind::Start { source, .. } => Some(source),
+            | Kind::Start { source, .. }
+            | Kind::Rendezvous { source, .. } => Some(source),
             Kind::Unit { source: Some(source), .. } => Some(source),
             _ => None,
         }
@@ -183,7 +197,8 @@ impl fmt::Debug for Error {
             | Kind::Socket { source, .. }
             | Kind::Signal { source }
             | Kind::Notify { source, .. }
-            | Kind::Start { source, .. } => write!(f, "{self}: {source}"),
+            | Kind::Start { source, .. }
+            | Kind::Rendezvous { source, .. } => write!(f, "{self}: {source}"),
             Kind::Unit { source: Some(source), .. } => write!(f, "{self}: {source}"),
             _ => write!(f, "{self}"),
         }
@@ -294,6 +309,10 @@ impl fmt::Display for Kind {
                 f,
                 "cannot take over from the process that serves: {reason}; it serves on"
             ),
+            Self::Rendezvous { path, problem, .. } => {
+                write!(f, "cannot meet the process that serves at {}: {problem}", path.display())
+            }
+            Self::Requested { path, reason } => write!(f, "no hand-over at {}: {reason}", path.display()),
             Self::SpawnAsInit => f.write_str(
                 "this process is PID 1, and what it starts ends with it, as a container does; start the next process from \
                  outside, and let both meet at a path (rendezvous)",

@@ -78,10 +78,13 @@ pub(crate) mod inbound;
 pub(crate) mod incoming;
 pub(crate) mod joining;
 pub(crate) mod mover;
+mod operator;
 pub(crate) mod options;
 pub(crate) mod outgoing;
+pub(crate) mod place;
 pub(crate) mod protocol;
 pub(crate) mod refusal;
+pub(crate) mod rendezvous;
 pub(crate) mod requests;
 mod spawn;
 pub(crate) mod state;
@@ -91,6 +94,7 @@ mod tests;
 
 pub use self::{
     handle::Handoff,
+    operator::request_handoff,
     options::{PlainSuccessor, Snapshot},
     spawn::start_process,
 };

@@ -10,6 +10,7 @@ pub(crate) mod notify;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod scm;
+pub(crate) mod seqpacket;
 pub(crate) mod socket;
 pub(crate) mod table;
 pub(crate) mod timer;

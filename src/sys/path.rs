@@ -9,10 +9,18 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+/// How often a lock that somebody else has is asked for.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A socket path that this process, or one before it, created; removed on drop, as long as it is this process's to remove and
 /// still the same file.
@@ -109,13 +117,30 @@ pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
 /// Between bind and listen a fresh socket refuses connections just as a stale one does. `None` where the directory cannot
 /// be opened for reading: then two processes that start in the same instant may both take a stale path.
 pub(crate) fn lock_directory(path: &Path) -> Option<File> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let directory = File::open(parent).ok()?;
+    let directory = File::open(directory_of(path)).ok()?;
     rustix::fs::flock(&directory, FlockOperation::LockExclusive).ok()?;
     Some(directory)
+}
+
+/// As [`lock_directory`], and an error where it cannot be had before `deadline`.
+pub(crate) fn lock_directory_until(path: &Path, deadline: Instant) -> io::Result<File> {
+    let directory = File::open(directory_of(path))?;
+    loop {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Sets the mode that the file of a Unix socket gets at `bind`, less the umask (`unix(7)`).

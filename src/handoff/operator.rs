@@ -1,0 +1,70 @@
+//! An operator's program asks the serving process for a hand-over, and is told what became of it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    channel::{Channel, unexpected},
+    protocol::{HandOver, Message, Outcome},
+    rendezvous::visit,
+};
+use crate::error::{Error, Kind};
+
+/// How long the serving process may take to let somebody in.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks the process that serves at `path` (`Server::handoff_socket`) to hand over to a next one, and waits until it has: the
+/// process id of the new one, as the old one sees it.
+///
+/// For deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as the
+/// hand-over takes, which the serving process bounds (`handoff_timeout`).
+///
+/// # Errors
+///
+/// Nobody serves at `path`, it lets only its own user and root in, or the hand-over has failed, with the reason: then the old
+/// process serves on.
+///
+/// # Cancel safety
+///
+/// What has been asked for goes on when the future is dropped.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn deploy() -> Result<(), axum_activation::Error> {
+/// let pid = axum_activation::handoff::request_handoff("/run/app/handoff.sock").await?;
+/// println!("process {pid} serves now");
+/// # Ok(())
+/// # }
+/// ```
+pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
+    let path = path.into();
+    let visited = path.clone();
+    let visited = spawn_blocking(move || visit(&visited, Instant::now() + PATIENCE)).await;
+    let failed = |reason: String| failed(&path, reason);
+    let control = visited.map_err(|error| failed(error.to_string()))??;
+    let control =
+        control.ok_or_else(|| failed("nobody serves there; start the service, or mend the path".to_owned()))?;
+    let channel = Channel::new(control).map_err(|error| failed(error.to_string()))?;
+    channel.send(HandOver {}, &[]).await.map_err(|refusal| failed(refusal.to_string()))?;
+    let answer = channel.receive("the outcome").await.map_err(|refusal| failed(refusal.to_string()))?;
+    match answer.message {
+        Message::Outcome(Outcome { pid: Some(pid), .. }) => Ok(pid),
+        Message::Outcome(Outcome { reason, .. }) => {
+            Err(failed(reason.unwrap_or_else(|| "no reason is given".to_owned())))
+        }
+        message => Err(failed(unexpected(message, "the outcome").to_string())),
+    }
+}
+
+fn failed(path: &Path, reason: String) -> Error {
+    Kind::Requested { path: path.to_owned(), reason }.into()
+}
