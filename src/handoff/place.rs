@@ -15,7 +15,7 @@ use std::{
 use crate::{
     error::{Error, Kind},
     sys::{
-        path::{self, CreatedPath},
+        path::{self, CreatedPath, Occupant},
         seqpacket,
     },
 };
@@ -38,26 +38,56 @@ pub(crate) struct Place {
     socket: OwnedFd,
 }
 
+/// A socket that listens beside the path, so that all that could fail has been done before the path changes.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct FreshPlace {
+    /// Before the socket, see [`CreatedPath`].
+    created: CreatedPath,
+    socket: OwnedFd,
+    fresh: PathBuf,
+    path: PathBuf,
+}
+
 /// What stands at the path, seen by its lock's holder.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     path: &'a Path,
-    /// Holds the lock.
+    /// Holds the lock. While it does, no [`CreatedPath`] may be dropped: it takes the same lock.
     _directory: File,
 }
 
 impl Place {
-    /// Binds the path in place of the predecessor, which goes on listening on a socket that nobody finds any more.
+    /// Makes a socket that is to take the path from the predecessor, who notices nothing yet.
     ///
     /// # Errors
     ///
-    /// Another kind of file stands there, or the system refuses: the predecessor still has the path.
-    pub(crate) fn take_over(path: &Path, deadline: Instant) -> Result<Self, Error> {
-        Locked::new(path, deadline)?.bind()
+    /// Another kind of file stands there, another process is about to take the path, or the system refuses.
+    pub(crate) fn prepare(path: &Path, deadline: Instant) -> Result<FreshPlace, Error> {
+        Locked::new(path, deadline)?.prepare()
     }
 
     pub(super) fn into_parts(self) -> (CreatedPath, OwnedFd) {
         (self.created, self.socket)
+    }
+}
+
+impl FreshPlace {
+    /// Takes the path: the predecessor goes on listening, on a socket that nobody finds any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Place::prepare`]: the predecessor still has the path.
+    pub(crate) fn settle(self, deadline: Instant) -> Result<Place, Error> {
+        let locked = Locked::new(&self.path, deadline)?;
+        let settled = locked.settle(&self);
+        drop(locked);
+        settled.map(|created| self.into_place(created))
+    }
+
+    fn into_place(self, created: CreatedPath) -> Place {
+        self.created.set_owned(false);
+        Place { created, socket: self.socket }
     }
 }
 
@@ -81,23 +111,58 @@ impl<'a> Locked<'a> {
     }
 
     /// Puts a fresh socket at the path, whatever socket is there.
-    pub(super) fn bind(&self) -> Result<Place, Error> {
+    pub(super) fn bind(self) -> Result<Place, Error> {
+        let fresh = self.prepare()?;
+        let settled = self.settle(&fresh);
+        drop(self);
+        settled.map(|created| fresh.into_place(created))
+    }
+
+    fn prepare(&self) -> Result<FreshPlace, Error> {
         self.expect_socket_or_nothing()?;
         let fresh = fresh(self.path);
-        let bound = listen(&fresh).and_then(|socket| {
-            fs::rename(&fresh, self.path)?;
-            Ok(Place { created: CreatedPath::note(self.path)?, socket })
-        });
-        bound.map_err(|source| {
-            let _ = fs::remove_file(&fresh);
-            let remedy = match source.kind() {
-                io::ErrorKind::PermissionDenied => "a path takes the right to write its directory",
-                io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path under /run",
-                io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose a path under /run",
-                _ => "the system refused it",
-            };
-            cannot_bind(self.path, remedy, source)
-        })
+        self.vacate(&fresh)?;
+        let bound = seqpacket::listen(&fresh).and_then(|socket| Ok((CreatedPath::note(&fresh)?, socket)));
+        match bound {
+            Ok((created, socket)) => Ok(FreshPlace { created, socket, fresh, path: self.path.to_owned() }),
+            Err(source) => {
+                let _ = fs::remove_file(&fresh);
+                Err(self.refused(source))
+            }
+        }
+    }
+
+    fn settle(&self, place: &FreshPlace) -> Result<CreatedPath, Error> {
+        self.expect_socket_or_nothing()?;
+        let settled = fs::rename(&place.fresh, self.path).and_then(|()| CreatedPath::note(self.path));
+        settled.map_err(|source| self.refused(source))
+    }
+
+    /// Removes what a process left that was killed before it settled.
+    fn vacate(&self, fresh: &Path) -> Result<(), Error> {
+        match path::occupant(fresh) {
+            Ok(Occupant::Free) => Ok(()),
+            Ok(Occupant::Stale) => fs::remove_file(fresh).map_err(|source| self.refused(source)),
+            Ok(Occupant::Live) => {
+                let problem = "another process is about to take this path over; wait for it, or end it";
+                Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
+            }
+            Ok(Occupant::NotASocket) => {
+                let problem = format!("{} is in the way and no socket; remove it", fresh.display());
+                Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
+            }
+            Err(source) => Err(self.refused(source)),
+        }
+    }
+
+    fn refused(&self, source: io::Error) -> Error {
+        let remedy = match source.kind() {
+            io::ErrorKind::PermissionDenied => "a path takes the right to write its directory",
+            io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path under /run",
+            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose a path under /run",
+            _ => "the system refused it",
+        };
+        cannot_bind(self.path, remedy, source)
     }
 
     fn expect_socket_or_nothing(&self) -> Result<(), Error> {
@@ -123,17 +188,6 @@ pub(super) fn check_length(path: &Path) -> Result<(), Error> {
     }
     let remedy = format!("the path has more than {most} bytes, choose a shorter one (unix(7))");
     Err(cannot_bind(path, remedy, io::ErrorKind::InvalidInput.into()))
-}
-
-/// Whoever was killed in the middle has left a file: the lock says that nobody is there any more.
-fn listen(fresh: &Path) -> io::Result<OwnedFd> {
-    match seqpacket::listen(fresh) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            fs::remove_file(fresh)?;
-            seqpacket::listen(fresh)
-        }
-        listening => listening,
-    }
 }
 
 fn fresh(path: &Path) -> PathBuf {

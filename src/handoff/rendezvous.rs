@@ -149,3 +149,6 @@ fn explain(error: &io::Error) -> &'static str {
 fn cannot_meet(path: &Path, problem: impl Into<String>, source: io::Error) -> Error {
     Kind::Rendezvous { path: path.to_owned(), problem: problem.into(), source }.into()
 }
+
+#[cfg(test)]
+mod tests;

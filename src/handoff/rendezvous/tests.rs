@@ -1,0 +1,427 @@
+use std::{
+    env,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use rustix::{fs::FlockOperation, thread::set_thread_res_uid};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+
+use super::*;
+use crate::{
+    handoff::{
+        outgoing::{Visitor, greet},
+        protocol::{Join, Outcome},
+        request_handoff,
+    },
+    sys::path::{Occupant, occupant},
+};
+
+/// Two users that are neither root nor anybody.
+const USER: u32 = 4_001;
+const OTHER_USER: u32 = 4_002;
+
+/// A folder that every user may use, and a path in it.
+fn somewhere() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let path = folder.path().join("handoff.sock");
+    (folder, path)
+}
+
+/// Only a failing test waits so long.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// The deadline is over: what cannot be had at once is not had.
+fn at_once() -> Instant {
+    Instant::now()
+}
+
+#[track_caller]
+fn first(path: &Path) -> Place {
+    match meet(path, soon()).unwrap() {
+        Met::Nobody(place) => place,
+        Met::Serving(_) => panic!("somebody is there"),
+    }
+}
+
+#[track_caller]
+fn assert_served(path: &Path) -> OwnedFd {
+    match meet(path, soon()).unwrap() {
+        Met::Serving(control) => control,
+        Met::Nobody(_) => panic!("nobody is there"),
+    }
+}
+
+fn leave_stale(path: &Path) {
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
+}
+
+/// Runs `task` in a thread that acts as `user`. Needs root.
+fn as_user<T: Send>(user: u32, task: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let changed = move || {
+            let user = rustix::process::Uid::from_raw(user);
+            set_thread_res_uid(user, user, user).expect("this test needs root: it acts as other users");
+            task()
+        };
+        scope.spawn(changed).join().unwrap()
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn says(error: &Error, words: &[&str]) {
+    let text = format!("{error:?}");
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+}
+
+#[test]
+fn the_first_finds_nobody_and_is_met_by_the_second() {
+    let (_folder, path) = somewhere();
+    let place = first(&path);
+    assert_served(&path);
+    drop(place);
+    assert_eq!(occupant(&path).unwrap(), Occupant::Free);
+}
+
+#[test]
+fn only_the_owner_can_read_and_write_the_path() {
+    let (_folder, path) = somewhere();
+    let _place = first(&path);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_stale_path_is_nobody_and_is_replaced() {
+    let (folder, path) = somewhere();
+    leave_stale(&path);
+    assert!(visit(&path, soon()).unwrap().is_none());
+    // Somebody was killed between bind and rename, too.
+    leave_stale(&folder.path().join("handoff.sock.new"));
+    let _place = first(&path);
+    assert_served(&path);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[test]
+fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
+    let (_folder, path) = somewhere();
+    let old = first(&path);
+    let new = Place::prepare(&path, soon()).unwrap().settle(soon()).unwrap();
+    let control = assert_served(&path);
+    let (created, socket) = new.into_parts();
+    let accepted = seqpacket::accept(&socket).unwrap();
+    scm::send(&accepted, b"new", &[]).unwrap();
+    assert_eq!(scm::receive(&control, &mut [0; 8]).unwrap().len, 3);
+    drop(old);
+    assert_served(&path);
+    drop(created);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
+    let (folder, path) = somewhere();
+    let old = first(&path);
+    let fresh = Place::prepare(&path, soon()).unwrap();
+    says(&Place::prepare(&path, soon()).unwrap_err(), &["another process is about to take this path over"]);
+    drop(fresh);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let control = assert_served(&path);
+    let (_created, socket) = old.into_parts();
+    seqpacket::accept(socket).expect("it is the old one that was met");
+    drop(control);
+}
+
+#[test]
+fn somebody_is_there_at_every_moment_of_a_hundred_generations() {
+    let (_folder, path) = somewhere();
+    let mut place = first(&path);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let visitor = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // Who waits in the queue of a socket that goes has come too early, and is let in at the next.
+                assert!(visit(&path, soon()).unwrap().is_some(), "nobody was there");
+            }
+        });
+        for _ in 0..100 {
+            place = Place::prepare(&path, soon()).unwrap().settle(soon()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        visitor.join().unwrap();
+    });
+    drop(place);
+}
+
+#[test]
+fn of_many_processes_that_race_for_a_path_one_has_it_and_is_met_by_all_others() {
+    let (_folder, path) = somewhere();
+    for round in 0..10 {
+        if round % 2 == 0 {
+            leave_stale(&path);
+        }
+        let mut racers: Vec<_> = (0..8).map(|_| Scene::start(&[], "race", &path)).collect();
+        racers.iter_mut().for_each(|racer| assert_eq!(racer.line(), "up"));
+        racers.iter_mut().for_each(|racer| racer.tell("go"));
+        let said: Vec<_> = racers.iter_mut().map(Scene::line).collect();
+        let firsts: Vec<_> = said.iter().enumerate().filter(|(_, said)| *said == "first").collect();
+        let [(winner, _)] = firsts[..] else { panic!("{said:?}") };
+        racers[winner].tell("how many came?");
+        assert_eq!(racers[winner].line(), (racers.len() - 1).to_string());
+        assert!(said.iter().all(|said| ["first", "met"].contains(&said.as_str())), "{said:?}");
+        // Killed: the path is left stale, or free for the next round.
+        drop(racers);
+        let _ = fs::remove_file(&path);
+    }
+}
+
+#[test]
+fn processes_of_two_pid_namespaces_meet() {
+    let (_folder, path) = somewhere();
+    let rendezvous = runtime();
+    let place = first(&path);
+    let mut visitor = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
+    let joined = rendezvous.block_on(async {
+        let old = Rendezvous::new(place).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), async { greet(old.visitor().await).await.unwrap() })
+            .await
+            .unwrap()
+    });
+    let Visitor::Joiner(joiner) = joined else { panic!("{joined:?}") };
+    assert_eq!(joiner.pid, 1, "its own number, which is another's here");
+    assert_eq!(visitor.line(), "joined");
+}
+
+#[test]
+fn a_foreign_user_is_kept_out_by_the_mode_of_the_path() {
+    let (_folder, path) = somewhere();
+    let _place = first(&path);
+    let error = as_user(USER, || visit(&path, soon())).unwrap_err();
+    says(&error, &["handoff.sock", "only its own user and root"]);
+}
+
+#[test]
+fn a_foreign_user_who_gets_through_is_told_that_he_may_not() {
+    let (_folder, path) = somewhere();
+    let place = as_user(USER, || first(&path));
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    // Root serves in place of USER from here on: who listens is what the listener was bound by.
+    let foreign = as_user(OTHER_USER, || seqpacket::connect(&path, soon())).unwrap();
+    let own = assert_served(&path);
+    let came = runtime().block_on(async {
+        let old = Rendezvous::new(place).unwrap();
+        let _channel = tokio::time::timeout(Duration::from_secs(30), old.visitor()).await.unwrap();
+        Channel::new(foreign).unwrap().receive("an answer").await.unwrap().message
+    });
+    let Message::Abort(Abort { reason }) = came else { panic!("{came:?}") };
+    assert!(reason.contains(&format!("takes nobody of user {OTHER_USER}")), "{reason}");
+    drop(own);
+}
+
+#[test]
+fn a_foreign_users_process_at_the_path_is_not_joined_but_by_root() {
+    let (_folder, path) = somewhere();
+    let _place = as_user(USER, || first(&path));
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let error = as_user(OTHER_USER, || meet(&path, soon())).unwrap_err();
+    says(&error, &[&format!("a process of user {USER} listens there"), &format!("of user {OTHER_USER}")]);
+    assert!(as_user(USER, || visit(&path, soon())).unwrap().is_some());
+    assert_served(&path);
+}
+
+#[test]
+fn what_is_in_the_way_is_named() {
+    let (folder, path) = somewhere();
+    File::create(&path).unwrap();
+    says(&meet(&path, soon()).unwrap_err(), &["handoff.sock", "a file that is no socket stands there"]);
+    fs::remove_file(&path).unwrap();
+
+    fs::create_dir(&path).unwrap();
+    says(&meet(&path, soon()).unwrap_err(), &["a file that is no socket stands there"]);
+    fs::remove_dir(&path).unwrap();
+
+    let _stream = UnixListener::bind(&path).unwrap();
+    says(&meet(&path, soon()).unwrap_err(), &["a socket of another kind listens there"]);
+    fs::remove_file(&path).unwrap();
+
+    says(&meet(&folder.path().join("no/such.sock"), soon()).unwrap_err(), &["no such directory", "RuntimeDirectory="]);
+    says(&meet(Path::new("/"), soon()).unwrap_err(), &["it names no file"]);
+    let long = folder.path().join("x".repeat(100));
+    says(&meet(&long, soon()).unwrap_err(), &["more than 103 bytes"]);
+
+    let locked = File::open(folder.path()).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
+    says(&meet(&path, at_once()).unwrap_err(), &["keeps its directory locked"]);
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_predecessor_keeps_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    // The directory itself is one of two.
+    let mount = format!("mount -t tmpfs -o nr_inodes=2 none '{}' && exec \"$0\" \"$@\"", folder.path().display());
+    let words = ["unshare", "--mount", "sh", "-c", &mount];
+    let mut full = Scene::start(&words, "full", &folder.path().join("handoff.sock"));
+    let said = full.line();
+    assert!(said.contains("the file system is full; make room"), "{said}");
+    assert_eq!(full.line(), "met");
+}
+
+#[test]
+fn an_old_process_that_lets_nobody_in_is_named_at_the_deadline() {
+    let (_folder, path) = somewhere();
+    let _place = first(&path);
+    let mut waiting = Vec::new();
+    let error = loop {
+        match visit(&path, at_once()) {
+            Ok(control) => waiting.push(control),
+            Err(error) => break error,
+        }
+    };
+    assert!(waiting.len() > 100);
+    says(&error, &["too many wait there already"]);
+}
+
+#[test]
+fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
+    let (_folder, path) = somewhere();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let answers = [
+        Some(Outcome { pid: Some(77), reason: None }),
+        Some(Outcome { pid: None, reason: Some("the disk is full".to_owned()) }),
+        None,
+    ];
+    let told = runtime.block_on(async {
+        let old = Rendezvous::new(first(&path)).unwrap();
+        let mut told = Vec::new();
+        for answer in answers {
+            let asked = tokio::spawn(request_handoff(path.clone()));
+            let Visitor::Operator(channel) = greet(old.visitor().await).await.unwrap() else { panic!("no operator") };
+            if let Some(outcome) = answer {
+                channel.send(outcome, &[]).await.unwrap();
+            }
+            drop(channel);
+            told.push(asked.await.unwrap());
+        }
+        drop(old);
+        told.push(request_handoff(&path).await);
+        told
+    });
+    assert_eq!(told[0].as_ref().unwrap(), &77);
+    for (told, reason) in told[1..].iter().zip(["the disk is full", "closed the control socket", "nobody serves there"])
+    {
+        let error = told.as_ref().unwrap_err();
+        assert!(error.is_handoff_failure());
+        says(error, &["no hand-over at", "handoff.sock", reason]);
+    }
+}
+
+/// Does nothing but in a process that another test started.
+#[test]
+fn scene() {
+    let (Ok(scene), Some(path)) = (env::var("MEET_SCENE"), env::var_os("MEET_PATH")) else { return };
+    let path = PathBuf::from(path);
+    match scene.as_str() {
+        "race" => race(&path),
+        "full" => meet_on_full_disk(&path),
+        _ => join(&path),
+    }
+}
+
+fn say(word: impl std::fmt::Display) {
+    println!("\n\u{1}{word}");
+}
+
+fn hear() -> String {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).unwrap();
+    line
+}
+
+fn race(path: &Path) {
+    say("up");
+    hear();
+    match meet(path, soon()).unwrap() {
+        Met::Nobody(place) => {
+            say("first");
+            hear();
+            let (_created, socket) = place.into_parts();
+            say(std::iter::from_fn(|| seqpacket::accept(socket.as_fd()).ok()).count());
+            hear();
+        }
+        Met::Serving(control) => {
+            say("met");
+            hear();
+            drop(control);
+        }
+    }
+}
+
+fn join(path: &Path) {
+    let control = assert_served(path);
+    runtime().block_on(async {
+        let channel = Channel::new(control).unwrap();
+        channel.send(Join::own(), &[]).await.unwrap();
+        say("joined");
+    });
+    hear();
+}
+
+/// There is room for one socket: the old one's.
+fn meet_on_full_disk(path: &Path) {
+    let _place = first(path);
+    say(Place::prepare(path, soon()).unwrap_err());
+    assert_served(path);
+    say("met");
+}
+
+/// This test binary once more; killed when dropped.
+struct Scene(Child, ChildStdin, BufReader<ChildStdout>);
+
+impl Scene {
+    fn start(wrapper: &[&str], scene: &str, path: &Path) -> Self {
+        let own = env::current_exe().unwrap();
+        let mut words = wrapper.iter().map(PathBuf::from).chain([own]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).args(["--exact", "handoff::rendezvous::tests::scene", "--nocapture", "--quiet"]);
+        command.env("MEET_SCENE", scene).env("MEET_PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("unshare is here (Debian's package util-linux)");
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self(child, input, BufReader::new(output))
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.1, "{line}").unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut lines = self.2.by_ref().lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix('\u{1}').map(str::to_owned)).expect("it says so")
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
