@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
 };
@@ -42,6 +42,18 @@ pub struct ActivatedListenersBuilder {
     fallbacks: Vec<Fallback>,
     sockets: Vec<(String, OwnedFd)>,
     foreign_pid: ForeignPid,
+    meeting: Option<Meeting>,
+}
+
+/// Takes what a process has that is met at some place.
+type Meet = Box<dyn FnOnce(&ActivatedListeners) -> Result<(), Error> + Send>;
+
+struct Meeting(Meet);
+
+impl fmt::Debug for Meeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meeting")
+    }
 }
 
 /// What to do with sockets whose `LISTEN_PID` or `LISTEN_PIDFDID` names another process.
@@ -138,8 +150,20 @@ impl ActivatedListenersBuilder {
         self.complete(ActivatedListeners::new(Vec::new()))
     }
 
+    /// Takes what `meet` adds to the set, before the fallbacks.
+    pub(crate) fn meeting(
+        mut self,
+        meet: impl FnOnce(&ActivatedListeners) -> Result<(), Error> + Send + 'static,
+    ) -> Self {
+        self.meeting = Some(Meeting(Box::new(meet)));
+        self
+    }
+
     /// Adds what the set lacks, all of it or nothing.
     fn complete(self, set: ActivatedListeners) -> Result<ActivatedListeners, Error> {
+        if let Some(Meeting(meet)) = self.meeting {
+            meet(&set)?;
+        }
         let mut more = Vec::new();
         for (name, fd) in self.sockets {
             valid_name(&name)?;

@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::UdpSocket as StdUdpSocket,
     os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -85,10 +86,19 @@ pub struct ActivatedListeners {
     shown_only: bool,
 }
 
+/// Where the next process may meet this one.
+#[derive(Default)]
+struct Place {
+    path: Option<PathBuf>,
+    bound: Option<Box<dyn Any + Send>>,
+}
+
 struct Set {
     slots: Mutex<Vec<Slot>>,
     /// What a predecessor is spoken to through; whoever does that takes it.
     control: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Where this process is met by others, once it has that place.
+    place: Mutex<Place>,
 }
 
 impl ActivatedListeners {
@@ -268,7 +278,10 @@ impl ActivatedListeners {
     }
 
     fn new(slots: Vec<Slot>) -> Self {
-        Self { set: Arc::new(Set { slots: Mutex::new(slots), control: Mutex::new(None) }), shown_only: false }
+        Self {
+            set: Arc::new(Set { slots: Mutex::new(slots), control: Mutex::new(None), place: Mutex::default() }),
+            shown_only: false,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {

@@ -4,11 +4,11 @@ use std::{
     any::Any,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
-    sync::{Arc, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
-use super::{ActivatedListeners, builder::valid_name, environment::check_name, slot::Slot};
+use super::{ActivatedListeners, Place, builder::valid_name, environment::check_name, slot::Slot};
 use crate::{
     error::{Error, Kind},
     sys::path::CreatedPath,
@@ -103,7 +103,45 @@ impl ActivatedListeners {
         self.set.control.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    pub(super) fn set_control(&self, control: Box<dyn Any + Send>) {
+    /// Adds a socket of a predecessor, unless somebody else has passed one of that name.
+    pub(crate) fn admit(&self, name: &str, fd: OwnedFd, origin: &SocketOrigin) {
+        let mut slots = self.lock();
+        if slots.iter().any(|slot| slot.info.name() == name && slot.info.is_passed()) {
+            tracing::debug!(name, "the predecessor has handed over a socket of a name that was passed, which stays");
+            return;
+        }
+        let mut slot = Slot::passed(name, fd);
+        slot.note(origin);
+        slots.push(slot);
+    }
+
+    /// Where the next process may meet this one.
+    pub(crate) fn handoff_path(&self) -> Option<PathBuf> {
+        self.place().path.clone()
+    }
+
+    pub(crate) fn set_handoff_path(&self, path: &Path) {
+        self.place().path = Some(path.to_owned());
+    }
+
+    pub(crate) fn has_place(&self) -> bool {
+        self.place().bound.is_some()
+    }
+
+    pub(crate) fn set_place(&self, bound: Box<dyn Any + Send>) {
+        self.place().bound = Some(bound);
+    }
+
+    /// The place where this process is met, once.
+    pub(crate) fn take_place(&self) -> Option<Box<dyn Any + Send>> {
+        self.place().bound.take()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.set.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_control(&self, control: Box<dyn Any + Send>) {
         *self.set.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(control);
     }
 }

@@ -118,11 +118,11 @@ impl Arriving {
     }
 }
 
-fn origin(record: &ListenerRecord) -> SocketOrigin {
+pub(super) fn origin(record: &ListenerRecord) -> SocketOrigin {
     let created = record.created.as_ref().map(|created| (created.path.clone(), created.device, created.inode));
     SocketOrigin { bound: record.bound, created }
 }
 
-fn refused(reason: impl Into<String>) -> Error {
+pub(super) fn refused(reason: impl Into<String>) -> Error {
     Kind::Predecessor { reason: reason.into() }.into()
 }

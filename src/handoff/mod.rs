@@ -77,6 +77,7 @@ pub(crate) mod handle;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
 pub(crate) mod joining;
+pub(crate) mod meeting;
 pub(crate) mod mover;
 mod operator;
 pub(crate) mod options;

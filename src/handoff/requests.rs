@@ -1,6 +1,6 @@
 //! Who asks for a hand-over: a signal, the service itself, a successor that comes by, an operator.
 
-use std::{convert::Infallible, fmt, future::pending, time::Duration};
+use std::{convert::Infallible, fmt, future::pending, io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +14,9 @@ use super::{
     channel::Channel,
     handle::Call,
     outgoing::{Visitor, greet},
+    place::Place,
     protocol::Outcome,
+    rendezvous::Rendezvous,
 };
 use crate::error::{Error, Kind};
 
@@ -44,6 +46,7 @@ pub(crate) enum Asker {
 pub(crate) struct Requests {
     calls: UnboundedReceiver<Call>,
     signals: Option<Signals>,
+    rendezvous: Option<Rendezvous>,
     visitors: JoinSet<Option<Request>>,
 }
 
@@ -55,7 +58,7 @@ struct Signals {
 
 impl Requests {
     pub(crate) fn new(calls: UnboundedReceiver<Call>) -> Self {
-        Self { calls, signals: None, visitors: JoinSet::new() }
+        Self { calls, signals: None, rendezvous: None, visitors: JoinSet::new() }
     }
 
     /// SIGHUP and SIGUSR2 ask for a hand-over from now on.
@@ -63,6 +66,12 @@ impl Requests {
         let install = |kind| signal(kind).map_err(|source| Error::from(Kind::Signal { source }));
         self.signals =
             Some(Signals { hangup: install(SignalKind::hangup())?, user2: install(SignalKind::user_defined2())? });
+        Ok(())
+    }
+
+    /// Whoever comes to `place` asks for one from now on.
+    pub(crate) fn open(&mut self, place: Place) -> io::Result<()> {
+        self.rendezvous = Some(Rendezvous::new(place)?);
         Ok(())
     }
 
@@ -76,6 +85,9 @@ impl Requests {
             tokio::select! {
                 Some(call) = self.calls.recv() => return Request { way: Way::Spawn, asker: Asker::Service(call) },
                 name = next_signal(&mut self.signals) => return Request { way: Way::Spawn, asker: Asker::Nobody(name) },
+                channel = next_visitor(self.rendezvous.as_ref()) => {
+                    self.visitors.spawn(hear(channel));
+                }
                 Some(visitor) = self.visitors.join_next() => {
                     if let Ok(Some(request)) = visitor {
                         return request;
@@ -94,6 +106,13 @@ impl Requests {
         loop {
             self.next().await.refuse(reason);
         }
+    }
+}
+
+async fn next_visitor(rendezvous: Option<&Rendezvous>) -> Channel {
+    match rendezvous {
+        None => pending().await,
+        Some(rendezvous) => rendezvous.visitor().await,
     }
 }
 

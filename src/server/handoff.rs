@@ -1,6 +1,6 @@
 //! What a server is told about hand-overs.
 
-use std::{ffi::OsString, future::Future, time::Duration};
+use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 
 use super::{Server, succession::Succession};
 use crate::{
@@ -21,6 +21,17 @@ impl Server {
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.handoff.handle.clone()
+    }
+
+    /// Is met at `path` by the next process, which anybody may start, and by an operator's program
+    /// ([`request_handoff`](crate::handoff::request_handoff)); takes over from the process that is met there now.
+    ///
+    /// A server that binds fallbacks tells the builder of its sockets instead
+    /// ([`ActivatedListenersBuilder::handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket)): a fallback cannot be bound as
+    /// long as the predecessor has it.
+    pub fn handoff_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.handoff.options.socket = Some(path.into());
+        self
     }
 
     /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on.

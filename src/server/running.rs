@@ -60,7 +60,7 @@ impl Server {
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         if !is_stopped {
-            succession.begin(coming, &serving)?;
+            succession.begin(coming, &serving).await?;
             announcer.ready();
             loop {
                 let event = tokio::select! {

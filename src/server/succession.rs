@@ -7,10 +7,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     accept::Arrived,
@@ -28,8 +28,10 @@ use crate::{
         handle::Handoff,
         inbound::{InboundHandle, Successor},
         joining::{Arriving, Coming, join},
+        meeting::meet_predecessor,
         mover::{Farewell, Mover, MoverHandle, Parted, Predecessor},
         options::{Options, Parts, Snapshot},
+        place::{FreshPlace, Place},
         protocol::SectionKind,
         requests::{Asker, Request, Requests},
         state::Section,
@@ -38,6 +40,9 @@ use crate::{
 
 /// How long a successor may take to hear the last words.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the place where processes meet may be held by another.
+const PLACE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a hand-over that was committed to came out.
 #[derive(Debug)]
@@ -56,20 +61,26 @@ pub(super) struct Succession {
     requests: Requests,
     line: Line,
     predecessor: Option<InboundHandle>,
+    fresh_place: Option<FreshPlace>,
 }
 
 impl Succession {
     pub(super) fn new(options: Options, handle: Handoff, requests: Requests) -> Self {
-        Self { options, handle, requests, line: Line::default(), predecessor: None }
+        Self { options, handle, requests, line: Line::default(), predecessor: None, fresh_place: None }
     }
 
     /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
     pub(super) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+        self.meet(activated).await?;
         let Some(mut arriving) = join(activated).await? else { return Ok(None) };
         let hello = arriving.hello();
         self.line = Line { generation: hello.generation + 1, draining: hello.draining + 1 };
         self.handle.set_generation(self.line.generation);
-        match arriving.import(&self.options.states).await {
+        let initialised = match self.prepare_place(activated).await {
+            Ok(()) => arriving.import(&self.options.states).await,
+            Err(error) => Err(error),
+        };
+        match initialised {
             Ok(()) => Ok(Some(arriving)),
             Err(error) => {
                 arriving.fail(&error);
@@ -78,8 +89,33 @@ impl Succession {
         }
     }
 
+    /// Goes to the place that the server itself was told of, where the set was not.
+    async fn meet(&self, activated: &ActivatedListeners) -> Result<(), Error> {
+        let Some(path) = self.options.socket.clone() else { return Ok(()) };
+        let set = activated.clone();
+        blocking(move || meet_predecessor(&set, &path)).await
+    }
+
+    /// Does what may fail of taking over the place where the predecessor is met.
+    async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        if let Some(path) = activated.handoff_path() {
+            self.fresh_place = Some(blocking(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await?);
+        }
+        Ok(())
+    }
+
+    /// Lets this process be met from now on, in place of the predecessor.
+    async fn open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        let place = match self.fresh_place.take() {
+            Some(fresh) => Some(blocking(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await?),
+            None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
+        };
+        let opened = place.map_or(Ok(()), |place| self.requests.open(place));
+        opened.map_err(|error| failed(format!("nobody can be met: {error}")))
+    }
+
     /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to the routes.
-    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Serving) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving) -> Result<(), Error> {
         let activated = serving.activated();
         activated.set_passed_on(false);
         activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
@@ -96,6 +132,9 @@ impl Succession {
                 });
             }
             None => self.handle.note_predecessor_gone(),
+        }
+        if let Err(error) = self.open_place(serving.activated()).await {
+            tracing::error!(%error, "the next process cannot meet this one");
         }
         if self.options.signals { self.requests.install_signals() } else { Ok(()) }
     }
@@ -366,6 +405,10 @@ impl Successor for Adopter {
         }
         imported
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error.to_string())))
 }
 
 fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {

@@ -1,0 +1,33 @@
+//! Takes over from the process that serves, whoever started either: two containers that share a directory, two units, two terminals.
+//!
+//! ```text
+//! cargo build --example rendezvous --example handoff_request
+//! target/debug/examples/rendezvous /tmp/app.sock &         # serves on 127.0.0.1:8080
+//! curl http://127.0.0.1:8080/                              # generation 0
+//! target/debug/examples/rendezvous /tmp/app.sock &         # takes over; the first one ends
+//! curl http://127.0.0.1:8080/                              # generation 1
+//! target/debug/examples/handoff_request /tmp/app.sock      # or asks the one that serves to start the next itself
+//! ```
+
+use std::{env, path::PathBuf};
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Error, Server};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt().init();
+    let path = env::args_os().nth(1).map_or_else(|| env::temp_dir().join("rendezvous.sock"), PathBuf::from);
+    // Asked for its sockets first: what the process there has need not be bound, and could not be.
+    let activated =
+        ActivatedListeners::builder().handoff_socket(path).fallback("http", "127.0.0.1:8080").from_env()?;
+    let server = Server::new(activated);
+    let handoff = server.handoff();
+    let index = move || {
+        let answer = format!("generation {}, pid {}\n", handoff.generation(), std::process::id());
+        async { answer }
+    };
+    let report = server.route("http", Router::new().route("/", get(index))).run().await?;
+    tracing::info!(%report, "bye");
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! A new process meets the one that serves, at a path.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{
+    incoming::{Joined, join_blocking},
+    joining::{origin, refused},
+    rendezvous::{Met, meet},
+};
+use crate::{
+    activation::{ActivatedListeners, ActivatedListenersBuilder},
+    error::Error,
+};
+
+/// How long the process that serves may take to say what it has.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often to go there once more when the process that serves ends in between.
+const TRIES: usize = 3;
+
+impl ActivatedListenersBuilder {
+    /// Takes over from the process that serves at `path`, if there is one: its sockets join the set under their names, before any
+    /// fallback is bound. [`Server`](crate::Server) then takes its connections too, and is met at `path` itself.
+    ///
+    /// For processes that start each other in no way: containers that share a directory, two units, another supervisor. The path is
+    /// open to the same user and root alone. Blocks until the process there has said what it has, 30 s at most.
+    ///
+    /// Nothing is asked at `path` where a predecessor has started this process.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .handoff_socket("/run/app/handoff.sock")
+    ///     .fallback("http", "0.0.0.0:8080")
+    ///     .from_env()?;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`from_env`](Self::from_env) fails if the process there does not let this one take over, or nobody can be met at `path`.
+    pub fn handoff_socket(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.meeting(move |set| meet_predecessor(set, &path))
+    }
+}
+
+/// Takes the sockets of the process that serves at `path` into `set`, or takes the place where there is none. Blocks.
+pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> {
+    set.set_handoff_path(path);
+    if set.has_control() || set.has_place() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + LIMIT;
+    for _ in 0..TRIES {
+        match meet(path, deadline)? {
+            Met::Nobody(place) => {
+                set.set_place(Box::new(place));
+                return Ok(());
+            }
+            Met::Serving(control) => match join_blocking(control, deadline) {
+                Ok(joined) => {
+                    admit(set, joined);
+                    return Ok(());
+                }
+                Err(refusal) if refusal.is_gone() => tracing::debug!(%refusal, "who served there has just ended"),
+                Err(refusal) => return Err(refused(refusal.to_string())),
+            },
+        }
+    }
+    Err(refused(format!("who serves at {} ends whenever it is asked", path.display())))
+}
+
+fn admit(set: &ActivatedListeners, mut joined: Joined) {
+    tracing::info!(pid = joined.hello.pid, "taking over from the process that serves");
+    for (record, fd) in joined.listeners.drain(..) {
+        if let Some(fd) = fd {
+            set.admit(&record.name, fd, &origin(&record));
+        }
+    }
+    set.set_control(Box::new(joined));
+}
