@@ -62,7 +62,7 @@ impl Way {
         let http = Expectation::new().name("http");
         let admin = |http: Expectation, path| http.fallback("admin", path).expect("an address");
         match self {
-            Self::Named => http.name("admin").name("metrics").notify(false),
+            Self::Named => http.name("admin").name("metrics"),
             Self::Accept => http,
             Self::Restart => http,
             Self::Reload | Self::NotifyReload => http.handoff_socket("/run/app-reload/handoff.sock"),

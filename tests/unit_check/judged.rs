@@ -8,7 +8,7 @@ use crate::{
     brief,
     faults::{Way, faults},
     needs, printed,
-    systemd::Rig,
+    systemd::{Rig, eventually},
     units, write,
 };
 
@@ -56,31 +56,40 @@ fn the_service_manager_tells_the_same_as_the_files() {
 }
 
 #[test]
-fn the_shipped_units_start_and_serve() {
-    needs::example("hello");
+fn under_each_of_the_shipped_units_a_service_starts_and_is_handed_over() {
+    needs::example("handoff");
+    let ways = [Way::Restart, Way::Reload, Way::Store, Way::Hardened];
     let mut files = Vec::new();
-    for (port, way) in
-        ["8000", "8001", "8002", "8003"].iter().zip([Way::Restart, Way::Reload, Way::Store, Way::Hardened])
-    {
-        for (name, text) in way.files() {
-            // Type=exec, as what is looked at is the sockets and the sandbox.
-            let edits = [
-                ("/usr/local/bin/app", "/usr/local/bin/hello"),
-                ("Type=notify", "Type=exec"),
-                ("WatchdogSec=30", ""),
-                ("ListenStream=8080", "ListenStream=80"),
-                ("ListenStream=80", &format!("ListenStream={port}")),
-            ];
-            files.push((name, edits.iter().fold(text, |text, (old, new)| text.replace(old, new))));
-        }
+    for (port, way) in (8000..).zip(ways) {
+        let edits = [
+            ("/usr/local/bin/app", "/usr/local/bin/handoff"),
+            ("ListenStream=8080", "ListenStream=80"),
+            ("ListenStream=80", &format!("ListenStream={port}")),
+        ];
+        let edited = |text: String| edits.iter().fold(text, |text, (old, new)| text.replace(old, new));
+        files.extend(way.files().into_iter().map(|(name, text)| (name, edited(text))));
     }
     let rig = Rig::boot(&files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect::<Vec<_>>());
-    for port in 8000..8004 {
-        assert_eq!(rig.curl(&[&format!("http://127.0.0.1:{port}/")]), "hello");
+    for (port, way) in (8000..).zip(ways) {
+        let [service, socket] = way.shipped() else { panic!("a service and a socket") };
+        let answer = || rig.curl(&[&format!("http://127.0.0.1:{port}/")]);
+        assert!(answer().starts_with("generation 0, "), "{service}");
+        assert_eq!(rig.property(service, "ActiveState"), "active", "{service} has said READY=1");
+
+        rig.run(&["systemctl", "kill", "--kill-who=main", "--signal=HUP", service]);
+        eventually(service, || answer().starts_with("generation 1, "));
+        eventually(service, || rig.property(service, "ActiveState") == "active");
+        let main = rig.property(service, "MainPID");
+        assert!(answer().contains(&format!("pid {main}, ")), "{service}: systemd has followed to {main}");
+
+        rig.run(&["systemctl", "restart", service]);
+        assert!(answer().starts_with("generation 0, "), "{service}");
+        assert_eq!(rig.property(service, "Result"), "success", "{service}");
+        assert_eq!(rig.property(socket, "Result"), "success", "{socket}");
     }
-    rig.run(&["systemctl", "restart", "app-hardened.service"]);
-    assert_eq!(rig.curl(&["http://127.0.0.1:8003/"]), "hello");
-    assert!(!rig.console().contains("Unknown key"), "{}", rig.console());
+    for complaint in ["Unknown key", "left-over", "Failed with result"] {
+        assert!(!rig.console().contains(complaint), "{}", rig.console());
+    }
 }
 
 #[test]

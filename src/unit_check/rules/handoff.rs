@@ -10,33 +10,31 @@ use super::{
 /// Signals at which a server hands over.
 const HANDING_OVER: &[&str] = &["SIGHUP", "SIGUSR2", "HUP", "USR2", "1", "12"];
 
+const NO_COMMAND: &str = "ExecReload= is missing: systemctl reload, which hands the service over, is refused";
+
+const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
+                             when it fails; let a command ask for it and wait (Server::handoff_socket)";
+
+const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second hand-over is \
+                            asked for while the first one runs";
+
 pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
-    if !case.hands_over() {
-        return None;
-    }
     let commands = case.service.list("Service", &["ExecReload"]);
     let asks_itself = case.service_type() == "notify-reload";
-    let error = |problem: &str| Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()));
-    let warning = |problem: &str| Some(Finding::warning(case.service, "Service", "ExecReload", problem.to_owned()));
-    let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(case).display());
-    if asks_itself && commands.is_empty() {
+    if !case.hands_over() || asks_itself && commands.is_empty() {
         return None;
     }
+    let warning = |problem: &str| Finding::warning(case.service, "Service", "ExecReload", problem.to_owned());
+    let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(case).display());
     if asks_itself {
-        let problem = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second hand-over is \
-                       asked for while the first one runs";
-        return warning(problem).map(|finding| finding.mend("ExecReload="));
+        Some(warning(TWO_REQUESTS).mend("ExecReload="))
+    } else if commands.is_empty() {
+        Some(Finding::error(case.service, "Service", "ExecReload", NO_COMMAND.to_owned()).mend(asking))
+    } else if commands.iter().all(|command| command::only_signals(&command.value)) {
+        Some(warning(ONLY_A_SIGNAL).mend("ExecReload=").mend(asking))
+    } else {
+        None
     }
-    if commands.is_empty() {
-        let problem = "ExecReload= is missing: systemctl reload, which hands the service over, is refused";
-        return error(problem).map(|finding| finding.mend(asking));
-    }
-    if commands.iter().all(|command| command::only_signals(&command.value)) {
-        let problem = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
-                       when it fails; let a command ask for it and wait (Server::handoff_socket)";
-        return warning(problem).map(|finding| finding.mend("ExecReload=").mend(asking));
-    }
-    None
 }
 
 pub(super) fn reload_signal(case: &Case<'_>) -> Option<Finding> {

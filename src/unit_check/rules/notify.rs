@@ -2,34 +2,34 @@
 
 use std::time::Duration;
 
-use super::super::{case::Case, finding::Finding, value};
+use super::super::{
+    case::Case,
+    finding::{Finding, Severity},
+    value,
+};
 
 pub(super) fn service_type(case: &Case<'_>) -> Option<Finding> {
-    let (service, found) = (case.service, case.service_type());
-    let error = |problem: String| Some(Finding::error(service, "Service", "Type", format!("Type={found}: {problem}")));
-    let right = if case.wanted.notify || case.wanted.handoff { "Type=notify" } else { "Type=exec" };
-    match found {
-        "forking" | "dbus" => error("systemd waits for what this service never does, and the start fails".to_owned()),
-        "oneshot" if !case.is_per_connection() => {
-            error("systemd waits for the service to end before it counts as started".to_owned())
+    let speaks = case.wanted.notify || case.wanted.handoff;
+    let (severity, problem) = match case.service_type() {
+        "forking" | "dbus" => (Severity::Error, "systemd waits for what this service never does, and the start fails"),
+        "oneshot" if case.is_per_connection() => return None,
+        "oneshot" => (Severity::Error, "systemd waits for the service to end before it counts as started"),
+        "notify" | "notify-reload" if speaks => return None,
+        "notify" | "notify-reload" => {
+            (Severity::Error, "the service says no READY=1, so the start fails when TimeoutStartSec= is over")
         }
-        "notify" | "notify-reload" if !case.wanted.notify && !case.wanted.handoff => {
-            error("the service says no READY=1, so the start fails when TimeoutStartSec= is over".to_owned())
-        }
-        "notify" | "notify-reload" | "oneshot" => None,
         _ if case.hands_over() => {
-            error("systemd takes no new main process from it, so a hand-over ends the service".to_owned())
+            (Severity::Error, "systemd takes no new main process from it, so a hand-over ends the service")
         }
-        _ if case.wanted.notify && !is_heard(case) && !case.is_per_connection() && !is_silenced(case) => {
-            let problem = format!(
-                "Type={found}: READY=1, STATUS= and EXTEND_TIMEOUT_USEC= are not heard; a start counts as done before the \
-                 service can answer"
-            );
-            Some(Finding::warning(service, "Service", "Type", problem))
-        }
-        _ => None,
-    }
-    .map(|finding| finding.mend(right))
+        _ if speaks && !is_heard(case) && !is_silenced(case) && !case.is_per_connection() => (
+            Severity::Warning,
+            "READY=1, STATUS= and EXTEND_TIMEOUT_USEC= are not heard; a start counts as done before the service can answer",
+        ),
+        _ => return None,
+    };
+    let problem = format!("Type={}: {problem}", case.service_type());
+    let finding = Finding { severity, ..Finding::error(case.service, "Service", "Type", problem) };
+    Some(finding.mend(if speaks { "Type=notify" } else { "Type=exec" }))
 }
 
 /// An explicit `NotifyAccess=none`, which systemd overrules where it must, and which otherwise makes it deaf.
