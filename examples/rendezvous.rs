@@ -19,8 +19,7 @@ async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt().init();
     let path = env::args_os().nth(1).map_or_else(|| env::temp_dir().join("rendezvous.sock"), PathBuf::from);
     // Asked for its sockets first: what the process there has need not be bound, and could not be.
-    let activated =
-        ActivatedListeners::builder().handoff_socket(path).fallback("http", "127.0.0.1:8080").from_env()?;
+    let activated = ActivatedListeners::builder().handoff_socket(path).fallback("http", "127.0.0.1:8080").from_env()?;
     let server = Server::new(activated);
     let handoff = server.handoff();
     let index = move || {

@@ -11,7 +11,7 @@ use std::{
 use super::{ActivatedListeners, Place, builder::valid_name, environment::check_name, slot::Slot};
 use crate::{
     error::{Error, Kind},
-    sys::path::CreatedPath,
+    sys::{path::CreatedPath, socket},
 };
 
 /// The name of the descriptor that a predecessor is spoken to through, among those that are passed.
@@ -70,6 +70,20 @@ impl ActivatedListeners {
     /// Duplicates of all that a successor is to have, in order: what was passed, and what listens.
     pub(crate) fn for_successor(&self) -> io::Result<Vec<Heirloom>> {
         self.lock().iter().filter_map(|slot| slot.heirloom().transpose()).collect()
+    }
+
+    /// Makes the listening sockets block, as a program expects them that knows nothing of this one, or not block again. The flag is of
+    /// the socket, so nobody may accept here while they block.
+    pub(crate) fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        for heirloom in self.for_successor()? {
+            if socket::is_listening(heirloom.fd.as_fd()) {
+                socket::make_plain(&heirloom.fd, blocking)?;
+                if !blocking {
+                    socket::limit_blocked_accept(&heirloom.fd)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A successor has the sockets too, or has not: who is left alone with a path removes it in the end.

@@ -83,6 +83,7 @@ mod operator;
 pub(crate) mod options;
 pub(crate) mod outgoing;
 pub(crate) mod place;
+pub(crate) mod plain;
 pub(crate) mod protocol;
 pub(crate) mod refusal;
 pub(crate) mod rendezvous;

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver, oneshot},
     time::sleep,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -39,8 +39,8 @@ pub(super) struct RouteContext {
 pub(super) enum Order {
     /// Serve this connection: it was begun elsewhere.
     Adopt(Arrived),
-    /// Accept, or leave that to others for now.
-    Accept(bool),
+    /// Accept, or leave that to others for now; and say when that is so.
+    Accept(bool, Option<oneshot::Sender<()>>),
     /// Accept, and serve what comes from now on in this context: the last drain was called off.
     Renew(Arc<RouteContext>),
     /// Nothing comes any more.
@@ -109,7 +109,10 @@ impl Accepting {
                     }
                 }
                 Turn::Order(Order::Adopt(arrived)) => self.adopt(arrived, &mut make).await,
-                Turn::Order(Order::Accept(accepts)) => self.accepts = accepts,
+                Turn::Order(Order::Accept(accepts, done)) => {
+                    self.accepts = accepts;
+                    done.map(|done| done.send(()));
+                }
                 Turn::Order(Order::Renew(route)) => {
                     self.route = route;
                     self.accepts = true;

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::{
+    mpsc::{self, UnboundedSender},
+    oneshot,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -62,7 +65,7 @@ impl Serving {
             let (started, orders) = Running::new(listener.shared_name(), &common.limits);
             let context = started.context(&common, &common.drain);
             loops.spawn(route.accept_loop(Accepting::new(listener, context, orders)));
-            started.tell(Order::Accept(true));
+            started.tell(Order::Accept(true, None));
             running.push(started);
         }
         loops.close();
@@ -90,9 +93,17 @@ impl Serving {
         &self.common.activated
     }
 
-    /// Accepts, or leaves that to others for now.
-    pub(super) fn accept(&self, accepts: bool) {
-        self.routes.iter().for_each(|route| route.tell(Order::Accept(accepts)));
+    /// Accepts, or leaves that to others for now; returns when that is so.
+    pub(super) async fn accept(&self, accepts: bool) {
+        let tell = |route: &Running| {
+            let (done, is_done) = oneshot::channel();
+            route.tell(Order::Accept(accepts, Some(done)));
+            is_done
+        };
+        for is_done in self.routes.iter().map(tell).collect::<Vec<_>>() {
+            // A loop that has ended does not accept either.
+            let _ = is_done.await;
+        }
     }
 
     /// Connections that can move go there from now on.

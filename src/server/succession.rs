@@ -191,11 +191,11 @@ impl Succession {
         if is_started {
             announcer.hand_to(pid).await;
         }
-        serving.accept(false);
+        serving.accept(false).await;
         let (mover, moves) = match successor.commit().await {
             Ok(moving) => moving,
             Err(error) => {
-                serving.accept(true);
+                serving.accept(true).await;
                 self.failed(&error, announcer, is_started);
                 asker.tell(Err(error));
                 return Succeeded::Back(serving);

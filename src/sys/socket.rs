@@ -136,6 +136,13 @@ pub(crate) fn limit_blocked_accept(fd: impl AsFd) -> io::Result<()> {
     SockRef::from(&fd).set_read_timeout(Some(BLOCKED_ACCEPT_LIMIT))
 }
 
+/// Leaves a socket as a service manager passes it: without a limit on what blocks, and blocking if so asked.
+pub(crate) fn make_plain(fd: impl AsFd, blocking: bool) -> io::Result<()> {
+    let socket = SockRef::from(&fd);
+    socket.set_read_timeout(None)?;
+    socket.set_nonblocking(!blocking)
+}
+
 /// Makes a listening TCP socket deaf to who connects from now on; connects that it has answered complete.
 ///
 /// A client whose first packet is dropped sends it again, and finds the socket closed by then: it is refused, where otherwise

@@ -1,0 +1,158 @@
+//! A successor that knows nothing of this crate: it takes its sockets by `sd_listen_fds(3)`, and that is all.
+
+use std::{
+    future::pending,
+    io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram as StdUnixDatagram},
+    },
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    net::UnixDatagram,
+    time::{sleep, timeout},
+};
+
+use super::{
+    attempt::{Started, before_start, failed},
+    options::{Options, PlainSuccessor},
+    spawn::NextProcess,
+};
+use crate::{activation::ActivatedListeners, error::Error};
+
+/// The longest message of a notify socket that is looked at.
+const LONGEST: usize = 4096;
+
+/// A plain successor that is ready: it accepts already.
+#[derive(Debug)]
+#[must_use = "it is killed when dropped"]
+pub(crate) struct PlainReady(Started);
+
+impl PlainReady {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.process().pid()
+    }
+
+    /// It lives on by itself.
+    pub(crate) fn leave(self) {
+        self.0.leave();
+    }
+}
+
+/// Starts one with the listeners of `activated`, and waits until it is ready.
+///
+/// Nobody else may accept meanwhile: the sockets are as a program expects them that was started by a service manager, and block.
+///
+/// # Cancel safety
+///
+/// Dropped, what was started is killed. The sockets have to be made non-blocking again.
+pub(crate) async fn attempt_plain(
+    options: &Options,
+    activated: &ActivatedListeners,
+    ready: PlainSuccessor,
+) -> Result<PlainReady, Error> {
+    let tried = timeout(options.timeout, prepare(options, activated, ready)).await;
+    tried.unwrap_or_else(|_| {
+        let limit = options.timeout;
+        Err(failed(format!("it has not said READY=1 within {limit:?} (handoff_timeout; sd_notify(3))")))
+    })
+}
+
+async fn prepare(
+    options: &Options,
+    activated: &ActivatedListeners,
+    ready: PlainSuccessor,
+) -> Result<PlainReady, Error> {
+    before_start(options).await?;
+    let inbox = match ready {
+        PlainSuccessor::Notifies => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
+        PlainSuccessor::Lives(_) => None,
+    };
+    let mut next = NextProcess::new();
+    for (name, value) in &options.variables {
+        next = next.variable(name, value.clone());
+    }
+    if let Some(inbox) = &inbox {
+        next = next.variable("NOTIFY_SOCKET", Some(inbox.address.clone().into()));
+    }
+    for heirloom in
+        activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?
+    {
+        next = next.socket(heirloom.variable_name().to_owned(), heirloom.fd);
+    }
+    let started = Started::new(next.start().await?);
+    let lives = async {
+        match ready {
+            PlainSuccessor::Lives(time) => sleep(time).await,
+            PlainSuccessor::Notifies => pending().await,
+        }
+    };
+    let says_so = async {
+        match &inbox {
+            Some(inbox) => inbox.ready().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        ended = started.process().ended() => {
+            let pid = started.process().pid();
+            let why = ended.err().map_or(String::new(), |error| format!(" ({error})"));
+            Err(failed(format!("the next process (pid {pid}) ended before it was ready{why}; what it wrote says why")))
+        }
+        () = lives => Ok(PlainReady(started)),
+        () = says_so => Ok(PlainReady(started)),
+    }
+}
+
+/// A notify socket of our own.
+#[derive(Debug)]
+struct Inbox {
+    address: String,
+    socket: UnixDatagram,
+}
+
+impl Inbox {
+    fn bind() -> io::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("axum-activation/{}/{}/notify", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let socket = StdUnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { address: format!("@{name}"), socket: UnixDatagram::from_std(socket)? })
+    }
+
+    /// Resolves when somebody says `READY=1`: whoever has the name of the socket has it from us.
+    async fn ready(&self) {
+        let mut message = [0; LONGEST];
+        loop {
+            match self.socket.recv(&mut message).await {
+                Ok(length) if says_ready(&message[..length]) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot hear whether the next process is ready");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+fn says_ready(message: &[u8]) -> bool {
+    message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_a_line_of_its_own() {
+        assert!(says_ready(b"READY=1"));
+        assert!(says_ready(b"STATUS=up\nREADY=1\nX=1\n"));
+        assert!(!says_ready(b"STATUS=READY=1"));
+        assert!(!says_ready(b"READY=10"));
+        assert!(!says_ready(b""));
+    }
+}
