@@ -6,7 +6,6 @@
 
 mod support {
     pub(crate) mod generation;
-    #[allow(dead_code, reason = "examples are not needed here")]
     pub(crate) mod needs;
 }
 

@@ -12,7 +12,6 @@ mod support {
     pub(crate) mod clients;
     pub(crate) mod eventually;
     pub(crate) mod generation;
-    #[allow(dead_code, reason = "examples are not needed here")]
     pub(crate) mod needs;
     pub(crate) mod proxies;
     pub(crate) mod wire;

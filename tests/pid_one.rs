@@ -7,7 +7,6 @@
 mod support {
     pub(crate) mod child;
     pub(crate) mod eventually;
-    #[allow(dead_code, reason = "examples are not needed here")]
     pub(crate) mod needs;
 }
 
