@@ -30,8 +30,6 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -39,31 +37,29 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::TaskTracker,
 };
 
 mod elsewhere;
+mod ending;
 mod figures;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod report;
 mod stream;
 
-pub(crate) use self::figures::{Ending, Tally};
+pub(crate) use self::{
+    ending::CutOnDrop,
+    figures::{Ending, Tally},
+};
 pub use self::{
     figures::{Figures, ListenerFigures},
     report::{DrainReport, ListenerReport},
     stream::UntilDrain,
 };
-
-/// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
-const CUT_LIMIT: Duration = Duration::from_millis(200);
 
 /// A successor serves from now on: readiness stays as it is.
 const SUCCEEDED: u8 = 1;
@@ -272,43 +268,6 @@ impl Drain {
         &self.shared.tasks
     }
 
-    /// Begins, and waits until the tasks and the requests that [`DrainLayer`](crate::layer::DrainLayer) counts are done, or cuts
-    /// what is left after `limit`.
-    ///
-    /// A response is done when its server has taken the last of it, not when it is sent: to end a program, use
-    /// [`drive`](Self::drive), which waits for the server as well. [`Server`](crate::Server) does all of it by itself.
-    pub async fn finish(&self, limit: Duration) -> DrainReport {
-        self.finish_or(limit, std::future::ready(()), std::future::pending()).await
-    }
-
-    /// As [`finish`](Self::finish), first waiting for `accepting` to end, and cutting also when `cut_now` resolves.
-    pub(crate) async fn finish_or(
-        &self,
-        limit: Duration,
-        accepting: impl Future<Output = ()>,
-        cut_now: impl Future<Output = &'static str>,
-    ) -> DrainReport {
-        self.begin();
-        let left = limit.saturating_sub(self.elapsed());
-        let mut empty = pin!(async {
-            accepting.await;
-            self.empty().await;
-        });
-        tokio::select! {
-            () = &mut empty => {}
-            () = self.cut_short() => self.close("cut from outside", empty).await,
-            () = sleep(left) => self.close("the deadline is over", empty).await,
-            reason = cut_now => self.close(reason, empty).await,
-        }
-        self.advance(Phase::Done);
-        DrainReport { elapsed: self.elapsed(), stuck: self.left(), listeners: Vec::new() }
-    }
-
-    /// Nothing is left, by whichever drain it ended.
-    pub(crate) fn note_done(&self) {
-        self.advance(Phase::Done);
-    }
-
     /// The connections that are waited for.
     pub(crate) fn connections(&self) -> &TaskTracker {
         &self.shared.connections
@@ -317,11 +276,6 @@ impl Drain {
     /// The requests that are waited for where nobody counts connections.
     pub(crate) fn requests(&self) -> &TaskTracker {
         &self.shared.requests
-    }
-
-    /// Cuts when dropped.
-    pub(crate) fn cut_guard(&self) -> CutOnDrop {
-        CutOnDrop(self.clone())
     }
 
     /// The token itself, for futures that are to own what they wait for.
@@ -352,22 +306,6 @@ impl Drain {
     fn left(&self) -> usize {
         self.shared.connections.len() + self.shared.requests.len() + self.shared.tasks.len()
     }
-
-    async fn empty(&self) {
-        // Tasks last: what is still being answered may spawn some.
-        for tracker in [&self.shared.connections, &self.shared.requests, &self.shared.tasks] {
-            tracker.close();
-            tracker.wait().await;
-        }
-    }
-
-    async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {
-        tracing::warn!(reason, left = self.left(), "cutting what is left");
-        self.cut();
-        if timeout(CUT_LIMIT, empty).await.is_err() {
-            tracing::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
-        }
-    }
 }
 
 impl Default for Drain {
@@ -384,18 +322,6 @@ impl fmt::Debug for Drain {
             .field("requests", &self.shared.requests.len())
             .field("tasks", &self.shared.tasks.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Cuts a drain when dropped.
-#[derive(Debug)]
-pub(crate) struct CutOnDrop(Drain);
-
-impl Drop for CutOnDrop {
-    fn drop(&mut self) {
-        if self.0.phase() != Phase::Done {
-            self.0.cut();
-        }
     }
 }
 

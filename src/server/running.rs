@@ -8,7 +8,7 @@ use super::{
     orphans,
     serving::Serving,
     signals::Signals,
-    succession::{Ending, Prepared, Succeeded, Succession},
+    succession::{Ending, Prepared, Ready, Succeeded, Succession},
 };
 use crate::{
     drain::{Drain, DrainReport, Figures},
@@ -71,7 +71,11 @@ impl Server {
                 match succession.prepare(request, &serving, announcer, stop.begun()).await {
                     Prepared::Failed => {}
                     Prepared::Stopped => break,
-                    Prepared::Ready(successor, asker) => {
+                    Prepared::Ready(Ready::Plain(successor), asker) => {
+                        let ending = Ending { signals: &mut stop.signals, limit };
+                        return Ok(succession.commit_plainly(successor, asker, serving, announcer, ending).await);
+                    }
+                    Prepared::Ready(Ready::Full(successor), asker) => {
                         let ending = Ending { signals: &mut stop.signals, limit };
                         serving = match succession.commit(successor, asker, serving, announcer, ending).await {
                             Succeeded::Over(report) => return Ok(report),

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -12,26 +12,28 @@ use std::{
 
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{
-    accept::Arrived,
-    notify::Announcer,
-    serving::{Running, Serving},
-    signals::Signals,
+mod plain;
+mod roles;
+
+use self::{
+    plain::{go_on, try_plainly},
+    roles::{Adopter, Old, adopt, take},
 };
+use super::{accept::Arrived, notify::Announcer, serving::Serving, signals::Signals};
 use crate::{
     activation::ActivatedListeners,
-    drain::{Drain, DrainReport},
+    drain::DrainReport,
     error::Error,
     handoff::{
         attempt::{Line, ReadySuccessor, Way, attempt, failed},
-        connection::{IdleConnection, Why},
         handle::Handoff,
-        inbound::{InboundHandle, Successor},
+        inbound::InboundHandle,
         joining::{Arriving, Coming, join},
         meeting::meet_predecessor,
-        mover::{Farewell, Mover, MoverHandle, Parted, Predecessor},
-        options::{Options, Parts, Snapshot},
+        mover::{Farewell, Mover, MoverHandle, Parted},
+        options::{Options, Snapshot},
         place::{FreshPlace, Place},
+        plain::PlainReady,
         protocol::SectionKind,
         requests::{Asker, Request, Requests},
         state::Section,
@@ -122,8 +124,7 @@ impl Succession {
         match coming {
             Some((inbound, handle)) => {
                 self.predecessor = Some(handle);
-                let mut adopter =
-                    Adopter { routes: serving.routes().to_vec(), final_states: self.options.final_states.clone() };
+                let mut adopter = Adopter::new(serving, &self.options.final_states);
                 let gone = self.handle.clone();
                 tokio::spawn(async move {
                     let ended = inbound.run(&mut adopter).await;
@@ -159,21 +160,33 @@ impl Succession {
         if is_spawned {
             announcer.handing_over(self.options.timeout);
         }
+        let plain = self.options.plain.filter(|_| is_spawned);
         let line = Line { draining: self.draining(), ..self.line };
-        let prepared = tokio::select! {
-            prepared = attempt(&self.options, serving.activated(), line, way) => prepared,
-            () = stopped => {
-                asker.tell(Err(failed("this process was told to stop")));
-                return Prepared::Stopped;
+        let Self { options, requests, .. } = &mut *self;
+        let tried = async {
+            match plain {
+                Some(ready) => try_plainly(options, ready, serving).await.map(Ready::Plain),
+                None => attempt(options, serving.activated(), line, way).await.map(Ready::Full),
             }
-            never = self.requests.refuse_all("another hand-over is under way") => match never {},
         };
-        match prepared {
-            Ok(successor) => Prepared::Ready(successor, asker),
-            Err(error) => {
+        let tried = tokio::select! {
+            tried = tried => Some(tried),
+            () = stopped => None,
+            never = requests.refuse_all("another hand-over is under way") => match never {},
+        };
+        if plain.is_some() && !matches!(tried, Some(Ok(_))) {
+            go_on(serving).await;
+        }
+        match tried {
+            Some(Ok(successor)) => Prepared::Ready(successor, asker),
+            Some(Err(error)) => {
                 self.failed(&error, announcer, is_spawned);
                 asker.tell(Err(error));
                 Prepared::Failed
+            }
+            None => {
+                asker.tell(Err(failed("this process was told to stop")));
+                Prepared::Stopped
             }
         }
     }
@@ -324,9 +337,16 @@ impl Succession {
 /// What became of a try.
 #[derive(Debug)]
 pub(super) enum Prepared {
-    Ready(ReadySuccessor, Asker),
+    Ready(Ready, Asker),
     Failed,
     Stopped,
+}
+
+/// A successor that is ready.
+#[derive(Debug)]
+pub(super) enum Ready {
+    Full(ReadySuccessor),
+    Plain(PlainReady),
 }
 
 /// How what is left here ends.
@@ -341,82 +361,6 @@ enum Outcome {
     Left(DrainReport, Option<Parted>),
 }
 
-/// This process, as the one that connections are moved away from.
-struct Old {
-    routes: Vec<Running>,
-    drain: Drain,
-    predecessor: Option<InboundHandle>,
-    /// What came back as the successor died.
-    returned: Arc<Mutex<Vec<IdleConnection>>>,
-}
-
-impl Old {
-    fn new(serving: &Serving, drain: &Drain, predecessor: Option<InboundHandle>) -> Self {
-        Self { routes: serving.routes().to_vec(), drain: drain.clone(), predecessor, returned: Arc::default() }
-    }
-}
-
-impl Predecessor for Old {
-    fn resume(&mut self, connection: IdleConnection, why: &Why) {
-        if *why == Why::Died {
-            self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            return;
-        }
-        tracing::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
-        adopt(&self.routes, connection, Arrived::to_stay);
-    }
-
-    fn trim(&mut self, generations: u32) {
-        match (generations, &self.predecessor) {
-            (0, _) => {
-                tracing::warn!("too many generations drain, cutting what is left of this one");
-                self.drain.cut();
-            }
-            (more, Some(predecessor)) => predecessor.trim(more - 1),
-            (_, None) => {}
-        }
-    }
-}
-
-/// This process, as the one that connections move to.
-struct Adopter {
-    routes: Vec<Running>,
-    final_states: Parts,
-}
-
-impl Successor for Adopter {
-    fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String> {
-        let is_open = |name: &str| self.routes.iter().any(|route| &*route.name == name && route.is_open());
-        match connections.iter().find(|connection| !is_open(&connection.listener)) {
-            None => Ok(()),
-            Some(connection) => Err(format!("nothing serves {:?} here", connection.listener)),
-        }
-    }
-
-    fn serve(&mut self, connections: Vec<IdleConnection>) {
-        connections.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
-    }
-
-    async fn take_final(&mut self, section: Section) -> Result<(), String> {
-        let Section { name, version, data, .. } = section;
-        let imported = self.final_states.import(&name, Snapshot::new(version, data)).await;
-        if let Err(problem) = &imported {
-            tracing::error!(problem, "the final state of the predecessor is lost");
-        }
-        imported
-    }
-}
-
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error.to_string())))
-}
-
-fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
-    if let Some(route) = routes.iter().find(|route| route.name == connection.listener) {
-        route.adopt(how(connection));
-    }
-}
-
-fn take(returned: &Mutex<Vec<IdleConnection>>) -> Vec<IdleConnection> {
-    std::mem::take(&mut *returned.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -1,0 +1,102 @@
+//! What a server is to the process before it, and to the one after it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{
+    drain::Drain,
+    handoff::{
+        connection::{IdleConnection, Why},
+        inbound::{InboundHandle, Successor},
+        mover::Predecessor,
+        options::{Parts, Snapshot},
+        state::Section,
+    },
+    server::{
+        accept::Arrived,
+        serving::{Running, Serving},
+    },
+};
+
+/// This process, as the one that connections are moved away from.
+pub(super) struct Old {
+    routes: Vec<Running>,
+    drain: Drain,
+    predecessor: Option<InboundHandle>,
+    /// What came back as the successor died.
+    pub(super) returned: Arc<Mutex<Vec<IdleConnection>>>,
+}
+
+impl Old {
+    pub(super) fn new(serving: &Serving, drain: &Drain, predecessor: Option<InboundHandle>) -> Self {
+        Self { routes: serving.routes().to_vec(), drain: drain.clone(), predecessor, returned: Arc::default() }
+    }
+}
+
+impl Predecessor for Old {
+    fn resume(&mut self, connection: IdleConnection, why: &Why) {
+        if *why == Why::Died {
+            self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            return;
+        }
+        tracing::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
+        adopt(&self.routes, connection, Arrived::to_stay);
+    }
+
+    fn trim(&mut self, generations: u32) {
+        match (generations, &self.predecessor) {
+            (0, _) => {
+                tracing::warn!("too many generations drain, cutting what is left of this one");
+                self.drain.cut();
+            }
+            (more, Some(predecessor)) => predecessor.trim(more - 1),
+            (_, None) => {}
+        }
+    }
+}
+
+/// This process, as the one that connections move to.
+pub(super) struct Adopter {
+    routes: Vec<Running>,
+    final_states: Parts,
+}
+
+impl Adopter {
+    pub(super) fn new(serving: &Serving, final_states: &Parts) -> Self {
+        Self { routes: serving.routes().to_vec(), final_states: final_states.clone() }
+    }
+}
+
+impl Successor for Adopter {
+    fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String> {
+        let is_open = |name: &str| self.routes.iter().any(|route| &*route.name == name && route.is_open());
+        match connections.iter().find(|connection| !is_open(&connection.listener)) {
+            None => Ok(()),
+            Some(connection) => Err(format!("nothing serves {:?} here", connection.listener)),
+        }
+    }
+
+    fn serve(&mut self, connections: Vec<IdleConnection>) {
+        connections.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
+    }
+
+    async fn take_final(&mut self, section: Section) -> Result<(), String> {
+        let Section { name, version, data, .. } = section;
+        let imported = self.final_states.import(&name, Snapshot::new(version, data)).await;
+        if let Err(problem) = &imported {
+            tracing::error!(problem, "the final state of the predecessor is lost");
+        }
+        imported
+    }
+}
+
+/// Gives a connection to the route of its name.
+pub(super) fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
+    if let Some(route) = routes.iter().find(|route| route.name == connection.listener) {
+        route.adopt(how(connection));
+    }
+}
+
+/// What came back, once.
+pub(super) fn take(returned: &Mutex<Vec<IdleConnection>>) -> Vec<IdleConnection> {
+    std::mem::take(&mut *returned.lock().unwrap_or_else(PoisonError::into_inner))
+}
