@@ -69,6 +69,7 @@
 //! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.
 #![allow(dead_code, reason = "the server does not hand over yet")]
 
+mod alone;
 pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod channel;
@@ -90,11 +91,13 @@ pub(crate) mod rendezvous;
 pub(crate) mod requests;
 mod spawn;
 pub(crate) mod state;
+pub(crate) mod ties;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    alone::{HandoffAlone, Joined, Serving},
     handle::Handoff,
     operator::request_handoff,
     options::{PlainSuccessor, Snapshot},

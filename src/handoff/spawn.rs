@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    activation::{Origin, check_name},
+    activation::{ActivatedListeners, Origin, check_name},
     error::{Error, Kind},
     sys::{
         exec::{Failure, Program, Step, Value},
@@ -64,6 +64,32 @@ pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>)
         next = next.socket(name, fd);
     }
     Ok(next.start().await?.pid())
+}
+
+impl ActivatedListeners {
+    /// Starts this program once more and passes it all listeners of this set that are still accepted from or free, by name; returns its
+    /// process id when it runs. As [`start_process`], with what a successor gets in a hand-over: gracenet's `StartProcess`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_process`], or no descriptor is left to duplicate the listeners.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`start_process`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[doc(alias = "StartProcess")]
+    pub async fn start_process(&self) -> Result<u32, Error> {
+        let duplicates = self.for_successor().map_err(|source| Kind::Socket {
+            name: self.names().join(", "),
+            doing: "duplicate",
+            source,
+        })?;
+        start_process(duplicates.into_iter().map(|socket| (socket.variable_name().to_owned(), socket.fd))).await
+    }
 }
 
 /// The next process of this service, before it is started.

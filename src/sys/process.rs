@@ -49,7 +49,6 @@ impl Process {
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the hand-over waits for this"))]
     pub(crate) async fn ended(&self) -> io::Result<()> {
         // A copy of its own, so that any number of tasks can wait: a runtime knows a descriptor only once.
         let pidfd = self.pidfd.try_clone()?;

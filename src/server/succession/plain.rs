@@ -61,7 +61,7 @@ impl Succession {
         };
         let report = tokio::select! {
             report = serving.drain(limit, cut_now) => report,
-            never = self.requests.refuse_all("this process has handed over") => match never {},
+            never = self.ties.requests.refuse_all("this process has handed over") => match never {},
         };
         self.leave_predecessor().await;
         report

@@ -1,0 +1,47 @@
+//! The hand-over with plain `axum::serve`: listeners and state go to the next process, connections drain in the old one.
+//!
+//! ```text
+//! cargo build --example handoff_axum_serve && target/debug/examples/handoff_axum_serve &
+//! curl http://127.0.0.1:8080/               # generation 0
+//! kill -HUP $!
+//! curl http://127.0.0.1:8080/               # generation 1
+//! ```
+
+use std::{error::Error, time::Duration};
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Drain, handoff::Handoff, layer::DrainLayer};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().init();
+    let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
+    let listener = activated.one("http")?;
+    let drain = Drain::new();
+
+    let joined = Handoff::alone(&activated).join().await?;
+    // Here the service initialises itself; the predecessor, if there is one, still serves.
+    let handoff = joined.ready(&drain).await?;
+    stop_on_sigterm(drain.clone())?;
+
+    let generation = handoff.handoff().generation();
+    let index = move || async move { format!("generation {generation}, pid {}\n", std::process::id()) };
+    let app = Router::new().route("/", get(index)).layer(DrainLayer::new(&drain));
+    let serving =
+        axum::serve(listener.stop_with(&drain), app).with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
+    let (served, report) = drain.drive(serving, Duration::from_secs(30)).await;
+    handoff.finish().await;
+    tracing::info!(%report, "bye");
+    served.transpose()?;
+    Ok(())
+}
+
+fn stop_on_sigterm(drain: Drain) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        terminate.recv().await;
+        drain.begin();
+    });
+    Ok(())
+}

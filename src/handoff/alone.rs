@@ -1,0 +1,353 @@
+//! The hand-over for a service that another server serves than ours: listeners and state go over, connections drain.
+
+use std::{fmt, future::Future};
+
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Duration, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    attempt::{ReadySuccessor, attempt},
+    connection::{IdleConnection, Why},
+    handle::Handoff,
+    inbound::{InboundHandle, Successor},
+    joining::Arriving,
+    mover::{Mover, MoverHandle, Parted, Predecessor},
+    options::{BoxError, Options, Parts, Snapshot},
+    requests::{Asker, Request, Requests},
+    state::Section,
+    ties::{FAREWELL_LIMIT, Ties},
+};
+use crate::{
+    activation::ActivatedListeners,
+    drain::Drain,
+    error::{Error, Kind},
+};
+
+/// Hand-over for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
+/// or any server on tokio.
+///
+/// Listeners and state go to the next process, and the old one drains. Connections move under `Server` alone: here the old
+/// process closes them when their time is over, as at any drain.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
+///
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
+/// let listener = activated.one("http")?;
+/// let drain = Drain::new();
+///
+/// let joined = Handoff::alone(&activated).join().await?; // the predecessor, if there is one, still serves
+/// let handoff = joined.ready(&drain).await?; // from here on this process does
+///
+/// let app = axum::Router::new();
+/// axum::serve(listener.stop_with(&drain), app).with_graceful_shutdown(drain.begun_for(Duration::from_secs(1))).await?;
+/// handoff.finish().await; // the last words
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct HandoffAlone {
+    activated: ActivatedListeners,
+    options: Options,
+}
+
+/// A process that initialises itself; its predecessor, if there is one, serves until it is [`ready`](Self::ready). Dropped, it is not to
+/// take over.
+#[derive(Debug)]
+#[must_use = "the predecessor waits until this process is ready"]
+pub struct Joined {
+    activated: ActivatedListeners,
+    ties: Ties,
+    arriving: Option<Arriving>,
+}
+
+/// A process that serves, and hands over when it is asked to. Dropped, it hands over no more, and a successor takes it for dead.
+#[must_use = "it hands over as long as it is kept"]
+pub struct Serving {
+    handle: Handoff,
+    committed: CancellationToken,
+    finish: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Handoff {
+    /// For a service that is served otherwise than by [`Server`](crate::Server).
+    pub fn alone(activated: &ActivatedListeners) -> HandoffAlone {
+        HandoffAlone { activated: activated.clone(), options: Options::default() }
+    }
+}
+
+impl HandoffAlone {
+    /// How long the next process may take until it is ready; 30 s by default.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = limit;
+        self
+    }
+
+    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then.
+    pub fn without_signals(mut self) -> Self {
+        self.options.signals = false;
+        self
+    }
+
+    /// A part of the service's state, see [`Server::state`](crate::Server::state).
+    pub fn state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
+    where
+        X: Fn() -> XF + Send + Sync + 'static,
+        XF: Future<Output = Result<S, XE>> + Send + 'static,
+        S: Into<Snapshot>,
+        XE: Into<BoxError>,
+        I: FnOnce(Snapshot) -> IF + Send + 'static,
+        IF: Future<Output = Result<(), IE>> + Send + 'static,
+        IE: Into<BoxError>,
+    {
+        self.options.states.add(name.into(), export, import);
+        self
+    }
+
+    /// A part of the service's state that goes over in [`Serving::finish`], see
+    /// [`Server::final_state`](crate::Server::final_state).
+    pub fn final_state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
+    where
+        X: Fn() -> XF + Send + Sync + 'static,
+        XF: Future<Output = Result<S, XE>> + Send + 'static,
+        S: Into<Snapshot>,
+        XE: Into<BoxError>,
+        I: FnOnce(Snapshot) -> IF + Send + 'static,
+        IF: Future<Output = Result<(), IE>> + Send + 'static,
+        IE: Into<BoxError>,
+    {
+        self.options.final_states.add(name.into(), export, import);
+        self
+    }
+
+    /// Asks the predecessor what it hands over, if there is one, and imports its state.
+    ///
+    /// # Errors
+    ///
+    /// The predecessor does not let this process take over, or its state cannot be imported: it serves on.
+    pub async fn join(self) -> Result<Joined, Error> {
+        let Self { activated, options } = self;
+        let (handle, calls) = Handoff::new();
+        let mut ties = Ties::new(options, handle, Requests::new(calls));
+        let arriving = ties.join(&activated).await?;
+        Ok(Joined { activated, ties, arriving })
+    }
+}
+
+impl Joined {
+    /// The handle on hand-overs.
+    #[must_use]
+    pub fn handoff(&self) -> Handoff {
+        self.ties.handle.clone()
+    }
+
+    /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none. From then on
+    /// this process is the one that is asked for hand-overs, and `drain` begins when it has handed over.
+    ///
+    /// # Errors
+    ///
+    /// The predecessor has called the hand-over off, and serves on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it tells the predecessor that this process does not take over.
+    pub async fn ready(self, drain: &Drain) -> Result<Serving, Error> {
+        let Self { activated, mut ties, arriving } = self;
+        let coming = match arriving {
+            Some(arriving) => arriving.ready().await?,
+            None => None,
+        };
+        let finals = Finals(ties.options.final_states.clone());
+        ties.begin(coming, &activated, finals).await?;
+        let (committed, handle) = (CancellationToken::new(), ties.handle.clone());
+        let (finish, finished) = oneshot::channel();
+        let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };
+        let running = tokio::spawn(alone.run(finished));
+        Ok(Serving { handle, committed, finish: Some(finish), running })
+    }
+
+    /// Tells the predecessor that this process will not take over, and why.
+    pub fn fail(self, reason: impl fmt::Display) {
+        if let Some(arriving) = self.arriving {
+            arriving.fail(&Kind::NotReady { reason: reason.to_string() }.into());
+        }
+    }
+}
+
+impl Serving {
+    /// The handle on hand-overs.
+    #[must_use]
+    pub fn handoff(&self) -> Handoff {
+        self.handle.clone()
+    }
+
+    /// Cancelled when the successor serves; the drain begins then.
+    #[must_use]
+    pub fn committed(&self) -> CancellationToken {
+        self.committed.clone()
+    }
+
+    /// When nothing is served here any more: gives the final state and the last word to the successor, if there is one, and returns
+    /// when it has them, or after a few seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the successor is told nothing: it takes this process for dead, and serves on.
+    pub async fn finish(mut self) {
+        if let Some(finish) = self.finish.take() {
+            let _ = finish.send(());
+        }
+        let _ = (&mut self.running).await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+/// The task that is asked for hand-overs.
+struct Alone {
+    activated: ActivatedListeners,
+    ties: Ties,
+    drain: Drain,
+    committed: CancellationToken,
+}
+
+impl Alone {
+    async fn run(mut self, mut finished: oneshot::Receiver<()>) {
+        loop {
+            let request = tokio::select! {
+                request = self.ties.requests.next() => request,
+                () = is_over(&mut finished) => break,
+            };
+            let Some((successor, asker)) = self.prepare(request, &mut finished).await else { break };
+            let Some(successor) = successor else { continue };
+            let pid = successor.pid();
+            match successor.commit().await {
+                Ok((mover, handle)) => {
+                    tracing::info!(pid, "the successor accepts, draining what is here");
+                    asker.tell(Ok(pid));
+                    self.leave(mover, handle, finished).await;
+                    break;
+                }
+                Err(error) => self.failed(error, asker),
+            }
+        }
+        self.ties.leave_predecessor().await;
+    }
+
+    /// A successor that is ready, if there is one; `None` when this process ends.
+    async fn prepare(
+        &mut self,
+        request: Request,
+        finished: &mut oneshot::Receiver<()>,
+    ) -> Option<(Option<ReadySuccessor>, Asker)> {
+        let Request { way, asker } = request;
+        tracing::info!(asker = %asker, "handing over");
+        let line = super::attempt::Line { draining: self.ties.draining(), ..self.ties.line };
+        let Ties { options, requests, .. } = &mut self.ties;
+        let tried = tokio::select! {
+            tried = attempt(options, &self.activated, line, way) => tried,
+            () = is_over(finished) => return None,
+            never = requests.refuse_all("another hand-over is under way") => match never {},
+        };
+        match tried {
+            Ok(successor) => Some((Some(successor), asker)),
+            Err(error) => {
+                self.failed(error, asker);
+                Some((None, Asker::Nobody("whoever was told")))
+            }
+        }
+    }
+
+    fn failed(&self, error: Error, asker: Asker) {
+        tracing::error!(%error, "the hand-over has failed");
+        if let Some(hook) = &self.ties.options.after_failure {
+            hook(&error);
+        }
+        asker.tell(Err(error));
+    }
+
+    /// Lets the service drain, and says the last words when it has.
+    async fn leave(&mut self, mover: Mover, handle: MoverHandle, finished: oneshot::Receiver<()>) {
+        if let Some(predecessor) = &self.ties.predecessor {
+            predecessor.trim(self.ties.options.draining.saturating_sub(1));
+        }
+        self.activated.set_passed_on(true);
+        self.drain.begin_succession(false);
+        self.committed.cancel();
+        let mut old = Old { drain: self.drain.clone(), predecessor: self.ties.predecessor.clone() };
+        let parted = {
+            let mut moving = std::pin::pin!(mover.run(&mut old));
+            tokio::select! {
+                parted = &mut moving => Some(parted),
+                _ = finished => {
+                    drop(handle);
+                    timeout(FAREWELL_LIMIT, moving).await.ok()
+                }
+                never = self.ties.requests.refuse_all("this process has handed over") => match never {},
+            }
+        };
+        match parted {
+            Some(Parted::Moved(farewell)) => self.ties.say_farewell(farewell, &mut old).await,
+            Some(parted) => tracing::warn!(?parted, "the successor does not hear the last words"),
+            None => tracing::warn!("the successor does not listen to the last words"),
+        }
+    }
+}
+
+/// Resolves when the service has nothing more to serve, or is dropped.
+async fn is_over(finished: &mut oneshot::Receiver<()>) {
+    let _ = finished.await;
+}
+
+/// A predecessor that moves no connections.
+struct Old {
+    drain: Drain,
+    predecessor: Option<InboundHandle>,
+}
+
+impl Predecessor for Old {
+    fn resume(&mut self, _: IdleConnection, _: &Why) {}
+
+    fn trim(&mut self, generations: u32) {
+        match (generations, &self.predecessor) {
+            (0, _) => self.drain.cut(),
+            (more, Some(predecessor)) => predecessor.trim(more - 1),
+            (_, None) => {}
+        }
+    }
+}
+
+/// A successor that takes no connections: the predecessor drains them.
+struct Finals(Parts);
+
+impl Successor for Finals {
+    fn admit(&mut self, _: &[IdleConnection]) -> Result<(), String> {
+        Err("this process takes no connections: it is not served by Server".to_owned())
+    }
+
+    fn serve(&mut self, _: Vec<IdleConnection>) {}
+
+    async fn take_final(&mut self, section: Section) -> Result<(), String> {
+        let Section { name, version, data, .. } = section;
+        self.0.import(&name, Snapshot::new(version, data)).await
+    }
+}

@@ -1,0 +1,159 @@
+//! What a process knows of the one before it and the one after it, whatever it serves with.
+
+use std::time::{Duration, Instant};
+
+use tokio::{task::spawn_blocking, time::timeout};
+
+use super::{
+    attempt::{Line, failed},
+    handle::Handoff,
+    inbound::{InboundHandle, Successor},
+    joining::{Arriving, Coming, join},
+    meeting::meet_predecessor,
+    mover::{Farewell, Predecessor},
+    options::{Options, Snapshot},
+    place::{FreshPlace, Place},
+    protocol::SectionKind,
+    requests::Requests,
+    state::Section,
+};
+use crate::{activation::ActivatedListeners, error::Error};
+
+/// How long a successor may take to hear the last words.
+pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the place where processes meet may be held by another.
+const PLACE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The ties of a process to its predecessor and to whoever asks for a successor.
+#[derive(Debug)]
+pub(crate) struct Ties {
+    pub(crate) options: Options,
+    pub(crate) handle: Handoff,
+    pub(crate) requests: Requests,
+    pub(crate) line: Line,
+    pub(crate) predecessor: Option<InboundHandle>,
+    fresh_place: Option<FreshPlace>,
+}
+
+impl Ties {
+    pub(crate) fn new(options: Options, handle: Handoff, requests: Requests) -> Self {
+        Self { options, handle, requests, line: Line::default(), predecessor: None, fresh_place: None }
+    }
+
+    /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
+    pub(crate) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+        self.meet(activated).await?;
+        let Some(mut arriving) = join(activated).await? else { return Ok(None) };
+        let hello = arriving.hello();
+        self.line = Line { generation: hello.generation + 1, draining: hello.draining + 1 };
+        self.handle.set_generation(self.line.generation);
+        let initialised = match self.prepare_place(activated).await {
+            Ok(()) => arriving.import(&self.options.states).await,
+            Err(error) => Err(error),
+        };
+        match initialised {
+            Ok(()) => Ok(Some(arriving)),
+            Err(error) => {
+                arriving.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes to the place that the server itself was told of, where the set was not.
+    async fn meet(&self, activated: &ActivatedListeners) -> Result<(), Error> {
+        let Some(path) = self.options.socket.clone() else { return Ok(()) };
+        let set = activated.clone();
+        blocking(move || meet_predecessor(&set, &path)).await
+    }
+
+    /// Does what may fail of taking over the place where the predecessor is met.
+    async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        if let Some(path) = activated.handoff_path() {
+            self.fresh_place = Some(blocking(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await?);
+        }
+        Ok(())
+    }
+
+    /// Lets this process be met from now on, in place of the predecessor.
+    async fn open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        let place = match self.fresh_place.take() {
+            Some(fresh) => Some(blocking(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await?),
+            None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
+        };
+        let opened = place.map_or(Ok(()), |place| self.requests.open(place));
+        opened.map_err(|error| failed(format!("nobody can be met: {error}")))
+    }
+
+    /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to `successor`.
+    pub(crate) async fn begin(
+        &mut self,
+        coming: Option<Coming>,
+        activated: &ActivatedListeners,
+        mut successor: impl Successor + Send + 'static,
+    ) -> Result<(), Error> {
+        activated.set_passed_on(false);
+        match coming {
+            Some((inbound, handle)) => {
+                self.predecessor = Some(handle);
+                let gone = self.handle.clone();
+                tokio::spawn(async move {
+                    let ended = inbound.run(&mut successor).await;
+                    tracing::info!(?ended, "the predecessor is gone");
+                    gone.note_predecessor_gone();
+                });
+            }
+            None => self.handle.note_predecessor_gone(),
+        }
+        if let Err(error) = self.open_place(activated).await {
+            tracing::error!(%error, "the next process cannot meet this one");
+        }
+        if self.options.signals { self.requests.install_signals() } else { Ok(()) }
+    }
+
+    /// Gives the final state to the successor.
+    pub(crate) async fn say_farewell(&self, farewell: Farewell, old: &mut impl Predecessor) {
+        let sections = match self.options.final_states.export().await {
+            Ok(sections) => sections,
+            Err(problem) => {
+                tracing::error!(problem, "the final state is lost");
+                Vec::new()
+            }
+        };
+        let section = |(name, snapshot): (String, Snapshot)| Section {
+            kind: SectionKind::Final,
+            name,
+            version: snapshot.version(),
+            data: snapshot.bytes().clone(),
+        };
+        let said = farewell.finish(sections.into_iter().map(section).collect(), old);
+        match timeout(FAREWELL_LIMIT, said).await {
+            Ok(Ok(answers)) => {
+                for answer in answers {
+                    if let Some(error) = answer.error {
+                        tracing::error!(name = answer.name, error, "the successor could not take the final state");
+                    }
+                }
+            }
+            Ok(Err(refusal)) => tracing::warn!(%refusal, "the successor has not heard the last words"),
+            Err(_) => tracing::warn!("the successor does not listen to the last words"),
+        }
+    }
+
+    /// Tells the predecessor, if it is still there, that this process stops: it must not take that for a crash.
+    pub(crate) async fn leave_predecessor(&self) {
+        if let Some(predecessor) = self.predecessor.as_ref().filter(|_| !self.handle.is_predecessor_gone()) {
+            let _ = timeout(FAREWELL_LIMIT, predecessor.leave()).await;
+        }
+    }
+
+    /// How many older generations still drain.
+    pub(crate) fn draining(&self) -> u32 {
+        if self.handle.is_predecessor_gone() { 0 } else { self.line.draining }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error.to_string())))
+}
