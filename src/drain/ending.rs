@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::{Drain, DrainReport, Phase};
 
 /// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
-const CUT_LIMIT: Duration = Duration::from_millis(200);
+pub(super) const CUT_LIMIT: Duration = Duration::from_millis(200);
 
 impl Drain {
     /// Begins, and waits until the tasks and the requests that [`DrainLayer`](crate::layer::DrainLayer) counts are done, or cuts

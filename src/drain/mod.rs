@@ -327,7 +327,7 @@ impl fmt::Debug for Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{ending::CUT_LIMIT, *};
 
     #[tokio::test(start_paused = true)]
     async fn phases_advance_and_never_go_back() {
