@@ -86,7 +86,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{super::CUT_LIMIT, *};
+    use super::{super::ending::CUT_LIMIT, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
