@@ -52,7 +52,7 @@ impl Next {
         let fds = FdTable::now();
         Self {
             pid: std::process::id(),
-            parent: rustix::process::getppid().map_or(0, |parent| parent.as_raw_pid()),
+            parent: rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid),
             directory: env::current_dir().unwrap().to_str().unwrap().to_owned(),
             arguments: env::args().collect(),
             told: TOLD.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?))).collect(),
