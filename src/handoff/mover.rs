@@ -130,6 +130,7 @@ impl Mover {
     /// Dropping the future drops what has not been taken.
     pub(crate) async fn run(mut self, predecessor: &mut impl Predecessor) -> Parted {
         let ended = loop {
+            self.gather(predecessor);
             if self.sent.is_empty() && self.unsent.is_none() {
                 if self.is_leaving {
                     self.channel.try_send(Done {});
@@ -139,7 +140,6 @@ impl Mover {
                     return Parted::Moved(Farewell { channel: self.channel });
                 }
             }
-            self.gather(predecessor);
             let event = self.next().await;
             if let Err(refusal) = self.handle(event, predecessor) {
                 break Err(refusal);
@@ -151,13 +151,12 @@ impl Mover {
 
     /// Makes the next batch, if there is something to send and leave to send it.
     fn gather(&mut self, predecessor: &mut impl Predecessor) {
-        if self.unsent.is_some() || self.credit == 0 || self.waiting.is_empty() {
-            return;
-        }
-        let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
-        match Batch::gather(&mut self.waiting, credit) {
-            Ok(batch) => self.unsent = Some(batch),
-            Err((connections, why)) => give_back(connections, &Why::Unsendable(why.into()), predecessor),
+        while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
+            let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
+            match Batch::gather(&mut self.waiting, credit) {
+                Ok(batch) => self.unsent = Some(batch),
+                Err((connections, why)) => give_back(connections, &Why::Unsendable(why.into()), predecessor),
+            }
         }
     }
 
