@@ -153,6 +153,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
 /// A control socket where there is no runtime yet.
 #[derive(Debug)]
 pub(crate) struct BlockingChannel {

@@ -103,3 +103,72 @@ pub(crate) fn is_too_many_in_flight(error: &io::Error) -> bool {
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    use super::*;
+
+    fn descriptors(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect()
+    }
+
+    fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+        fds.iter().map(AsFd::as_fd).collect()
+    }
+
+    #[test]
+    fn a_packet_arrives_whole_and_its_descriptors_are_close_on_exec() {
+        let (a, b) = pair().unwrap();
+        for count in [0, 1, MOST_FDS] {
+            send(&a, b"packet", &borrowed(&descriptors(count))).unwrap();
+            send(&a, b"next", &[]).unwrap();
+            let mut buffer = [0; 100];
+            let received = receive(&b, &mut buffer).unwrap();
+            assert_eq!((&buffer[..received.len], received.fds.len()), (&b"packet"[..], count));
+            assert!(!received.is_cut && !received.lacks_fds);
+            assert!(received.fds.iter().all(|fd| fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC)));
+            assert_eq!(receive(&b, &mut buffer).unwrap().len, 4);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_says_so_and_one_that_is_not_there_is_no_end() {
+        let (a, b) = pair().unwrap();
+        send(&a, b"packet", &borrowed(&descriptors(2))).unwrap();
+        let received = receive(&b, &mut [0; 5]).unwrap();
+        assert!(received.is_cut && received.len == 5 && received.fds.len() == 2, "{received:?}");
+        assert_eq!(receive(&b, &mut [0; 5]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn more_descriptors_than_a_packet_carries_are_an_error_and_nothing_is_sent() {
+        let (a, b) = pair().unwrap();
+        let error = send(&a, b"packet", &borrowed(&descriptors(MOST_FDS + 1))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(receive(&b, &mut [0; 5]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_though_the_other_side_left_things_unread() {
+        let (a, b) = pair().unwrap();
+        send(&a, b"unread", &[]).unwrap();
+        send(&b, b"last word", &[]).unwrap();
+        drop(b);
+        let mut buffer = [0; 100];
+        let received = receive(&a, &mut buffer).unwrap();
+        assert_eq!(&buffer[..received.len], b"last word");
+        assert_eq!(receive(&a, &mut buffer).unwrap().len, 0);
+        assert!(is_gone(&send(&a, b"x", &[]).unwrap_err()));
+    }
+
+    #[test]
+    fn to_whom_reads_nothing_only_so_much_can_be_sent() {
+        let (a, _b) = pair().unwrap();
+        enlarge_buffer(&a);
+        let packet = vec![0; 64 * 1024];
+        let sent = (0..1000).map(|_| send(&a, &packet, &[])).find_map(Result::err).unwrap();
+        assert_eq!(sent.kind(), io::ErrorKind::WouldBlock);
+    }
+}

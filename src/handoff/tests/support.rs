@@ -193,6 +193,16 @@ impl Raw {
         heard
     }
 
+    /// What has been said up to now.
+    pub(crate) fn hear_out_now(&self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        let (mut buffer, fd) = (vec![0; 1 << 17], self.0.as_fd());
+        while let Some(received) = scm::receive(fd, &mut buffer).ok().filter(|received| received.len > 0) {
+            heard.extend(Message::decode(&buffer[..received.len]).unwrap());
+        }
+        heard
+    }
+
     /// The reason of the last thing that is said, which is an `Abort`.
     pub(crate) async fn hear_abort(&self) -> String {
         match self.hear_out().await.pop() {
