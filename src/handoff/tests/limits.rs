@@ -165,3 +165,16 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
         });
     });
 }
+
+#[test]
+fn the_room_in_the_table_is_what_the_files_leave_that_are_listed() {
+    play(concat!(module_path!(), "::the_room_in_the_table_is_what_the_files_leave_that_are_listed"), false, || {
+        limit_files(600);
+        let _ballast = fill(100);
+        // One of them lists the others.
+        let listed = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+        assert_eq!((table::room().unwrap(), listed), (100, 500));
+        limit_files(400);
+        assert_eq!(table::room().unwrap(), 0);
+    });
+}
