@@ -312,6 +312,32 @@ async fn a_successor_that_leaves_answers_what_it_was_sent_and_the_rest_comes_bac
 }
 
 #[tokio::test]
+async fn what_is_still_to_be_sent_comes_back_from_a_successor_that_leaves() {
+    const COUNT: usize = 2_000;
+    let (mover, handle, new) = committed_to_raw().await;
+    let (keeps, mut old) = (Keeps::default(), Old::default());
+    fill(handle, &keeps, COUNT, &[7; 4000]);
+    new.say(Credit { connections: u32::MAX }).await;
+    let mut moving = Box::pin(mover.run(&mut old));
+    for _ in 0..1_000 {
+        assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
+    }
+    new.say(Leaving {}).await;
+    let talk = async {
+        let mut taken = 0;
+        while let Message::Connections(connections) = new.hear().await {
+            taken += connections.records.len();
+            new.say(Taken { count: connections.records.len().try_into().unwrap() }).await;
+        }
+        taken
+    };
+    let (parted, taken) = timeout(PATIENCE, async { tokio::join!(moving, talk) }).await.unwrap();
+    assert!(matches!(parted, Parted::Left), "{parted:?}");
+    assert!(taken > 0 && taken + old.resumed.len() == COUNT, "{taken} {}", old.resumed.len());
+    assert!(old.resumed.iter().all(|(_, why)| *why == Why::Leaving));
+}
+
+#[tokio::test]
 async fn a_connection_that_no_message_can_carry_comes_back_alone() {
     let (mover, handle, new) = committed_to_raw().await;
     let mut old = Old::default();

@@ -136,6 +136,16 @@ async fn a_predecessor_that_says_nothing_or_never_ends_is_waited_for_until_the_d
     }
 }
 
+#[tokio::test]
+async fn after_the_deadline_nothing_more_is_heard() {
+    let (own, control) = scm::pair().unwrap();
+    let old = Raw::new(own);
+    old.say(hello()).await;
+    let refusal = spawn_blocking(|| join_blocking(control, Instant::now())).await.unwrap().unwrap_err();
+    assert_eq!(refusal, Refusal::TimedOut { awaited: "a `Hello`" });
+    assert_eq!(refusal.to_string(), "a `Hello` did not come in time");
+}
+
 #[test]
 fn what_is_no_control_socket_is_refused() {
     let stream = UnixStream::pair().unwrap().0;

@@ -148,6 +148,10 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
             {
                 tokio::task::yield_now().await;
             }
+            // Long enough for the mover to be told so, too.
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
             assert!(!moving.is_finished());
             let mut received = Vec::new();
             while received.len() < COUNT {

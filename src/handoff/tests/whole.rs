@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{
     super::{
-        inbound::Ended,
+        connection::{IdleConnection, LONGEST_AHEAD},
+        inbound::{Ended, Inbound},
         mover::{FinalAnswer, Parted},
         protocol::SectionKind,
     },
@@ -47,11 +48,7 @@ async fn ten_thousand_connections_move_in_half_a_second_with_the_bytes_ahead_of_
     let start = Instant::now();
     connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
-    let new = tokio::spawn(async move {
-        let mut new = New::default();
-        let ended = inbound.run(&mut new).await;
-        (ended, new)
-    });
+    let new = tokio::spawn(take_all(inbound));
     let mut old = Old::default();
     let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
     let elapsed = start.elapsed();
@@ -67,4 +64,46 @@ async fn ten_thousand_connections_move_in_half_a_second_with_the_bytes_ahead_of_
     }
     println!("{elapsed:?}");
     assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
+}
+
+async fn take_all(inbound: Inbound) -> (Ended, New) {
+    let mut new = New::default();
+    (inbound.run(&mut new).await, new)
+}
+
+#[tokio::test]
+async fn connections_move_however_much_is_ahead_of_them() {
+    let longest = (0..3).map(|_| vec![1; LONGEST_AHEAD]);
+    let ahead: Vec<_> = (0..300).map(|i| vec![u8::try_from(i % 251).unwrap(); 100 * 1024]).chain(longest).collect();
+    let ((mover, handle), (inbound, _words)) = committed().await;
+    ahead.iter().for_each(|ahead| handle.send(connection(ahead.clone())).unwrap());
+    drop(handle);
+    let new = tokio::spawn(take_all(inbound));
+    let mut old = Old::default();
+    let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+    farewell.finish(Vec::new(), &mut old).await.unwrap();
+    let (ended, new) = new.await.unwrap();
+    assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
+    assert!(new.served.iter().map(|connection| &connection.ahead).eq(&ahead));
+}
+
+#[tokio::test]
+async fn what_comes_with_a_connection_arrives_with_it() {
+    let ((mover, handle), (inbound, _words)) = committed().await;
+    let peers = ["127.0.0.1:80", "[fe80::1%2]:80", "unix:/a (pid 1, uid 2, gid 3)", "@b", "vsock:1:2"];
+    for (i, peer) in peers.iter().enumerate() {
+        let listener = ["http", "admin", ""][i % 3].into();
+        let connection = IdleConnection { listener, peer: peer.parse().unwrap(), fresh: i % 2 == 0, ..connection("x") };
+        handle.send(connection).unwrap();
+    }
+    drop(handle);
+    let new = tokio::spawn(take_all(inbound));
+    let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
+    farewell.finish(Vec::new(), &mut Old::default()).await.unwrap();
+    let served = new.await.unwrap().1.served;
+    for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
+        assert_eq!(&*connection.listener, ["http", "admin", ""][i % 3]);
+        assert_eq!((connection.peer.to_string(), connection.fresh), (peer.to_owned(), i % 2 == 0));
+    }
+    assert_eq!(served.len(), peers.len());
 }
