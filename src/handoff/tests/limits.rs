@@ -155,7 +155,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
             assert!(!moving.is_finished());
             let mut received = Vec::new();
             while received.len() < COUNT {
-                let (records, fds) = new.hear_connections().await;
+                let (records, fds) = timeout(PATIENCE, new.hear_connections()).await.unwrap();
                 assert_eq!(records.len(), fds.len());
                 received.extend(super::support::inodes(&fds));
                 new.say(Taken { count: records.len().try_into().unwrap() }).await;
