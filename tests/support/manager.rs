@@ -1,0 +1,184 @@
+//! A service manager: a notify socket that notes what it is told, keeps what it is given, and answers barriers.
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::{
+    io::IoSliceMut,
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, linux::net::SocketAddrExt, unix::net::UnixDatagram},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tempfile::TempDir;
+
+/// How long what is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One datagram.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) text: String,
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) at: Instant,
+}
+
+/// Listens until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    address: String,
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+    dir: Option<TempDir>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    heard: Mutex<Vec<Message>>,
+    is_deaf: AtomicBool,
+    /// It has noticed that it is to be deaf.
+    is_quiet: AtomicBool,
+    has_ended: AtomicBool,
+}
+
+impl Manager {
+    /// At a path.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let address = path.to_str().unwrap().to_owned();
+        let mut manager = Self::on(UnixDatagram::bind(path).unwrap(), address);
+        manager.dir = Some(dir);
+        manager
+    }
+
+    /// At an abstract name.
+    pub(crate) fn start_abstract() -> Self {
+        let name = format!("axum-activation-test-{}-{:?}", std::process::id(), thread::current().id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        Self::on(UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}"))
+    }
+
+    pub(crate) fn on(socket: UnixDatagram, address: String) -> Self {
+        let shared = Arc::new(Shared::default());
+        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let listening = Arc::clone(&shared);
+        let thread = thread::spawn(move || listening.listen(&socket));
+        Self { address, shared, thread: Some(thread), dir: None }
+    }
+
+    /// What `NOTIFY_SOCKET` would be.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// From now on it leaves messages in its queue.
+    pub(crate) fn turn_deaf(&self) {
+        self.shared.is_deaf.store(true, SeqCst);
+        self.wait("it reads no more", |_| self.shared.is_quiet.load(SeqCst));
+    }
+
+    pub(crate) fn listen_again(&self) {
+        self.shared.is_quiet.store(false, SeqCst);
+        self.shared.is_deaf.store(false, SeqCst);
+    }
+
+    /// The text of every message so far.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.heard(|heard| heard.iter().map(|message| message.text.clone()).collect())
+    }
+
+    /// The value of each such line so far.
+    pub(crate) fn values(&self, key: &str) -> Vec<String> {
+        self.heard(|heard| heard.iter().flat_map(|message| message.values(key)).collect())
+    }
+
+    /// The last `STATUS=` so far.
+    pub(crate) fn status(&self) -> String {
+        self.values("STATUS").pop().unwrap_or_default()
+    }
+
+    /// Looks at every message so far.
+    pub(crate) fn heard<T>(&self, look: impl FnOnce(&mut Vec<Message>) -> T) -> T {
+        look(&mut self.shared.heard.lock().unwrap())
+    }
+
+    /// Returns when it was told so; blocks.
+    #[track_caller]
+    pub(crate) fn wait(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !so(self) {
+            assert!(began.elapsed() < PATIENCE, "in vain: {what}; it was told {:?}", self.texts());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns when it was told so; for a runtime with one thread.
+    #[track_caller]
+    pub(crate) fn told(&self, what: &str, so: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
+        let began = Instant::now();
+        async move {
+            while !so(self) {
+                assert!(began.elapsed() < PATIENCE, "in vain: {what}; it was told {:?}", self.texts());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, SeqCst);
+        let ended = self.thread.take().map(thread::JoinHandle::join);
+        assert!(thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "it was told nonsense");
+    }
+}
+
+impl Shared {
+    fn listen(&self, socket: &UnixDatagram) {
+        while !self.has_ended.load(SeqCst) {
+            let is_deaf = self.is_deaf.load(SeqCst);
+            self.is_quiet.store(is_deaf, SeqCst);
+            if is_deaf {
+                thread::sleep(Duration::from_millis(1));
+            } else if let Some(mut message) = receive(socket) {
+                if message.text.lines().any(|line| line == "BARRIER=1") {
+                    assert_eq!((message.text.as_str(), message.fds.len()), ("BARRIER=1\n", 1), "it must be alone");
+                    message.fds.clear();
+                }
+                self.heard.lock().unwrap().push(message);
+            }
+        }
+    }
+}
+
+impl Message {
+    pub(crate) fn values(&self, key: &str) -> impl Iterator<Item = String> + use<> {
+        let lines: Vec<_> = self.text.lines().map(str::to_owned).collect();
+        let start = format!("{key}=");
+        lines.into_iter().filter_map(move |line| line.strip_prefix(&start).map(str::to_owned))
+    }
+
+    pub(crate) fn says(&self, line: &str) -> bool {
+        self.text.lines().any(|said| said == line)
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> Option<Message> {
+    let mut bytes = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let text = std::str::from_utf8(&bytes[..received.bytes]).expect("UTF-8").to_owned();
+    Some(Message { text, fds, at: Instant::now() })
+}
