@@ -3,6 +3,7 @@
 
 mod drain;
 mod extractors;
+mod notify;
 mod one_connection;
 mod protocols;
 mod refusals;
@@ -16,6 +17,8 @@ mod child;
 mod eventually;
 #[path = "../support/http.rs"]
 mod http;
+#[path = "../support/manager.rs"]
+mod manager;
 #[path = "../support/seen.rs"]
 mod seen;
 #[path = "../support/sockets.rs"]
@@ -27,6 +30,8 @@ fn scene() {
         ("serve_until_signalled", signals::serve_until_signalled),
         ("serve_on_a_paused_clock", signals::serve_on_a_paused_clock),
         ("serve_without_signals", signals::serve_without_signals),
+        ("serve_with_notify", notify::serve_with_notify),
+        ("serve_without_notify", notify::serve_without_notify),
         ("serve_one_connection", one_connection::serve_one_connection),
     ]);
 }

@@ -1,0 +1,350 @@
+//! What a server tells the service manager, when, and when not.
+
+use std::{
+    future::{pending, ready},
+    io::Error as IoError,
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Notifier, Server};
+use rustix::process::Signal;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    child::{Scene, Stage},
+    http::{Client, get as fetch},
+    manager::Manager,
+    running::{Gate, Running, addr_of, tcp_set},
+    sockets,
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A server that speaks to `manager`, and its gate.
+fn server(manager: &Manager, set: ActivatedListeners) -> (Server, Gate) {
+    let gate = Gate::new();
+    let server = Server::new(set).route("http", gate.app()).with_notifier(notifier(manager));
+    (server.linger(Duration::ZERO), gate)
+}
+
+fn notifier(manager: &Manager) -> Notifier {
+    Notifier::to(manager.address()).unwrap()
+}
+
+fn says(line: &'static str) -> impl Fn(&Manager) -> bool {
+    move |manager| manager.heard(|heard| heard.iter().any(|message| message.says(line)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_comes_with_its_status_and_stopping_with_its_status_and_more_time() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let addr = addr_of(&set, "http");
+    let (server, gate) = server(&manager, set);
+    let running = Running::start(server.drain_timeout(Duration::from_secs(7)));
+    manager.wait("it is ready", says("READY=1"));
+    assert_eq!(manager.texts().last().unwrap(), "READY=1\nSTATUS=serving: 0 connections, 0 requests in flight\n");
+
+    let mut client = Client::connect(&addr);
+    client.ask("/wait");
+    gate.arrival().await;
+    let ended = running.stop();
+    manager.wait("it stops", says("STOPPING=1"));
+    manager.heard(|heard| {
+        let stopping = heard.iter().find(|message| message.says("STOPPING=1")).unwrap();
+        assert!(stopping.says("STATUS=draining: waiting for 1 request, 1 connection, 7s at most"), "{stopping:?}");
+        assert_eq!(stopping.values("EXTEND_TIMEOUT_USEC").count(), 1, "{stopping:?}");
+    });
+    gate.open();
+    assert_eq!(client.answer().body, "let go");
+    drop(client);
+    let report = ended.await.unwrap().unwrap();
+    manager.wait("the last words", |manager| manager.status() == report.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_asked_for_again_and_again_while_it_drains_and_never_beyond_its_limit() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let addr = addr_of(&set, "http");
+    let (server, gate) = server(&manager, set);
+    let limit = Duration::from_millis(3500);
+    let running = Running::start(server.drain_timeout(limit));
+    let mut client = Client::connect(&addr);
+    client.ask("/wait");
+    gate.arrival().await;
+    let began = Instant::now();
+    assert!(!running.end().await.is_clean());
+    let asked = manager.heard(|heard| {
+        let until = |message: &crate::manager::Message| {
+            let usec = message.values("EXTEND_TIMEOUT_USEC").next()?;
+            Some(message.at - began + Duration::from_micros(usec.parse().unwrap()))
+        };
+        heard.iter().filter_map(until).collect::<Vec<_>>()
+    });
+    assert!((4..=5).contains(&asked.len()), "at the beginning and each second: {asked:?}");
+    let margin = Duration::from_secs(5);
+    assert!(asked.iter().all(|until| *until >= limit), "{asked:?}");
+    assert!(asked.iter().all(|until| *until < limit + margin + Duration::from_millis(300)), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_figures_are_told_when_they_have_changed_and_once_a_second() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let addr = addr_of(&set, "http");
+    let (server, _gate) = server(&manager, set);
+    let running = Running::start(server);
+    manager.wait("it is ready", says("READY=1"));
+    manager.heard(Vec::clear);
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(&addr)).collect();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        clients.iter_mut().for_each(|client| assert_eq!(client.get("/").body, "hello"));
+    }
+    manager.wait("its figures", |manager| manager.status() == "serving: 3 connections, 0 requests in flight");
+    drop(clients);
+    manager.wait("its figures", |manager| manager.status() == "serving: 0 connections, 0 requests in flight");
+    assert!(manager.texts().len() <= 5, "{:?}", manager.texts());
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_accepted_and_nothing_is_ready_before_the_service_is() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let addr = addr_of(&set, "http");
+    let (server, _gate) = server(&manager, set);
+    let (go, gone) = oneshot::channel::<()>();
+    let server = server.ready_when(async move { gone.await });
+    let figures = server.figures();
+    let running = Running::start(server);
+    manager.wait("it starts", |manager| manager.status() == "starting: waiting until the service is ready");
+    let mut early = Client::connect(&addr);
+    early.ask("/");
+    sleep(Duration::from_millis(50)).await;
+    assert!(figures.now().is_empty() && !says("READY=1")(&manager));
+    go.send(()).unwrap();
+    assert_eq!(early.answer().body, "hello", "it has waited in the queue");
+    manager.wait("it is ready", says("READY=1"));
+    drop(early);
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_cannot_start_says_why_and_is_never_ready() {
+    let manager = Manager::start();
+    let (failing, _gate) = server(&manager, tcp_set(&["http"]));
+    let failing = failing.ready_when(ready(Err::<(), _>(IoError::other("no database"))));
+    let error = failing.without_signals().run().await.unwrap_err();
+    assert!(error.to_string().contains("the service cannot start: no database"), "{error}");
+
+    let (slow, _gate) = server(&manager, tcp_set(&["http"]));
+    let slow = slow.ready_when(pending::<()>()).start_timeout(Duration::from_millis(1500));
+    let error = slow.without_signals().run().await.unwrap_err();
+    assert!(error.to_string().contains("it is not ready after 1.5s"), "{error}");
+
+    manager.wait("the last words", |manager| manager.status().starts_with("failed: the service cannot start: it is not"));
+    assert!(!says("READY=1")(&manager) && !says("STOPPING=1")(&manager), "{:?}", manager.texts());
+    let extended: Vec<u64> =
+        manager.values("EXTEND_TIMEOUT_USEC").iter().map(|usec| usec.parse().unwrap()).collect();
+    assert_eq!(extended.len(), 2, "at the start and after a second: {extended:?}");
+    assert!(extended[0] > 1_000_000 && extended[0] <= 1_500_000 && extended[1] <= 500_000, "{extended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_it_starts_ends_it_at_once() {
+    let manager = Manager::start();
+    let (server, _gate) = server(&manager, tcp_set(&["http"]));
+    let running = Running::start(server.ready_when(pending::<()>()));
+    manager.wait("it starts", |manager| manager.status().starts_with("starting"));
+    let report = running.end().await;
+    assert!(report.is_clean() && report.elapsed < Duration::from_secs(1), "{report}");
+    manager.wait("it stops", says("STOPPING=1"));
+    assert!(!says("READY=1")(&manager));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_before_it_starts_is_told_too() {
+    let manager = Manager::start();
+    let error = Server::new(tcp_set(&["http"])).with_notifier(notifier(&manager)).run().await.unwrap_err();
+    manager.wait("the last words", |manager| manager.status() == format!("failed: {error}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_dropped_says_so_and_that_nothing_stops() {
+    let manager = Manager::start();
+    let (server, _gate) = server(&manager, tcp_set(&["http"]));
+    let running = Running::start(server);
+    manager.wait("it is ready", says("READY=1"));
+    running.drop_it().await;
+    manager.wait("the last words", |manager| manager.status() == "dropped, serves no more");
+    assert!(!says("STOPPING=1")(&manager));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_is_fed_at_half_its_time_as_long_as_the_service_is_well() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let (server, _gate) = server(&manager, set);
+    let (is_well, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let check = {
+        let (is_well, asked) = (Arc::clone(&is_well), Arc::clone(&asked));
+        move || {
+            let (is_well, asked) = (Arc::clone(&is_well), Arc::clone(&asked));
+            async move {
+                asked.fetch_add(1, SeqCst);
+                if is_well.load(SeqCst) { Ok(()) } else { Err("no database") }
+            }
+        }
+    };
+    let interval = Duration::from_millis(400);
+    let server = server.with_notifier(notifier(&manager).with_watchdog(interval)).health_check(check);
+    let running = Running::start(server);
+    manager.wait("it is fed", |manager| manager.values("WATCHDOG").len() >= 6);
+    let gaps = manager.heard(|heard| {
+        let fed: Vec<_> = heard.iter().filter(|message| message.says("WATCHDOG=1")).map(|message| message.at).collect();
+        fed.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+    });
+    assert!(gaps.iter().skip(1).all(|gap| (100..400).contains(&gap.as_millis())), "{gaps:?}");
+
+    is_well.store(false, SeqCst);
+    manager.wait("its status says so", |manager| manager.status().ends_with("; not well: no database"));
+    let before = (manager.values("WATCHDOG").len(), asked.load(SeqCst));
+    sleep(2 * interval).await;
+    assert_eq!(manager.values("WATCHDOG").len(), before.0, "not fed");
+    assert!(asked.load(SeqCst) >= before.1 + 8, "asked more often");
+
+    is_well.store(true, SeqCst);
+    manager.wait("it is fed again", |manager| manager.values("WATCHDOG").len() > before.0 + 2);
+    manager.wait("its status says so", |manager| !manager.status().contains("not well"));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_that_does_not_answer_is_a_bad_answer() {
+    let manager = Manager::start();
+    let (server, _gate) = server(&manager, tcp_set(&["http"]));
+    let server = server.with_notifier(notifier(&manager).with_watchdog(Duration::from_millis(400)));
+    let running = Running::start(server.health_check(pending::<()>));
+    manager.wait("its status says so", |manager| manager.status().ends_with("; not well: no answer within 100ms"));
+    assert!(manager.values("WATCHDOG").len() <= 1, "{:?}", manager.texts());
+    running.end().await;
+}
+
+#[test]
+fn a_runtime_that_is_stuck_feeds_no_watchdog() {
+    let (manager, set) = (Manager::start(), tcp_set(&["http"]));
+    let addr = addr_of(&set, "http");
+    let interval = Duration::from_millis(200);
+    let (stick, stuck) = std::sync::mpsc::channel::<()>();
+    let stuck = Arc::new(std::sync::Mutex::new(Some(stuck)));
+    let block = get(move || async move {
+        let stuck = stuck.lock().unwrap().take().unwrap();
+        // Holds the one thread of the runtime until the test lets go.
+        let _ = stuck.recv();
+        "free again"
+    });
+    let server = Server::new(set).route("http", Router::new().route("/block", block)).without_signals();
+    let server = server.with_notifier(notifier(&manager).with_watchdog(interval));
+    let drain = server.drain();
+    let serving = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(server.run())
+    });
+    manager.wait("it is fed", |manager| manager.values("WATCHDOG").len() >= 3);
+    let mut client = Client::connect(&addr);
+    client.ask("/block");
+    let fed = |manager: &Manager| manager.values("WATCHDOG").len();
+    let starved = |manager: &Manager| {
+        let before = fed(manager);
+        thread::sleep(3 * interval);
+        fed(manager) == before
+    };
+    manager.wait("it is starved", starved);
+    let before = fed(&manager);
+    drop(stick);
+    assert_eq!(client.answer().status, 200);
+    manager.wait("it is fed again", |manager| fed(manager) > before + 1);
+    drop(client);
+    drain.begin();
+    serving.join().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_server_leaves_in_order_when_its_socket_stays_with_somebody_else() {
+    let manager = Manager::start();
+    let socket = sockets::tcp();
+    let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
+    let (server, gate) = server(&manager, set);
+    let time = Duration::from_millis(200);
+    let running = tokio::spawn(server.idle_exit(time).without_signals().run());
+    let mut client = Client::connect(&sockets::addr(&socket));
+    client.ask("/wait");
+    gate.arrival().await;
+    sleep(2 * time).await;
+    assert!(!running.is_finished(), "somebody is there");
+    gate.open();
+    assert_eq!(client.answer().body, "let go");
+    sleep(2 * time).await;
+    assert!(!running.is_finished(), "a connection without a request is somebody, too");
+
+    drop(client);
+    let gone = Instant::now();
+    let report = timeout(LONG, running).await.expect("it leaves").unwrap().unwrap();
+    assert!(report.is_clean() && gone.elapsed() >= time, "{report}");
+    manager.wait("it says so", says("STOPPING=1"));
+    let _next = TcpStream::connect(socket.local_addr().unwrap()).expect("the socket still listens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_server_stays_when_nobody_else_has_its_socket() {
+    let manager = Manager::start();
+    let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
+    let addr = addr_of(&set, "http");
+    let (server, _gate) = server(&manager, set);
+    let running = Running::start(server.idle_exit(Duration::from_millis(20)));
+    manager.wait("it is ready", says("READY=1"));
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(fetch(&addr, "/").body, "hello");
+    running.end().await;
+}
+
+#[test]
+fn the_manager_of_the_environment_is_told_unless_one_call_turns_it_off() {
+    for (scene, told) in [("serve_with_notify", true), ("serve_without_notify", false)] {
+        let manager = Manager::start();
+        let scene = Scene::passed(scene, [("http", sockets::tcp().into())]);
+        let scene = scene.variable("NOTIFY_SOCKET", manager.address()).variable("WATCHDOG_USEC", "200000");
+        let mut child = scene.start();
+        child.hear::<()>();
+        child.signal(Signal::TERM);
+        child.finish();
+        let lines = ["READY=1", "WATCHDOG=1", "STOPPING=1"];
+        assert_eq!(lines.map(|line| says(line)(&manager)), [told; 3], "{:?}", manager.texts());
+    }
+}
+
+pub(crate) fn serve_with_notify(stage: &Stage) {
+    serve(stage, |server| server);
+}
+
+pub(crate) fn serve_without_notify(stage: &Stage) {
+    serve(stage, Server::without_notify);
+}
+
+#[tokio::main]
+async fn serve(stage: &Stage, configure: fn(Server) -> Server) {
+    let set = ActivatedListeners::from_env().unwrap();
+    tokio::spawn(async {
+        sleep(Duration::from_millis(100)).await;
+        Stage.say(());
+    });
+    configure(Server::new(set).route("http", Gate::new().app())).run().await.unwrap();
+    let _ = stage;
+}
