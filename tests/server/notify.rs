@@ -316,6 +316,51 @@ async fn an_idle_server_stays_when_nobody_else_has_its_socket() {
 }
 
 #[test]
+fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
+    const EXITS: usize = 100;
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let has_left = AtomicBool::new(false);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..2_u64)
+            .map(|client| {
+                let (addr, has_left) = (&addr, &has_left);
+                scope.spawn(move || {
+                    let mut answered = 0_u64;
+                    while !has_left.load(SeqCst) {
+                        assert_eq!(fetch(addr, "/").body, "hello", "request {answered} of client {client}");
+                        answered += 1;
+                        // It leaves when nobody was there for 2 ms, or up to 3.
+                        thread::sleep(Duration::from_micros(1800 + (answered * 37 + client * 500) % 1400));
+                    }
+                    answered
+                })
+            })
+            .collect();
+        for _ in 0..EXITS {
+            let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
+            let server = Server::new(set).route("http", Gate::new().app()).idle_exit(Duration::from_millis(2));
+            assert!(runtime.block_on(server.without_signals().run()).unwrap().is_clean());
+        }
+        has_left.store(true, SeqCst);
+        // Whoever came last waits for one more.
+        let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
+        let last = Server::new(set).route("http", Gate::new().app()).without_signals();
+        let stop = async {
+            for client in &clients {
+                while !client.is_finished() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        runtime.block_on(last.run_until(stop)).unwrap();
+        let answered: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert!(answered > 100, "{answered}");
+    });
+}
+
+#[test]
 fn the_manager_of_the_environment_is_told_unless_one_call_turns_it_off() {
     for (scene, told) in [("serve_with_notify", true), ("serve_without_notify", false)] {
         let manager = Manager::start();

@@ -50,10 +50,15 @@ impl Rig {
 
     /// Runs a command inside and waits for it, or ends it after twice the deadline.
     pub(crate) fn exec(&self, command: &[&str]) -> Output {
+        self.command(command).output().expect("the rig's script runs")
+    }
+
+    /// A command that runs inside, and is ended after twice the deadline.
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut exec = Command::new(SCRIPT);
         let limit = (2 * DEADLINE).as_secs().to_string();
         exec.arg("exec").arg(state(&self.dir)).args(["--", "timeout", &limit]).args(command);
-        exec.output().expect("the rig's script runs")
+        exec
     }
 
     /// As [`exec`](Self::exec): what it printed, without the last newline; fails unless it succeeds.

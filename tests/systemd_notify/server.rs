@@ -1,0 +1,81 @@
+//! A server under systemd: its drain, its watchdog, its unit files.
+
+use std::{thread, time::Duration};
+
+use crate::systemd::{Rig, eventually, shipped};
+
+const UNIT: &str = "managed.service";
+
+/// The shipped units, with a line of the service changed, and another added.
+pub(crate) fn units(change: (&str, &str), add: &str) -> [(&'static str, String); 2] {
+    let (name, text) = shipped(UNIT);
+    assert!(text.contains(change.0), "{} is no line of {name}", change.0);
+    [shipped("managed.socket"), (name, format!("{}{add}\n", text.replace(change.0, change.1)))]
+}
+
+fn get(rig: &Rig, path: &str) -> String {
+    rig.curl(&[&format!("http://127.0.0.1:8080{path}")])
+}
+
+#[test]
+fn the_unit_files_have_no_fault_that_systemd_knows() {
+    let units = ["managed.socket", "managed.service", "idle.socket", "idle.service"];
+    let rig = Rig::boot(&units.map(shipped));
+    let paths = units.map(|name| format!("/run/units/{name}"));
+    let verified = rig.exec(&[&["systemd-analyze", "verify"][..], &paths.each_ref().map(String::as_str)].concat());
+    let complaints = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && complaints.is_empty(), "{complaints}");
+}
+
+#[test]
+fn a_drain_that_takes_longer_than_timeout_stop_sec_ends_by_itself() {
+    let rig = Rig::boot(&units(("TimeoutStopSec=10", "TimeoutStopSec=3"), ""));
+    get(&rig, "/");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| get(&rig, "/slow/8"));
+        eventually("the request is in flight", || rig.property(UNIT, "StatusText").contains("1 request in flight"));
+        rig.run(&["systemctl", "stop", UNIT]);
+        assert_eq!(slow.join().unwrap(), "done");
+    });
+    assert_eq!(rig.property(UNIT, "Result"), "success");
+    assert!(rig.log(UNIT).contains("drained in"), "{}", rig.log(UNIT));
+    assert!(!rig.console().contains("timed out"), "{}", rig.console());
+}
+
+#[test]
+fn the_watchdog_restarts_a_service_whose_runtime_is_stuck_and_only_that() {
+    let rig = Rig::boot(&units(("WatchdogSec=10", "WatchdogSec=1"), "Environment=TOKIO_WORKER_THREADS=1"));
+    get(&rig, "/");
+    let first = rig.property(UNIT, "MainPID");
+    // Idle for two seconds, one request for three, a drain for three: none of it is stuck.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(get(&rig, "/slow/3"), "done");
+    assert_eq!(get(&rig, "/"), format!("process {first}"));
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| get(&rig, "/slow/3"));
+        eventually("the request is in flight", || rig.property(UNIT, "StatusText").contains("1 request in flight"));
+        rig.run(&["systemctl", "restart", UNIT]);
+        assert_eq!(slow.join().unwrap(), "done");
+    });
+    assert_eq!(rig.property(UNIT, "NRestarts"), "0");
+    assert!(!rig.console().to_lowercase().contains("watchdog timeout"), "{}", rig.console());
+
+    let stuck = rig.property(UNIT, "MainPID");
+    rig.exec(&["curl", "-sS", "http://127.0.0.1:8080/block/60"]);
+    assert!(rig.console().contains("Watchdog timeout (limit 1s)!"), "{}", rig.console());
+    let next = get(&rig, "/");
+    assert_ne!(next, format!("process {stuck}"));
+    assert_eq!(rig.property(UNIT, "NRestarts"), "1");
+}
+
+#[test]
+fn the_watchdog_restarts_a_service_that_says_that_it_is_not_well() {
+    let rig = Rig::boot(&units(("WatchdogSec=10", "WatchdogSec=3"), ""));
+    let sick = get(&rig, "/");
+    get(&rig, "/sick");
+    let status = "not well: somebody asked for /sick";
+    eventually("its status says so", || rig.property(UNIT, "StatusText").ends_with(status));
+    eventually("another is started", || rig.property(UNIT, "NRestarts") == "1");
+    assert_ne!(get(&rig, "/"), sick);
+    assert!(rig.console().contains("Watchdog timeout (limit 3s)!"), "{}", rig.console());
+}
