@@ -1,6 +1,7 @@
 //! What a server tells the service manager, when, and when not.
 
 use std::{
+    convert::Infallible,
     future::{pending, ready},
     io::Error as IoError,
     net::TcpStream,
@@ -13,12 +14,13 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListeners, Notifier, Server};
+use axum_activation::{ActivatedListeners, Notifier, Server, server::Incoming};
 use rustix::process::Signal;
 use tokio::{
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{sleep, timeout},
 };
+use tower::service_fn;
 
 use crate::{
     child::{Scene, Stage},
@@ -313,6 +315,36 @@ async fn an_idle_server_stays_when_nobody_else_has_its_socket() {
     sleep(Duration::from_millis(200)).await;
     assert_eq!(fetch(&addr, "/").body, "hello");
     running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_accepted_as_an_idle_server_leaves_is_served() {
+    let manager = Manager::start();
+    let socket = sockets::tcp();
+    let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
+    let (accepted, may_serve) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let make = {
+        let (accepted, may_serve) = (Arc::clone(&accepted), Arc::clone(&may_serve));
+        service_fn(move |_: Incoming| {
+            let (accepted, may_serve) = (Arc::clone(&accepted), Arc::clone(&may_serve));
+            async move {
+                accepted.add_permits(1);
+                may_serve.acquire().await.unwrap().forget();
+                Ok::<_, Infallible>(Gate::new().app())
+            }
+        })
+    };
+    let server = Server::new(set).route("http", make).with_notifier(notifier(&manager));
+    let running = tokio::spawn(server.idle_exit(Duration::from_millis(100)).without_signals().run());
+    let mut client = Client::connect(&sockets::addr(&socket));
+    accepted.acquire().await.unwrap().forget();
+    // It is accepted, and counted only when it has a service.
+    manager.wait("the server leaves", says("STOPPING=1"));
+    may_serve.add_permits(1);
+    assert_eq!(client.get("/").body, "hello");
+    drop(client);
+    let report = running.await.unwrap().unwrap();
+    assert!(report.is_clean() && report.listeners[0].requests == 1, "{report}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use crate::{drain::Figures, listener::ActivatedListener, sys::timer::Ticker};
 
 /// The time is made of so many ticks.
-const TICKS: u32 = 8;
+const TICKS: u32 = 16;
 
 /// Waits until no connection was open for some time.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl IdleExit {
 
 async fn idle_for(time: Duration, figures: &Figures) -> io::Result<()> {
     let ticker = Ticker::every(time / TICKS)?;
-    let mut quiet = Quiet { since: Instant::now(), accepted: 0 };
+    let mut quiet = Quiet::default();
     loop {
         ticker.tick().await?;
         let (accepted, open) = figures
@@ -67,20 +67,23 @@ async fn idle_for(time: Duration, figures: &Figures) -> io::Result<()> {
     }
 }
 
-/// Since when nobody has been there.
-#[derive(Debug)]
+/// Since when nobody has been there, as far as was looked.
+#[derive(Debug, Default)]
 struct Quiet {
-    since: Instant,
+    since: Option<Instant>,
     accepted: u64,
 }
 
 impl Quiet {
-    /// For how long, when so many connections were accepted so far and so many are open.
+    /// For how long at least, when so many connections were accepted so far and so many are open.
     fn look(&mut self, now: Instant, accepted: u64, open: u64) -> Duration {
-        if open > 0 || accepted != self.accepted {
-            *self = Self { since: now, accepted };
+        if open > 0 {
+            self.since = None;
+        } else if accepted != self.accepted || self.since.is_none() {
+            self.since = Some(now);
         }
-        now - self.since
+        self.accepted = accepted;
+        self.since.map_or(Duration::ZERO, |since| now - since)
     }
 }
 
@@ -90,13 +93,14 @@ mod tests {
 
     #[test]
     fn quiet_is_as_long_as_none_is_open_and_none_has_come_and_gone() {
-        let began = Instant::now();
-        let mut quiet = Quiet { since: began, accepted: 0 };
+        let (began, mut quiet) = (Instant::now(), Quiet::default());
         let mut look = |ms, accepted, open| quiet.look(began + Duration::from_millis(ms), accepted, open).as_millis();
-        assert_eq!(look(10, 0, 0), 10);
+        assert_eq!(look(10, 0, 0), 0);
+        assert_eq!(look(15, 0, 0), 5);
         assert_eq!(look(20, 1, 1), 0);
         assert_eq!(look(30, 1, 1), 0);
-        assert_eq!(look(40, 1, 0), 10);
+        assert_eq!(look(40, 1, 0), 0, "it may have gone just now");
+        assert_eq!(look(45, 1, 0), 5);
         assert_eq!(look(50, 2, 0), 0, "it came and went between two looks");
         assert_eq!(look(90, 2, 0), 40);
     }
