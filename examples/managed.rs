@@ -19,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Path, routing::get};
+use axum::{
+    Router,
+    extract::{Path, State},
+    routing::get,
+};
 use axum_activation::{ActivatedListeners, Error, Server};
 use tokio::time::sleep;
 
@@ -31,10 +35,7 @@ async fn main() -> Result<(), Error> {
         .route("/", get(|| async { format!("process {}\n", std::process::id()) }))
         .route("/slow/{seconds}", get(slow))
         .route("/block/{seconds}", get(block))
-        .route("/sick", get({
-            let is_well = Arc::clone(&is_well);
-            || async move { is_well.store(false, Ordering::Relaxed) }
-        }));
+        .route("/sick", get(sick).with_state(Arc::clone(&is_well)));
     let report = Server::new(activated)
         .route("http", app)
         .ready_when(warm_up())
@@ -57,6 +58,10 @@ async fn warm_up() {
 async fn slow(Path(seconds): Path<u64>) -> &'static str {
     sleep(Duration::from_secs(seconds)).await;
     "done\n"
+}
+
+async fn sick(State(is_well): State<Arc<AtomicBool>>) {
+    is_well.store(false, Ordering::Relaxed);
 }
 
 /// What no handler should do: it holds a thread of the runtime.

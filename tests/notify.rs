@@ -123,7 +123,8 @@ async fn each_descriptor_goes_in_a_message_of_its_own_under_its_name() {
     notifier.fd_store_remove("idle");
     notifier.barrier(LONG).await.unwrap();
     let stored = "FDSTORE=1\nFDNAME=http_1\n";
-    let expected = [stored, stored, "FDSTORE=1\nFDNAME=idle\nFDPOLL=0\n", "FDSTOREREMOVE=1\nFDNAME=idle\n", "BARRIER=1\n"];
+    let expected =
+        [stored, stored, "FDSTORE=1\nFDNAME=idle\nFDPOLL=0\n", "FDSTOREREMOVE=1\nFDNAME=idle\n", "BARRIER=1\n"];
     assert_eq!(manager.texts(), expected);
     let theirs = manager.heard(|heard| heard.iter_mut().flat_map(|message| message.fds.drain(..)).collect::<Vec<_>>());
     for (i, fd) in theirs.into_iter().enumerate() {

@@ -124,7 +124,7 @@ async fn nobody_is_accepted_and_nothing_is_ready_before_the_service_is() {
     let addr = addr_of(&set, "http");
     let (server, _gate) = server(&manager, set);
     let (go, gone) = oneshot::channel::<()>();
-    let server = server.ready_when(async move { gone.await });
+    let server = server.ready_when(gone);
     let figures = server.figures();
     let running = Running::start(server);
     manager.wait("it starts", |manager| manager.status() == "starting: waiting until the service is ready");
@@ -152,10 +152,10 @@ async fn a_service_that_cannot_start_says_why_and_is_never_ready() {
     let error = slow.without_signals().run().await.unwrap_err();
     assert!(error.to_string().contains("it is not ready after 1.5s"), "{error}");
 
-    manager.wait("the last words", |manager| manager.status().starts_with("failed: the service cannot start: it is not"));
+    manager
+        .wait("the last words", |manager| manager.status().starts_with("failed: the service cannot start: it is not"));
     assert!(!says("READY=1")(&manager) && !says("STOPPING=1")(&manager), "{:?}", manager.texts());
-    let extended: Vec<u64> =
-        manager.values("EXTEND_TIMEOUT_USEC").iter().map(|usec| usec.parse().unwrap()).collect();
+    let extended: Vec<u64> = manager.values("EXTEND_TIMEOUT_USEC").iter().map(|usec| usec.parse().unwrap()).collect();
     assert_eq!(extended.len(), 2, "at the start and after a second: {extended:?}");
     assert!(extended[0] > 1_000_000 && extended[0] <= 1_500_000 && extended[1] <= 500_000, "{extended:?}");
 }

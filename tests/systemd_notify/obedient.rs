@@ -7,6 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -120,9 +121,10 @@ fn act(notifier: &Notifier, line: &str) -> String {
         "store-unpolled" => notifier.fd_store_unpolled(&rest, file(&rest).into()),
         "remove" => notifier.fd_store_remove(&rest),
         "name-child-main" => {
-            let child = Command::new("sleep").arg("1000").spawn().unwrap();
+            let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
             notifier.say([State::MainPid(child.id())]);
             answer = child.id().to_string();
+            thread::spawn(move || child.wait());
         }
         "watchdog" => answer = format!("{:?}", notifier.watchdog()),
         "stored" => answer = stored(),

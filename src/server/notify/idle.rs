@@ -39,15 +39,10 @@ impl IdleExit {
 
     /// Resolves when it is time to leave.
     pub(in crate::server) async fn is_due(&self, figures: &Figures) {
-        match self.time {
-            Some(time) => match idle_for(time, figures).await {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::error!(%error, "no exit on idle: there is no timer");
-                    pending().await
-                }
-            },
-            None => pending().await,
+        let Some(time) = self.time else { return pending().await };
+        if let Err(error) = idle_for(time, figures).await {
+            tracing::error!(%error, "no exit on idle: there is no timer");
+            pending::<()>().await;
         }
     }
 }
