@@ -108,20 +108,22 @@ impl Announcer {
 
     /// Every route accepts.
     pub(in crate::server) fn ready(&self) {
-        self.told.enter(Stage::Serving, Some(State::Ready));
+        // The first feeding comes along: where another process has fed until now, its last one may be half the time ago.
+        let well = self.told.notifier.watchdog().map(|_| State::Watchdog);
+        self.told.enter(Stage::Serving, [State::Ready].into_iter().chain(well));
     }
 
     /// A successor is being brought up.
     pub(in crate::server) fn handing_over(&self, limit: Duration) {
         let now = Instant::now();
         let until = now.checked_add(limit.saturating_add(MARGIN)).unwrap_or(now);
-        self.told.enter(Stage::HandingOver(until), Some(State::Reloading));
+        self.told.enter(Stage::HandingOver(until), [State::Reloading]);
     }
 
     /// The successor failed, and this process serves on.
     pub(in crate::server) fn rolled_back(&self, reason: &str) {
         self.told.lock().rolled_back = Some(reason.to_owned());
-        self.told.enter(Stage::Serving, Some(State::Ready));
+        self.told.enter(Stage::Serving, [State::Ready]);
     }
 
     /// The process `pid` is the service's main one from now on. Returns when the manager knows.
@@ -142,7 +144,7 @@ impl Announcer {
         let left = self.told.drain_timeout.saturating_sub(self.told.drain.elapsed());
         let now = Instant::now();
         let until = now.checked_add(left.saturating_add(MARGIN)).unwrap_or(now);
-        self.told.enter(Stage::Draining(until), Some(State::Stopping));
+        self.told.enter(Stage::Draining(until), [State::Stopping]);
     }
 
     /// The last words, sent before it returns.
@@ -151,7 +153,7 @@ impl Announcer {
             Ok(report) => report.to_string(),
             Err(error) => format!("failed: {error:?}"),
         };
-        self.told.enter(Stage::Over(words), None);
+        self.told.enter(Stage::Over(words), []);
         if let Err(error) = self.told.notifier.flush(LAST_WORDS).await {
             tracing::warn!(?error, "the service manager has not heard the last words");
         }
@@ -162,18 +164,21 @@ impl Drop for Announcer {
     /// The serving was dropped, which is no end in order; nothing is known of the process.
     fn drop(&mut self) {
         if !matches!(self.told.lock().stage, Stage::Over(_) | Stage::Silent) {
-            self.told.enter(Stage::Over("dropped, serves no more".to_owned()), None);
+            self.told.enter(Stage::Over("dropped, serves no more".to_owned()), []);
         }
     }
 }
 
 impl Told {
-    pub(super) fn notifier(&self) -> &Notifier {
-        &self.notifier
-    }
-
     pub(super) fn is_serving(&self) -> bool {
         matches!(self.lock().stage, Stage::Serving | Stage::HandingOver(_))
+    }
+
+    /// Feeds the watchdog, unless it is for another process to do so.
+    pub(super) fn feed(&self) {
+        if !matches!(self.lock().stage, Stage::Silent) {
+            self.notifier.say([State::Watchdog]);
+        }
     }
 
     /// What the health check has found.
@@ -186,7 +191,7 @@ impl Told {
     }
 
     /// Begins a stage: `change` and its status, in one message. What comes after another process has taken over is not told.
-    fn enter(&self, stage: Stage, change: Option<State>) {
+    fn enter(&self, stage: Stage, change: impl IntoIterator<Item = State>) {
         let mut spoken = self.lock();
         let is_silent = matches!(spoken.stage, Stage::Silent) && !matches!(stage, Stage::Serving);
         spoken.stage = if is_silent { Stage::Silent } else { stage };
@@ -267,5 +272,43 @@ async fn renew(told: Arc<Told>) {
 async fn feed(told: Arc<Told>, interval: Duration, check: Option<HealthCheck>) {
     if let Err(error) = watchdog::feed(&told, interval, check).await {
         tracing::error!(%error, "the watchdog is not fed: there is no timer");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::UnixDatagram, time::timeout};
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    async fn hear(manager: &UnixDatagram) -> Option<String> {
+        let mut bytes = vec![0; 4096];
+        let length = timeout(2 * INTERVAL, manager.recv(&mut bytes)).await.ok()?.unwrap();
+        Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_the_main_one_says_nothing_and_feeds_no_watchdog() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notifier = Notifier::to(&path).unwrap().with_watchdog(INTERVAL);
+        let settings = Settings { notifier: Some(notifier), ..Settings::default() };
+        let announcer = Announcer::start(true, &settings, Drain::new(), Figures::default(), INTERVAL);
+        assert_eq!(hear(&manager).await, None, "the predecessor speaks");
+
+        announcer.ready();
+        let expected = "READY=1\nWATCHDOG=1\nSTATUS=serving: 0 connections, 0 requests in flight\n";
+        assert_eq!(hear(&manager).await.as_deref(), Some(expected));
+        assert_eq!(hear(&manager).await.as_deref(), Some("WATCHDOG=1\n"));
+
+        announcer.told.lock().stage = Stage::Silent;
+        // One may have been on its way.
+        assert!(hear(&manager).await.is_none() || hear(&manager).await.is_none(), "the successor speaks");
+        announcer.stopping();
+        drop(announcer);
+        assert_eq!(hear(&manager).await, None);
     }
 }

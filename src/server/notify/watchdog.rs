@@ -4,10 +4,8 @@ use std::{io, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::verdict::HealthCheck;
-use crate::{notify::State, sys::timer::Ticker};
-
-use super::announcer::Told;
+use super::{announcer::Told, verdict::HealthCheck};
+use crate::sys::timer::Ticker;
 
 /// Feeds twice within `interval`, for ever; while `check` says that something is wrong, asks it four times as often.
 pub(super) async fn feed(told: &Told, interval: Duration, check: Option<HealthCheck>) -> io::Result<()> {
@@ -20,7 +18,7 @@ pub(super) async fn feed(told: &Told, interval: Duration, check: Option<HealthCh
         let is_well = fault.is_none();
         told.note_health(fault);
         if is_well {
-            told.notifier().say([State::Watchdog]);
+            told.feed();
             ticker.tick().await?;
         } else {
             sleep(interval / 8).await;
