@@ -148,7 +148,7 @@ async fn until_end<F: Future<Output = ()>>(
 ) {
     tokio::select! {
         () = serving.exhausted() => {}
-        () = idle_exit.is_due(figures) => tracing::info!("nobody was here for a while, leaving"),
+        () = idle_exit.has_left(serving, figures) => tracing::info!("nobody was here for a while, leaving"),
         () = stop.begun() => {}
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{
-    mpsc::{self, UnboundedSender},
-    oneshot,
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedSender},
+        oneshot,
+    },
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
@@ -106,6 +109,12 @@ impl Serving {
         }
     }
 
+    /// Stops accepting for as long as the answer is kept; `None` where what was accepted has no service within `limit`.
+    pub(super) async fn pause(&self, limit: Duration) -> Option<Paused<'_>> {
+        let paused = Paused { serving: self, for_good: false };
+        timeout(limit, self.accept(false)).await.ok().map(|()| paused)
+    }
+
     /// Connections that can move go there from now on.
     pub(super) fn lead_to(&self, mover: Option<&MoverHandle>) {
         for route in &self.routes {
@@ -159,6 +168,30 @@ impl Serving {
         tracing::info!(%report, "done");
         self.common.drain.note_done();
         report
+    }
+}
+
+/// Nothing is accepted; accepts again when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it accepts again"]
+pub(super) struct Paused<'a> {
+    serving: &'a Serving,
+    for_good: bool,
+}
+
+impl Paused<'_> {
+    /// Ends the loops: whoever holds the sockets, too, serves what comes from now on.
+    pub(super) fn keep(mut self) {
+        self.for_good = true;
+        self.serving.routes.iter().for_each(|route| route.tell(Order::End));
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if !self.for_good {
+            self.serving.routes.iter().for_each(|route| route.tell(Order::Accept(true, None)));
+        }
     }
 }
 

@@ -318,7 +318,7 @@ async fn an_idle_server_stays_when_nobody_else_has_its_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_was_accepted_as_an_idle_server_leaves_is_served() {
+async fn a_connection_that_is_accepted_as_an_idle_server_is_about_to_leave_keeps_it() {
     let manager = Manager::start();
     let socket = sockets::tcp();
     let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
@@ -334,17 +334,23 @@ async fn a_connection_that_was_accepted_as_an_idle_server_leaves_is_served() {
             }
         })
     };
-    let server = Server::new(set).route("http", make).with_notifier(notifier(&manager));
-    let running = tokio::spawn(server.idle_exit(Duration::from_millis(100)).without_signals().run());
+    let time = Duration::from_millis(100);
+    let server = Server::new(set).route("http", make).with_notifier(notifier(&manager)).linger(Duration::ZERO);
+    let running = tokio::spawn(server.idle_exit(time).without_signals().run());
     let mut client = Client::connect(&sockets::addr(&socket));
     accepted.acquire().await.unwrap().forget();
-    // It is accepted, and counted only when it has a service.
-    manager.wait("the server leaves", says("STOPPING=1"));
+    // It is accepted, and counted only when it has a service: until then the server has nobody.
+    sleep(5 * time).await;
+    assert!(!says("STOPPING=1")(&manager));
     may_serve.add_permits(1);
-    assert_eq!(client.get("/").body, "hello");
+    let answer = client.get("/");
+    assert_eq!(answer.body, "hello");
+    assert!(!answer.headers.iter().any(|header| header.starts_with("connection")), "{answer:?}");
+    may_serve.add_permits(1);
+    assert_eq!(Client::connect(&sockets::addr(&socket)).get("/").body, "hello", "it accepts again");
     drop(client);
-    let report = running.await.unwrap().unwrap();
-    assert!(report.is_clean() && report.listeners[0].requests == 1, "{report}");
+    let report = timeout(LONG, running).await.expect("it leaves").unwrap().unwrap();
+    assert!(report.is_clean() && report.listeners[0].requests == 2, "{report}");
 }
 
 #[test]
@@ -361,7 +367,9 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
                 scope.spawn(move || {
                     let mut answered = 0_u64;
                     while !has_left.load(SeqCst) {
-                        assert_eq!(fetch(addr, "/").body, "hello", "request {answered} of client {client}");
+                        let answer = fetch(addr, "/");
+                        assert_eq!(answer.body, "hello", "request {answered} of client {client}");
+                        assert!(!answer.headers.contains(&"connection: close".to_owned()), "who is served stays");
                         answered += 1;
                         // It leaves when nobody was there for 2 ms, or up to 3.
                         thread::sleep(Duration::from_micros(1800 + (answered * 37 + client * 500) % 1400));
@@ -372,7 +380,8 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
             .collect();
         for _ in 0..EXITS {
             let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
-            let server = Server::new(set).route("http", Gate::new().app()).idle_exit(Duration::from_millis(2));
+            let server = Server::new(set).route("http", Gate::new().app()).linger(Duration::ZERO);
+            let server = server.idle_exit(Duration::from_millis(2));
             assert!(runtime.block_on(server.without_signals().run()).unwrap().is_clean());
         }
         has_left.store(true, SeqCst);

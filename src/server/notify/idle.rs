@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::super::serving::Serving;
 use crate::{drain::Figures, listener::ActivatedListener, sys::timer::Ticker};
 
 /// The time is made of so many ticks.
 const TICKS: u32 = 16;
+
+/// How long accepting may stand still for it; only a make-service that is slow to answer takes that long.
+const PAUSE_LIMIT: Duration = Duration::from_millis(100);
 
 /// Waits until no connection was open for some time.
 #[derive(Clone, Debug)]
@@ -37,29 +41,48 @@ impl IdleExit {
         Self { time }
     }
 
-    /// Resolves when it is time to leave.
-    pub(in crate::server) async fn is_due(&self, figures: &Figures) {
+    /// Resolves when nobody was there for long enough, and nothing is accepted any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it accepts again.
+    pub(in crate::server) async fn has_left(&self, serving: &Serving, figures: &Figures) {
         let Some(time) = self.time else { return pending().await };
-        if let Err(error) = idle_for(time, figures).await {
-            tracing::error!(%error, "no exit on idle: there is no timer");
-            pending::<()>().await;
+        loop {
+            let last = match idle_for(time, figures).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::error!(%error, "no exit on idle: there is no timer");
+                    return pending().await;
+                }
+            };
+            // Somebody may come between the look and the pause, and is served like anybody else.
+            let paused = serving.pause(PAUSE_LIMIT).await;
+            match paused {
+                Some(paused) if totals(figures) == (last, 0) => return paused.keep(),
+                _ => {}
+            }
         }
     }
 }
 
-async fn idle_for(time: Duration, figures: &Figures) -> io::Result<()> {
+/// Resolves when no connection was open for `time`: how many were accepted until then.
+async fn idle_for(time: Duration, figures: &Figures) -> io::Result<u64> {
     let ticker = Ticker::every(time / TICKS)?;
     let mut quiet = Quiet::default();
     loop {
         ticker.tick().await?;
-        let (accepted, open) = figures
-            .now()
-            .iter()
-            .fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open));
+        let (accepted, open) = totals(figures);
         if quiet.look(Instant::now(), accepted, open) >= time {
-            return Ok(());
+            return Ok(accepted);
         }
     }
+}
+
+/// How many connections were accepted, and how many are open.
+fn totals(figures: &Figures) -> (u64, u64) {
+    let figures = figures.now();
+    figures.iter().fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open))
 }
 
 /// Since when nobody has been there, as far as was looked.
