@@ -144,7 +144,7 @@ impl<'a> Client<'a> {
     /// One request, sent once.
     fn ask(&mut self) {
         let id = self.all.sent.fetch_add(1, Relaxed) + 1;
-        let body = self.all.habit.posts.then(|| "x".repeat(usize::try_from(self.roll() % 3000).expect("small")));
+        let body = self.all.habit.posts.then(|| self.text());
         let asked = self.connection().and_then(|wire| ask(wire, id, body.as_deref()));
         if !asked.as_ref().is_ok_and(|closes| !closes && !self.all.habit.opens) {
             self.connection = None;
@@ -163,6 +163,13 @@ impl<'a> Client<'a> {
             self.all.outcome().opened += 1;
         }
         Ok(self.connection.as_mut().expect("just opened"))
+    }
+
+    /// Up to 3,000 random letters, so that no part of it could be that of another request.
+    fn text(&mut self) -> String {
+        let length = self.roll() % 3000;
+        let letter = |roll: u64| char::from(b'A' + u8::try_from(roll >> 32 & 63).expect("six bits"));
+        (0..length).map(|_| letter(self.roll())).collect()
     }
 
     /// The next random number (xorshift).

@@ -1,0 +1,247 @@
+"""A successor that speaks the hand-over protocol by hand, up to a step, and then misbehaves.
+
+Arguments: a verb and what it needs. Its control socket is the last descriptor of LISTEN_FDS.
+"""
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+HELLO, LISTENERS, SECTION, OFFERED, COMMIT, CONNECTIONS, DONE, ABORT = range(1, 9)
+JOIN, READY, FAILED, CREDIT, TAKEN, REFUSED, FINAL_TAKEN, TRIM, LEAVING = range(32, 41)
+
+control = socket.socket(fileno=2 + int(os.environ["LISTEN_FDS"]))
+control.setblocking(True)
+held = []
+
+
+def say(line):
+    os.write(1, f"\n\1generation {os.getpid()} {line}\n".encode())
+
+
+def end_with_the_test():
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def varint(number):
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def text(words):
+    return varint(len(words.encode())) + words.encode()
+
+
+def send(kind, body=b""):
+    control.send(struct.pack("<H", kind) + body)
+
+
+def receive():
+    """The kind and the body of the next message; its descriptors are kept open."""
+    packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 253)
+    held.extend(fds)
+    if not packet:
+        return None, b""
+    return struct.unpack("<H", packet[:2])[0], packet[2:]
+
+
+def receive_until(kind):
+    while True:
+        came, body = receive()
+        if came is None:
+            say("sees the end")
+            park()
+        if came == kind:
+            return body
+
+
+def count(body):
+    """The number with which a list begins."""
+    number = shift = 0
+    for byte in body:
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return number
+
+
+def park():
+    while True:
+        time.sleep(1000)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def join(version=1, oldest=1):
+    send(JOIN, varint(version) + varint(oldest) + varint(os.getpid()))
+
+
+def joined():
+    join()
+    receive_until(OFFERED)
+
+
+def ready():
+    joined()
+    send(READY)
+
+
+def committed():
+    ready()
+    receive_until(COMMIT)
+
+
+def stop_at(step):
+    """Comes to that step, says so and does nothing more."""
+    if step in ("join", "listeners", "offered", "ready", "commit"):
+        join()
+    if step in ("listeners", "offered", "ready", "commit"):
+        receive_until(LISTENERS)
+    if step in ("offered", "ready", "commit"):
+        receive_until(OFFERED)
+    if step in ("ready", "commit"):
+        send(READY)
+    if step == "commit":
+        receive_until(COMMIT)
+    say(f"stops at {step}")
+
+
+def stop(step):
+    stop_at(step)
+    park()
+
+
+def die_at(step):
+    stop_at(step)
+    die()
+
+
+def take(wanted, taken):
+    """Grants leave for connections, and answers for so many messages with them."""
+    committed()
+    send(CREDIT, varint(int(wanted)))
+    came = 0
+    for _ in range(int(taken)):
+        records = count(receive_until(CONNECTIONS))
+        send(TAKEN, varint(records))
+        came += records
+    while came < int(wanted):
+        came += count(receive_until(CONNECTIONS))
+    say(f"has {came} connections")
+    die()
+
+
+def refuse(wanted):
+    """Refuses every connection, and lives on until the predecessor is done; the listeners stay with nobody."""
+    committed()
+    send(CREDIT, varint(int(wanted)))
+    while True:
+        kind, body = receive()
+        if kind == CONNECTIONS:
+            send(REFUSED, varint(count(body)) + text("the peer of the test takes none"))
+        if kind in (DONE, None):
+            say("is done")
+            die()
+
+
+def leave(after):
+    """Says that it stops, and lives on."""
+    stop_at(after)
+    send(LEAVING)
+    park()
+
+
+def fail(*reason):
+    joined()
+    send(FAILED, text(" ".join(reason)))
+    park()
+
+
+def version(newest, oldest):
+    join(int(newest), int(oldest))
+    receive()
+    park()
+
+
+def garbage(step):
+    stop_at(step)
+    control.send(os.urandom(1000))
+    control.send(b"x")
+    park()
+
+
+def malformed(step):
+    """A message that is known, with nothing in it that is."""
+    stop_at(step)
+    send(REFUSED, b"\xff" * 40)
+    park()
+
+
+def unknown(step):
+    """Messages of a later version: to be ignored."""
+    stop_at(step)
+    for kind in (100, 1000, 65535):
+        send(kind, os.urandom(100))
+    send(READY if step == "offered" else 100)
+    receive_until(COMMIT)
+    say("was understood")
+    die()
+
+
+def long(step):
+    stop_at(step)
+    control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    control.send(struct.pack("<H", CREDIT) + bytes(100_000))
+    park()
+
+
+def order(step):
+    """A message where another was to come."""
+    stop_at(step)
+    send(COMMIT)
+    park()
+
+
+def flood(step):
+    """Sends what says nothing, without end."""
+    stop_at(step)
+    try:
+        while True:
+            send(1000, bytes(1000))
+    except OSError:
+        park()
+
+
+def descriptors(step):
+    """Sends descriptors that belong to nothing, without end."""
+    stop_at(step)
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    try:
+        while True:
+            socket.send_fds(control, [struct.pack("<H", 1000)], [nothing] * 200)
+    except OSError:
+        park()
+
+
+def closes(step):
+    """Closes the control socket, and lives on."""
+    stop_at(step)
+    control.close()
+    park()
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_the_test, daemon=True).start()
+    verbs = (stop, die_at, take, refuse, leave, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
+    verb = {verb.__name__: verb for verb in verbs}[sys.argv[1]]
+    verb(*sys.argv[2:])

@@ -1,0 +1,397 @@
+//! A service that hands over from process to process (`successive.rs`), from outside.
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    str::FromStr,
+    sync::{Arc, Condvar, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, kill_process, test_kill_process},
+};
+use tempfile::TempDir;
+
+use super::{
+    successive::{FOLDER, MARK, PROCESSED, SETTINGS},
+    wire::Wire,
+};
+
+/// How long anything may take; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All generations of a service; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) addr: SocketAddr,
+    folder: TempDir,
+    first: Child,
+    heard: Arc<Heard>,
+    listener: Option<JoinHandle<()>>,
+    lifeline: Option<ChildStdin>,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) generation: u64,
+    pub(crate) pid: u32,
+}
+
+/// A line that a generation said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) pid: u32,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    state: Mutex<Hearing>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Hearing {
+    lines: Vec<Line>,
+    /// No process is left that could say anything.
+    is_over: bool,
+}
+
+/// What was processed, by whom.
+#[derive(Debug)]
+pub(crate) struct Processed(Vec<(u64, u32)>);
+
+impl Service {
+    /// Starts the first generation, with settings for all of them, and returns when it serves.
+    pub(crate) fn start(settings: &str) -> Self {
+        Self::start_as(settings, |folder| Command::new(program_in(folder)))
+    }
+
+    /// As `start`, by the command that `make` makes for the folder of the service.
+    pub(crate) fn start_as(settings: &str, make: impl FnOnce(&Path) -> Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = fs::File::create(folder.path().join("log")).expect("a file in it");
+        let mut command = make(folder.path());
+        command.args(["--exact", "generation", "--nocapture", "--test-threads=1", "--quiet"]);
+        command.env(FOLDER, folder.path()).env(SETTINGS, settings).env_remove("NOTIFY_SOCKET");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut first = command.spawn().expect("the test binary runs");
+        let (lifeline, said) = (first.stdin.take(), first.stdout.take().expect("a pipe"));
+        let heard = Arc::new(Heard::default());
+        let listener = thread::spawn({
+            let heard = Arc::clone(&heard);
+            move || heard.listen(said)
+        });
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Self { addr, folder, first, heard, listener: Some(listener), lifeline };
+        service.addr = service.address("http");
+        service.who();
+        service
+    }
+
+    /// The address of the listener of that name, as the first generation has bound it.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        let line = self.wait_for(|line| line.text.starts_with(&format!("listens {name} ")));
+        line.word(2)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The program that is started at each hand-over.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.path().join("program")
+    }
+
+    /// Asks who serves, on a connection of its own.
+    #[track_caller]
+    pub(crate) fn who(&self) -> Who {
+        self.get("/who").parse().expect("a generation and a pid")
+    }
+
+    /// Asks for `path` on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> String {
+        let answer = self.connect().get(path).expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text().to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::connect(self.addr).expect("it listens")
+    }
+
+    /// Plans what the next process does that comes to that step.
+    pub(crate) fn plan(&self, step: &str, words: &str) {
+        let draft = self.folder.path().join(format!("{step}.draft"));
+        fs::write(&draft, words).expect("a plan");
+        fs::rename(draft, self.folder.path().join(step)).expect("a plan");
+    }
+
+    /// Makes a gate for whoever comes to it to wait at.
+    pub(crate) fn gate(&self, name: &str) {
+        mkfifoat(CWD, self.folder.path().join(name), Mode::RWXU).expect("a FIFO");
+    }
+
+    /// Lets on who waits at the gate.
+    pub(crate) fn open(&self, gate: &str) {
+        let path = self.folder.path().join(gate);
+        fs::OpenOptions::new().write(true).open(path).and_then(|mut gate| gate.write_all(b"x")).expect("a FIFO");
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, pid: u32, signal: Signal) {
+        kill_process(as_pid(pid), signal).expect("it runs");
+    }
+
+    /// SIGHUP to the process that serves; returns when the next one answers.
+    #[track_caller]
+    pub(crate) fn hand_over(&self) -> Who {
+        let old = self.who();
+        self.signal(old.pid, Signal::HUP);
+        self.wait_until_after(old)
+    }
+
+    /// Returns when another process than `old` answers, which must be of the next generation.
+    #[track_caller]
+    pub(crate) fn wait_until_after(&self, old: Who) -> Who {
+        let began = Instant::now();
+        loop {
+            let who = self.who();
+            if who != old {
+                assert_eq!(who.generation, old.generation + 1, "{}", self.log());
+                return who;
+            }
+            assert!(began.elapsed() < PATIENCE, "still {old:?}: {}", self.log());
+        }
+    }
+
+    /// Asks the service itself to hand over: the next process, or the reason why there is none.
+    pub(crate) fn ask_to_hand_over(&self) -> Result<u32, String> {
+        let mut wire = self.connect();
+        wire.post("/handover", "").expect("it listens");
+        let answer = wire.answer().expect("an answer");
+        match answer.text().split_once("over to ") {
+            Some((_, pid)) => Ok(pid.parse().expect("a pid")),
+            None => Err(answer.text().strip_prefix("failed true ").expect("a failed hand-over").to_owned()),
+        }
+    }
+
+    /// Returns when somebody has said such a line.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, is_it: impl Fn(&Line) -> bool) -> Line {
+        self.wait_for_some(1, is_it).remove(0)
+    }
+
+    /// Returns when somebody has said so many such lines: all of them.
+    #[track_caller]
+    pub(crate) fn wait_for_some(&self, count: usize, is_it: impl Fn(&Line) -> bool) -> Vec<Line> {
+        let hearing = self.heard.state.lock().expect("nobody panics");
+        let found = |hearing: &Hearing| hearing.lines.iter().filter(|line| is_it(line)).cloned().collect::<Vec<_>>();
+        let waiting = |hearing: &mut Hearing| !hearing.is_over && found(hearing).len() < count;
+        let (hearing, _) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
+        let lines = found(&hearing);
+        assert!(lines.len() >= count, "nobody said it: {:#?}\n{}", hearing.lines, self.log());
+        lines
+    }
+
+    /// Returns when that process has said a line that begins so: the rest of it.
+    #[track_caller]
+    pub(crate) fn wait_for_word(&self, pid: u32, begins: &str) -> String {
+        let line = self.wait_for(|line| line.pid == pid && line.text.starts_with(begins));
+        line.text[begins.len()..].trim().to_owned()
+    }
+
+    /// Returns when that process is no more, or a zombie at most.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&self, pid: u32) {
+        let began = Instant::now();
+        while is_running(pid) {
+            assert!(began.elapsed() < PATIENCE, "{pid} still runs: {}", self.log());
+            thread::yield_now();
+        }
+    }
+
+    /// What was said so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.heard.state.lock().expect("nobody panics").lines.clone()
+    }
+
+    /// Every process that has said anything, in the order in which they began.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        for line in self.lines() {
+            if !pids.contains(&line.pid) {
+                pids.push(line.pid);
+            }
+        }
+        pids
+    }
+
+    /// Those of them that run.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        self.pids().into_iter().filter(|pid| is_running(*pid)).collect()
+    }
+
+    /// What the processes wrote to standard error and, as the test harness does, to standard output.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends the process that serves with SIGTERM, waits until none is left, and returns what was processed.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> (Vec<Line>, Processed) {
+        self.signal(self.who().pid, Signal::TERM);
+        self.wait_for_all()
+    }
+
+    /// Waits until no process is left, and returns what was processed.
+    #[track_caller]
+    pub(crate) fn wait_for_all(&mut self) -> (Vec<Line>, Processed) {
+        let hearing = self.heard.state.lock().expect("nobody panics");
+        let waiting = |hearing: &mut Hearing| !hearing.is_over;
+        let (hearing, late) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
+        assert!(!late.timed_out(), "not all have ended: {:#?}\n{}", hearing.lines, self.log());
+        drop(hearing);
+        (self.lines(), self.processed())
+    }
+
+    pub(crate) fn processed(&self) -> Processed {
+        let bytes = fs::read(self.folder.path().join(PROCESSED)).unwrap_or_default();
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let entry = |bytes: &[u8]| (number(&bytes[..8]), u32::try_from(number(&bytes[8..])).expect("a pid"));
+        Processed(bytes.chunks_exact(16).map(entry).collect())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // They end when their standard input does; what cannot, as it was stopped, is killed.
+        self.lifeline = None;
+        self.running().into_iter().for_each(|pid| {
+            let _ = kill_process(as_pid(pid), Signal::KILL);
+        });
+        let _ = self.first.wait();
+        if thread::panicking() {
+            eprintln!("{:#?}\n{}", self.lines(), self.log());
+        }
+    }
+}
+
+impl Heard {
+    fn listen(&self, said: ChildStdout) {
+        let mut said = BufReader::new(said);
+        let mut line = Vec::new();
+        while said.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            if let Some(line) = String::from_utf8_lossy(&line).strip_prefix(MARK) {
+                let (pid, text) = line.trim_end().split_once(' ').expect("a pid and a line");
+                let line = Line { pid: pid.parse().expect("a pid"), text: text.to_owned() };
+                self.state.lock().expect("nobody panics").lines.push(line);
+                self.news.notify_all();
+            }
+            line.clear();
+        }
+        self.state.lock().expect("nobody panics").is_over = true;
+        self.news.notify_all();
+    }
+}
+
+impl Line {
+    /// The word at that place.
+    pub(crate) fn word<T: FromStr>(&self, at: usize) -> T {
+        let word = self.text.split(' ').nth(at).and_then(|word| word.parse().ok());
+        word.unwrap_or_else(|| panic!("no such word: {self:?}"))
+    }
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (generation, pid) = text.split_once(' ').ok_or(text)?;
+        let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
+        Ok(Self {
+            generation: number(generation)?,
+            pid: u32::try_from(number(pid)?).map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+impl Processed {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Fails unless every request up to `last` was processed, once.
+    #[track_caller]
+    pub(crate) fn assert_each_once(&self, last: u64) {
+        let times = self.times();
+        let wrong: Vec<_> = (1..=last).filter(|id| times.get(id) != Some(&1)).collect();
+        assert!(wrong.is_empty(), "not processed exactly once: {wrong:?}");
+        assert_eq!(times.len() as u64, last, "requests that nobody sent");
+    }
+
+    /// Fails where a request was processed twice.
+    #[track_caller]
+    pub(crate) fn assert_none_twice(&self) {
+        let twice: Vec<_> = self.times().into_iter().filter(|(_, times)| *times > 1).collect();
+        assert!(twice.is_empty(), "processed more than once: {twice:?}");
+    }
+
+    /// How many a process has processed.
+    pub(crate) fn by(&self, pid: u32) -> usize {
+        self.0.iter().filter(|(_, by)| *by == pid).count()
+    }
+
+    fn times(&self) -> HashMap<u64, u32> {
+        let mut times = HashMap::new();
+        for (id, _) in &self.0 {
+            *times.entry(*id).or_default() += 1;
+        }
+        times
+    }
+}
+
+/// Fails where a generation has cut a connection or seen one end with an error, or has not ended in order.
+#[track_caller]
+pub(crate) fn assert_clean(lines: &[Line]) {
+    let mut pids: Vec<_> = lines.iter().map(|line| line.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    for pid in pids {
+        let report = lines.iter().find_map(|line| line.text.strip_prefix("ends ").filter(|_| line.pid == pid));
+        let report = report.unwrap_or_else(|| panic!("{pid} has not ended in order: {lines:#?}"));
+        assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    }
+}
+
+/// The test binary under a name of the service's own, so that a test can replace it.
+fn program_in(folder: &Path) -> PathBuf {
+    let path = folder.join("program");
+    std::os::unix::fs::symlink(env::current_exe().expect("a test program has a path"), &path).expect("a link");
+    path
+}
+
+/// Whether there is such a process, and no mere zombie.
+pub(crate) fn is_running(pid: u32) -> bool {
+    let mut stat = String::new();
+    let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read_to_string(&mut stat));
+    test_kill_process(as_pid(pid)).is_ok()
+        && read.is_ok()
+        && !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
+}
+
+fn as_pid(pid: u32) -> Pid {
+    Pid::from_raw(pid.cast_signed()).expect("a pid")
+}

@@ -1,0 +1,324 @@
+//! A service that hands over to the next generation of itself, each a process, and that does at any step what a test asks for.
+//!
+//! Every generation is the running test binary, started once more. What a test plans for a step stands in a file of the step's
+//! name, in the folder that all generations know; the first process that comes to that step takes the file away and does it:
+//!
+//! | plan | what the process does |
+//! | --- | --- |
+//! | `fail REASON` | fails in that step |
+//! | `exit STATUS`, `abort` | ends at once, in order or not |
+//! | `kill PID`, `kill self` | ends another process, or itself, with SIGKILL |
+//! | `hang` | goes no further |
+//! | `wait` | goes on when somebody writes to the FIFO beside the plan |
+//! | `peer ARGUMENT..` | becomes the Python program beside this file (in step `start`) |
+//! | `drop NAME` | serves no route of that name (in step `routes`) |
+//!
+//! What it says goes to standard output, which every generation inherits: the end of that is the end of the last of them. When
+//! standard input ends, so does every generation.
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path as UrlPath, State},
+    routing::{get, post},
+};
+use axum_activation::{
+    ActivatedListeners, ListenAddr, Server,
+    drain::DrainReport,
+    handoff::{Handoff, Snapshot},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_blocking};
+
+use super::lasting;
+
+/// Where the folder of all generations is told to them.
+pub(crate) const FOLDER: &str = "SUCCESSIVE_FOLDER";
+/// Settings that hold for all generations: `name=value`, separated by blanks.
+pub(crate) const SETTINGS: &str = "SUCCESSIVE_SETTINGS";
+/// Stands before every line that a generation says, as it shares standard output with the test harness.
+pub(crate) const MARK: &str = "\u{1}generation ";
+/// The file to which the number of every request is written that comes to a handler, with the process id: two little-endian u64.
+pub(crate) const PROCESSED: &str = "processed";
+
+const PEER: &str = include_str!("peer.py");
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// What a generation works with.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) folder: Arc<Path>,
+    pub(crate) handoff: Handoff,
+    processed: Arc<File>,
+    /// Requests of all generations, as far as is known here.
+    count: Arc<AtomicU64>,
+}
+
+/// The process of a generation: serves until it has handed over or is told to end. Nothing in the test's own process.
+pub(crate) fn serve() {
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+    thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        process::exit(0);
+    });
+    say("starts");
+    if let Err(failure) = Plan::take(&folder, "start").map_or(Ok(()), |plan| plan.follow()) {
+        say(&format!("fails {failure}"));
+        process::exit(1);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let ended = runtime.block_on(run(folder.into()));
+    runtime.shutdown_background();
+    match ended {
+        Ok(report) => say(&format!("ends {report}")),
+        Err(failure) => {
+            say(&format!("fails {failure}"));
+            process::exit(1);
+        }
+    }
+}
+
+async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
+    let dropped = Plan::take(&folder, "routes").and_then(|plan| plan.words.strip_prefix("drop ").map(str::to_owned));
+    let names: Vec<_> = names().into_iter().filter(|name| Some(name) != dropped.as_ref()).collect();
+    let mut builder = ActivatedListeners::builder();
+    for name in &names {
+        builder = builder.fallback(name, "127.0.0.1:0");
+    }
+    let activated = builder.from_env()?;
+    for name in &names {
+        say(&format!("listens {name} {}", address(&activated, name)));
+    }
+    let mut server = Server::new(activated);
+    let processed = OpenOptions::new().create(true).append(true).open(folder.join(PROCESSED))?;
+    let count = Arc::default();
+    let work = Work { folder: Arc::clone(&folder), handoff: server.handoff(), processed: Arc::new(processed), count };
+    for name in names {
+        server = server.route(name, service(&work));
+    }
+    Ok(with_hooks(configured(server), &work).run().await?)
+}
+
+fn configured(mut server: Server) -> Server {
+    let milliseconds = |name| setting(name).map(Duration::from_millis);
+    server = server.drain_timeout(milliseconds("drain_timeout").unwrap_or(Duration::from_secs(20)));
+    if let Some(limit) = milliseconds("handoff_timeout") {
+        server = server.handoff_timeout(limit);
+    }
+    if let Some(most) = setting("draining_generations") {
+        server = server.draining_generations(u32::try_from(most).expect("a small number"));
+    }
+    server
+}
+
+fn with_hooks(server: Server, work: &Work) -> Server {
+    let at = |step: &'static str| {
+        let folder = Arc::clone(&work.folder);
+        move || reach(Arc::clone(&folder), step)
+    };
+    let (export, import, export_final, import_final) =
+        (at("export"), at("import"), at("export-final"), at("import-final"));
+    let (counted, added) = (Arc::clone(&work.count), Arc::clone(&work.count));
+    let gone = work.handoff.clone();
+    let ready = at("ready");
+    let size = usize::try_from(setting("state").unwrap_or(3)).expect("it fits into memory");
+    server
+        .before_handoff(at("before"))
+        .on_handoff_failure(|error| say(&format!("failed {error}")))
+        .state(
+            "numbers",
+            move || {
+                let export = export();
+                async move { export.await.map(|()| Snapshot::new(7, numbers(size))) }
+            },
+            move |snapshot| async move {
+                import().await?;
+                say(&format!("imports {} version {}", snapshot.bytes().len(), snapshot.version()));
+                if snapshot.bytes()[..] == numbers(size) {
+                    Ok(())
+                } else {
+                    Err(Failure::from("the state has changed on its way"))
+                }
+            },
+        )
+        .final_state(
+            "count",
+            move || {
+                let (export, counted) = (export_final(), Arc::clone(&counted));
+                async move { export.await.map(|()| counted.load(Relaxed).to_le_bytes().to_vec()) }
+            },
+            move |snapshot| async move {
+                import_final().await?;
+                added.fetch_add(u64::from_le_bytes(snapshot.bytes()[..].try_into()?), Relaxed);
+                say("has the final state");
+                Ok::<_, Failure>(())
+            },
+        )
+        .ready_when(async move {
+            ready().await?;
+            tokio::spawn(async move {
+                gone.predecessor_gone().await;
+                say("is alone");
+            });
+            Ok::<_, Failure>(())
+        })
+}
+
+fn service(work: &Work) -> Router {
+    Router::new()
+        .route("/{id}", get(ask).post(send))
+        .route("/who", get(async |State(work): State<Work>| format!("{} {}", work.handoff.generation(), process::id())))
+        .route("/count", get(async |State(work): State<Work>| work.count.load(Relaxed).to_string()))
+        .route("/handover", post(hand_over))
+        .route("/gone", get(async |State(work): State<Work>| work.handoff.predecessor_gone().await))
+        .route("/slow/{gate}/{id}", get(slow))
+        .merge(lasting::routes())
+        .with_state(work.clone())
+}
+
+async fn ask(State(work): State<Work>, UrlPath(id): UrlPath<u64>) -> String {
+    work.note(id).await;
+    id.to_string()
+}
+
+async fn send(State(work): State<Work>, UrlPath(id): UrlPath<u64>, body: Bytes) -> Bytes {
+    work.note(id).await;
+    body
+}
+
+/// Answers when the gate opens.
+async fn slow(State(work): State<Work>, UrlPath((gate, id)): UrlPath<(String, u64)>) -> String {
+    work.note(id).await;
+    say(&format!("holds {gate}"));
+    wait_at(&work.folder.join(gate)).await.expect("a FIFO");
+    id.to_string()
+}
+
+async fn hand_over(State(work): State<Work>) -> String {
+    match work.handoff.start().await {
+        Ok(pid) => format!("over to {pid}"),
+        Err(error) => format!("failed {} {error}", error.is_handoff_failure() || error.is_start_failure()),
+    }
+}
+
+impl Work {
+    /// Notes that a request is being processed: what stands in the file is there whatever becomes of this process.
+    async fn note(&self, id: u64) {
+        let entry = [id.to_le_bytes(), u64::from(process::id()).to_le_bytes()].concat();
+        (&*self.processed).write_all(&entry).expect("a file takes a few bytes");
+        self.count.fetch_add(1, Relaxed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What is to be done in a step.
+struct Plan {
+    step: String,
+    words: String,
+    folder: PathBuf,
+}
+
+impl Plan {
+    /// The plan for that step, if there is one; nobody else will follow it.
+    fn take(folder: &Path, step: &str) -> Option<Self> {
+        let taken = folder.join(format!("{step}.taken.{}", process::id()));
+        fs::rename(folder.join(step), &taken).ok()?;
+        let words = fs::read_to_string(taken).expect("a plan is text");
+        Some(Self { step: step.to_owned(), words, folder: folder.to_owned() })
+    }
+
+    /// Does what it says, on this thread.
+    fn follow(&self) -> Result<(), Failure> {
+        let (verb, rest) = self.words.split_once(' ').unwrap_or((&self.words, ""));
+        say(&format!("at {} {}", self.step, self.words));
+        match verb {
+            "fail" => Err(rest.into()),
+            "exit" => process::exit(rest.parse().expect("a status")),
+            "abort" => process::abort(),
+            "kill" => {
+                let pid = if rest == "self" {
+                    Pid::from_raw(process::id().cast_signed())
+                } else {
+                    Pid::from_raw(rest.parse().expect("a pid"))
+                };
+                kill_process(pid.expect("a pid"), Signal::KILL).map_err(Into::into)
+            }
+            "hang" => loop {
+                thread::park();
+            },
+            "wait" => {
+                File::open(self.folder.join(format!("{}.gate", self.step)))?.read_exact(&mut [0]).map_err(Into::into)
+            }
+            "peer" => Err(Command::new("python3").args(["-c", PEER]).args(rest.split(' ')).exec().into()),
+            _ => panic!("no plan: {}", self.words),
+        }
+    }
+}
+
+/// Follows the plan for `step`, if there is one.
+async fn reach(folder: Arc<Path>, step: &'static str) -> Result<(), Failure> {
+    match Plan::take(&folder, step) {
+        None => Ok(()),
+        Some(plan) if plan.words == "hang" => {
+            say(&format!("at {step} hang"));
+            std::future::pending().await
+        }
+        Some(plan) => spawn_blocking(move || plan.follow()).await?,
+    }
+}
+
+async fn wait_at(fifo: &Path) -> io::Result<()> {
+    let mut gate = pipe::OpenOptions::new().read_write(true).open_receiver(fifo)?;
+    gate.read_u8().await.map(drop)
+}
+
+/// The names of the routes.
+fn names() -> Vec<String> {
+    let settings = env::var(SETTINGS).unwrap_or_default();
+    let names = settings.split(' ').find_map(|setting| setting.strip_prefix("names="));
+    names.unwrap_or("http").split(',').map(str::to_owned).collect()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let settings = env::var(SETTINGS).unwrap_or_default();
+    let setting = settings.split(' ').find_map(|setting| setting.strip_prefix(name)?.strip_prefix('='));
+    setting.map(|value| value.parse().expect("a number"))
+}
+
+fn address(activated: &ActivatedListeners, name: &str) -> String {
+    let socket = activated.iter().find(|socket| socket.name() == name);
+    match socket.and_then(|socket| socket.addr().cloned()) {
+        Some(ListenAddr::Tcp(addr)) => addr.to_string(),
+        other => panic!("no TCP address: {other:?}"),
+    }
+}
+
+/// So many bytes that are easy to tell from others.
+fn numbers(size: usize) -> Vec<u8> {
+    (0_u32..).flat_map(u32::to_le_bytes).take(size).collect()
+}
+
+/// Says a line; one write, so that nothing comes between.
+pub(crate) fn say(line: &str) {
+    let line = format!("\n{MARK}{} {line}\n", process::id());
+    let _ = rustix::io::write(io::stdout(), line.as_bytes());
+}
