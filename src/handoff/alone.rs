@@ -138,6 +138,7 @@ impl HandoffAlone {
         let Self { activated, options } = self;
         let (handle, calls) = Handoff::new();
         let mut ties = Ties::new(options, handle, Requests::new(calls));
+        ties.install_signals()?;
         let arriving = ties.join(&activated).await?;
         Ok(Joined { activated, ties, arriving })
     }
@@ -167,7 +168,7 @@ impl Joined {
             None => None,
         };
         let finals = Finals(ties.options.final_states.clone());
-        ties.begin(coming, &activated, finals).await?;
+        ties.begin(coming, &activated, finals).await;
         let (committed, handle) = (CancellationToken::new(), ties.handle.clone());
         let (finish, finished) = oneshot::channel();
         let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };

@@ -41,6 +41,12 @@ impl Ties {
         Self { options, handle, requests, line: Line::default(), predecessor: None, fresh_place: None }
     }
 
+    /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves. Before that they must not end it: who sends one
+    /// knows of the commit, or of MAINPID, earlier than this process.
+    pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
+        if self.options.signals { self.requests.install_signals() } else { Ok(()) }
+    }
+
     /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
     pub(crate) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
         self.meet(activated).await?;
@@ -92,7 +98,7 @@ impl Ties {
         coming: Option<Coming>,
         activated: &ActivatedListeners,
         mut successor: impl Successor + Send + 'static,
-    ) -> Result<(), Error> {
+    ) {
         activated.set_passed_on(false);
         match coming {
             Some((inbound, handle)) => {
@@ -109,7 +115,6 @@ impl Ties {
         if let Err(error) = self.open_place(activated).await {
             tracing::error!(%error, "the next process cannot meet this one");
         }
-        if self.options.signals { self.requests.install_signals() } else { Ok(()) }
     }
 
     /// Gives the final state to the successor.

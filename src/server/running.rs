@@ -53,6 +53,7 @@ impl Server {
         self.check_routes()?;
         ActivatedListener::check_runtime(&self.routes[0].0)?;
         let mut succession = self.succession();
+        succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
@@ -60,7 +61,7 @@ impl Server {
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         if !is_stopped {
-            succession.begin(coming, &serving).await?;
+            succession.begin(coming, &serving).await;
             announcer.ready();
             loop {
                 let event = tokio::select! {

@@ -56,18 +56,22 @@ impl Succession {
         Self { ties: Ties::new(options, handle, requests) }
     }
 
+    /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves; before that they do not end it.
+    pub(super) fn install_signals(&mut self) -> Result<(), Error> {
+        self.ties.install_signals()
+    }
+
     /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
     pub(super) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
         self.ties.join(activated).await
     }
 
     /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to the routes.
-    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving) {
         let activated = serving.activated();
         let adopter = Adopter::new(serving, &self.ties.options.final_states);
-        self.ties.begin(coming, activated, adopter).await?;
+        self.ties.begin(coming, activated, adopter).await;
         activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
-        Ok(())
     }
 
     /// The next request for a hand-over.
