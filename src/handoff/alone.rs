@@ -19,7 +19,7 @@ use super::{
     options::{BoxError, Options, Parts, Snapshot},
     requests::{Asker, Request, Requests},
     state::Section,
-    ties::{FAREWELL_LIMIT, Ties},
+    ties::{FAREWELL_LIMIT, Ties, settled_line},
 };
 use crate::{
     activation::ActivatedListeners,
@@ -262,10 +262,13 @@ impl Alone {
     ) -> Option<(Option<ReadySuccessor>, Asker)> {
         let Request { way, asker } = request;
         tracing::info!(asker = %asker, "handing over");
-        let line = super::attempt::Line { draining: self.ties.draining(), ..self.ties.line };
-        let Ties { options, requests, .. } = &mut self.ties;
+        let Ties { options, requests, handle, line, .. } = &mut self.ties;
+        let tried = async {
+            let line = settled_line(options, handle, *line).await;
+            attempt(options, &self.activated, line, way).await
+        };
         let tried = tokio::select! {
-            tried = attempt(options, &self.activated, line, way) => tried,
+            tried = tried => tried,
             () = is_over(finished) => return None,
             never = requests.refuse_all("another hand-over is under way") => match never {},
         };

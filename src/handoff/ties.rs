@@ -22,6 +22,10 @@ use crate::{activation::ActivatedListeners, error::Error};
 /// How long a successor may take to hear the last words.
 pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a hand-over waits for older generations that it would cut: what can move has gone by then, and what they still have
+/// then is held by a request.
+const OLDER_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long the place where processes meet may be held by another.
 const PLACE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -152,11 +156,20 @@ impl Ties {
             let _ = timeout(FAREWELL_LIMIT, predecessor.leave()).await;
         }
     }
+}
 
-    /// How many older generations still drain.
-    pub(crate) fn draining(&self) -> u32 {
-        if self.handle.is_predecessor_gone() { 0 } else { self.line.draining }
+/// Where this process stands, as a successor is told. With as many generations draining as may, the oldest is cut at the commit: one
+/// that is only slow is given time to end.
+pub(crate) async fn settled_line(options: &Options, handle: &Handoff, line: Line) -> Line {
+    if draining(handle, line) >= options.draining.max(1) {
+        let _ = timeout(OLDER_LIMIT, handle.predecessor_gone()).await;
     }
+    Line { draining: draining(handle, line), ..line }
+}
+
+/// How many older generations still drain, at most.
+fn draining(handle: &Handoff, line: Line) -> u32 {
+    if handle.is_predecessor_gone() { 0 } else { line.draining }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -25,14 +25,14 @@ use crate::{
     drain::DrainReport,
     error::Error,
     handoff::{
-        attempt::{Line, ReadySuccessor, Way, attempt, failed},
+        attempt::{ReadySuccessor, Way, attempt, failed},
         handle::Handoff,
         joining::{Arriving, Coming},
         mover::{Mover, MoverHandle, Parted},
         options::Options,
         plain::PlainReady,
         requests::{Asker, Request, Requests},
-        ties::{FAREWELL_LIMIT, Ties},
+        ties::{FAREWELL_LIMIT, Ties, settled_line},
     },
 };
 
@@ -95,12 +95,14 @@ impl Succession {
             announcer.handing_over(self.ties.options.timeout);
         }
         let plain = self.ties.options.plain.filter(|_| is_spawned);
-        let line = Line { draining: self.ties.draining(), ..self.ties.line };
-        let Ties { options, requests, .. } = &mut self.ties;
+        let Ties { options, requests, handle, line, .. } = &mut self.ties;
         let tried = async {
             match plain {
                 Some(ready) => try_plainly(options, ready, serving).await.map(Ready::Plain),
-                None => attempt(options, serving.activated(), line, way).await.map(Ready::Full),
+                None => {
+                    let line = settled_line(options, handle, *line).await;
+                    attempt(options, serving.activated(), line, way).await.map(Ready::Full)
+                }
             }
         };
         let tried = tokio::select! {
