@@ -202,7 +202,8 @@ impl Service {
         let waiting = |hearing: &mut Hearing| !hearing.is_over && found(hearing).len() < count;
         let (hearing, _) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
         let lines = found(&hearing);
-        assert!(lines.len() >= count, "nobody said it: {:#?}\n{}", hearing.lines, self.log());
+        drop(hearing);
+        assert!(lines.len() >= count, "nobody said it: {}", self.log());
         lines
     }
 
@@ -244,9 +245,13 @@ impl Service {
         self.pids().into_iter().filter(|pid| is_running(*pid)).collect()
     }
 
-    /// What the processes wrote to standard error and, as the test harness does, to standard output.
+    /// The last that was said and logged.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let logged: Vec<_> = log.lines().map(str::to_owned).collect();
+        let said: Vec<_> = self.lines().iter().map(|line| format!("{} {}", line.pid, line.text)).collect();
+        let last = |lines: &[String], count| lines[lines.len().saturating_sub(count)..].join("\n");
+        format!("the processes said, at last:\n{}\nand logged:\n{}", last(&said, 30), last(&logged, 80))
     }
 
     /// Ends the process that serves with SIGTERM, waits until none is left, and returns what was processed.
@@ -262,8 +267,11 @@ impl Service {
         let hearing = self.heard.state.lock().expect("nobody panics");
         let waiting = |hearing: &mut Hearing| !hearing.is_over;
         let (hearing, late) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
-        assert!(!late.timed_out(), "not all have ended: {:#?}\n{}", hearing.lines, self.log());
         drop(hearing);
+        if let Some(path) = env::var_os("KEEP_LOG") {
+            let _ = fs::copy(self.folder.path().join("log"), path);
+        }
+        assert!(!late.timed_out(), "not all have ended: {}", self.log());
         (self.lines(), self.processed())
     }
 
@@ -284,7 +292,7 @@ impl Drop for Service {
         });
         let _ = self.first.wait();
         if thread::panicking() {
-            eprintln!("{:#?}\n{}", self.lines(), self.log());
+            eprintln!("{}", self.log());
         }
     }
 }
@@ -372,7 +380,7 @@ pub(crate) fn assert_clean(lines: &[Line]) {
     for pid in pids {
         let report = lines.iter().find_map(|line| line.text.strip_prefix("ends ").filter(|_| line.pid == pid));
         let report = report.unwrap_or_else(|| panic!("{pid} has not ended in order: {lines:#?}"));
-        assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+        assert!(report.contains(" 0 closed idle, 0 errors, 0 cut"), "{report}");
     }
 }
 

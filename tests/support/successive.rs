@@ -20,6 +20,7 @@
 use std::{
     env,
     error::Error,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::process::CommandExt,
@@ -44,8 +45,12 @@ use axum_activation::{
     drain::DrainReport,
     handoff::{Handoff, Snapshot},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    time::{ClockId, clock_gettime},
+};
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_blocking};
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 use super::lasting;
 
@@ -80,6 +85,8 @@ pub(crate) fn serve() {
         process::exit(0);
     });
     say("starts");
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_timer(LoggedBy);
+    log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
     if let Err(failure) = Plan::take(&folder, "start").map_or(Ok(()), |plan| plan.follow()) {
         say(&format!("fails {failure}"));
         process::exit(1);
@@ -227,6 +234,16 @@ impl Work {
         (&*self.processed).write_all(&entry).expect("a file takes a few bytes");
         self.count.fetch_add(1, Relaxed);
         tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Names the process in front of what it logs, and when that was.
+struct LoggedBy;
+
+impl FormatTime for LoggedBy {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let now = clock_gettime(ClockId::Monotonic);
+        write!(writer, "{} {}.{:06}", process::id(), now.tv_sec, now.tv_nsec / 1000)
     }
 }
 
