@@ -14,6 +14,9 @@ mod service;
 pub(super) mod state;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use self::{
     detect::Protocol,
     io::Io,

@@ -223,7 +223,7 @@ struct Held(Arc<State>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.release();
+        self.0.release_body();
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is known of one connection, shared by its loop, its stream, its service and its bodies.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
+    },
+    task::Waker,
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,6 +24,10 @@ const EXPIRED: u8 = 2;
 /// One task drives a connection, so most of this is written and read by it alone and `Relaxed` will do. Only `busy` also
 /// changes from elsewhere, when a handler gives a request's body away to another task: its decrement is `Release` and its
 /// load `Acquire`, so that whoever finds the connection idle also sees what was read from it meanwhile.
+///
+/// hyper waits for the end of a body that it has not read to its end, and for no other. So a body that is dropped elsewhere wakes the
+/// connection itself, if that is to leave. Either the body's task sees that, or the connection sees that it is idle: each writes, then
+/// has a fence, and then reads what the other wrote.
 #[derive(Debug)]
 pub(in crate::server) struct State {
     pub(super) route: Arc<RouteContext>,
@@ -42,6 +49,8 @@ pub(in crate::server) struct State {
     /// What the reaper asks for: [`RETIRED`] and [`EXPIRED`].
     asked: AtomicU8,
     ending: AtomicU8,
+    /// Of the task that drives the connection.
+    waker: OnceLock<Waker>,
 }
 
 impl State {
@@ -58,6 +67,7 @@ impl State {
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             ending: AtomicU8::new(0),
+            waker: OnceLock::new(),
         }
     }
 
@@ -78,6 +88,35 @@ impl State {
     pub(super) fn release(&self) {
         self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
         self.busy.fetch_sub(1, Ordering::Release);
+    }
+
+    /// As [`release`](Self::release), for a body of a request, which may be dropped anywhere.
+    #[inline]
+    pub(super) fn release_body(&self) {
+        self.release();
+        fence(Ordering::SeqCst);
+        if self.is_leaving() && !self.is_busy() {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has the task of `waker` woken when the last body is dropped of a connection that is to leave. A task keeps one waker all its life.
+    pub(super) fn note_waker(&self, waker: &Waker) {
+        let _ = self.waker.set(waker.clone());
+    }
+
+    /// As [`is_leaving`](Self::is_leaving); what is asked of the connection after it is not older than that.
+    pub(super) fn is_leaving_now(&self) -> bool {
+        let is_leaving = self.is_leaving();
+        fence(Ordering::SeqCst);
+        is_leaving
     }
 
     #[inline]

@@ -158,7 +158,7 @@ impl<'a, 'd> Watch<'a, 'd> {
         }
         // Both may be polled again after they are ready.
         let _ = self.begun.as_mut().poll(cx);
-        if self.state.is_leaving() && self.cut.as_mut().poll(cx).is_ready() {
+        if self.state.is_leaving_now() && self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Stop::Cut);
         }
         loop {
@@ -176,6 +176,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     /// Leaves the waker where it is needed. A task keeps one waker all its life.
     fn register(&mut self, cx: &Context<'_>) {
         self.registered = true;
+        self.state.note_waker(cx.waker());
         self.place = self.state.route.reaper.enter(Arc::clone(self.state), cx.waker().clone());
     }
 

@@ -1,0 +1,85 @@
+//! Whatever a client does and whenever the process changes: each request is answered once, by one process, with its own body.
+//!
+//! `MOVES=100000 cargo test --lib connection::tests` tries as many cases; `PROPTEST_RNG_SEED` has others.
+
+use std::{env, time::Duration};
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use tokio::{runtime::Builder, time::sleep};
+
+mod app;
+mod client;
+mod model;
+mod script;
+mod wire;
+mod world;
+
+use self::{
+    app::App,
+    client::{Client, Time},
+    script::{Reads, Request, Script, Step, Tail, Transport, script},
+    world::World,
+};
+
+#[test]
+fn each_request_is_answered_once_wherever_its_connection_moves() {
+    explore(2000, Time::Stopped, &[Transport::Tcp, Transport::Unix, Transport::Narrow]);
+}
+
+#[test]
+fn each_request_is_answered_once_while_bodies_are_dropped_by_other_threads() {
+    explore(300, Time::Real, &[Transport::Tcp, Transport::Unix, Transport::Narrow]);
+}
+
+#[test]
+fn a_connection_moves_when_the_last_body_that_was_received_in_full_is_dropped_elsewhere() {
+    let steps = vec![Step::Write(1000), Step::Settle, Step::HandOver, Step::Settle];
+    let requests = vec![Request::upload(Reads::Keeps)];
+    let script = Script { transport: Transport::Unix, requests, tail: Tail::Nothing, steps };
+    play(&script, Time::Stopped).unwrap();
+}
+
+/// Plays so many scripts, or as many as the environment says.
+fn explore(cases: u32, time: Time, transports: &'static [Transport]) {
+    let cases = env::var("MOVES").map_or(cases, |cases| cases.parse().expect("MOVES is a number"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let mut tried = 0_u32;
+    let played = std::cell::Cell::new(0_u32);
+    let result = TestRunner::new(config).run(&script(transports), |script| {
+        played.set(played.get() + 1);
+        play(&script, time).map_err(TestCaseError::fail)
+    });
+    tried += played.get();
+    if let Err(failure) = result {
+        panic!("after {tried} cases, those of shrinking included: {failure}");
+    }
+}
+
+fn play(script: &Script, time: Time) -> Result<(), String> {
+    let runtime = match time {
+        Time::Stopped => Builder::new_current_thread().enable_all().start_paused(true).build(),
+        Time::Real => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+    };
+    runtime.unwrap().block_on(async {
+        let app = App::new(script.clone());
+        let world = World::new(app.clone());
+        let mut client = Client::connect(script, time, &world);
+        let ran = client.run(script, &world, &app).await;
+        let (outcome, log) = (client.outcome.clone(), app.log().clone());
+        let told = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
+        ran.map_err(told)?;
+        drop(client);
+        for _ in 0..2000 {
+            if world.open() == 0 {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        let log = app.log().clone();
+        let told = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
+        if world.open() > 0 {
+            return Err(told("a connection outlives its client".to_owned()));
+        }
+        model::check(script, &outcome, &log).map_err(told)
+    })
+}

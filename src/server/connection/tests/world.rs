@@ -1,0 +1,134 @@
+//! Generations of one route, in one process: each passes its connections to the next, in the form in which they travel.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::{
+    super::{Connection, moving::Arrival},
+    app::App,
+};
+use crate::{
+    activation::ActivatedListeners,
+    addr::{PeerAddr, UnixPeer},
+    drain::{Drain, Tally},
+    extract::ServedThrough,
+    handoff::{
+        batch::{Batch, unpack},
+        connection::IdleConnection,
+        protocol::{Connections, Message},
+    },
+    listener::ActivatedStream,
+    server::{
+        accept::{Order, RouteContext},
+        exit::Exit,
+        limits::Limits,
+        reaper::Reaper,
+    },
+};
+
+/// All generations, the last of which accepts.
+#[derive(Clone)]
+pub(super) struct World {
+    generations: Arc<Mutex<Vec<Generation>>>,
+    app: App,
+}
+
+struct Generation {
+    context: Arc<RouteContext>,
+    /// What comes back, which is nothing.
+    _orders: UnboundedReceiver<Order>,
+}
+
+impl World {
+    pub(super) fn new(app: App) -> Self {
+        Self { generations: Arc::new(Mutex::new(vec![Generation::new()])), app }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Generation>> {
+        self.generations.lock().unwrap()
+    }
+
+    /// The number of the last one.
+    pub(super) fn last(&self) -> usize {
+        self.lock().len() - 1
+    }
+
+    /// How many connections there are.
+    pub(super) fn open(&self) -> usize {
+        self.lock().iter().map(|generation| generation.context.drain.connections().len()).sum()
+    }
+
+    /// How many of them the last one does not have.
+    pub(super) fn left_behind(&self) -> usize {
+        let generations = self.lock();
+        let (_, old) = generations.split_last().unwrap();
+        old.iter().map(|generation| generation.context.drain.connections().len()).sum()
+    }
+
+    /// Serves a new connection in the last one.
+    pub(super) fn accept(&self, stream: std::os::fd::OwnedFd) {
+        let stream = ActivatedStream::register(stream).unwrap();
+        let peer = PeerAddr::Unix(UnixPeer::default());
+        let (number, context) = self.newest();
+        tokio::spawn(Connection::new(stream, peer, self.app.of(number), context, None).serve());
+    }
+
+    /// The next generation begins.
+    pub(super) fn hand_over(&self) {
+        let (old, number) = {
+            let mut generations = self.lock();
+            let old = Arc::clone(&generations.last().unwrap().context);
+            generations.push(Generation::new());
+            (old, generations.len() - 1)
+        };
+        let world = self.clone();
+        old.exit.lead_to(Some(Box::new(move |connection| {
+            world.adopt(connection, number);
+            Ok(())
+        })));
+        old.drain.begin_succession(true);
+    }
+
+    /// Serves a connection of an old generation in the one after it.
+    fn adopt(&self, connection: IdleConnection, number: usize) {
+        let context = Arc::clone(&self.lock()[number].context);
+        let arrival = Arrival::register(travelled(connection)).unwrap();
+        tokio::spawn(Connection::resumed(arrival, self.app.of(number), context, None).serve());
+    }
+
+    fn newest(&self) -> (usize, Arc<RouteContext>) {
+        let generations = self.lock();
+        (generations.len() - 1, Arc::clone(&generations.last().unwrap().context))
+    }
+}
+
+impl Generation {
+    fn new() -> Self {
+        let (back, _orders) = mpsc::unbounded_channel();
+        let (drain, limits, name) = (Drain::new(), Limits::default(), Arc::<str>::from("http"));
+        let activated = ActivatedListeners::from_env().unwrap();
+        let context = RouteContext {
+            served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
+            drain,
+            tally: Arc::new(Tally::new(name)),
+            reaper: Arc::new(Reaper::new(&limits)),
+            limits,
+            exit: Arc::new(Exit::new(back)),
+        };
+        Self { context: Arc::new(context), _orders }
+    }
+}
+
+/// What arrives of a connection that was sent to another process.
+fn travelled(connection: IdleConnection) -> IdleConnection {
+    let batch = Batch::gather(&mut VecDeque::from([connection]), 1).unwrap();
+    let fds = batch.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    let Ok(Some(Message::Connections(Connections { records }))) = Message::decode(batch.packet()) else {
+        panic!("it is a message that moves connections");
+    };
+    unpack(records, fds, |name| Arc::from(name)).unwrap().pop().unwrap()
+}
