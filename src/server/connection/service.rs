@@ -232,7 +232,12 @@ impl HttpBody for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
+        let inner = &mut self.get_mut().inner;
+        if inner.is_end_stream() {
+            // hyper tells that with the next request only, when the response was complete before the last of the body had come.
+            return Poll::Ready(None);
+        }
+        Pin::new(inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -17,7 +17,7 @@ mod world;
 use self::{
     app::App,
     client::{Client, Time},
-    script::{Reads, Request, Script, Step, Tail, Transport, script},
+    script::{Expects, Reads, Request, Script, Step, Tail, Transport, script},
     world::World,
 };
 
@@ -36,6 +36,17 @@ fn a_connection_moves_when_the_last_body_that_was_received_in_full_is_dropped_el
     let steps = vec![Step::Write(1000), Step::Settle, Step::HandOver, Step::Settle];
     let requests = vec![Request::upload(Reads::Keeps)];
     let script = Script { transport: Transport::Unix, requests, tail: Tail::Nothing, steps };
+    play(&script, Time::Stopped).unwrap();
+}
+
+#[test]
+fn a_body_that_is_read_when_its_response_is_complete_has_an_end() {
+    let script = Script {
+        transport: Transport::Unix,
+        requests: vec![Request { expects: Expects::Impatiently, ..Request::upload(Reads::Later) }],
+        tail: Tail::Nothing,
+        steps: vec![Step::Write(1000), Step::Settle],
+    };
     play(&script, Time::Stopped).unwrap();
 }
 
