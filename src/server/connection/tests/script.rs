@@ -178,8 +178,9 @@ impl Request {
         if self.body.is_none() {
             self.expects = Expects::Nothing;
         }
-        if let Some(Upload { chunks: Some(sizes), .. }) = &mut self.body {
-            sizes.iter_mut().for_each(|size| *size = (*size).max(1));
+        if let (Some(body), Reads::Later) = (&mut self.body, self.reads) {
+            // hyper keeps them back until the next request when the response was complete before them.
+            body.trailers = false;
         }
         self
     }
@@ -208,8 +209,20 @@ impl Filling {
 pub(super) fn script(transports: &'static [Transport]) -> impl Strategy<Value = Script> {
     let requests = vec(request(), 1..6);
     (proptest::sample::select(transports), requests, tail(), vec(step(), 0..40)).prop_map(
-        |(transport, requests, tail, steps)| Script { transport, requests, tail, steps },
+        |(transport, mut requests, tail, steps)| {
+            spare_hyper(&mut requests);
+            Script { transport, requests, tail, steps }
+        },
     )
+}
+
+/// After a refused upgrade hyper does not flush when it closes (it would hand out the stream instead), and it closes early only when a
+/// body is not read before the answer.
+fn spare_hyper(requests: &mut [Request]) {
+    let refused = requests.iter().position(|request| request.upgrade != Upgrade::None);
+    if let Some(refused) = refused {
+        requests[refused..].iter_mut().for_each(|request| request.reads = Reads::All);
+    }
 }
 
 fn request() -> impl Strategy<Value = Request> {
