@@ -1,16 +1,12 @@
+mod stage;
+
 use std::{
-    env,
     fs::{self, File},
-    io::{BufRead, BufReader, Read, Write},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{MetadataExt, PermissionsExt},
-            net::UnixListener,
-        },
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixListener,
     },
     path::PathBuf,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -20,11 +16,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 
+use self::stage::Scene;
 use super::*;
 use crate::{
     handoff::{
         outgoing::{Visitor, greet},
-        protocol::{Join, Outcome},
+        protocol::Outcome,
         request_handoff,
     },
     sys::path::{Occupant, occupant},
@@ -347,96 +344,5 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
         let error = told.as_ref().unwrap_err();
         assert!(error.is_handoff_failure());
         says(error, &["no hand-over at", "handoff.sock", reason]);
-    }
-}
-
-/// Does nothing but in a process that another test started.
-#[test]
-fn scene() {
-    let (Ok(scene), Some(path)) = (env::var("MEET_SCENE"), env::var_os("MEET_PATH")) else { return };
-    let path = PathBuf::from(path);
-    match scene.as_str() {
-        "race" => race(&path),
-        "full" => meet_on_full_disk(&path),
-        _ => join(&path),
-    }
-}
-
-fn say(word: impl std::fmt::Display) {
-    println!("\n\u{1}{word}");
-}
-
-fn hear() -> String {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).unwrap();
-    line
-}
-
-fn race(path: &Path) {
-    say("up");
-    hear();
-    match meet(path, soon()).unwrap() {
-        Met::Nobody(place) => {
-            say("first");
-            hear();
-            let (_created, socket) = place.into_parts();
-            say(std::iter::from_fn(|| seqpacket::accept(socket.as_fd()).ok()).count());
-            hear();
-        }
-        Met::Serving(control) => {
-            say("met");
-            hear();
-            drop(control);
-        }
-    }
-}
-
-fn join(path: &Path) {
-    let control = assert_served(path);
-    runtime().block_on(async {
-        let channel = Channel::new(control).unwrap();
-        channel.send(Join::own(), &[]).await.unwrap();
-        say("joined");
-    });
-    hear();
-}
-
-/// There is room for one socket: the old one's.
-fn meet_on_full_disk(path: &Path) {
-    let _place = first(path);
-    say(Place::prepare(path, soon()).unwrap_err());
-    assert_served(path);
-    say("met");
-}
-
-/// This test binary once more; killed when dropped.
-struct Scene(Child, ChildStdin, BufReader<ChildStdout>);
-
-impl Scene {
-    fn start(wrapper: &[&str], scene: &str, path: &Path) -> Self {
-        let own = env::current_exe().unwrap();
-        let mut words = wrapper.iter().map(PathBuf::from).chain([own]);
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words).args(["--exact", "handoff::rendezvous::tests::scene", "--nocapture", "--quiet"]);
-        command.env("MEET_SCENE", scene).env("MEET_PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("unshare is here (Debian's package util-linux)");
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self(child, input, BufReader::new(output))
-    }
-
-    fn tell(&mut self, line: &str) {
-        writeln!(self.1, "{line}").unwrap();
-    }
-
-    fn line(&mut self) -> String {
-        let mut lines = self.2.by_ref().lines().map(Result::unwrap);
-        lines.find_map(|line| line.strip_prefix('\u{1}').map(str::to_owned)).expect("it says so")
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
