@@ -1,6 +1,9 @@
 //! Hand-overs that come about.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Builder;
 
 use super::{
     super::{
@@ -9,6 +12,7 @@ use super::{
         mover::{FinalAnswer, Parted},
         protocol::SectionKind,
     },
+    child::play,
     support::*,
 };
 
@@ -32,8 +36,17 @@ async fn what_is_offered_arrives() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_move_in_half_a_second_with_the_bytes_ahead_of_each() {
+#[test]
+fn ten_thousand_connections_move_in_half_a_second_of_processor_time_with_the_bytes_ahead_of_each() {
+    // In a process of its own, where no other test takes of that time.
+    let name = "::ten_thousand_connections_move_in_half_a_second_of_processor_time_with_the_bytes_ahead_of_each";
+    play(&[module_path!(), name].concat(), false, || {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(move_ten_thousand());
+    });
+}
+
+async fn move_ten_thousand() {
     const COUNT: usize = 10_000;
     crate::sys::table::raise_limit();
     let sizes = [0, 1, 4096, 4097, 100 * 1024];
@@ -45,13 +58,13 @@ async fn ten_thousand_connections_move_in_half_a_second_with_the_bytes_ahead_of_
     let inodes: Vec<_> = connections.iter().map(|connection| inode(&connection.stream)).collect();
 
     let ((mover, handle), (inbound, _words)) = committed().await;
-    let start = Instant::now();
+    let start = processor_time();
     connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
     let new = tokio::spawn(take_all(inbound));
     let mut old = Old::default();
     let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
-    let elapsed = start.elapsed();
+    let elapsed = processor_time() - start;
     let answers = farewell.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])], &mut old).await.unwrap();
     assert_eq!(answers, [FinalAnswer { name: "end".to_owned(), error: None }]);
     let (ended, new) = new.await.unwrap();
@@ -62,8 +75,12 @@ async fn ten_thousand_connections_move_in_half_a_second_with_the_bytes_ahead_of_
     for (i, connection) in new.served.iter().enumerate() {
         assert_eq!(connection.ahead, ahead(i), "{i}");
     }
-    println!("{elapsed:?}");
     assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
+}
+
+/// What all threads of this process have used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap()
 }
 
 async fn take_all(inbound: Inbound) -> (Ended, New) {
