@@ -152,12 +152,18 @@ impl State {
 
     /// Whether the kernel has all of the last response, and more may follow.
     fn has_sent_all(&self) -> bool {
-        self.flushed.load(Ordering::Relaxed) && !self.is_shut()
+        self.is_flushed() && !self.is_shut()
     }
 
     #[inline]
     pub(super) fn note_flushed(&self, flushed: bool) {
         self.flushed.store(flushed, Ordering::Relaxed);
+    }
+
+    /// Whether hyper was last seen to have nothing to write.
+    #[inline]
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     /// How many requests there have been, when none is being answered: the same before and after hyper was polled, it has heard

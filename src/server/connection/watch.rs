@@ -95,13 +95,15 @@ impl<'a, 'd> Watch<'a, 'd> {
     pub(super) async fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> Stop<F::Output> {
         poll_fn(|cx| {
             loop {
-                let quiet_since = self.state.quiet_since();
+                let (quiet_since, was_flushed) = (self.state.quiet_since(), self.state.is_flushed());
                 if let Poll::Ready(output) = connection.as_mut().poll(cx) {
                     return Poll::Ready(Stop::Ended(output));
                 }
                 match self.poll(cx) {
                     // hyper may not have heard yet of the end of a body that was dropped just now, elsewhere.
                     Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(quiet_since) => {}
+                    // hyper 1.12 does not ask for the next response once it could write the last one: it may have read that request before.
+                    Poll::Pending if !was_flushed && self.state.is_flushed() => {}
                     polled => return polled,
                 }
             }

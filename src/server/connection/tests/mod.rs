@@ -17,7 +17,7 @@ mod world;
 use self::{
     app::App,
     client::{Client, Time},
-    script::{Expects, Reads, Request, Script, Step, Tail, Transport, script},
+    script::{Answer, Expects, Reads, Request, Script, Step, Tail, Transport, script},
     world::World,
 };
 
@@ -47,6 +47,15 @@ fn a_body_that_is_read_when_its_response_is_complete_has_an_end() {
         tail: Tail::Nothing,
         steps: vec![Step::Write(1000), Step::Settle],
     };
+    play(&script, Time::Stopped).unwrap();
+}
+
+#[test]
+fn a_request_that_was_read_before_the_last_response_was_written_is_answered() {
+    let mut first = Request { answer: Answer::Pieces(vec![4354]), ..Request::upload(Reads::Half) };
+    first.body.as_mut().unwrap().chunks = Some(vec![1]);
+    let requests = vec![first, Request { body: None, ..Request::upload(Reads::All) }];
+    let script = Script { transport: Transport::Narrow, requests, tail: Tail::Nothing, steps: vec![] };
     play(&script, Time::Stopped).unwrap();
 }
 
