@@ -20,6 +20,9 @@ use super::{
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long an idle connection stays open when the service stops.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Of the clock: stopped, time passes when nobody has anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
@@ -80,7 +83,7 @@ impl Client {
         }
         app.tick(10_000);
         self.finish(script).await?;
-        if matches!(script.tail, Tail::Nothing) && !self.outcome.is_ended {
+        if matches!(script.tail, Tail::Nothing | Tail::Stop) && !self.outcome.is_ended {
             self.probe(script, world).await?;
         }
         Ok(())
@@ -108,7 +111,7 @@ impl Client {
                 shut = true;
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
-            if self.outcome.is_ended || matches!(script.tail, Tail::Nothing) && is_written && is_answered {
+            if self.outcome.is_ended || matches!(script.tail, Tail::Nothing | Tail::Stop) && is_written && is_answered {
                 break;
             }
             if wrote || read {
@@ -136,6 +139,10 @@ impl Client {
             }
             self.settle().await;
             self.read(usize::MAX, script)?;
+        }
+        if matches!(script.tail, Tail::Stop) {
+            world.stop();
+            sleep(LINGER).await;
         }
         self.sent.bytes.extend(b"GET /r/999 HTTP/1.1\r\nhost: x\r\n\r\n");
         let before = self.outcome.responses.len();

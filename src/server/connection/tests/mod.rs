@@ -2,7 +2,7 @@
 //!
 //! `MOVES=100000 cargo test --lib connection::tests` tries as many cases; `PROPTEST_RNG_SEED` has others.
 
-use std::{env, time::Duration};
+use std::{cell::Cell, env, time::Duration};
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::{runtime::Builder, time::sleep};
@@ -63,15 +63,16 @@ fn a_request_that_was_read_before_the_last_response_was_written_is_answered() {
 fn explore(cases: u32, time: Time, transports: &'static [Transport]) {
     let cases = env::var("MOVES").map_or(cases, |cases| cases.parse().expect("MOVES is a number"));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-    let mut tried = 0_u32;
-    let played = std::cell::Cell::new(0_u32);
+    let (tried, failed) = (Cell::new(0_u32), Cell::new(false));
     let result = TestRunner::new(config).run(&script(transports), |script| {
-        played.set(played.get() + 1);
-        play(&script, time).map_err(TestCaseError::fail)
+        // Not those of shrinking.
+        tried.set(tried.get() + u32::from(!failed.get()));
+        let played = play(&script, time);
+        failed.set(failed.get() || played.is_err());
+        played.map_err(TestCaseError::fail)
     });
-    tried += played.get();
     if let Err(failure) = result {
-        panic!("after {tried} cases, those of shrinking included: {failure}");
+        panic!("case {}: {failure}", tried.get());
     }
 }
 

@@ -132,19 +132,17 @@ fn check_end(script: &Script, outcome: &Outcome, answered: usize) -> Result<(), 
 fn check_tail(script: &Script, outcome: &Outcome) -> Result<(), String> {
     let more = &outcome.responses[script.requests.len()..];
     let problem = match &script.tail {
-        Tail::Nothing => match outcome.probed {
+        Tail::Nothing | Tail::Stop => match outcome.probed {
             Some((Some(generation), last)) if generation == last && more.is_empty() => return Ok(()),
             Some(answered) => format!("the last request was answered by {answered:?}"),
             None => "an idle connection was closed".to_owned(),
         },
         Tail::HalfClose => return Ok(()),
-        Tail::Garbage | Tail::PartialHead => match more {
+        Tail::Garbage | Tail::Preface | Tail::PartialHead => match more {
             [] => return Ok(()),
             [refusal] if refusal.status == 400 && refusal.header("x-number").is_none() => return Ok(()),
             _ => format!("what is no request was answered with {more:?}"),
         },
-        Tail::Preface if more.is_empty() => return Ok(()),
-        Tail::Preface => format!("HTTP/2 was spoken after HTTP/1: {more:?}"),
         Tail::Upgrade { len, filling, .. } => match &outcome.switched {
             Some(bytes) if *bytes == filling.bytes(script.requests.len(), *len) => return Ok(()),
             Some(bytes) => format!("{} bytes came back of {len} that were sent after the switch", bytes.len()),

@@ -66,7 +66,7 @@ impl Sent {
     fn tail(&mut self, script: &Script) {
         let number = script.requests.len();
         match &script.tail {
-            Tail::Nothing | Tail::HalfClose => {}
+            Tail::Nothing | Tail::Stop | Tail::HalfClose => {}
             Tail::Garbage => self.bytes.extend(b"\x01\x02 garbage\r\n\r\n"),
             Tail::Preface => self.bytes.extend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
             Tail::PartialHead => self.bytes.extend(b"GET /smuggled/partial HTTP/1.1\r\nho"),

@@ -93,6 +93,12 @@ impl World {
         old.drain.begin_succession(true);
     }
 
+    /// The last generation ends, and no other begins.
+    pub(super) fn stop(&self) {
+        let last = Arc::clone(&self.lock().last().unwrap().context);
+        last.drain.begin();
+    }
+
     /// Serves a connection of an old generation in the one after it.
     fn adopt(&self, connection: IdleConnection, number: usize) {
         let context = Arc::clone(&self.lock()[number].context);
