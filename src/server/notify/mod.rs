@@ -101,8 +101,8 @@ impl Server {
     /// Ends in order when no connection was open for `time`, and an eighth longer at most; never by default.
     ///
     /// For services that are started by their sockets: the manager keeps those, and starts the service again when somebody connects.
-    /// Where a socket was bound by this process nobody would, so it stays. A connection that comes just then is served here or
-    /// waits in the queue for the next process.
+    /// Where a socket was bound by this process nobody would, so it stays. A connection that comes just then is served here and keeps
+    /// the process, or waits in the queue for the next.
     ///
     /// The unit needs `StartLimitIntervalSec=0`, and must not have `Restart=always`.
     pub fn idle_exit(mut self, time: Duration) -> Self {
