@@ -29,7 +29,7 @@ fn the_unit_files_have_no_fault_that_systemd_knows() {
 
 #[test]
 fn a_drain_that_takes_longer_than_timeout_stop_sec_ends_by_itself() {
-    let rig = Rig::boot(&units(("TimeoutStopSec=10", "TimeoutStopSec=3"), ""));
+    let rig = Rig::boot(&units(("TimeoutStopSec=35", "TimeoutStopSec=3"), ""));
     get(&rig, "/");
     thread::scope(|scope| {
         let slow = scope.spawn(|| get(&rig, "/slow/8"));

@@ -11,6 +11,8 @@ use crate::systemd::shipped;
 pub(crate) enum Way {
     Named,
     Accept,
+    Managed,
+    Idle,
     Restart,
     Reload,
     NotifyReload,
@@ -38,10 +40,24 @@ pub(crate) struct Fault {
 }
 
 impl Way {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Named,
+        Self::Accept,
+        Self::Managed,
+        Self::Idle,
+        Self::Restart,
+        Self::Reload,
+        Self::NotifyReload,
+        Self::Store,
+        Self::Hardened,
+    ];
+
     pub(crate) fn shipped(self) -> &'static [&'static str] {
         match self {
             Self::Named => &["named.service", "named-http.socket", "named-admin.socket", "named-metrics.socket"],
             Self::Accept => &["inetd@.service", "inetd.socket"],
+            Self::Managed => &["managed.service", "managed.socket"],
+            Self::Idle => &["idle.service", "idle.socket"],
             Self::Restart => &["app-restart.service", "app-restart.socket"],
             Self::Reload => &["app-reload.service", "app-reload.socket"],
             Self::NotifyReload => &["app-reload.service", "app-reload.socket", "app-notify-reload.conf"],
@@ -63,8 +79,8 @@ impl Way {
         let admin = |http: Expectation, path| http.fallback("admin", path).expect("an address");
         match self {
             Self::Named => http.name("admin").name("metrics"),
-            Self::Accept => http,
-            Self::Restart => http,
+            Self::Accept | Self::Managed | Self::Restart => http,
+            Self::Idle => http.idle_exit(true),
             Self::Reload | Self::NotifyReload => http.handoff_socket("/run/app-reload/handoff.sock"),
             Self::Store => admin(http.fd_store(512), "/run/app-store/admin.sock"),
             Self::Hardened => admin(http.fd_store(512), "/run/app-hardened/admin.sock")

@@ -52,7 +52,7 @@ fn what_mends_a_fault_leaves_nothing_to_be_found() {
 
 #[test]
 fn the_shipped_units_have_no_fault() {
-    for way in [Way::Named, Way::Accept, Way::Restart, Way::Reload, Way::NotifyReload, Way::Store, Way::Hardened] {
+    for way in Way::ALL {
         let findings = check(&units(&way.files()), &way.expectation());
         assert!(findings.is_empty(), "{way:?}\n{}", printed(&findings));
     }
@@ -61,11 +61,7 @@ fn the_shipped_units_have_no_fault() {
 #[test]
 fn every_shipped_unit_is_among_those_that_are_checked_here() {
     let mut checked: Vec<_> =
-        [Way::Named, Way::Accept, Way::Restart, Way::Reload, Way::NotifyReload, Way::Store, Way::Hardened]
-            .iter()
-            .flat_map(|way| way.shipped().iter().copied())
-            .chain(["README.md"])
-            .collect();
+        Way::ALL.iter().flat_map(|way| way.shipped().iter().copied()).chain(["README.md"]).collect();
     checked.sort_unstable();
     checked.dedup();
     let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/systemd")).unwrap();
