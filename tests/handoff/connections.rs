@@ -1,0 +1,123 @@
+//! Which connections move, and what becomes of the others.
+
+use std::{net::TcpStream, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Message, protocol::frame::coding::CloseCode},
+};
+
+use super::support::{
+    service::{Service, Who},
+    wire::Wire,
+};
+
+#[test]
+fn idle_connections_move_whatever_was_read_of_their_next_request() {
+    let service = Service::start("");
+    let old = service.who();
+    let mut untouched = service.connect();
+    let mut idle = service.connect();
+    assert_eq!(who(&mut idle), old);
+    let mut halfway = service.connect();
+    halfway.send("GET /wh").unwrap();
+    let mut pipelining = service.connect();
+    assert_eq!(who(&mut pipelining), old);
+    pipelining.send("GET /1 HTTP/1.1\r\nHost: test\r\n\r\nGET /2 HTTP/1.1\r\nHost: test\r\n\r\nGET /who HT").unwrap();
+    assert_eq!((pipelining.answer().unwrap().text(), pipelining.answer().unwrap().text()), ("1", "2"));
+
+    let new = service.hand_over();
+    service.wait_for_end(old.pid);
+    assert_eq!(who(&mut untouched), new);
+    assert_eq!(who(&mut idle), new);
+    halfway.send("o HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    assert_eq!(halfway.answer().unwrap().text().parse(), Ok(new));
+    pipelining.send("TP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    assert_eq!(pipelining.answer().unwrap().text().parse(), Ok(new));
+    service.end();
+}
+
+#[test]
+fn a_request_in_flight_is_answered_by_the_old_one_without_a_close_and_then_its_connection_moves() {
+    let service = Service::start("");
+    let old = service.who();
+    service.gate("gate");
+    let mut slow = service.connect();
+    slow.ask("/slow/gate/7").unwrap();
+    service.wait_for(|line| line.text == "holds gate");
+    let mut sending = service.connect();
+    sending.send("POST /8 HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc").unwrap();
+    while !sending.is_read() {}
+    let new = service.hand_over();
+    sending.send("def").unwrap();
+    service.open("gate");
+    for (wire, body) in [(&mut slow, "7"), (&mut sending, "abcdef")] {
+        let answer = wire.answer().unwrap();
+        assert_eq!(answer.text(), body);
+        assert!(!answer.says_close(), "{answer:?}");
+        assert_eq!(who(wire), new);
+    }
+    service.wait_for_end(old.pid);
+    service.end();
+}
+
+#[test]
+fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_listener_closed() {
+    let service = Service::start("names=http,admin");
+    let admin = service.address("admin");
+    let old = service.who();
+    let (mut plain, mut dropped) = (service.connect(), Wire::connect(admin).unwrap());
+    assert_eq!((who(&mut plain), who(&mut dropped)), (old, old));
+    service.plan("routes", "drop admin");
+    let new = service.hand_over();
+    assert_eq!(who(&mut plain), new);
+    let answer = dropped.get("/who").unwrap();
+    assert_eq!(answer.text().parse(), Ok(old), "served on where it was");
+    assert!(answer.says_close(), "{answer:?}");
+    assert_eq!(dropped.rest().unwrap(), b"");
+    service.wait_for_end(old.pid);
+    assert!(TcpStream::connect(admin).is_err(), "nobody listens there any more");
+    assert_eq!(who(&mut plain), new);
+    service.hand_over();
+    service.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn web_sockets_and_event_streams_end_by_their_tokens_while_plain_connections_move() {
+    let service = Service::start("");
+    let old = service.who();
+    let mut plain = service.connect();
+    assert_eq!(who(&mut plain), old);
+    let mut events = service.connect();
+    events.ask("/events").unwrap();
+    let (status, head) = events.head().unwrap();
+    assert_eq!(status, 200, "{head}");
+    let stream = tokio::net::TcpStream::connect(service.addr).await.unwrap();
+    let (mut echo, _) = client_async("ws://test/echo", stream).await.unwrap();
+    echo.send(Message::text("hello")).await.unwrap();
+    assert_eq!(echo.next().await.unwrap().unwrap(), Message::text("hello"));
+
+    let new = service.hand_over();
+    let close = timeout(Duration::from_secs(30), echo.next()).await.unwrap().unwrap().unwrap();
+    let Message::Close(Some(close)) = close else { panic!("no close frame: {close}") };
+    assert_eq!(close.code, CloseCode::Restart);
+    assert!(echo.next().await.is_none(), "and then the connection ends in order");
+    let mut body = Vec::new();
+    while !body.ends_with(b"0\r\n\r\n") {
+        body.extend(events.take(1).unwrap());
+    }
+    assert!(String::from_utf8(body).unwrap().contains("data: bye\n\n"));
+    assert_eq!(who(&mut events), new, "an answer that has come to its end holds nobody");
+    assert_eq!(who(&mut plain), new);
+    service.wait_for_end(old.pid);
+    let report = service.wait_for_word(old.pid, "ends ");
+    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    service.end();
+}
+
+/// Who answers on that connection.
+fn who(wire: &mut Wire) -> Who {
+    wire.get("/who").unwrap().text().parse().unwrap()
+}

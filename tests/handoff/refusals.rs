@@ -1,0 +1,55 @@
+//! The next process says no, or never says anything: before it is ready, nothing has changed.
+
+use super::{roll_back::rolls_back, support::service::Service};
+
+#[track_caller]
+fn planned(settings: &str, step: &str, words: &str, says: &str) {
+    rolls_back(Service::start(settings), says, |service| service.plan(step, words), |_| {});
+}
+
+#[test]
+fn a_process_that_exits_before_it_is_ready_changes_nothing() {
+    planned("", "start", "exit 3", "ended before it was ready");
+}
+
+#[test]
+fn a_process_that_exits_in_order_before_it_is_ready_changes_nothing() {
+    planned("", "ready", "exit 0", "ended before it was ready");
+}
+
+#[test]
+fn a_process_that_crashes_changes_nothing() {
+    planned("", "start", "abort", "ended before it was ready");
+    planned("", "import", "abort", "ended before it was ready");
+}
+
+#[test]
+fn a_process_that_hangs_is_killed_when_the_time_is_over() {
+    planned("handoff_timeout=300", "start", "hang", "it was not ready within 300ms (handoff_timeout)");
+    planned("handoff_timeout=300", "ready", "hang", "it was not ready within 300ms (handoff_timeout)");
+}
+
+#[test]
+fn a_state_that_cannot_be_imported_changes_nothing() {
+    planned(
+        "",
+        "import",
+        "fail of another planet",
+        r#"the state "numbers" of the predecessor cannot be imported: of another planet"#,
+    );
+}
+
+#[test]
+fn a_process_that_cannot_get_ready_says_why_and_changes_nothing() {
+    planned("", "ready", "fail the database is away", "the database is away");
+}
+
+#[test]
+fn a_hook_before_the_start_can_say_no() {
+    planned("", "before", "fail not on a Friday", "the hook before the start says no: not on a Friday");
+}
+
+#[test]
+fn a_state_that_cannot_be_exported_calls_it_off() {
+    planned("", "export", "fail too much of it", r#"the state "numbers" cannot be exported: too much of it"#);
+}
