@@ -61,8 +61,13 @@ impl ReadySuccessor {
     ///
     /// Not to be dropped before it returns.
     pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Error> {
-        let moving = self.prepared.commit().await.map_err(|refusal| failed(refusal.to_string()))?;
-        if let Some(started) = self.started {
+        let Self { prepared, started } = self;
+        let explain = |refusal: Refusal| match &started {
+            Some(started) => started.explain(&refusal),
+            None => refusal.to_string(),
+        };
+        let moving = prepared.commit().await.map_err(|refusal| failed(explain(refusal)))?;
+        if let Some(started) = started {
             started.leave();
         }
         Ok(moving)
