@@ -10,7 +10,7 @@ use tokio_tungstenite::{
 };
 
 use super::support::{
-    service::{Service, Who},
+    service::{Service, assert_moves, who},
     wire::Wire,
 };
 
@@ -30,8 +30,8 @@ fn idle_connections_move_whatever_was_read_of_their_next_request() {
 
     let new = service.hand_over();
     service.wait_for_end(old.pid);
-    assert_eq!(who(&mut untouched), new);
-    assert_eq!(who(&mut idle), new);
+    assert_moves(&mut untouched, new);
+    assert_moves(&mut idle, new);
     halfway.send("o HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     assert_eq!(halfway.answer().unwrap().text().parse(), Ok(new));
     pipelining.send("TP/1.1\r\nHost: test\r\n\r\n").unwrap();
@@ -57,7 +57,7 @@ fn a_request_in_flight_is_answered_by_the_old_one_without_a_close_and_then_its_c
         let answer = wire.answer().unwrap();
         assert_eq!(answer.text(), body);
         assert!(!answer.says_close(), "{answer:?}");
-        assert_eq!(who(wire), new);
+        assert_moves(wire, new);
     }
     service.wait_for_end(old.pid);
     service.end();
@@ -72,14 +72,14 @@ fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_
     assert_eq!((who(&mut plain), who(&mut dropped)), (old, old));
     service.plan("routes", "drop admin");
     let new = service.hand_over();
-    assert_eq!(who(&mut plain), new);
+    assert_moves(&mut plain, new);
     let answer = dropped.get("/who").unwrap();
     assert_eq!(answer.text().parse(), Ok(old), "served on where it was");
     assert!(answer.says_close(), "{answer:?}");
     assert_eq!(dropped.rest().unwrap(), b"");
     service.wait_for_end(old.pid);
     assert!(TcpStream::connect(admin).is_err(), "nobody listens there any more");
-    assert_eq!(who(&mut plain), new);
+    assert_moves(&mut plain, new);
     service.hand_over();
     service.end();
 }
@@ -109,15 +109,10 @@ async fn web_sockets_and_event_streams_end_by_their_tokens_while_plain_connectio
         body.extend(events.take(1).unwrap());
     }
     assert!(String::from_utf8(body).unwrap().contains("data: bye\n\n"));
-    assert_eq!(who(&mut events), new, "an answer that has come to its end holds nobody");
-    assert_eq!(who(&mut plain), new);
+    assert_moves(&mut events, new);
+    assert_moves(&mut plain, new);
     service.wait_for_end(old.pid);
     let report = service.wait_for_word(old.pid, "ends ");
     assert!(report.contains(" 0 errors, 0 cut"), "{report}");
     service.end();
-}
-
-/// Who answers on that connection.
-fn who(wire: &mut Wire) -> Who {
-    wire.get("/who").unwrap().text().parse().unwrap()
 }

@@ -1,7 +1,7 @@
 //! Generations that still drain when the next hand-over comes.
 
 use super::support::{
-    service::{Service, Who},
+    service::{Service, assert_moves},
     wire::Wire,
 };
 
@@ -36,7 +36,7 @@ fn two_generations_may_drain_and_then_the_oldest_is_cut_and_only_that() {
         assert_eq!(wire.answer().unwrap().text(), id);
         let report = service.wait_for_word(process.pid, "ends ");
         assert!(report.contains(" 0 cut"), "{report}");
-        assert_eq!(who(wire), fourth, "and its connection has moved");
+        assert_moves(wire, fourth);
     }
     service.wait_for_word(fourth.pid, "is alone");
     service.end();
@@ -54,7 +54,7 @@ fn where_no_generation_may_drain_the_last_is_cut_as_the_next_begins() {
     service.wait_for_end(first.pid);
     service.open("second");
     assert_eq!(kept.answer().unwrap().text(), "2");
-    assert_eq!(who(&mut kept), third);
+    assert_moves(&mut kept, third);
     service.end();
 }
 
@@ -80,7 +80,7 @@ fn a_successor_that_dies_while_the_old_one_drains_gives_the_service_back() {
     moved.iter_mut().for_each(|moved| drop(moved.get("/who").unwrap()));
     let second = service.hand_over();
     for moved in &mut moved {
-        while who(moved) != second {}
+        assert_moves(moved, second);
     }
     service.signal(second.pid, rustix::process::Signal::KILL);
     assert_eq!(service.who(), first, "it accepts again");
@@ -91,12 +91,7 @@ fn a_successor_that_dies_while_the_old_one_drains_gives_the_service_back() {
     assert_eq!(third.generation, 1);
     service.open("first");
     assert_eq!(slow.answer().unwrap().text(), "1", "a request from before all that");
-    assert_eq!(who(&mut slow), third, "whose connection then moves");
+    assert_moves(&mut slow, third);
     service.wait_for_end(first.pid);
     service.end().1.assert_none_twice();
-}
-
-/// Who answers on that connection.
-fn who(wire: &mut Wire) -> Who {
-    wire.get("/who").unwrap().text().parse().unwrap()
 }

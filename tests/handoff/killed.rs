@@ -85,7 +85,7 @@ fn when_it_has_connections_and_has_not_taken_them() {
         let old = service.who();
         service.plan("start", "peer take 3 0");
         let new = service.ask_to_hand_over().unwrap();
-        service.wait_for_word(new, "has 3 connections");
+        service.wait_for_word(new, "has taken 0 of 3 connections");
         assert_eq!(service.who(), old);
         service.hand_over();
     });
@@ -100,15 +100,16 @@ fn when_it_has_taken_some_connections_only_those_are_closed() {
     let old = service.who();
     service.plan("start", "peer take 40 1");
     let new = service.ask_to_hand_over().unwrap();
-    let line = service.wait_for(|line| line.pid == new && line.text.starts_with("has "));
-    let taken: usize = line.word(1);
+    let line = service.wait_for(|line| line.pid == new && line.text.starts_with("has taken "));
+    let taken: usize = line.word(2);
     service.wait_for_end(new);
     assert_eq!(service.who(), old);
     let closed = idle.iter_mut().filter_map(|idle| idle.get("/who").err()).count();
-    assert_eq!(closed, taken);
+    // Among them may have been the one or other that only asked for the hand-over.
+    assert!(closed <= taken && taken <= closed + 5, "{closed} are closed, {taken} were taken");
     service.hand_over();
     let served_on = idle.iter_mut().filter_map(|idle| idle.get("/who").ok()).count();
-    assert_eq!(served_on, 300 - taken);
+    assert_eq!(served_on, 300 - closed);
     service.end();
 }
 

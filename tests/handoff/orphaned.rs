@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::support::{
     needs,
-    service::{Service, Who},
+    service::{Service, assert_moves, who},
 };
 
 const PREDECESSOR: &str = include_str!("../support/predecessor.py");
@@ -125,13 +125,12 @@ fn while_it_drains_clients_of_connections_that_have_moved_notice_nothing() {
     let old = service.who();
     let new = service.hand_over();
     for idle in &mut idle {
-        // One that asks before it has moved is answered by the old one, and then moves.
-        while idle.get("/who").unwrap().text().parse() != Ok(new) {}
+        assert_moves(idle, new);
     }
     service.signal(old.pid, Signal::KILL);
     service.wait_for_word(new.pid, "is alone");
     for idle in &mut idle {
-        assert_eq!(idle.get("/who").unwrap().text().parse::<Who>().unwrap(), new);
+        assert_eq!(who(idle), new);
     }
     assert!(held.answer().is_err(), "what it had not handed over is lost with it");
     service.hand_over();

@@ -2,6 +2,8 @@
 //!
 //! Needs Debian's package python3.
 
+use rustix::process::Signal;
+
 use super::{
     roll_back::{rolls_back, under_load},
     support::{needs, service::Service},
@@ -78,25 +80,61 @@ fn kinds_of_a_later_version_are_ignored() {
     });
 }
 
-/// After the commit: the old one accepts again, and has every connection that was not taken.
-#[track_caller]
-fn given_up(peer: &str) {
+/// It may serve, so the old one does not accept again; but it gets no connection.
+#[test]
+fn one_that_sends_garbage_after_the_commit_is_left_alone() {
+    needs::program("python3", "python3");
+    let mut service = Service::start("");
+    let old = service.who();
+    let mut idle: Vec<_> = (0..8).map(|_| service.connect()).collect();
+    idle.iter_mut().for_each(|idle| drop(idle.get("/who").unwrap()));
+    service.plan("start", "peer malformed commit");
+    let peer = service.ask_to_hand_over().expect("it is ready");
+    service.wait_for_word(peer, "stops at commit");
+    for idle in &mut idle {
+        let answer = idle.get("/who").unwrap();
+        assert_eq!(answer.text().parse(), Ok(old));
+        if !answer.says_close() {
+            assert!(idle.get("/who").unwrap().says_close(), "it ends where it is");
+        }
+    }
+    let report = service.wait_for_word(old.pid, "ends ");
+    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    service.signal(peer, Signal::KILL);
+    service.wait_for_all();
+}
+
+#[test]
+fn one_that_closes_the_control_socket_after_the_commit_gets_no_connection() {
     needs::program("python3", "python3");
     under_load(Service::start(""), |service| {
         let old = service.who();
-        service.plan("start", &format!("peer {peer}"));
+        service.plan("start", "peer closes commit");
         let peer = service.ask_to_hand_over().expect("it is ready");
         service.wait_for_word(peer, "stops at commit");
-        assert_eq!(service.who(), old, "it accepts again");
+        assert_eq!(service.who(), old, "the old one accepts again");
+        service.signal(peer, Signal::KILL);
     });
 }
 
 #[test]
-fn one_that_sends_garbage_after_the_commit_is_given_up() {
-    given_up("malformed commit");
-}
-
-#[test]
-fn one_that_closes_the_control_socket_after_the_commit_is_given_up() {
-    given_up("closes commit");
+fn one_that_refuses_every_connection_leaves_them_to_the_old_one() {
+    needs::program("python3", "python3");
+    let mut service = Service::start("");
+    let old = service.who();
+    let mut idle: Vec<_> = (0..8).map(|_| service.connect()).collect();
+    idle.iter_mut().for_each(|idle| drop(idle.get("/who").unwrap()));
+    service.plan("start", "peer refuse 100");
+    service.ask_to_hand_over().expect("it is ready");
+    for idle in &mut idle {
+        let answer = idle.get("/who").unwrap();
+        assert_eq!(answer.text().parse(), Ok(old));
+        if !answer.says_close() {
+            assert!(idle.get("/who").unwrap().says_close(), "it ends where it is");
+        }
+    }
+    service.wait_for(|line| line.text == "is done");
+    let report = service.wait_for_word(old.pid, "ends ");
+    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    service.wait_for_all();
 }

@@ -1,4 +1,5 @@
 //! HTTP/1.1 clients that never send a request twice, and note what becomes of each.
+#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     io,

@@ -135,9 +135,10 @@ def take(wanted, taken):
         records = count(receive_until(CONNECTIONS))
         send(TAKEN, varint(records))
         came += records
+    done = came
     while came < int(wanted):
         came += count(receive_until(CONNECTIONS))
-    say(f"has {came} connections")
+    say(f"has taken {done} of {came} connections")
     die()
 
 

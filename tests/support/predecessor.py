@@ -89,9 +89,7 @@ def commit():
 
 
 def connections():
-    """Clients of its own, whose connections move."""
-    clients = [socket.create_connection(listener.getsockname()) for _ in range(CLIENTS)]
-    accepted = [listener.accept() for _ in range(CLIENTS)]
+    """Its own clients, whose connections move."""
     # Half of a head has been read of each.
     ahead = b"GET /who HTTP/1.1\r\nHo"
     records = b""
@@ -101,10 +99,9 @@ def connections():
     commit()
     receive_until(CREDIT)
     send(CONNECTIONS, varint(CLIENTS) + records, [connection.fileno() for connection, _ in accepted])
-    return clients
 
 
-def watch(clients):
+def watch():
     """A process that asks on all of them when this one is gone."""
     predecessor = os.getpid()
     if os.fork():
@@ -126,14 +123,16 @@ def watch(clients):
 
 
 def taken():
-    clients = connections()
+    connections()
     # Taken and read from only when that is said: before, the connections are still the old one's.
     receive_until(TAKEN)
-    watch(clients)
+    watch()
 
 
 if __name__ == "__main__":
     step, program, *arguments = sys.argv[1:]
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(CLIENTS)]
+    accepted = [listener.accept() for _ in range(CLIENTS)]
     say("listens http %s:%d" % listener.getsockname())
     start(program, arguments)
     other_end.close()

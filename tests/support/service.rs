@@ -283,6 +283,25 @@ impl Service {
     }
 }
 
+/// Who answers on that connection.
+#[track_caller]
+pub(crate) fn who(wire: &mut Wire) -> Who {
+    wire.get("/who").expect("an answer").text().parse().expect("a generation and a pid")
+}
+
+/// Fails unless the connection has moved there, or does: a request that comes first is answered where it was.
+#[track_caller]
+pub(crate) fn assert_moves(wire: &mut Wire, to: Who) {
+    let began = Instant::now();
+    loop {
+        let now = who(wire);
+        if now == to {
+            return;
+        }
+        assert!(now.generation < to.generation && began.elapsed() < PATIENCE, "it is with {now:?}, not {to:?}");
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         // They end when their standard input does; what cannot, as it was stopped, is killed.

@@ -85,6 +85,7 @@ pub(crate) fn serve() {
         process::exit(0);
     });
     say("starts");
+    say(&format!("holds descriptors {}", descriptors()));
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_timer(LoggedBy);
     log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
     if let Err(failure) = Plan::take(&folder, "start").map_or(Ok(()), |plan| plan.follow()) {
@@ -327,6 +328,16 @@ fn address(activated: &ActivatedListeners, name: &str) -> String {
         Some(ListenAddr::Tcp(addr)) => addr.to_string(),
         other => panic!("no TCP address: {other:?}"),
     }
+}
+
+/// The numbers of all that is open.
+fn descriptors() -> String {
+    let fds = fs::read_dir("/proc/self/fd").expect("procfs").map(|fd| fd.expect("procfs").file_name());
+    let mut fds: Vec<u32> = fds.map(|fd| fd.to_str().and_then(|fd| fd.parse().ok()).expect("a number")).collect();
+    // The one that reads the directory is gone.
+    fds.retain(|fd| Path::new(&format!("/proc/self/fd/{fd}")).exists());
+    fds.sort_unstable();
+    fds.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// So many bytes that are easy to tell from others.
