@@ -1,20 +1,24 @@
 //! No request is lost, and no connection closed, when a service hands over to the next version of itself under load, again and
 //! again: processes that start each other at SIGHUP, and HTTP/1.1 clients that never send a request twice.
 //!
-//! `HANDOVERS=1000 cargo test --test handoff_load` for so many hand-overs a load; 10 without.
+//! `HANDOVERS=1000 cargo test --test handoff_load` for so many hand-overs a load; 50 without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support {
     pub(crate) mod clients;
     pub(crate) mod lasting;
     pub(crate) mod service;
+    pub(crate) mod streams;
     pub(crate) mod successive;
     pub(crate) mod wire;
 }
 
 use std::{
     env,
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +26,7 @@ use std::{
 use self::support::{
     clients::{Clients, Habit},
     service::{Service, assert_clean},
-    successive,
+    streams, successive,
 };
 
 const THINK: Duration = Duration::from_millis(100);
@@ -54,6 +58,44 @@ fn no_request_is_lost_and_no_connection_closed_where_half_of_them_are_idle() {
     hand_over_under_load(32, 32, Habit::default());
 }
 
+/// Their connections do not move: each client is told, and opens another to whoever serves.
+#[test]
+fn no_http2_stream_is_lost_or_processed_twice() {
+    let service = Service::start("");
+    let clients = streams::Clients::new(service.addr);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let habits = [
+        streams::Habit { connections: 8, streams: 8, ..streams::Habit::default() },
+        streams::Habit { connections: 8, streams: 4, posts: true, thinks: THINK, ..streams::Habit::default() },
+    ];
+    let running: Vec<_> = habits.into_iter().map(|habit| runtime.spawn(Arc::clone(&clients).run(habit))).collect();
+    clients.wait_for(100);
+    let took = hand_over_again_and_again(&service, |_| {});
+    clients.stop();
+    running.into_iter().for_each(|clients| runtime.block_on(clients).unwrap());
+    drop(runtime);
+    let generation = service.who().generation;
+    let (lines, processed) = service.end();
+
+    let outcome = clients.outcome();
+    println!(
+        "{}: {} streams, {} connections opened, {} streams sent again, {} lost",
+        summary(&took),
+        clients.sent(),
+        outcome.connections.len(),
+        outcome.sent_again,
+        outcome.lost.len(),
+    );
+    assert!(outcome.lost.is_empty(), "lost requests: {:#?}", outcome.lost);
+    assert_eq!(outcome.answered, clients.sent());
+    for connection in &outcome.connections {
+        assert!(connection.broken_promises().is_empty(), "{:?}", connection.broken_promises());
+    }
+    assert_eq!(generation, handovers() as u64);
+    processed.assert_each_once(clients.sent());
+    assert_clean(&lines);
+}
+
 /// Hands over from one generation to the next while `busy` clients ask as they do, and `idle` ones only now and then.
 fn hand_over_under_load(busy: usize, idle: usize, habit: Habit) {
     let service = Service::start("");
@@ -73,26 +115,16 @@ fn hand_over_under_load(busy: usize, idle: usize, habit: Habit) {
             .collect();
         tell(&idlers);
         clients.wait_for(busy as u64);
-        (0..handovers())
-            .map(|turn| {
-                let began = Instant::now();
-                service.hand_over();
-                let took = began.elapsed();
-                // Each of the idle asks at another one of the generations.
-                tell(idlers.iter().skip(turn % 7).step_by(7));
-                thread::sleep(PERIOD.saturating_sub(began.elapsed()));
-                took
-            })
-            .collect::<Vec<_>>()
+        // Each of the idle asks at another one of the generations.
+        hand_over_again_and_again(&service, |turn| tell(idlers.iter().skip(turn % 7).step_by(7)))
     });
     let generation = service.who().generation;
     let (lines, processed) = service.end();
 
     let outcome = clients.outcome().clone();
     println!(
-        "{generation} hand-overs, {:?} on average, {:?} at most: {} requests, {} connections opened, {} lost",
-        took.iter().sum::<Duration>() / u32::try_from(took.len()).unwrap(),
-        took.iter().max().unwrap(),
+        "{}: {} requests, {} connections opened, {} lost",
+        summary(&took),
         clients.sent(),
         outcome.opened,
         outcome.lost.len(),
@@ -107,10 +139,29 @@ fn hand_over_under_load(busy: usize, idle: usize, habit: Habit) {
     assert_clean(&lines);
 }
 
+/// How long each took, from the signal to the first answer of the next process.
+fn hand_over_again_and_again(service: &Service, after: impl Fn(usize)) -> Vec<Duration> {
+    let hand_over = |turn| {
+        let began = Instant::now();
+        service.hand_over();
+        let took = began.elapsed();
+        after(turn);
+        thread::sleep(PERIOD.saturating_sub(began.elapsed()));
+        took
+    };
+    (0..handovers()).map(hand_over).collect()
+}
+
+fn summary(took: &[Duration]) -> String {
+    let average = took.iter().sum::<Duration>() / u32::try_from(took.len()).expect("not so many");
+    let longest = took.iter().max().expect("at least one");
+    format!("{} hand-overs, {average:.1?} on average, {longest:.1?} at most", took.len())
+}
+
 fn tell<'a>(idlers: impl IntoIterator<Item = &'a Sender<()>>) {
     idlers.into_iter().for_each(|idler| idler.send(()).expect("the client runs"));
 }
 
 fn handovers() -> usize {
-    env::var("HANDOVERS").map_or(10, |handovers| handovers.parse().expect("HANDOVERS is a number"))
+    env::var("HANDOVERS").map_or(50, |handovers| handovers.parse().expect("HANDOVERS is a number"))
 }
