@@ -48,6 +48,7 @@ pub mod addr;
 pub mod drain;
 pub mod error;
 pub mod extract;
+mod fdstore;
 pub mod handoff;
 pub mod layer;
 pub mod listener;
@@ -55,6 +56,7 @@ pub mod notify;
 pub mod readiness;
 pub mod server;
 mod sys;
+mod transit;
 pub mod unit_check;
 
 pub use self::{

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("drain", 1),
     ("notify", 1),
     ("listener", 2),
+    ("transit", 2),
     ("activation", 3),
     ("handoff", 4),
     ("fdstore", 4),

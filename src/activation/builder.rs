@@ -10,6 +10,7 @@ use std::{
 use super::{
     ActivatedListeners,
     environment::{Environment, Identity, Passed, check_name},
+    kept::Kept,
     origin::Origin,
     slot::Slot,
     succession::CONTROL_NAME,
@@ -206,14 +207,16 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
         Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, count }),
         Unclaimable::Owned(fd) => Kind::OwnedFd { fd, count }.into(),
     })?;
-    let (mut slots, mut control) = (Vec::new(), None);
+    let (mut slots, mut control, mut kept) = (Vec::new(), None, Kept::default());
     for (name, fd) in passed.names().zip(fds) {
-        match name {
-            CONTROL_NAME => control = Some(fd),
-            name => slots.push(Slot::passed(name, fd)),
+        match kept.sort(name, fd) {
+            Ok(listener) => slots.extend(listener),
+            Err(fd) if name == CONTROL_NAME => control = Some(fd),
+            Err(fd) => slots.push(Slot::passed(name, fd)),
         }
     }
     let set = ActivatedListeners::new(slots);
+    *set.kept() = kept;
     if let Some(control) = control {
         set.set_control(Box::new(control));
     }

@@ -13,12 +13,19 @@ use tokio::net::{UdpSocket, UnixDatagram};
 
 mod builder;
 mod environment;
+mod kept;
 mod origin;
 mod slot;
 mod succession;
 
-use self::slot::{Slot, Wanted};
-pub(crate) use self::succession::{CONTROL_NAME, Heirloom, SocketOrigin};
+use self::{
+    kept::Kept,
+    slot::{Slot, Wanted},
+};
+pub(crate) use self::{
+    kept::CONNECTIONS_NAME,
+    succession::{CONTROL_NAME, Heirloom, SocketOrigin},
+};
 pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,
@@ -99,6 +106,8 @@ struct Set {
     control: Mutex<Option<Box<dyn Any + Send>>>,
     /// Where this process is met by others, once it has that place.
     place: Mutex<Place>,
+    /// What the service manager kept for this process.
+    kept: Mutex<Kept>,
 }
 
 impl ActivatedListeners {
@@ -278,10 +287,13 @@ impl ActivatedListeners {
     }
 
     fn new(slots: Vec<Slot>) -> Self {
-        Self {
-            set: Arc::new(Set { slots: Mutex::new(slots), control: Mutex::new(None), place: Mutex::default() }),
-            shown_only: false,
-        }
+        let set = Set {
+            slots: Mutex::new(slots),
+            control: Mutex::new(None),
+            place: Mutex::default(),
+            kept: Mutex::default(),
+        };
+        Self { set: Arc::new(set), shown_only: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {

@@ -28,6 +28,8 @@ pub(super) struct Slot {
     taken: Taken,
     /// A predecessor had bound it.
     inherited: bool,
+    /// The service manager has it too, for the next process.
+    kept: bool,
 }
 
 /// What a set still knows of a socket that was taken from it.
@@ -126,13 +128,18 @@ impl Slot {
         Self::new(name.into(), Held { fd: bound.fd, path: bound.path }, false)
     }
 
+    /// A socket that an earlier process of this service bound.
+    pub(super) fn revived(name: &str, fd: OwnedFd) -> Self {
+        Self { inherited: true, kept: true, ..Self::new(name.into(), Held { fd, path: None }, false) }
+    }
+
     fn new(name: Arc<str>, held: Held, passed: bool) -> Self {
         let kind = socket::kind(held.fd.as_fd());
         let addr = SockRef::from(&held.fd).local_addr().ok();
         let addr = addr.as_ref().and_then(ListenAddr::from_kernel);
         let listening = socket::is_listening(held.fd.as_fd());
         let info = ActivatedSocket { name, kind, addr, passed, listening, taken: false };
-        Self { info, held: Some(held), taken: Taken::No, inherited: false }
+        Self { info, held: Some(held), taken: Taken::No, inherited: false, kept: false }
     }
 
     /// A socket that somebody in this process has, and that a successor is to have as well.
@@ -205,8 +212,22 @@ impl Slot {
         Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
     }
 
+    /// Whether the service manager has it too: then neither its queue nor its path ends with this process.
+    pub(super) fn set_kept(&mut self, kept: bool) {
+        self.kept = kept;
+        self.set_passed_on(false);
+    }
+
+    /// The path that was created for it.
+    pub(super) fn set_path(&mut self, path: CreatedPath) {
+        if let Some(held) = &mut self.held {
+            held.path = Some(path);
+        }
+    }
+
     /// See [`set_passed_on`](super::ActivatedListeners::set_passed_on).
     pub(super) fn set_passed_on(&self, passed_on: bool) {
+        let passed_on = passed_on || self.kept;
         if let Some(path) = self.held.as_ref().and_then(|held| held.path.as_ref()) {
             path.set_owned(!passed_on);
         }
@@ -232,7 +253,12 @@ impl Slot {
 
     /// Closes it if a predecessor had bound it and nobody has taken it.
     pub(super) fn close_inherited(&mut self) -> bool {
-        self.inherited && self.info.listening && self.held.take().is_some()
+        if !self.inherited || !self.info.listening {
+            return false;
+        }
+        let held = self.held.take();
+        held.as_ref().and_then(|held| held.path.as_ref()).into_iter().for_each(|path| path.set_owned(true));
+        held.is_some()
     }
 
     fn handle(&self) -> Option<Arc<ListenerHandle>> {

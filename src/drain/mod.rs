@@ -63,8 +63,10 @@ pub use self::{
 
 /// A successor serves from now on: readiness stays as it is.
 const SUCCEEDED: u8 = 1;
-/// And the connections move to it.
+/// The connections move: to it, or to where the next process finds them.
 const MOVES: u8 = 2;
+/// The service stops for a while: some connections move, others end.
+const PAUSES: u8 = 4;
 
 /// How far a service is on its way to the end. Phases only ever advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,6 +157,12 @@ impl Drain {
         self.begin();
     }
 
+    /// Begins as the service stops for a while: readiness turns, and connections go to where the next process finds them.
+    pub(crate) fn begin_pause(&self) {
+        self.shared.successor.store(MOVES | PAUSES, Ordering::Relaxed);
+        self.begin();
+    }
+
     /// No connection moves any more: what is left ends here.
     pub(crate) fn stop_moving(&self) {
         self.shared.successor.fetch_and(!MOVES, Ordering::Relaxed);
@@ -181,10 +189,15 @@ impl Drain {
         self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & SUCCEEDED != 0
     }
 
-    /// Whether connections go to a successor when they can.
+    /// Whether connections go to the next process when they can.
     #[inline]
     pub(crate) fn moves(&self) -> bool {
         self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
+    }
+
+    /// Whether the service stops for a while: what cannot move, or comes back, ends here.
+    pub(crate) fn pauses(&self) -> bool {
+        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & PAUSES != 0
     }
 
     /// Whether responses say that they are the last on their connection.

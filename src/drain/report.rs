@@ -34,7 +34,7 @@ pub struct ListenerReport {
     pub errors: u64,
     /// Connections that were cut at the deadline.
     pub cut: u64,
-    /// Connections that a successor has now.
+    /// Connections that a successor has now, or the service manager for it.
     pub moved: u64,
 }
 

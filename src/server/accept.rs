@@ -6,7 +6,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver, oneshot},
     time::sleep,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, task_tracker::TaskTrackerToken};
 
 use super::{
     connection::{Connection, moving::Arrival, state::State},
@@ -71,35 +71,51 @@ impl Arrived {
 #[derive(Debug)]
 pub(super) struct Accepting {
     listener: ActivatedListener,
-    route: Arc<RouteContext>,
-    open: Option<Arc<Semaphore>>,
+    host: Host,
     orders: UnboundedReceiver<Order>,
     accepts: bool,
+    /// Held until nothing is accepted any more.
+    token: TaskTrackerToken,
+}
+
+/// What a loop serves connections with.
+#[derive(Debug)]
+struct Host {
+    name: Arc<str>,
+    route: Arc<RouteContext>,
+    open: Option<Arc<Semaphore>>,
 }
 
 impl Accepting {
     /// One that accepts when it is told to.
-    pub(super) fn new(listener: ActivatedListener, route: RouteContext, orders: UnboundedReceiver<Order>) -> Self {
+    pub(super) fn new(
+        listener: ActivatedListener,
+        route: RouteContext,
+        orders: UnboundedReceiver<Order>,
+        token: TaskTrackerToken,
+    ) -> Self {
         let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
-        Self { listener, route: Arc::new(route), open, orders, accepts: false }
+        let host = Host { name: listener.shared_name(), route: Arc::new(route), open };
+        Self { listener, host, orders, accepts: false, token }
     }
 
     /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
-    pub(super) async fn run<M: MakeConnectionService>(mut self, mut make: M) {
-        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&self.route.reaper))));
-        let ended = self.listener.ended();
-        let only_one = self.listener.is_one_connection();
-        let mut stop = self.stop();
+    pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
+        let Self { mut listener, mut host, mut orders, mut accepts, token } = self;
+        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&host.route.reaper))));
+        let ended = listener.ended();
+        let only_one = listener.is_one_connection();
+        let mut stop = host.stop();
         loop {
             let turn = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                order = self.orders.recv() => Turn::Order(order.unwrap_or(Order::End)),
-                accepted = next(&mut self.listener, self.open.as_ref()), if self.accepts => Turn::Accepted(accepted),
+                order = orders.recv() => Turn::Order(order.unwrap_or(Order::End)),
+                accepted = next(&mut listener, host.open.as_ref()), if accepts => Turn::Accepted(accepted),
             };
             match turn {
                 Turn::Accepted(accepted) => {
-                    self.spawn(accepted, &mut make).await;
+                    host.spawn(accepted, &mut make).await;
                     if only_one {
                         tokio::select! {
                             () = stop => {}
@@ -108,56 +124,83 @@ impl Accepting {
                         return;
                     }
                 }
-                Turn::Order(Order::Adopt(arrived)) => self.adopt(arrived, &mut make).await,
-                Turn::Order(Order::Accept(accepts, done)) => {
-                    self.accepts = accepts;
+                Turn::Order(Order::Adopt(arrived)) => host.adopt(arrived, &mut make).await,
+                Turn::Order(Order::Accept(accept, done)) => {
+                    accepts = accept;
                     done.map(|done| done.send(()));
                 }
                 Turn::Order(Order::Renew(route)) => {
-                    self.route = route;
-                    self.accepts = true;
-                    stop = self.stop();
+                    (host.route, accepts) = (route, true);
+                    stop = host.stop();
                 }
                 Turn::Order(Order::End) => break,
             }
         }
-        self.empty_queue(&mut make).await;
-        self.adopt_the_last(&mut make).await;
+        host.empty_queue(&mut listener, &mut make).await;
+        drop(listener);
+        host.adopt_the_last(orders, token, &mut make).await;
     }
+}
 
+impl Host {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }
 
     /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.
-    async fn empty_queue<M: MakeConnectionService>(&mut self, make: &mut M) {
-        self.listener.ignore_connects();
+    async fn empty_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
+        listener.ignore_connects();
         let mut last = 0_u32;
-        while let Some((stream, peer)) = self.listener.accept_queued() {
+        while let Some((stream, peer)) = listener.accept_queued() {
             self.spawn(Accepted { stream, peer, permit: None }, make).await;
             last += 1;
         }
         if last > 0 {
-            tracing::debug!(listener = self.listener.name(), connections = last, "served the rest of the accept queue");
+            tracing::debug!(listener = &*self.name, connections = last, "served the rest of the accept queue");
         }
     }
 
-    /// Serves what was sent here before it was known that nothing is taken any more.
-    async fn adopt_the_last<M: MakeConnectionService>(&mut self, make: &mut M) {
-        self.orders.close();
-        while let Some(order) = self.orders.recv().await {
-            if let Order::Adopt(arrived) = order {
-                self.adopt(arrived, make).await;
+    /// Serves what was sent here before it was known that nothing is taken any more; and while connections leave, those that come
+    /// back.
+    async fn adopt_the_last<M: MakeConnectionService>(
+        &self,
+        mut orders: UnboundedReceiver<Order>,
+        token: TaskTrackerToken,
+        make: &mut M,
+    ) {
+        while let Ok(order) = orders.try_recv() {
+            self.adopt_if(order, make).await;
+        }
+        drop(token);
+        while self.route.drain.pauses() {
+            let order = tokio::select! {
+                biased;
+                () = self.route.drain.cut_short() => break,
+                order = orders.recv() => order.unwrap_or(Order::End),
+            };
+            if matches!(order, Order::End) {
+                break;
             }
+            self.adopt_if(order, make).await;
+        }
+        orders.close();
+        while let Some(order) = orders.recv().await {
+            self.adopt_if(order, make).await;
+        }
+    }
+
+    async fn adopt_if<M: MakeConnectionService>(&self, order: Order, make: &mut M) {
+        if let Order::Adopt(arrived) = order {
+            self.adopt(arrived, make).await;
         }
     }
 
     /// Serves a connection that was begun elsewhere, whatever the limit: it is there already.
-    async fn adopt<M: MakeConnectionService>(&mut self, arrived: Arrived, make: &mut M) {
+    async fn adopt<M: MakeConnectionService>(&self, arrived: Arrived, make: &mut M) {
         let arrival = match Arrival::register(*arrived.connection) {
             Ok(arrival) => arrival,
             Err(error) => {
-                tracing::debug!(listener = self.listener.name(), %error, "a client was gone before its connection had moved");
+                tracing::debug!(listener = &*self.name, %error, "a client was gone before its connection had moved");
                 return;
             }
         };
@@ -172,7 +215,7 @@ impl Accepting {
 
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
         let Accepted { stream, peer, permit } = accepted;
-        tracing::trace!(listener = self.listener.name(), %peer, "accepted a connection");
+        tracing::trace!(listener = &*self.name, %peer, "accepted a connection");
         let Some(service) = self.service(&stream, &peer, make).await else { return };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());
@@ -187,7 +230,7 @@ impl Accepting {
     ) -> Option<M::Service> {
         tokio::select! {
             biased;
-            service = make.make(Incoming::new(stream, peer, self.listener.name())) => Some(service),
+            service = make.make(Incoming::new(stream, peer, &self.name)) => Some(service),
             () = self.route.drain.cut_short() => {
                 self.route.tally.cut_unserved();
                 None

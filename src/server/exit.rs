@@ -1,4 +1,4 @@
-//! Where connections go that leave a route alive: to a successor, or back to it where there is none any more.
+//! Where connections go that leave a route alive: to a successor, to the fd store, or back to it where neither takes any more.
 
 use std::{
     fmt,

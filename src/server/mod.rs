@@ -6,6 +6,7 @@ mod accept;
 mod connection;
 mod exit;
 mod handoff;
+mod keeping;
 mod limits;
 mod notify;
 mod orphans;
@@ -68,6 +69,7 @@ pub struct Server {
     drain_timeout: Duration,
     notify: notify::Settings,
     handoff: handoff::Settings,
+    fd_store: Option<usize>,
     allow_unused: bool,
     signals: Signals,
     orphans: Option<Duration>,
@@ -85,6 +87,7 @@ impl Server {
             drain_timeout: Duration::from_secs(30),
             notify: notify::Settings::default(),
             handoff: handoff::Settings::default(),
+            fd_store: None,
             allow_unused: false,
             signals: Signals::wanted(),
             orphans: None,

@@ -4,6 +4,7 @@ use std::{future::Future, mem, pin::Pin};
 
 use super::{
     Server,
+    keeping::Keeping,
     notify::{Announcer, IdleExit},
     orphans,
     serving::Serving,
@@ -25,6 +26,8 @@ struct Stop<F> {
     drain: Drain,
     asked: Option<Pin<Box<F>>>,
     signals: Signals,
+    /// The service manager has told it.
+    is_managed: bool,
 }
 
 /// A server that has all it needs.
@@ -57,11 +60,13 @@ impl Server {
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
-        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals };
+        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals, is_managed: false };
+        let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         if !is_stopped {
             succession.begin(coming, &serving).await;
+            keeping.begin(&serving);
             announcer.ready();
             loop {
                 let event = tokio::select! {
@@ -69,6 +74,7 @@ impl Server {
                     request = succession.requested() => Event::Asked(request),
                 };
                 let Event::Asked(request) = event else { break };
+                keeping.taken().await;
                 match succession.prepare(request, &serving, announcer, stop.begun()).await {
                     Prepared::Failed => {}
                     Prepared::Stopped => break,
@@ -89,7 +95,8 @@ impl Server {
         }
         announcer.stopping();
         succession.leave_predecessor().await;
-        Ok(serving.drain(limit, stop.signals.second()).await)
+        let lasts = !is_stopped && stop.is_managed;
+        Ok(keeping.drain(serving, lasts, limit, stop.signals.second()).await)
     }
 
     /// Does all there is to do before the first connection is accepted.
@@ -161,7 +168,7 @@ impl<F: Future<Output = ()>> Stop<F> {
     ///
     /// It only waits; drop it and ask again.
     async fn begun(&mut self) {
-        let Self { drain, asked, signals } = self;
+        let Self { drain, asked, signals, is_managed } = self;
         let asked_to = async {
             match asked {
                 Some(stop) => {
@@ -174,7 +181,10 @@ impl<F: Future<Output = ()>> Stop<F> {
         tokio::select! {
             () = drain.begun() => tracing::info!("draining"),
             () = asked_to => tracing::info!("asked to stop, draining"),
-            signal = signals.first() => tracing::info!(signal, "draining"),
+            signal = signals.first() => {
+                *is_managed = signal == "SIGTERM";
+                tracing::info!(signal, "draining");
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     activation::ActivatedListeners,
     drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
     extract::ServedThrough,
+    fdstore::Store,
     handoff::{connection::IdleConnection, mover::MoverHandle},
     listener::ActivatedListener,
 };
@@ -34,6 +35,8 @@ pub(super) struct Serving {
     /// The drain that ends it: another than that of `common` once that has begun and the successor has died.
     drain: Drain,
     loops: TaskTracker,
+    /// Those loops that still accept.
+    accepting: TaskTracker,
     routes: Vec<Running>,
     _cut: CutOnDrop,
 }
@@ -60,21 +63,22 @@ pub(super) struct Running {
 impl Serving {
     /// Begins to accept.
     pub(super) fn start(common: Common, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
-        let loops = TaskTracker::new();
+        let (loops, accepting) = (TaskTracker::new(), TaskTracker::new());
         let mut running = Vec::new();
         for (route, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
             tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let (started, orders) = Running::new(listener.shared_name(), &common.limits);
             let context = started.context(&common, &common.drain);
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders)));
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders, accepting.token())));
             started.tell(Order::Accept(true, None));
             running.push(started);
         }
         loops.close();
+        accepting.close();
         common.figures.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
         let (_cut, drain) = (common.drain.cut_guard(), common.drain.clone());
-        Self { common, drain, loops, routes: running, _cut }
+        Self { common, drain, loops, accepting, routes: running, _cut }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
@@ -144,6 +148,24 @@ impl Serving {
         self.drain.begin();
         let report = self.drain.finish_or(limit, self.loops.wait(), cut_now).await;
         self.report(report)
+    }
+
+    /// As [`drain`](Self::drain), and connections go to `store` as long as that has room.
+    pub(super) async fn drain_into(
+        self,
+        store: &Arc<Store>,
+        limit: Duration,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
+        for route in &self.routes {
+            let (store, drain) = (Arc::clone(store), self.drain.clone());
+            // What comes back must not leave again.
+            let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
+            route.exit.lead_to(Some(Box::new(keep)));
+        }
+        self.drain.begin_pause();
+        let report = self.drain.finish_or(limit, self.accepting.wait(), cut_now).await;
+        self.end(report).await
     }
 
     /// As [`drain`](Self::drain), when a successor accepts: the loops pass connections on until `before` resolves and all have gone.

@@ -24,6 +24,11 @@ pub(crate) fn sealed(name: &str, parts: &[&[u8]]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// An empty one that grows as it is written to.
+pub(crate) fn growing(name: &str) -> io::Result<File> {
+    Ok(create(name)?.into())
+}
+
 /// Reads `len` bytes, if there are so many and they are sealed.
 pub(crate) fn read(fd: impl AsFd + Into<OwnedFd>, len: u64) -> io::Result<Vec<u8>> {
     let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);

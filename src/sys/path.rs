@@ -63,7 +63,8 @@ impl CreatedPath {
         std::mem::forget(self);
     }
 
-    fn is_still_ours(&self) -> bool {
+    /// Whether it is still the file that stands there.
+    pub(crate) fn is_still_ours(&self) -> bool {
         fs::symlink_metadata(&self.path)
             .is_ok_and(|file| file.file_type().is_socket() && (file.dev(), file.ino()) == (self.device, self.inode))
     }

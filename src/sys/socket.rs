@@ -8,6 +8,8 @@ use std::{
 
 use rustix::{
     fs::FileType,
+    io::Errno,
+    net::RecvFlags,
     process::{Pid, PidfdFlags},
 };
 use socket2::{Domain, SockFilter, SockRef, Type};
@@ -162,6 +164,17 @@ pub(crate) fn ignore_connects(fd: impl AsFd) -> io::Result<()> {
 /// How many bytes have come that nobody has read (`FIONREAD`); 0 where it cannot be told.
 pub(crate) fn unread(fd: impl AsFd) -> u64 {
     rustix::io::ioctl_fionread(fd).unwrap_or(0)
+}
+
+/// The number of a socket, which no other has as long as the machine runs (`SO_COOKIE` of `socket(7)`); an error if it is none.
+pub(crate) fn cookie(fd: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::net::sockopt::socket_cookie(fd)?)
+}
+
+/// Whether nothing more can come from who is at the other end, and nothing is left that has come.
+pub(crate) fn is_over(fd: impl AsFd) -> bool {
+    let peeked = rustix::net::recv(fd, &mut [0][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !matches!(peeked, Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR))
 }
 
 /// The inode of this process's pidfd, as `LISTEN_PIDFDID` carries it; `None` where the kernel has no pidfs (before 6.9) or

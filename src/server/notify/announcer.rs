@@ -94,7 +94,7 @@ impl Announcer {
         figures: Figures,
         drain_timeout: Duration,
     ) -> Self {
-        let notifier = settings.notifier.clone().unwrap_or_else(Notifier::from_env);
+        let notifier = settings.notifier();
         let until = settings.start_timeout.and_then(|limit| Instant::now().checked_add(limit));
         let stage = if is_successor { Stage::Silent } else { Stage::Starting(until) };
         let spoken = Spoken { stage, status: String::new(), fault: None, rolled_back: None };

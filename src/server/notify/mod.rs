@@ -112,6 +112,11 @@ impl Server {
 }
 
 impl Settings {
+    /// Whoever is spoken to.
+    pub(super) fn notifier(&self) -> Notifier {
+        self.notifier.clone().unwrap_or_else(Notifier::from_env)
+    }
+
     /// Resolves when the service is ready to be asked.
     pub(super) fn ready(&mut self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let (ready, limit) = (self.ready_when.take(), self.start_timeout);

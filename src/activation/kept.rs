@@ -1,0 +1,180 @@
+//! What the service manager kept of this service over its restart: listeners that it had bound itself, and connections.
+//!
+//! Connections all have one name, as short as can be: the names of all descriptors share one environment string. The name of a
+//! listener says all there is to know of it, so that it can be kept as often as one likes and is kept once.
+
+use std::{
+    fmt::Write as _,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::absolute,
+    sync::{MutexGuard, PoisonError},
+};
+
+use super::{ActivatedListeners, environment::check_name, slot::Slot};
+use crate::{
+    addr::ListenAddr,
+    sys::{path::CreatedPath, socket::cookie},
+};
+
+/// The name of every connection in the store, and of what is known of them.
+pub(crate) const CONNECTIONS_NAME: &str = "aa.c";
+
+/// What the name of a listener in the store begins with.
+const LISTENER_PREFIX: &str = "aa.l";
+
+/// What came from the store, and is no socket of the set.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Connections and their journals, until somebody takes them.
+    connections: Vec<OwnedFd>,
+    /// Which listeners the manager has.
+    listeners: Vec<Stored>,
+}
+
+/// A listener in the store: its name there, and which socket it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stored {
+    name: String,
+    cookie: Option<u64>,
+}
+
+impl Stored {
+    fn new(name: &str, socket: impl AsFd) -> Self {
+        Self { name: name.to_owned(), cookie: cookie(socket).ok() }
+    }
+}
+
+impl Kept {
+    /// The socket if it is a listener that is to be used again, and `None` if it is set apart; not ours, and both come back.
+    pub(super) fn sort(&mut self, name: &str, fd: OwnedFd) -> Result<Option<Slot>, OwnedFd> {
+        if name == CONNECTIONS_NAME {
+            self.connections.push(fd);
+            return Ok(None);
+        }
+        let Some((listener, file)) = parse(name) else { return Err(fd) };
+        self.listeners.push(Stored::new(name, &fd));
+        Ok(revived(&listener, fd, file))
+    }
+}
+
+impl ActivatedListeners {
+    /// The connections that the manager has kept, with what is known of them; once.
+    pub(crate) fn take_kept_connections(&self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.kept().connections)
+    }
+
+    /// Has `keep` keep a duplicate of each listener that this process or one before it bound, `most` of them, under the name that it
+    /// is given. From then on the manager has them too. First has `forget` forget what the manager has and nobody wants any more.
+    /// Returns how long these names are, one by one.
+    pub(crate) fn keep_listeners(
+        &self,
+        most: usize,
+        forget: impl FnMut(&str),
+        mut keep: impl FnMut(&str, OwnedFd),
+    ) -> io::Result<Vec<usize>> {
+        let mut slots = self.lock();
+        let (mut stored, mut listeners) = (Vec::new(), Vec::new());
+        for slot in slots.iter_mut().filter(|slot| !slot.info.is_passed()) {
+            let Some(heirloom) = slot.heirloom()? else { continue };
+            let file = heirloom.origin.created.map(|(_, device, inode)| (device, inode));
+            let name = store_name(&heirloom.name, file).filter(|_| stored.len() < most);
+            slot.set_kept(name.is_some());
+            match name {
+                Some(name) => {
+                    stored.push(Stored::new(&name, &heirloom.fd));
+                    listeners.push(heirloom.fd);
+                }
+                None if most > 0 => tracing::warn!(socket = %slot.info, "the fd store has no room for this socket"),
+                None => {}
+            }
+        }
+        let before = std::mem::replace(&mut self.kept().listeners, stored.clone());
+        before.iter().filter(|listener| !stored.contains(listener)).map(|listener| &*listener.name).for_each(forget);
+        stored.iter().zip(listeners).for_each(|(listener, fd)| keep(&listener.name, fd));
+        Ok(stored.iter().map(|listener| listener.name.len()).collect())
+    }
+
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.set.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A listener as it was, unless the path is gone that led to it: nobody would ever find it.
+fn revived(name: &str, fd: OwnedFd, file: Option<(u64, u64)>) -> Option<Slot> {
+    let mut slot = Slot::revived(name, fd);
+    if let (Some((device, inode)), Some(ListenAddr::Unix(path))) = (file, slot.info.addr()) {
+        let path = CreatedPath::of_another(absolute(path).ok()?, device, inode);
+        if !path.is_still_ours() {
+            tracing::info!(socket = %slot.info, "the path of a kept socket is gone, so it is closed");
+            return None;
+        }
+        slot.set_path(path);
+    }
+    slot.info.is_listening().then_some(slot)
+}
+
+/// `aa.l/NAME`, with the device and inode of its path if it has one; `None` where that is too long.
+fn store_name(name: &str, file: Option<(u64, u64)>) -> Option<String> {
+    let mut text = LISTENER_PREFIX.to_owned();
+    if let Some((device, inode)) = file {
+        let _ = write!(text, "+{device:x}+{inode:x}");
+    }
+    text.push('/');
+    for byte in name.bytes() {
+        let plain = byte.is_ascii_graphic() && byte != b':' && byte != b'%';
+        let _ = if plain { write!(text, "{}", char::from(byte)) } else { write!(text, "%{byte:02x}") };
+    }
+    check_name(&text).is_ok().then_some(text)
+}
+
+/// What [`store_name`] made.
+fn parse(text: &str) -> Option<(String, Option<(u64, u64)>)> {
+    let (file, name) = text.strip_prefix(LISTENER_PREFIX)?.split_once('/')?;
+    let file = match file.strip_prefix('+') {
+        None if file.is_empty() => None,
+        None => return None,
+        Some(file) => {
+            let (device, inode) = file.split_once('+')?;
+            Some((u64::from_str_radix(device, 16).ok()?, u64::from_str_radix(inode, 16).ok()?))
+        }
+    };
+    Some((unescaped(name)?, file))
+}
+
+fn unescaped(text: &str) -> Option<String> {
+    let (mut name, mut bytes) = (Vec::new(), text.bytes());
+    while let Some(byte) = bytes.next() {
+        name.push(match byte {
+            b'%' => u8::from_str_radix(std::str::from_utf8(&[bytes.next()?, bytes.next()?]).ok()?, 16).ok()?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_the_store_says_what_the_listener_is_called_and_which_file_it_has() {
+        for (name, file, text) in [
+            ("http", None, "aa.l/http"),
+            ("", None, "aa.l/"),
+            ("a/b+c", Some((0xfe01, 0x2f3a)), "aa.l+fe01+2f3a/a/b+c"),
+            ("[::1]:80 %ä", Some((0, u64::MAX)), "aa.l+0+ffffffffffffffff/[%3a%3a1]%3a80%20%25%c3%a4"),
+        ] {
+            assert_eq!(store_name(name, file).as_deref(), Some(text));
+            assert_eq!(parse(text), Some((name.to_owned(), file)));
+        }
+        assert_eq!(store_name(&"x".repeat(251), None), None);
+    }
+
+    #[test]
+    fn other_names_are_those_of_others() {
+        for text in ["http", "aa.c", "aa.l", "aa.lx/http", "aa.l+1/http", "aa.l+1+x/http", "aa.l/%", "aa.l/%f", "aa.l/%ff"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the manager kept of the process before: from the store into this one.
+
+use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use tokio::task::spawn_blocking;
+
+use super::journal::{Journal, Record};
+use crate::{
+    activation::{ActivatedListeners, CONNECTIONS_NAME},
+    notify::Notifier,
+    sys::{socket, table},
+    transit::IdleConnection,
+};
+
+/// How long the manager may take to say that it has none of them any more. It will not have them then either: it does what it
+/// is told in order, and would start no other process before.
+const BARRIER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connections that were stored, and what is known of them. Dropped, they stay in the store for the next process.
+#[derive(Debug)]
+pub(crate) struct KeptConnections {
+    fds: Vec<OwnedFd>,
+}
+
+impl KeptConnections {
+    /// What came with `activated`; `None` if nothing did.
+    pub(crate) fn of(activated: &ActivatedListeners) -> Option<Self> {
+        let fds = activated.take_kept_connections();
+        (!fds.is_empty()).then_some(Self { fds })
+    }
+
+    /// Takes them out of the store. Those of which nothing is known, and those whose client is gone, are closed.
+    pub(crate) async fn take(self, notifier: &Notifier) -> Vec<IdleConnection> {
+        table::raise_limit();
+        let matched = spawn_blocking(|| matched(self.fds)).await;
+        notifier.fd_store_remove(CONNECTIONS_NAME);
+        if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
+            tracing::warn!(?error, "the service manager does not say that the store is empty, going on");
+        }
+        matched.unwrap_or_default()
+    }
+}
+
+fn matched(fds: Vec<OwnedFd>) -> Vec<IdleConnection> {
+    let (mut sockets, mut records) = (Vec::new(), HashMap::new());
+    for fd in fds {
+        match socket::cookie(&fd) {
+            Ok(cookie) => sockets.push((cookie, fd)),
+            Err(_) => records.extend(recorded(fd).into_iter().map(|record| (record.cookie, record))),
+        }
+    }
+    let (stored, mut gone) = (sockets.len(), 0);
+    let mut connections = Vec::new();
+    for (cookie, stream) in sockets {
+        match records.remove(&cookie) {
+            Some(record) if !socket::is_over(&stream) => connections.push(connection(record, stream)),
+            _ => gone += 1,
+        }
+    }
+    tracing::info!(stored, gone, "connections of the process before");
+    connections
+}
+
+fn recorded(fd: OwnedFd) -> Vec<Record> {
+    let Some(journal) = Journal::open(fd) else {
+        tracing::warn!("what is known of kept connections was written by another version");
+        return Vec::new();
+    };
+    journal.take().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is known of kept connections cannot be read");
+        Vec::new()
+    })
+}
+
+fn connection(record: Record, stream: OwnedFd) -> IdleConnection {
+    let Record { listener, peer, fresh, ahead, .. } = record;
+    IdleConnection { listener: Arc::from(listener), stream, peer, ahead, fresh, keep: None }
+}

@@ -1,0 +1,110 @@
+//! The service manager's fd store as a server has it: what it takes from there, and what it leaves there when it stops.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+
+use super::{Server, accept::Arrived, serving::Serving};
+use crate::{
+    drain::DrainReport,
+    fdstore::{KeptConnections, Store, forget_listeners},
+    notify::Notifier,
+};
+
+impl Server {
+    /// Uses `max` places of the service manager's fd store (`FileDescriptorStoreMax=` of the unit), so that a plain `systemctl restart`
+    /// closes no idle connection; 0 for none. systemd 254 and later say in `FDSTORE` how many there are: then this is not
+    /// needed, and takes no more than that.
+    ///
+    /// At SIGTERM the HTTP/1 connections on which nothing happens go to the store, then those that are being answered, each when
+    /// its answer is sent. The next process takes them from there. HTTP/2 connections and upgraded ones are told and end, and so
+    /// does what finds the store full. Listeners that this process has bound itself are in the store as long as it serves, so they
+    /// also outlive a crash. `systemctl stop` closes all of it.
+    ///
+    /// Before systemd 254 nobody tells when `max` is more than the unit has: the rest would be closed without a word.
+    /// `docs/fdstore.md` has the whole of it.
+    ///
+    /// ```no_run
+    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// use axum_activation::Server;
+    ///
+    /// Server::new(activated).route("http", app).fd_store(512).run().await?; // FileDescriptorStoreMax=512
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "FileDescriptorStoreMax")]
+    pub fn fd_store(mut self, max: usize) -> Self {
+        self.fd_store = Some(max);
+        self
+    }
+}
+
+/// What a server has to do with the fd store.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    notifier: Notifier,
+    store: Option<Arc<Store>>,
+    taking: Option<JoinHandle<()>>,
+}
+
+impl Keeping {
+    /// The store of which the manager has told, or `max` of it.
+    pub(super) fn new(notifier: Notifier, max: Option<usize>) -> Self {
+        let max = match (max, notifier.fd_store_max()) {
+            (Some(wanted), Some(there)) => wanted.min(there),
+            (wanted, there) => wanted.or(there).unwrap_or(0),
+        };
+        let store = Store::new(&notifier, max).map(Arc::new);
+        Self { notifier, store, taking: None }
+    }
+
+    /// Keeps the listeners from now on, and serves what was kept of the process before.
+    pub(super) fn begin(&mut self, serving: &Serving) {
+        let activated = serving.activated();
+        let kept = match &self.store {
+            Some(store) => store.keep_listeners(activated),
+            None => forget_listeners(&self.notifier, activated),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the listeners cannot be duplicated, so they do not outlive a crash");
+        }
+        if let Some(kept) = KeptConnections::of(activated) {
+            let (notifier, routes) = (self.notifier.clone(), serving.routes().to_vec());
+            self.taking = Some(tokio::spawn(async move {
+                for connection in kept.take(&notifier).await {
+                    match routes.iter().find(|route| route.name == connection.listener) {
+                        Some(route) => route.adopt(Arrived::again(connection)),
+                        None => tracing::warn!(listener = &*connection.listener, "nothing serves this kept connection"),
+                    }
+                }
+            }));
+        }
+    }
+
+    /// Resolves when all that was kept of the process before is with its routes.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; drop it and ask again.
+    pub(super) async fn taken(&mut self) {
+        if let Some(taking) = &mut self.taking {
+            let _ = taking.await;
+            self.taking = None;
+        }
+    }
+
+    /// Ends `serving`: what can outlive this process goes to the store if `lasts`, and there is one.
+    pub(super) async fn drain(
+        &mut self,
+        serving: Serving,
+        lasts: bool,
+        limit: Duration,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
+        self.taken().await;
+        let Some(store) = self.store.as_ref().filter(|_| lasts) else { return serving.drain(limit, cut_now).await };
+        let report = serving.drain_into(store, limit, cut_now).await;
+        store.settle().await;
+        report
+    }
+}
