@@ -173,7 +173,9 @@ mod tests {
 
     #[test]
     fn other_names_are_those_of_others() {
-        for text in ["http", "aa.c", "aa.l", "aa.lx/http", "aa.l+1/http", "aa.l+1+x/http", "aa.l/%", "aa.l/%f", "aa.l/%ff"] {
+        for text in
+            ["http", "aa.c", "aa.l", "aa.lx/http", "aa.l+1/http", "aa.l+1+x/http", "aa.l/%", "aa.l/%f", "aa.l/%ff"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -18,19 +18,19 @@ mod origin;
 mod slot;
 mod succession;
 
-use self::{
-    kept::Kept,
-    slot::{Slot, Wanted},
-};
-pub(crate) use self::{
-    kept::CONNECTIONS_NAME,
-    succession::{CONTROL_NAME, Heirloom, SocketOrigin},
-};
 pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,
 };
 pub(crate) use self::{environment::check_name, origin::Origin};
+pub(crate) use self::{
+    kept::CONNECTIONS_NAME,
+    succession::{CONTROL_NAME, Heirloom, SocketOrigin},
+};
+use self::{
+    kept::Kept,
+    slot::{Slot, Wanted},
+};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},

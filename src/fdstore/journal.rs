@@ -131,7 +131,14 @@ mod tests {
 
     fn connection(stream: impl Into<OwnedFd>, ahead: &'static [u8]) -> IdleConnection {
         let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
-        IdleConnection { listener, stream: stream.into(), peer, ahead: ahead.into(), fresh: ahead.is_empty(), keep: None }
+        IdleConnection {
+            listener,
+            stream: stream.into(),
+            peer,
+            ahead: ahead.into(),
+            fresh: ahead.is_empty(),
+            keep: None,
+        }
     }
 
     #[test]

@@ -20,4 +20,7 @@ mod journal;
 mod kept;
 mod store;
 
-pub(crate) use self::{kept::KeptConnections, store::{Store, forget_listeners}};
+pub(crate) use self::{
+    kept::KeptConnections,
+    store::{Store, forget_listeners},
+};

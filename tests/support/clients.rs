@@ -10,7 +10,7 @@ use std::{
         mpsc::Receiver,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::wire::Wire;
@@ -49,6 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) opened: u64,
     /// What went wrong, for each request that was lost.
     pub(crate) lost: Vec<String>,
+    /// The longest that an answer took.
+    pub(crate) slowest: Duration,
 }
 
 /// Stops the clients when dropped, so that a failing test does not wait for them for ever.
@@ -106,8 +108,9 @@ impl Clients {
         self.outcome.lock().expect("no client panics")
     }
 
-    fn note(&self, asked: io::Result<()>, id: u64) {
+    fn note(&self, asked: io::Result<()>, id: u64, took: Duration) {
         let mut outcome = self.outcome();
+        outcome.slowest = outcome.slowest.max(took);
         match asked {
             Ok(()) => outcome.answered += 1,
             Err(error) => outcome.lost.push(format!("{id}: {error}")),
@@ -146,11 +149,12 @@ impl<'a> Client<'a> {
     fn ask(&mut self) {
         let id = self.all.sent.fetch_add(1, Relaxed) + 1;
         let body = self.all.habit.posts.then(|| self.text());
+        let began = Instant::now();
         let asked = self.connection().and_then(|wire| ask(wire, id, body.as_deref()));
         if !asked.as_ref().is_ok_and(|closes| !closes && !self.all.habit.opens) {
             self.connection = None;
         }
-        self.all.note(asked.map(drop), id);
+        self.all.note(asked.map(drop), id, began.elapsed());
     }
 
     /// The connection to ask on: the one there is, unless it is seen to be over.

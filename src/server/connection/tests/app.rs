@@ -133,7 +133,11 @@ impl App {
                 }
             });
             let switching = response.status(StatusCode::SWITCHING_PROTOCOLS);
-            return switching.header("connection", "upgrade").header("upgrade", "websocket").body(Body::empty()).unwrap();
+            return switching
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+                .body(Body::empty())
+                .unwrap();
         }
         response.body(Body::empty()).unwrap()
     }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use socket2::Socket;
-use tokio::{task::yield_now, time::{Instant, sleep}};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 
 use super::{
     app::App,

@@ -230,7 +230,8 @@ fn spare_hyper(requests: &mut [Request], tail: &Tail) {
 fn request() -> impl Strategy<Value = Request> {
     let version =
         prop_oneof![12 => Just(Version::Http11), 1 => Just(Version::Http10), 2 => Just(Version::Http10KeepAlive)];
-    let expects = prop_oneof![3 => Just(Expects::Nothing), 1 => Just(Expects::Impatiently), 1 => Just(Expects::Patiently)];
+    let expects =
+        prop_oneof![3 => Just(Expects::Nothing), 1 => Just(Expects::Impatiently), 1 => Just(Expects::Patiently)];
     let upgrade = prop_oneof![8 => Just(Upgrade::None), 1 => Just(Upgrade::H2c), 1 => Just(Upgrade::WebSocket)];
     let rarely = |weight: f64| proptest::bool::weighted(weight);
     let empty_lines = prop_oneof![6 => Just(0_usize), 1 => 1..3_usize];

@@ -71,9 +71,8 @@ impl Sent {
             Tail::Preface => self.bytes.extend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
             Tail::PartialHead => self.bytes.extend(b"GET /smuggled/partial HTTP/1.1\r\nho"),
             Tail::Upgrade { len, filling, patient } => {
-                let head = format!(
-                    "GET /r/{number} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-                );
+                let head =
+                    format!("GET /r/{number} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
                 self.bytes.extend(head.into_bytes());
                 if *patient {
                     self.gates.push((self.bytes.len(), number));
@@ -101,7 +100,8 @@ fn head(number: usize, request: &Request) -> String {
         }
         Upgrade::WebSocket => {
             connection.push("upgrade");
-            head += "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            head +=
+                "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         }
     }
     if !connection.is_empty() {
@@ -126,7 +126,8 @@ impl Response {
         let mut lines = text.split("\r\n");
         let status = lines.next().filter(|line| line.starts_with("HTTP/1.")).and_then(|line| line.get(9..12));
         let status = status.and_then(|status| status.parse().ok()).ok_or_else(|| format!("no status: {text:?}"))?;
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut response = Self { status, headers: headers.collect(), body: Vec::new() };
         let rest = &bytes[end + 4..];
         let len = if to_head || status < 200 || matches!(status, 204 | 304) {
@@ -151,7 +152,8 @@ impl Response {
         let mut at = 0;
         loop {
             let Some(line) = find(&bytes[at..], b"\r\n") else { return Ok(None) };
-            let size = std::str::from_utf8(&bytes[at..at + line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+            let size =
+                std::str::from_utf8(&bytes[at..at + line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
             let size = size.ok_or_else(|| format!("no chunk: {:?}", String::from_utf8_lossy(&bytes[at..at + line])))?;
             let data = at + line + 2;
             let Some(chunk) = bytes.get(data..data + size + 2) else { return Ok(None) };

@@ -1,0 +1,97 @@
+//! The service under test: the running test binary, started by systemd.
+
+use std::{env, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Path,
+    routing::{get, post},
+};
+use axum_activation::{ActivatedListeners, Server, readiness::readiness};
+
+use crate::systemd::Rig;
+
+/// Where it serves.
+pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
+
+pub(crate) const UNIT: &str = "app.service";
+
+/// How a unit has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    /// A socket unit has the listener; otherwise the service binds it.
+    pub(crate) socket: bool,
+    /// `FileDescriptorStoreMax=`, of which the service is told too, as before systemd 254.
+    pub(crate) store: usize,
+    /// More lines of the service section.
+    pub(crate) lines: &'static str,
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Self { socket: false, store: 512, lines: "" }
+    }
+}
+
+impl Unit {
+    /// Boots a systemd and starts the service.
+    pub(crate) fn start(self) -> Rig {
+        let Self { socket, store, lines } = self;
+        let program = env::current_exe().unwrap();
+        let exec = format!("ExecStart={} --exact service --nocapture --test-threads=1 --quiet", program.display());
+        let requires = if socket { "Requires=app.socket\n" } else { "" };
+        let service = format!(
+            "[Unit]\nStartLimitIntervalSec=0\n{requires}[Service]\nType=notify\n{exec}\nEnvironment=APP_STORE={store}\n\
+             FileDescriptorStoreMax={store}\nNonBlocking=yes\nRestart=on-failure\nRestartSec=0\nTimeoutStopSec=35\n{lines}\n"
+        );
+        let mut units = vec![(UNIT, service)];
+        if socket {
+            let text = format!("[Socket]\nListenStream={ADDRESS}\nFileDescriptorName=http\n");
+            units.push(("app.socket", text));
+        }
+        let rig = Rig::boot(&units);
+        rig.run(&["systemctl", "start", UNIT]);
+        rig
+    }
+}
+
+/// The service itself, where that is what this process is.
+pub(crate) fn serve() {
+    let Ok(store) = env::var("APP_STORE") else { return };
+    tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
+    let activated = ActivatedListeners::builder().fallback("http", ADDRESS).from_env().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = Server::new(activated).route("http", app()).linger(Duration::from_millis(500));
+    let server = server.fd_store(store.parse().unwrap()).idle_timeout(Duration::from_secs(600));
+    runtime.block_on(server.run()).unwrap();
+}
+
+/// Answers with the number of a request, or with its body.
+fn app() -> Router {
+    let pid: Arc<str> = std::process::id().to_string().into();
+    let pause = || tokio::time::sleep(Duration::from_millis(1));
+    Router::new()
+        .route("/pid", get(async move || pid.to_string()))
+        .route("/ready", readiness())
+        .route(
+            "/slow/{ms}",
+            get(async |Path(ms)| {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                ms.to_string()
+            }),
+        )
+        .route(
+            "/{id}",
+            get(async move |Path(id): Path<u64>| {
+                pause().await;
+                id.to_string()
+            }),
+        )
+        .route(
+            "/{id}",
+            post(async move |Path(_): Path<u64>, body: String| {
+                pause().await;
+                body
+            }),
+        )
+}
