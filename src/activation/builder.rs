@@ -172,11 +172,12 @@ impl ActivatedListenersBuilder {
             more.push(Slot::passed(&name, fd));
         }
         let known = set.names();
+        close_relocated(&set, &self.fallbacks);
         for fallback in self.fallbacks {
             valid_name(&fallback.name)?;
             let addr = fallback.addr?;
             let given = |slot: &Slot| slot.info.is_passed() && slot.info.name() == fallback.name;
-            if known.contains(&fallback.name) || more.iter().any(given) || is_one_connection(&set, &more) {
+            if set.provides(&fallback.name, &addr) || more.iter().any(given) || is_one_connection(&set, &more) {
                 continue;
             }
             let bound = listener::bind(&addr, &fallback.options);
@@ -226,6 +227,16 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
 
 pub(super) fn valid_name(name: &str) -> Result<(), Error> {
     check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
+}
+
+/// Closes what was kept under the name of a fallback whose address has changed meanwhile.
+fn close_relocated(set: &ActivatedListeners, fallbacks: &[Fallback]) {
+    for fallback in fallbacks {
+        let namesakes = fallbacks.iter().filter(|other| other.name == fallback.name);
+        if let Ok(addrs) = namesakes.map(|other| other.addr.as_ref()).collect::<Result<Vec<_>, _>>() {
+            set.close_relocated(&fallback.name, &addrs);
+        }
+    }
 }
 
 fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {

@@ -95,9 +95,36 @@ impl ActivatedListeners {
         Ok(stored.iter().map(|listener| listener.name.len()).collect())
     }
 
+    /// Closes what was kept under `name` and is at none of these addresses, so that they can be bound.
+    pub(super) fn close_relocated(&self, name: &str, addrs: &[&ListenAddr]) {
+        let mut slots = self.lock();
+        slots.retain_mut(|slot| {
+            let stays = slot.info.name() != name || !slot.is_revived() || addrs.iter().any(|addr| is_at(slot, addr));
+            if !stays {
+                tracing::info!(socket = %slot.info, "closed a kept socket, its name has another address now");
+                slot.stop_listening();
+            }
+            stays
+        });
+    }
+
+    /// Whether there is a socket of that name, and for what was kept: at that address.
+    pub(super) fn provides(&self, name: &str, addr: &ListenAddr) -> bool {
+        let slots = self.lock();
+        let mut namesakes = slots.iter().filter(|slot| slot.info.name() == name);
+        namesakes.any(|slot| !slot.is_revived() || is_at(slot, addr))
+    }
+
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.set.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a kept socket is what somebody gets who binds `addr`; any port will do for port 0.
+fn is_at(slot: &Slot, addr: &ListenAddr) -> bool {
+    let any_port = matches!(addr, ListenAddr::Tcp(addr) if addr.port() == 0)
+        || matches!(addr, ListenAddr::Port(0) | ListenAddr::Host { port: 0, .. });
+    slot.info.addr().is_some_and(|bound| addr.means(bound) || any_port && matches!(bound, ListenAddr::Tcp(_)))
 }
 
 /// A listener as it was, unless the path is gone that led to it: nobody would ever find it.

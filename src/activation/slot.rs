@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::Shutdown,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Weak},
 };
@@ -216,6 +217,19 @@ impl Slot {
     pub(super) fn set_kept(&mut self, kept: bool) {
         self.kept = kept;
         self.set_passed_on(false);
+    }
+
+    /// Whether an earlier process bound it, the service manager kept it, and nobody has taken it yet.
+    pub(super) fn is_revived(&self) -> bool {
+        self.inherited && self.kept && self.is_free()
+    }
+
+    /// Closes it for everybody who has it, so that its address is free.
+    pub(super) fn stop_listening(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.path.iter().for_each(|path| path.set_owned(true));
+            let _ = SockRef::from(&held.fd).shutdown(Shutdown::Both);
+        }
     }
 
     /// The path that was created for it.

@@ -3,9 +3,13 @@
 //! Needs root and Debian's packages systemd, util-linux, bsdutils and curl.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod crashes;
+mod limits;
 mod restarts;
 mod service;
 
+#[path = "../support/load.rs"]
+mod load;
 #[path = "../support/needs.rs"]
 mod needs;
 #[path = "../support/systemd.rs"]

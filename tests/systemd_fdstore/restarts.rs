@@ -9,10 +9,10 @@ use crate::{
 };
 
 const RESTARTS: usize = 20;
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 
 /// The clients, as they ask while the service is restarted; what became of them.
-fn restarted(rig: &Rig, habit: Habit, restart: impl Fn()) -> Outcome {
+pub(crate) fn restarted(rig: &Rig, habit: Habit, restarts: usize) -> Outcome {
     let clients = Clients::new(ADDRESS.parse().unwrap(), habit);
     thread::scope(|scope| {
         let _stop = clients.stop_on_drop();
@@ -23,15 +23,15 @@ fn restarted(rig: &Rig, habit: Habit, restart: impl Fn()) -> Outcome {
             });
         }
         clients.wait_for(200);
-        for _ in 0..RESTARTS {
-            restart();
+        for _ in 0..restarts {
+            rig.run(&["systemctl", "restart", UNIT]);
             clients.wait_for(200);
         }
     });
     let outcome = clients.outcome().clone();
     let Outcome { answered, opened, lost, slowest } = &outcome;
     println!(
-        "{RESTARTS} restarts, {habit:?}: {answered} answered, {} lost, {opened} connections of {CLIENTS} clients, \
+        "{restarts} restarts, {habit:?}: {answered} answered, {} lost, {opened} connections of {CLIENTS} clients, \
          the longest gap {slowest:.0?}",
         lost.len()
     );
@@ -40,7 +40,7 @@ fn restarted(rig: &Rig, habit: Habit, restart: impl Fn()) -> Outcome {
 
 fn check(habit: Habit, unit: Unit) {
     let rig = unit.start();
-    let outcome = restarted(&rig, habit, || drop(rig.run(&["systemctl", "restart", UNIT])));
+    let outcome = restarted(&rig, habit, RESTARTS);
     assert!(outcome.lost.is_empty(), "{:?}\n{}", outcome.lost, rig.log(UNIT));
     assert_eq!(outcome.opened, CLIENTS as u64, "connections were closed\n{}", rig.log(UNIT));
     let log = rig.log(UNIT);

@@ -72,6 +72,7 @@ fn app() -> Router {
     let pause = || tokio::time::sleep(Duration::from_millis(1));
     Router::new()
         .route("/pid", get(async move || pid.to_string()))
+        .route("/", get("hello"))
         .route("/ready", readiness())
         .route(
             "/slow/{ms}",

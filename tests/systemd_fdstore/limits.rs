@@ -1,0 +1,95 @@
+//! Where the store is full or absent, and what it is not to keep.
+
+use std::time::Duration;
+
+use crate::{
+    crashes::{connect, main_pid, stored},
+    restarts::{CLIENTS, restarted},
+    service::{UNIT, Unit},
+    support::clients::Habit,
+    systemd::eventually,
+};
+
+const RESTARTS: usize = 5;
+
+/// They wait no longer than the linger, and look before they send.
+const LOOKING: Habit = Habit { thinks: Duration::from_millis(50), posts: false, opens: false, looks: true };
+
+#[test]
+fn what_finds_the_store_full_is_drained_in_order() {
+    let rig = Unit { store: 3, ..Unit::default() }.start();
+    let outcome = restarted(&rig, LOOKING, RESTARTS);
+    assert!(outcome.lost.is_empty(), "{:?}\n{}", outcome.lost, rig.log(UNIT));
+    let log = rig.log(UNIT);
+    assert_eq!(log.matches("1 moved").count(), RESTARTS, "one at each restart:\n{log}");
+    let opened = CLIENTS + RESTARTS * (CLIENTS - 1);
+    assert_eq!(outcome.opened, opened as u64, "all but one were closed at each restart");
+}
+
+#[test]
+fn without_a_store_every_connection_is_drained_in_order() {
+    let rig = Unit { store: 0, socket: true, ..Unit::default() }.start();
+    let outcome = restarted(&rig, LOOKING, RESTARTS);
+    assert!(outcome.lost.is_empty(), "{:?}\n{}", outcome.lost, rig.log(UNIT));
+    assert_eq!(outcome.opened, (CLIENTS + RESTARTS * CLIENTS) as u64);
+    assert!(!rig.log(UNIT).contains("moved"), "{}", rig.log(UNIT));
+}
+
+#[test]
+fn a_client_that_hangs_up_while_its_connection_is_stored_is_forgotten() {
+    let rig = Unit::default().start();
+    let (gone, reset, mut stays, mut slow) = (connect(&rig), connect(&rig), connect(&rig), connect(&rig));
+    slow.ask("/slow/3000").unwrap();
+    rig.run(&["systemctl", "restart", "--no-block", UNIT]);
+    eventually("three are stored", || stored(&rig) == 5);
+    drop(gone);
+    reset.reset();
+    eventually("systemd has dropped one by itself", || stored(&rig) == 4);
+    assert_eq!(slow.answer().unwrap().text(), "3000");
+    stays.get("/1").unwrap();
+    slow.get("/1").unwrap();
+    let log = rig.log(UNIT);
+    assert!(log.contains("connections of the process before stored=3 gone=1"), "{log}");
+}
+
+#[test]
+fn a_stop_ends_them_and_a_hand_over_stores_nothing_but_the_listener() {
+    let rig = Unit::default().start();
+    let mut kept = connect(&rig);
+    let old = main_pid(&rig);
+    rig.run(&["systemctl", "kill", "--kill-who=main", "--signal=HUP", UNIT]);
+    eventually("the next process", || main_pid(&rig) != old);
+    let new = main_pid(&rig);
+    eventually("it serves", || kept.get("/pid").unwrap().text() == new);
+    eventually("the old one is gone", || !rig.path(&format!("/proc/{old}")).exists());
+    assert_eq!(stored(&rig), 1);
+
+    rig.run(&["systemctl", "restart", UNIT]);
+    assert_eq!(kept.get("/pid").unwrap().text(), main_pid(&rig));
+    eventually("the listener is stored, and once", || stored(&rig) == 1);
+
+    rig.run(&["systemctl", "stop", UNIT]);
+    assert!(kept.get("/pid").is_err());
+}
+
+/// More than any test needs at once: how long it takes.
+#[test]
+#[ignore = "takes 20,000 descriptors and says how long it takes"]
+fn ten_thousand_idle_connections_outlive_a_restart() {
+    const IDLE: usize = 10_000;
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: Some(20_000), maximum: Some(20_000) },
+    )
+    .unwrap();
+    let rig = Unit { store: 12_000, lines: "LimitNOFILE=4096:50000", ..Unit::default() }.start();
+    let mut idle: Vec<_> = (0..IDLE).map(|_| connect(&rig)).collect();
+    let began = std::time::Instant::now();
+    rig.run(&["systemctl", "restart", UNIT]);
+    let restarted = began.elapsed();
+    let pid = main_pid(&rig);
+    for wire in &mut idle {
+        assert_eq!(wire.get("/pid").unwrap().text(), pid);
+    }
+    println!("{IDLE} idle connections: restarted in {restarted:.2?}, all answered after {:.2?}", began.elapsed());
+}
