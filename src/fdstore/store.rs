@@ -11,7 +11,7 @@ use std::{
 
 use super::journal::Journal;
 use crate::{
-    activation::{ActivatedListeners, CONNECTIONS_NAME},
+    activation::{ActivatedListeners, ActivatedSocket, CONNECTIONS_NAME},
     notify::Notifier,
     transit::IdleConnection,
 };
@@ -51,7 +51,7 @@ impl Store {
     /// Keeps the listeners that this process or one before it bound, from now on; what is left of the room is for connections.
     pub(crate) fn keep_listeners(&self, activated: &ActivatedListeners) -> io::Result<()> {
         let names = keep_listeners(&self.notifier, activated, self.max)?;
-        let others = activated.iter().filter(|socket| socket.is_passed()).map(|socket| socket.name().len() + 1);
+        let others = activated.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().len() + 1);
         let text = names.iter().map(|length| length + 1).chain(others).sum::<usize>();
         // The journal is one of them.
         let room = (self.max - names.len()).min(room_for_names(text)).saturating_sub(1);

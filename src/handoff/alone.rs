@@ -242,7 +242,7 @@ impl Alone {
             let Some(successor) = successor else { continue };
             let pid = successor.pid();
             match successor.commit().await {
-                Ok((mover, handle)) => {
+                Ok((mover, handle, _)) => {
                     tracing::info!(pid, "the successor accepts, draining what is here");
                     asker.tell(Ok(pid));
                     self.leave(mover, handle, finished).await;

@@ -1,6 +1,6 @@
 //! One try to bring a successor to where it is ready. Until it is committed to, nothing has changed for anybody.
 
-use std::os::fd::OwnedFd;
+use std::{future::pending, io, os::fd::OwnedFd};
 
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ pub(crate) struct ReadySuccessor {
 impl ReadySuccessor {
     /// Its process id; as it tells itself where this process has not started it.
     pub(crate) fn pid(&self) -> u32 {
-        self.started.as_ref().map_or(self.prepared.pid, |started| started.process.pid())
+        self.started.as_ref().map_or(self.prepared.pid, Started::pid)
     }
 
     /// Whether this process has started it.
@@ -55,22 +55,20 @@ impl ReadySuccessor {
         self.started.is_some()
     }
 
-    /// Lets it accept. After an error it is gone, and nothing has changed.
+    /// Lets it accept; from then on it lives by itself, and its process is only to be looked at. After an error it is gone, and nothing
+    /// has changed.
     ///
     /// # Cancel safety
     ///
     /// Not to be dropped before it returns.
-    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Error> {
+    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle, Option<Process>), Error> {
         let Self { prepared, started } = self;
         let explain = |refusal: Refusal| match &started {
             Some(started) => started.explain(&refusal),
             None => refusal.to_string(),
         };
-        let moving = prepared.commit().await.map_err(|refusal| failed(explain(refusal)))?;
-        if let Some(started) = started {
-            started.leave();
-        }
-        Ok(moving)
+        let (mover, handle) = prepared.commit().await.map_err(|refusal| failed(explain(refusal)))?;
+        Ok((mover, handle, started.and_then(Started::leave)))
     }
 }
 
@@ -164,26 +162,34 @@ pub(crate) fn failed(reason: impl Into<String>) -> Error {
 /// A process that was started; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Started {
-    process: Process,
-    lives_on: bool,
+    /// `None` once it lives on by itself.
+    process: Option<Process>,
 }
 
 impl Started {
     pub(crate) fn new(process: Process) -> Self {
-        Self { process, lives_on: false }
+        Self { process: Some(process) }
     }
 
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    /// Resolves when it has ended.
+    pub(crate) async fn ended(&self) -> io::Result<()> {
+        match &self.process {
+            Some(process) => process.ended().await,
+            None => pending().await,
+        }
     }
 
     /// It lives on by itself.
-    pub(crate) fn leave(mut self) {
-        self.lives_on = true;
+    pub(crate) fn leave(mut self) -> Option<Process> {
+        self.process.take()
     }
 
     fn explain(&self, refusal: &Refusal) -> String {
-        let pid = self.process.pid();
+        let pid = self.pid();
         if refusal.is_gone() {
             format!("the next process (pid {pid}) ended before it was ready; what it wrote says why")
         } else {
@@ -194,11 +200,9 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        if self.lives_on {
-            return;
-        }
-        if let Err(error) = self.process.kill() {
-            tracing::warn!(%error, pid = self.process.pid(), "the next process could not be killed");
+        let killed = self.process.as_ref().map(Process::kill);
+        if let Some(Err(error)) = killed {
+            tracing::warn!(%error, pid = self.pid(), "the next process could not be killed");
         }
     }
 }

@@ -1,4 +1,13 @@
-//! The hand-over from a serving process, *old*, to its successor, *new*: mechanism only, no policy.
+//! The hand-over from a serving process to the next one, which goes on with its sockets, its state and its idle connections.
+//!
+//! [`Server`](crate::Server) does it by itself, at SIGHUP, at [`Handoff::start`], or when the next process comes to its
+//! [`handoff_socket`](crate::Server::handoff_socket). [`Handoff::alone`] is for services that are served otherwise, and
+//! [`request_handoff`] for programs that ask for one. `docs/handoff.md` explains it; what follows is the protocol, for whoever works
+//! on it.
+//!
+//! # The mechanism
+//!
+//! It knows a serving process, *old*, and its successor, *new*, and no policy.
 //!
 //! Both speak over one connected `SOCK_SEQPACKET` Unix socket, the *control socket*, that they got by one of two ways: old
 //! started new and left it the socket (spawn), or new found old at a path (rendezvous). From there on both ways are one.
@@ -9,28 +18,28 @@
 //!
 //! | state | comes | sends | goes to |
 //! | --- | --- | --- | --- |
-//! | greeting ([`greet`](outgoing::greet)) | `Join` | | [`Joiner`](outgoing::Joiner) |
+//! | greeting (`greet`) | `Join` | | `Joiner` |
 //! | | `HandOver` | | an operator waits for `Outcome` |
-//! | [`Joiner`](outgoing::Joiner) | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
-//! | waiting | `Ready` | | [`Prepared`](outgoing::Prepared) |
-//! | [`Prepared`](outgoing::Prepared) | the server's commit | `Commit` | [`Mover`](mover::Mover) |
-//! | [`Mover`](mover::Mover) | `Credit`, connections of the server | `Connections` | |
+//! | `Joiner` | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
+//! | waiting | `Ready` | | `Prepared` |
+//! | `Prepared` | the server's commit | `Commit` | `Mover` |
+//! | `Mover` | `Credit`, connections of the server | `Connections` | |
 //! | | `Taken` | | the oldest batch is new's |
 //! | | `Refused` | | the oldest batch is given back |
 //! | | `Trim` | | the server is told |
 //! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `Parted::Left` |
-//! | | the last handle is dropped, all is answered | | [`Farewell`](mover::Farewell) |
-//! | [`Farewell`](mover::Farewell) | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
+//! | | the last handle is dropped, all is answered | | `Farewell` |
+//! | `Farewell` | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
 //!
 //! New:
 //!
 //! | state | comes | sends | goes to |
 //! | --- | --- | --- | --- |
-//! | joining ([`join_blocking`](incoming::join_blocking)) | | `Join` | |
-//! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | [`Joined`](incoming::Joined), then [`Candidate`](incoming::Candidate) |
-//! | [`Candidate`](incoming::Candidate) | the server is able to accept | `Ready` | waiting |
-//! | waiting | `Commit` | | [`Inbound`](inbound::Inbound) |
-//! | [`Inbound`](inbound::Inbound) | | `Credit`, as there is room | |
+//! | joining (`join_blocking`) | | `Join` | |
+//! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | `Joined`, then `Candidate` |
+//! | `Candidate` | the server is able to accept | `Ready` | waiting |
+//! | waiting | `Commit` | | `Inbound` |
+//! | `Inbound` | | `Credit`, as there is room | |
 //! | | `Connections` | `Taken`, and serves them then; or `Refused` | |
 //! | | `Section` | `FinalTaken` | |
 //! | | the server's words | `Trim`, `Leaving` | |
@@ -41,7 +50,7 @@
 //! Before `Commit` old rolls back after any of these, and nothing has changed for anybody. New does not serve, but for the row that
 //! says so.
 //!
-//! | who | when | because | [`Refusal`](refusal::Refusal) |
+//! | who | when | because | `Refusal` |
 //! | --- | --- | --- | --- |
 //! | both | any | no version that both speak; the other side is told | `Version` |
 //! | both | any | a packet that is too long, or no message | `Malformed` |
@@ -67,7 +76,6 @@
 //! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
 //!
 //! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.
-#![allow(dead_code, reason = "the server does not hand over yet")]
 
 mod alone;
 pub(crate) mod attempt;

@@ -123,11 +123,6 @@ impl Joiner {
 }
 
 impl Prepared {
-    /// Calls the hand-over off.
-    pub(crate) fn abort(self, reason: &str) {
-        self.channel.abort(reason);
-    }
-
     /// Lets it accept. After an error nothing has changed, and it never will have.
     ///
     /// # Cancel safety

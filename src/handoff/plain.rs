@@ -33,12 +33,12 @@ pub(crate) struct PlainReady(Started);
 
 impl PlainReady {
     pub(crate) fn pid(&self) -> u32 {
-        self.0.process().pid()
+        self.0.pid()
     }
 
     /// It lives on by itself.
     pub(crate) fn leave(self) {
-        self.0.leave();
+        drop(self.0.leave());
     }
 }
 
@@ -97,8 +97,8 @@ async fn prepare(
         }
     };
     tokio::select! {
-        ended = started.process().ended() => {
-            let pid = started.process().pid();
+        ended = started.ended() => {
+            let pid = started.pid();
             let why = ended.err().map_or(String::new(), |error| format!(" ({error})"));
             Err(failed(format!("the next process (pid {pid}) ended before it was ready{why}; what it wrote says why")))
         }

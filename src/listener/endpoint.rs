@@ -192,12 +192,12 @@ fn listening(family: SocketFamily, fd: OwnedFd, handle: &ListenerHandle) -> io::
     match family {
         SocketFamily::Ipv4 | SocketFamily::Ipv6 => {
             let listener = Arc::new(TcpListener::from_std(fd.into())?);
-            handle.set_socket(listener.clone());
+            handle.set_socket(Arc::clone(&listener) as _);
             Ok(Source::Tcp(listener))
         }
         SocketFamily::Unix => {
             let listener = Arc::new(UnixListener::from_std(fd.into())?);
-            handle.set_socket(listener.clone());
+            handle.set_socket(Arc::clone(&listener) as _);
             Ok(Source::Unix(listener))
         }
         #[cfg(feature = "vsock")]

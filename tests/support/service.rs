@@ -420,5 +420,5 @@ pub(crate) fn is_running(pid: u32) -> bool {
 }
 
 fn as_pid(pid: u32) -> Pid {
-    Pid::from_raw(pid.cast_signed()).expect("a pid")
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid")
 }

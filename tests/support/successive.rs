@@ -274,7 +274,7 @@ impl Plan {
             "abort" => process::abort(),
             "kill" => {
                 let pid = if rest == "self" {
-                    Pid::from_raw(process::id().cast_signed())
+                    i32::try_from(process::id()).ok().and_then(Pid::from_raw)
                 } else {
                     Pid::from_raw(rest.parse().expect("a pid"))
                 };

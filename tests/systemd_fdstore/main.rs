@@ -9,16 +9,17 @@ mod restarts;
 mod service;
 
 #[path = "../support/load.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod load;
 #[path = "../support/needs.rs"]
 mod needs;
 #[path = "../support/systemd.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod systemd;
 
 #[path = "../support"]
 mod support {
     pub(crate) mod clients;
-    #[allow(dead_code, reason = "not all of it is needed here")]
     pub(crate) mod wire;
 }
 

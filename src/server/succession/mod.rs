@@ -34,7 +34,11 @@ use crate::{
         requests::{Asker, Request, Requests},
         ties::{FAREWELL_LIMIT, Ties, settled_line},
     },
+    sys::process::Process,
 };
+
+/// How long a process may take to end that has closed all its files: one that lives serves, and must not be served beside.
+const DEATH_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a hand-over that was committed to came out.
 #[derive(Debug)]
@@ -141,7 +145,7 @@ impl Succession {
             announcer.hand_to(pid).await;
         }
         serving.accept(false).await;
-        let (mover, moves) = match successor.commit().await {
+        let (mover, moves, process) = match successor.commit().await {
             Ok(moving) => moving,
             Err(error) => {
                 serving.accept(true).await;
@@ -152,15 +156,15 @@ impl Succession {
         };
         tracing::info!(pid, "the successor accepts, moving what is here");
         asker.tell(Ok(pid));
-        self.move_out(serving, mover, moves, ending).await
+        self.move_out(serving, (mover, moves), process, ending).await
     }
 
     /// Lets go of what is here: the rest ends within the drain's limit.
     async fn move_out(
         &mut self,
         mut serving: Serving,
-        mover: Mover,
-        moves: MoverHandle,
+        (mover, moves): (Mover, MoverHandle),
+        process: Option<Process>,
         ending: Ending<'_>,
     ) -> Succeeded {
         let Ending { signals, limit } = ending;
@@ -190,7 +194,9 @@ impl Succession {
                     Outcome::Left(report, timeout(FAREWELL_LIMIT, moving).await.ok())
                 }
                 parted = &mut moving => match parted {
-                    Parted::Died if !told_to_stop.load(Ordering::Relaxed) => Outcome::Died,
+                    Parted::Died if !told_to_stop.load(Ordering::Relaxed) && is_dead(process.as_ref()).await => {
+                        Outcome::Died
+                    }
                     parted => {
                         tracing::warn!(?parted, "the successor takes no more connections, what is left ends here");
                         drain.stop_moving();
@@ -232,6 +238,14 @@ impl Succession {
         if let Some(hook) = &self.ties.options.after_failure {
             hook(error);
         }
+    }
+}
+
+/// Whether a successor that says nothing more has ended; where this process has not started it, its silence says so.
+async fn is_dead(process: Option<&Process>) -> bool {
+    match process {
+        Some(process) => timeout(DEATH_LIMIT, process.ended()).await.is_ok(),
+        None => true,
     }
 }
 

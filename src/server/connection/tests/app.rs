@@ -201,7 +201,8 @@ impl App {
     }
 
     fn pieces(&self, bytes: Bytes, sizes: &[usize], slowly: bool) -> Body {
-        let state = (self.clone(), bytes, sizes.to_vec().into_iter());
+        let sizes = sizes.to_owned();
+        let state = (self.clone(), bytes, sizes.into_iter());
         Body::new(StreamBody::new(stream::unfold(state, move |(app, mut bytes, mut sizes)| async move {
             if slowly {
                 app.ticked().await;

@@ -194,7 +194,7 @@ impl Filling {
         let request = format!("GET /smuggled/{number} HTTP/1.1\r\nhost: x\r\n\r\n");
         let pattern = match self {
             Self::Noise => {
-                let mut state = number as u32 | 1;
+                let mut state = u32::try_from(number).unwrap() | 1;
                 let noise = std::iter::repeat_with(move || {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     state.to_be_bytes()[0]
