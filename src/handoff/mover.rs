@@ -12,7 +12,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::yield_now,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -31,6 +31,9 @@ const AWAITED: &str = "a `Taken`";
 
 /// How long a successor that breaks the protocol may take to read that it does.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long connections wait for a successor that takes none: it has no room, or does not read. Their clients may wait, too.
+const STALL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The process that connections are moved away from.
 pub(crate) trait Predecessor {
@@ -53,6 +56,10 @@ pub(crate) struct Mover {
     unsent: Option<Batch>,
     sent: VecDeque<Batch>,
     credit: u32,
+    /// Since when something waits and nothing goes.
+    stalled_since: Option<Instant>,
+    /// That was for too long: until there is room again, nothing waits.
+    is_full: bool,
     /// The successor stops itself.
     is_leaving: bool,
 }
@@ -94,6 +101,7 @@ enum Event {
     Arrived(Result<Envelope, Refusal>),
     Sent(io::Result<()>),
     Queued(usize),
+    Stalled,
 }
 
 impl MoverHandle {
@@ -118,6 +126,8 @@ impl Mover {
             unsent: None,
             sent: VecDeque::new(),
             credit: 0,
+            stalled_since: None,
+            is_full: false,
             is_leaving: false,
         };
         (mover, MoverHandle { queue: sender })
@@ -161,6 +171,7 @@ impl Mover {
     }
 
     async fn next(&mut self) -> Event {
+        let stalled_until = self.stalled_until();
         let Self { channel, queue, is_queue_done, waiting, unsent, .. } = self;
         let mut queued = Vec::new();
         let send = async {
@@ -169,14 +180,42 @@ impl Mover {
                 None => std::future::pending().await,
             }
         };
+        let stalled = async {
+            match stalled_until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
         let wants_more = !*is_queue_done && waiting.len() < MOST_CONNECTIONS;
         let event = tokio::select! {
             arrived = channel.receive(AWAITED) => Event::Arrived(arrived),
             sent = send => Event::Sent(sent),
             count = queue.recv_many(&mut queued, MOST_CONNECTIONS), if wants_more => Event::Queued(count),
+            () = stalled => Event::Stalled,
         };
         waiting.extend(queued);
         event
+    }
+
+    /// Until when what waits may do so.
+    fn stalled_until(&mut self) -> Option<Instant> {
+        if self.waiting.is_empty() && self.unsent.is_none() {
+            self.stalled_since = None;
+            return None;
+        }
+        let since = *self.stalled_since.get_or_insert_with(Instant::now);
+        Some(if self.is_full && self.credit == 0 { since } else { since + STALL_LIMIT })
+    }
+
+    /// Something went, or may go.
+    fn note_progress(&mut self) {
+        (self.stalled_since, self.is_full) = (None, false);
+    }
+
+    /// Keeps what waits; what has been sent is still to be answered.
+    fn keep_waiting(&mut self, why: &Why, predecessor: &mut impl Predecessor) {
+        let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
+        give_back(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, predecessor);
     }
 
     fn handle(&mut self, event: Event, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
@@ -184,6 +223,14 @@ impl Mover {
             Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
             Event::Sent(sent) => self.was_sent(sent, predecessor),
             Event::Queued(count) => self.is_queue_done = count == 0,
+            Event::Stalled => {
+                if !std::mem::replace(&mut self.is_full, true) {
+                    tracing::warn!(
+                        "the successor takes no more connections for now, what waits ends here; raise its LimitNOFILE="
+                    );
+                }
+                self.keep_waiting(&Why::Refused("it takes none for now".into()), predecessor);
+            }
         }
         Ok(())
     }
@@ -193,6 +240,7 @@ impl Mover {
         match sent {
             Ok(()) => {
                 self.credit = self.credit.saturating_sub(batch.len());
+                self.note_progress();
                 batch.forget_packet();
                 self.sent.push_back(batch);
             }
@@ -209,7 +257,10 @@ impl Mover {
 
     fn arrived(&mut self, message: Message, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
         match message {
-            Message::Credit(credit) => self.credit = self.credit.saturating_add(credit.connections),
+            Message::Credit(credit) => {
+                self.credit = self.credit.saturating_add(credit.connections);
+                self.note_progress();
+            }
             Message::Taken(taken) => drop(self.answered(taken.count)?),
             Message::Refused(refused) => {
                 let why = Why::Refused(refused.reason.into());
@@ -236,9 +287,7 @@ impl Mover {
         self.is_leaving = true;
         self.is_queue_done = true;
         self.queue.close();
-        let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
-        give_back(unsent, &Why::Leaving, predecessor);
-        give_back(std::mem::take(&mut self.waiting), &Why::Leaving, predecessor);
+        self.keep_waiting(&Why::Leaving, predecessor);
         while let Ok(connection) = self.queue.try_recv() {
             predecessor.resume(connection, &Why::Leaving);
         }
@@ -256,8 +305,7 @@ impl Mover {
             }
         };
         self.queue.close();
-        let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
-        give_back(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), &why, predecessor);
+        self.keep_waiting(&why, predecessor);
         while let Some(connection) = self.queue.recv().await {
             predecessor.resume(connection, &why);
         }

@@ -84,6 +84,38 @@ fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_
     service.end();
 }
 
+/// What does not fit is no reason to let a client wait.
+#[test]
+fn connections_that_the_next_process_has_no_room_for_are_served_where_they_are() {
+    let service = Service::start("");
+    let old = service.who();
+    let mut idle: Vec<_> = (0..300).map(|_| service.connect()).collect();
+    idle.iter_mut().for_each(|idle| assert_eq!(who(idle), old));
+    service.plan("start", "limit 200");
+    let new = service.hand_over();
+    // Each asks twice; the second request tells the old one's from those that were about to move.
+    let (mut moved, mut stayed) = (0, 0);
+    for idle in &mut idle {
+        let first = idle.get("/who").unwrap();
+        match first.says_close() {
+            true => stayed += 1,
+            false => match idle.get("/who").unwrap() {
+                answer if answer.says_close() => stayed += 1,
+                answer => {
+                    assert_eq!(answer.text().parse(), Ok(new));
+                    moved += 1;
+                }
+            },
+        }
+    }
+    assert!(moved > 0 && stayed > 0, "{moved} have moved, {stayed} have not");
+    service.wait_for_end(old.pid);
+    let report = service.wait_for_word(old.pid, "ends ");
+    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    service.hand_over();
+    service.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn web_sockets_and_event_streams_end_by_their_tokens_while_plain_connections_move() {
     let service = Service::start("");

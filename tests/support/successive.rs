@@ -10,6 +10,7 @@
 //! | `kill PID`, `kill self` | ends another process, or itself, with SIGKILL |
 //! | `hang` | goes no further |
 //! | `wait` | goes on when somebody writes to the FIFO beside the plan |
+//! | `limit FILES` | may open no more files than that, from then on |
 //! | `peer ARGUMENT..` | becomes the Python program beside this file (in step `start`) |
 //! | `drop NAME` | serves no route of that name (in step `routes`) |
 //!
@@ -46,7 +47,7 @@ use axum_activation::{
     handoff::{Handoff, Snapshot},
 };
 use rustix::{
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit},
     time::{ClockId, clock_gettime},
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_blocking};
@@ -285,6 +286,10 @@ impl Plan {
             },
             "wait" => {
                 File::open(self.folder.join(format!("{}.gate", self.step)))?.read_exact(&mut [0]).map_err(Into::into)
+            }
+            "limit" => {
+                let most = Some(rest.parse().expect("a number"));
+                setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).map_err(Into::into)
             }
             "peer" => Err(Command::new("python3").args(["-c", PEER]).args(rest.split(' ')).exec().into()),
             _ => panic!("no plan: {}", self.words),
