@@ -274,12 +274,8 @@ impl Plan {
             "exit" => process::exit(rest.parse().expect("a status")),
             "abort" => process::abort(),
             "kill" => {
-                let pid = if rest == "self" {
-                    i32::try_from(process::id()).ok().and_then(Pid::from_raw)
-                } else {
-                    Pid::from_raw(rest.parse().expect("a pid"))
-                };
-                kill_process(pid.expect("a pid"), Signal::KILL).map_err(Into::into)
+                let pid = if rest == "self" { process::id().try_into()? } else { rest.parse()? };
+                kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL).map_err(Into::into)
             }
             "hang" => loop {
                 thread::park();
