@@ -85,7 +85,7 @@ impl Client {
             }
         }
         app.tick(10_000);
-        self.finish(script).await?;
+        self.finish(script, world).await?;
         if matches!(script.tail, Tail::Nothing | Tail::Stop) && !self.outcome.is_ended {
             self.probe(script, world).await?;
         }
@@ -93,10 +93,15 @@ impl Client {
     }
 
     /// Everything that is still to be written and read.
-    async fn finish(&mut self, script: &Script) -> Result<(), String> {
-        let mut shut = false;
+    async fn finish(&mut self, script: &Script, world: &World) -> Result<(), String> {
+        let (mut shut, mut handed_over) = (false, false);
         let mut deadline = Instant::now() + PATIENCE;
         loop {
+            if matches!(script.tail, Tail::Preface { patient: true }) && self.is_open(script.requests.len() - 1) && !handed_over {
+                handed_over = true;
+                world.hand_over();
+                self.settle().await;
+            }
             let wrote = self.write(usize::MAX);
             let read = self.read(usize::MAX, script)?;
             let all = script.requests.len();

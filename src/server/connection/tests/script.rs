@@ -117,8 +117,10 @@ pub(super) enum Tail {
     HalfClose,
     /// What is no HTTP.
     Garbage,
-    /// What a client of HTTP/2 begins with.
-    Preface,
+    /// What a client of HTTP/2 begins with; or after one more hand-over, when all is answered.
+    Preface {
+        patient: bool,
+    },
     /// Half a head, and then the end.
     PartialHead,
     /// A WebSocket, accepted: what follows belongs to it.
@@ -210,7 +212,7 @@ impl Filling {
 
 pub(super) fn script(transports: &'static [Transport]) -> impl Strategy<Value = Script> {
     let requests = vec(request(), 1..6);
-    (proptest::sample::select(transports), requests, tail(), vec(step(), 0..40)).prop_map(
+    (proptest::sample::select(transports), requests, tail(), steps()).prop_map(
         |(transport, mut requests, tail, steps)| {
             spare_hyper(&mut requests, &tail);
             Script { transport, requests, tail, steps }
@@ -222,7 +224,7 @@ pub(super) fn script(transports: &'static [Transport]) -> impl Strategy<Value = 
 /// an upgrade that was refused, as it would hand out the stream instead, or finds no request but something else.
 fn spare_hyper(requests: &mut [Request], tail: &Tail) {
     let refused = requests.iter().position(|request| request.upgrade != Upgrade::None).unwrap_or(requests.len());
-    let is_malformed = matches!(tail, Tail::Garbage | Tail::Preface | Tail::PartialHead);
+    let is_malformed = matches!(tail, Tail::Garbage | Tail::Preface { .. } | Tail::PartialHead);
     let first = refused.min(requests.len() - usize::from(is_malformed));
     requests[first..].iter_mut().for_each(|request| request.reads = Reads::All);
 }
@@ -287,11 +289,20 @@ fn tail() -> impl Strategy<Value = Tail> {
         2 => Just(Tail::Stop),
         1 => Just(Tail::HalfClose),
         1 => Just(Tail::Garbage),
-        1 => Just(Tail::Preface),
+        1 => any::<bool>().prop_map(|patient| Tail::Preface { patient }),
         1 => Just(Tail::PartialHead),
         2 => (length(), filling(), any::<bool>())
             .prop_map(|(len, filling, patient)| Tail::Upgrade { len, filling, patient }),
     ]
+}
+
+/// Often with a hand-over after the first few bytes, which may be those of either HTTP.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let first = option::weighted(0.2, 1..4_usize);
+    (first, vec(step(), 0..40)).prop_map(|(first, steps)| {
+        let first = first.map(|first| [Step::Write(first), Step::Settle, Step::HandOver]);
+        first.into_iter().flatten().chain(steps).collect()
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -7,6 +7,9 @@ use super::script::{Expects, Request, Script, Tail, Upgrade, Upload, Version};
 /// So many chunks have extensions; more of them than hyper takes from one body.
 const EXTENDED: usize = 50;
 
+/// And the empty SETTINGS frame that follows.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// All that a client sends.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
@@ -68,7 +71,12 @@ impl Sent {
         match &script.tail {
             Tail::Nothing | Tail::Stop | Tail::HalfClose => {}
             Tail::Garbage => self.bytes.extend(b"\x01\x02 garbage\r\n\r\n"),
-            Tail::Preface => self.bytes.extend(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+            Tail::Preface { patient } => {
+                if *patient {
+                    self.gates.push((self.bytes.len(), number - 1));
+                }
+                self.bytes.extend(PREFACE);
+            }
             Tail::PartialHead => self.bytes.extend(b"GET /smuggled/partial HTTP/1.1\r\nho"),
             Tail::Upgrade { len, filling, patient } => {
                 let head =
