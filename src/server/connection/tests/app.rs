@@ -111,6 +111,9 @@ impl App {
         let Some(plan) = self.shared.script.requests.get(number).cloned() else {
             return self.past_the_script(number, request);
         };
+        if request.method().as_str() != plan.method() {
+            self.log().strangers.push(format!("{} {path}", request.method()));
+        }
         if plan.waits {
             self.ticked().await;
         }

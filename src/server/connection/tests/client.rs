@@ -97,7 +97,10 @@ impl Client {
         let (mut shut, mut handed_over) = (false, false);
         let mut deadline = Instant::now() + PATIENCE;
         loop {
-            if matches!(script.tail, Tail::Preface { patient: true }) && self.is_open(script.requests.len() - 1) && !handed_over {
+            if matches!(script.tail, Tail::Preface { patient: true })
+                && self.is_open(script.requests.len() - 1)
+                && !handed_over
+            {
                 handed_over = true;
                 world.hand_over();
                 self.settle().await;

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     app::App,
-    script::{Request, Reads, Script, Tail, Transport},
+    script::{Reads, Request, Script, Tail, Transport},
     world::World,
 };
 
@@ -34,9 +34,7 @@ fn http2_moves_before_its_preface_has_come_and_loses_no_stream_after_that() {
         cuts.sort_unstable();
         play(&cuts, requests).map_err(TestCaseError::fail)
     });
-    if let Err(failure) = result {
-        panic!("{failure}");
-    }
+    result.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 fn play(cuts: &[usize], requests: usize) -> Result<(), String> {
@@ -53,7 +51,8 @@ fn play(cuts: &[usize], requests: usize) -> Result<(), String> {
         ours.set_nonblocking(true).unwrap();
         world.accept(theirs.into());
         let stream = UnixStream::from_std(ours).unwrap();
-        let sliced = Sliced { stream, written: 0, cuts: cuts.iter().copied().collect(), pause: None, world: world.clone() };
+        let sliced =
+            Sliced { stream, written: 0, cuts: cuts.iter().copied().collect(), pause: None, world: world.clone() };
         let talk = async {
             let (mut client, connection) = h2::client::handshake(sliced).await.map_err(|error| error.to_string())?;
             let driven = tokio::spawn(connection);
@@ -79,7 +78,9 @@ fn play(cuts: &[usize], requests: usize) -> Result<(), String> {
             () if !log.strangers.is_empty() => Err(format!("strangers came: {log:?}")),
             () if calls != answered => Err(format!("{refused:?} of {requests} were refused: {log:?}")),
             () if is_early && !refused.is_empty() => Err(format!("{refused:?} were refused for no reason")),
-            () if is_early && log.calls.iter().any(|call| call.generation != last) => Err(format!("it stayed: {log:?}")),
+            () if is_early && log.calls.iter().any(|call| call.generation != last) => {
+                Err(format!("it stayed: {log:?}"))
+            }
             () => Ok(()),
         }
     })
