@@ -1,7 +1,7 @@
 //! The service: does with each request what the script says, and notes what it saw.
 
 use std::{
-    collections::hash_map::DefaultHasher,
+    collections::{VecDeque, hash_map::DefaultHasher},
     convert::Infallible,
     future::Future,
     hash::{Hash, Hasher},
@@ -204,13 +204,12 @@ impl App {
     }
 
     fn pieces(&self, bytes: Bytes, sizes: &[usize], slowly: bool) -> Body {
-        let sizes = sizes.to_owned();
-        let state = (self.clone(), bytes, sizes.into_iter());
+        let state = (self.clone(), bytes, VecDeque::from(sizes.to_vec()));
         Body::new(StreamBody::new(stream::unfold(state, move |(app, mut bytes, mut sizes)| async move {
             if slowly {
                 app.ticked().await;
             }
-            let piece = bytes.split_to(sizes.next()?);
+            let piece = bytes.split_to(sizes.pop_front()?);
             Some((Ok::<_, Infallible>(Frame::data(piece)), (app, bytes, sizes)))
         })))
     }

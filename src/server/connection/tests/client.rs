@@ -153,7 +153,8 @@ impl Client {
         }
         if matches!(script.tail, Tail::Stop) {
             world.stop();
-            sleep(LINGER).await;
+            // At the last moment, where there is such a thing.
+            sleep(if self.time == Time::Stopped { LINGER } else { LINGER / 20 }).await;
         }
         self.sent.bytes.extend(b"GET /r/999 HTTP/1.1\r\nhost: x\r\n\r\n");
         let before = self.outcome.responses.len();
