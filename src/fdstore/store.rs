@@ -1,13 +1,14 @@
 //! From this process into the store.
 
 use std::{
+    collections::VecDeque,
+    future::Future,
     io,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use super::journal::Journal;
 use crate::{
@@ -22,30 +23,34 @@ const LONGEST_VARIABLE: usize = 128 * 1024;
 /// What is left of it to whatever else the manager passes, and to the variable's own name.
 const RESERVED: usize = 4 * 1024;
 
-/// How long the manager may take to say that it has everything.
-const BARRIER_LIMIT: Duration = Duration::from_secs(5);
+/// How many connections the manager is sent before it is asked whether it has them: it compares each with all that it has.
+const WINDOW: usize = 32;
+
+/// How long the manager may take for that: the drain is over before.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A store with room for so much.
 #[derive(Debug)]
 pub(crate) struct Store {
     notifier: Notifier,
     max: usize,
-    /// How many connections are taken before it is full.
-    room: AtomicUsize,
-    writing: Mutex<Writing>,
+    queue: Mutex<Queue>,
+    /// Told when something waits.
+    waits: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Writing {
-    journal: Option<Journal>,
-    connections: usize,
+struct Queue {
+    /// How many connections more are taken.
+    room: usize,
+    waiting: VecDeque<IdleConnection>,
 }
 
 impl Store {
     /// The store of the manager that `notifier` speaks to, with room for `max`; `None` where there is none.
     pub(crate) fn new(notifier: &Notifier, max: usize) -> Option<Self> {
         let exists = notifier.is_active() && max > 0;
-        exists.then(|| Self { notifier: notifier.clone(), max, room: AtomicUsize::new(0), writing: Mutex::default() })
+        exists.then(|| Self { notifier: notifier.clone(), max, queue: Mutex::default(), waits: Notify::new() })
     }
 
     /// Keeps the listeners that this process or one before it bound, from now on; what is left of the room is for connections.
@@ -54,46 +59,79 @@ impl Store {
         let others = activated.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().len() + 1);
         let text = names.iter().map(|length| length + 1).chain(others).sum::<usize>();
         // The journal is one of them.
-        let room = (self.max - names.len()).min(room_for_names(text)).saturating_sub(1);
-        self.room.store(room, Ordering::Relaxed);
+        self.queue().room = (self.max - names.len()).min(room_for_names(text)).saturating_sub(1);
         Ok(())
     }
 
-    /// Keeps a connection for the next process. An error gives it back: the store is full, or it cannot be noted.
+    /// Keeps a connection for the next process, as soon as [`run`](Self::run) has its turn for it. An error gives it back: the
+    /// store is full.
     pub(crate) fn keep(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
-        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if writing.connections >= self.room.load(Ordering::Relaxed) {
-            tracing::info!(connections = writing.connections, "the fd store is full, the other connections end here");
-            return Err(connection);
-        }
-        if let Err(error) = writing.note(&connection, &self.notifier) {
-            tracing::warn!(%error, "a connection cannot be kept, it ends here");
-            return Err(connection);
-        }
-        writing.connections += 1;
-        self.notifier.fd_store(CONNECTIONS_NAME, connection.stream);
+        let mut queue = self.queue();
+        let Some(room) = queue.room.checked_sub(1) else { return Err(connection) };
+        queue.room = room;
+        queue.waiting.push_back(connection);
+        drop(queue);
+        self.waits.notify_one();
         Ok(())
     }
 
-    /// Resolves when the manager has everything, or takes too long for it.
-    pub(crate) async fn settle(&self) {
-        if let Err(error) = self.notifier.barrier(BARRIER_LIMIT).await {
-            tracing::warn!(?error, "the service manager does not say that it has what is to be kept");
+    /// Sends the manager what is to be kept, as fast as it takes that, until `cut` resolves or it takes nothing more. What it has
+    /// not got then is returned, and from then on the store is full.
+    pub(crate) async fn run(&self, cut: impl Future<Output = ()>) -> Vec<IdleConnection> {
+        let error = tokio::select! {
+            error = self.send() => error,
+            () = cut => io::Error::other("the drain is over"),
+        };
+        let mut queue = self.queue();
+        queue.room = 0;
+        let left: Vec<_> = queue.waiting.drain(..).collect();
+        tracing::warn!(%error, connections = left.len(), "the service manager keeps no more connections");
+        left
+    }
+
+    /// Returns only with an error. A connection is let go of when the manager is known to have it.
+    async fn send(&self) -> io::Error {
+        let mut journal = None;
+        loop {
+            if let Err(error) = self.send_some(&mut journal).await {
+                return error;
+            }
         }
     }
-}
 
-impl Writing {
-    fn note(&mut self, connection: &IdleConnection, notifier: &Notifier) -> io::Result<()> {
-        let journal = match &mut self.journal {
+    async fn send_some(&self, journal: &mut Option<Journal>) -> io::Result<()> {
+        self.waits.notified().await;
+        loop {
+            let mut held = Vec::new();
+            while held.len() < WINDOW {
+                let mut queue = self.queue();
+                let Some(connection) = queue.waiting.front() else { break };
+                self.note(connection, journal)?;
+                let Some(connection) = queue.waiting.pop_front() else { break };
+                self.notifier.fd_store(CONNECTIONS_NAME, connection.stream);
+                held.push(connection.keep);
+            }
+            if held.is_empty() {
+                return Ok(());
+            }
+            self.notifier.barrier(FOREVER).await.map_err(io::Error::other)?;
+        }
+    }
+
+    fn note(&self, connection: &IdleConnection, journal: &mut Option<Journal>) -> io::Result<()> {
+        let journal = match journal {
             Some(journal) => journal,
             none => {
                 let journal = Journal::create()?;
-                notifier.fd_store_unpolled(CONNECTIONS_NAME, journal.duplicate()?);
+                self.notifier.fd_store_unpolled(CONNECTIONS_NAME, journal.duplicate()?);
                 none.insert(journal)
             }
         };
         journal.append(connection)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

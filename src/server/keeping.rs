@@ -4,7 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 
-use super::{Server, accept::Arrived, serving::Serving};
+use super::{
+    Server,
+    accept::Arrived,
+    serving::{Serving, adopt},
+};
 use crate::{
     drain::DrainReport,
     fdstore::{KeptConnections, Store, forget_listeners},
@@ -72,10 +76,7 @@ impl Keeping {
             let (notifier, routes) = (self.notifier.clone(), serving.routes().to_vec());
             self.taking = Some(tokio::spawn(async move {
                 for connection in kept.take(&notifier).await {
-                    match routes.iter().find(|route| route.name == connection.listener) {
-                        Some(route) => route.adopt(Arrived::again(connection)),
-                        None => tracing::warn!(listener = &*connection.listener, "nothing serves this kept connection"),
-                    }
+                    adopt(&routes, connection, Arrived::again);
                 }
             }));
         }
@@ -102,9 +103,9 @@ impl Keeping {
         cut_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
         self.taken().await;
-        let Some(store) = self.store.as_ref().filter(|_| lasts) else { return serving.drain(limit, cut_now).await };
-        let report = serving.drain_into(store, limit, cut_now).await;
-        store.settle().await;
-        report
+        match self.store.as_ref().filter(|_| lasts) {
+            Some(store) => serving.drain_into(store, limit, cut_now).await,
+            None => serving.drain(limit, cut_now).await,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A server that runs: its accept loops, and their end.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
@@ -136,11 +136,7 @@ impl Serving {
             route.tell(Order::Renew(Arc::new(route.context(&self.common, &self.drain))));
         }
         self.lead_to(None);
-        for connection in returned {
-            if let Some(route) = self.routes.iter().find(|route| route.name == connection.listener) {
-                route.adopt(Arrived::again(connection));
-            }
-        }
+        returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
     }
 
     /// Stops accepting, and returns when every connection has ended or was cut, after `limit` or when `cut_now` resolves.
@@ -164,7 +160,17 @@ impl Serving {
             route.exit.lead_to(Some(Box::new(keep)));
         }
         self.drain.begin_pause();
-        let report = self.drain.finish_or(limit, self.accepting.wait(), cut_now).await;
+        let report = {
+            let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), cut_now));
+            tokio::select! {
+                report = &mut ended => report,
+                returned = store.run(self.drain.cut_short()) => {
+                    self.drain.stop_moving();
+                    returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::to_stay));
+                    ended.await
+                }
+            }
+        };
         self.end(report).await
     }
 
@@ -250,5 +256,13 @@ impl Running {
     fn tell(&self, order: Order) {
         // A loop that has ended needs no order.
         let _ = self.orders.send(order);
+    }
+}
+
+/// Gives a connection to the route of its name, if there is one.
+pub(super) fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
+    match routes.iter().find(|route| route.name == connection.listener) {
+        Some(route) => route.adopt(how(connection)),
+        None => tracing::warn!(listener = &*connection.listener, "nothing here serves a connection that has come"),
     }
 }

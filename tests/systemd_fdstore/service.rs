@@ -62,6 +62,8 @@ pub(crate) fn serve() {
     let activated = ActivatedListeners::builder().fallback("http", ADDRESS).from_env().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = Server::new(activated).route("http", app()).linger(Duration::from_millis(500));
+    let drain = env::var("APP_DRAIN").map_or(30, |seconds| seconds.parse().unwrap());
+    let server = server.drain_timeout(Duration::from_secs(drain));
     let server = server.fd_store(store.parse().unwrap()).idle_timeout(Duration::from_secs(600));
     runtime.block_on(server.run()).unwrap();
 }

@@ -17,9 +17,14 @@ mod roles;
 
 use self::{
     plain::{go_on, try_plainly},
-    roles::{Adopter, Old, adopt, take},
+    roles::{Adopter, Old, take},
 };
-use super::{accept::Arrived, notify::Announcer, serving::Serving, signals::Signals};
+use super::{
+    accept::Arrived,
+    notify::Announcer,
+    serving::{Serving, adopt},
+    signals::Signals,
+};
 use crate::{
     activation::ActivatedListeners,
     drain::DrainReport,

@@ -13,7 +13,7 @@ use crate::{
     },
     server::{
         accept::Arrived,
-        serving::{Running, Serving},
+        serving::{Running, Serving, adopt},
     },
 };
 
@@ -86,13 +86,6 @@ impl Successor for Adopter {
             tracing::error!(problem, "the final state of the predecessor is lost");
         }
         imported
-    }
-}
-
-/// Gives a connection to the route of its name.
-pub(super) fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
-    if let Some(route) = routes.iter().find(|route| route.name == connection.listener) {
-        route.adopt(how(connection));
     }
 }
 
