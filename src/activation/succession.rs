@@ -117,16 +117,20 @@ impl ActivatedListeners {
         self.set.control.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Adds a socket of a predecessor, unless somebody else has passed one of that name.
-    pub(crate) fn admit(&self, name: &str, fd: OwnedFd, origin: &SocketOrigin) {
+    /// Adds the sockets of a predecessor, but for those of a name that somebody else has passed.
+    pub(crate) fn admit(&self, sockets: impl IntoIterator<Item = (String, OwnedFd, SocketOrigin)>) {
         let mut slots = self.lock();
-        if slots.iter().any(|slot| slot.info.name() == name && slot.info.is_passed()) {
-            tracing::debug!(name, "the predecessor has handed over a socket of a name that was passed, which stays");
-            return;
+        let passed: Vec<_> =
+            slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
+        for (name, fd, origin) in sockets {
+            if passed.iter().any(|passed| **passed == *name) {
+                tracing::debug!(name, "the predecessor has handed over a socket of a name that was passed, which stays");
+                continue;
+            }
+            let mut slot = Slot::passed(&name, fd);
+            slot.note(&origin);
+            slots.push(slot);
         }
-        let mut slot = Slot::passed(name, fd);
-        slot.note(origin);
-        slots.push(slot);
     }
 
     /// Where the next process may meet this one.

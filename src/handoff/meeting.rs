@@ -79,10 +79,10 @@ pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<
 
 fn admit(set: &ActivatedListeners, mut joined: Joined) {
     tracing::info!(pid = joined.hello.pid, "taking over from the process that serves");
-    for (record, fd) in joined.listeners.drain(..) {
-        if let Some(fd) = fd {
-            set.admit(&record.name, fd, &origin(&record));
-        }
-    }
+    let sockets = joined.listeners.drain(..).filter_map(|(record, fd)| {
+        let origin = origin(&record);
+        fd.map(|fd| (record.name, fd, origin))
+    });
+    set.admit(sockets);
     set.set_control(Box::new(joined));
 }
