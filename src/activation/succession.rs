@@ -124,7 +124,10 @@ impl ActivatedListeners {
             slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
         for (name, fd, origin) in sockets {
             if passed.iter().any(|passed| **passed == *name) {
-                tracing::debug!(name, "the predecessor has handed over a socket of a name that was passed, which stays");
+                tracing::debug!(
+                    name,
+                    "the predecessor has handed over a socket of a name that was passed, which stays"
+                );
                 continue;
             }
             let mut slot = Slot::passed(&name, fd);

@@ -110,6 +110,11 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Whether a successor that listens beside the path is about to take it.
+    pub(super) fn is_about_to_change(&self) -> bool {
+        matches!(path::occupant(&fresh(self.path)), Ok(Occupant::Live))
+    }
+
     /// Puts a fresh socket at the path, whatever socket is there.
     pub(super) fn bind(self) -> Result<Place, Error> {
         let fresh = self.prepare()?;

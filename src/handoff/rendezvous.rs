@@ -4,7 +4,13 @@
 //! same user and root may come ([`SO_PEERCRED`](seqpacket::peer_user)). Both may live in namespaces of their own, where the
 //! process id of one means nothing to the other: it is told to people, and nobody is ever killed by it.
 
-use std::{io, os::fd::OwnedFd, path::Path, time::Duration, time::Instant};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,6 +26,9 @@ use crate::{
     error::{Error, Kind},
     sys::{path::CreatedPath, scm, seqpacket},
 };
+
+/// How long to leave a successor alone that is about to take the path.
+const SETTLING: Duration = Duration::from_millis(5);
 
 /// How long to wait where an accept fails for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,13 +51,20 @@ pub(crate) enum Met {
 /// Something else stands at the path, a foreign user's process is there, it does not answer in time, or the path cannot be
 /// bound.
 pub(crate) fn meet(path: &Path, deadline: Instant) -> Result<Met, Error> {
-    if let Some(control) = visit(path, deadline)? {
-        return Ok(Met::Serving(control));
-    }
-    let locked = Locked::new(path, deadline)?;
-    match visit(path, deadline)? {
-        Some(control) => Ok(Met::Serving(control)),
-        None => locked.bind().map(Met::Nobody),
+    loop {
+        if let Some(control) = visit(path, deadline)? {
+            return Ok(Met::Serving(control));
+        }
+        let locked = Locked::new(path, deadline)?;
+        if let Some(control) = visit(path, deadline)? {
+            return Ok(Met::Serving(control));
+        }
+        // A successor takes the path after its predecessor has left it.
+        if !locked.is_about_to_change() || Instant::now() >= deadline {
+            return locked.bind().map(Met::Nobody);
+        }
+        drop(locked);
+        thread::sleep(SETTLING);
     }
 }
 
