@@ -1,6 +1,11 @@
 //! A server that runs: its accept loops, and their end.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{
@@ -126,6 +131,17 @@ impl Serving {
                 let mover = mover.clone();
                 Box::new(move |connection| mover.send(connection)) as _
             }));
+        }
+    }
+
+    /// Connections that can move are kept in `returned` from now on, unread: where they go is not known yet.
+    pub(super) fn hold_in(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
+        for route in &self.routes {
+            let returned = Arc::clone(returned);
+            route.exit.lead_to(Some(Box::new(move |connection| {
+                returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                Ok(())
+            })));
         }
     }
 

@@ -198,7 +198,9 @@ impl Succession {
                     serving.lead_to(None);
                     Outcome::Left(report, timeout(FAREWELL_LIMIT, moving).await.ok())
                 }
-                parted = &mut moving => match parted {
+                parted = &mut moving => {
+                    serving.hold_in(&returned);
+                    match parted {
                     Parted::Died if !told_to_stop.load(Ordering::Relaxed) && is_dead(process.as_ref()).await => {
                         Outcome::Died
                     }
@@ -209,7 +211,7 @@ impl Succession {
                         take(&returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
                         Outcome::Left(left.await, None)
                     }
-                },
+                }},
                 never = self.ties.requests.refuse_all("this process has handed over") => match never {},
             }
         };
@@ -217,6 +219,7 @@ impl Succession {
             Outcome::Died => {
                 tracing::error!("the successor has died, this process accepts again");
                 serving.activated().set_passed_on(false);
+                serving.lead_to(None);
                 serving.renew(take(&returned));
                 Succeeded::Back(serving)
             }
