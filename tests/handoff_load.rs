@@ -32,6 +32,8 @@ use self::support::{
 const THINK: Duration = Duration::from_millis(100);
 /// Between the beginnings of two hand-overs, unless one takes longer.
 const PERIOD: Duration = Duration::from_millis(100);
+/// A hand-over that takes longer is reported in full.
+const SLOW: Duration = Duration::from_secs(3);
 
 #[test]
 fn generation() {
@@ -145,6 +147,9 @@ fn hand_over_again_and_again(service: &Service, after: impl Fn(usize)) -> Vec<Du
         let began = Instant::now();
         service.hand_over();
         let took = began.elapsed();
+        if took > SLOW {
+            println!("hand-over {turn} took {took:?}: {}", service.log());
+        }
         after(turn);
         thread::sleep(PERIOD.saturating_sub(began.elapsed()));
         took

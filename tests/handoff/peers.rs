@@ -12,15 +12,26 @@ use super::{
 /// Before it is ready.
 #[track_caller]
 fn refused(peer: &str, says: &str) {
+    refused_by("", peer, says);
+}
+
+/// When the time is over.
+#[track_caller]
+fn given_up(peer: &str) {
+    refused_by("handoff_timeout=1000", peer, "it was not ready within 1s");
+}
+
+#[track_caller]
+fn refused_by(settings: &str, peer: &str, says: &str) {
     needs::program("python3", "python3");
     let spoil = |service: &Service| service.plan("start", &format!("peer {peer}"));
-    rolls_back(Service::start("handoff_timeout=1000"), says, spoil, |_| {});
+    rolls_back(Service::start(settings), says, spoil, |_| {});
 }
 
 #[test]
 fn one_that_stops_reading_is_killed_when_the_time_is_over() {
-    refused("stop join", "it was not ready within 1s");
-    refused("stop offered", "it was not ready within 1s");
+    given_up("stop join");
+    given_up("stop offered");
 }
 
 #[test]
@@ -63,8 +74,8 @@ fn one_that_answers_out_of_order_is_refused() {
 
 #[test]
 fn one_that_floods_is_killed_when_the_time_is_over() {
-    refused("flood offered", "it was not ready within 1s");
-    refused("descriptors offered", "it was not ready within 1s");
+    given_up("flood offered");
+    given_up("descriptors offered");
 }
 
 #[test]
@@ -80,17 +91,16 @@ fn kinds_of_a_later_version_are_ignored() {
     });
 }
 
-/// It may serve, so the old one does not accept again; but it gets no connection.
-#[test]
-fn one_that_sends_garbage_after_the_commit_is_left_alone() {
+/// It may serve, so the old one does not accept again as after its death; but it gets no connection.
+#[track_caller]
+fn left_alone(peer: &str) {
     needs::program("python3", "python3");
     let mut service = Service::start("");
     let old = service.who();
     let mut idle: Vec<_> = (0..8).map(|_| service.connect()).collect();
     idle.iter_mut().for_each(|idle| drop(idle.get("/who").unwrap()));
-    service.plan("start", "peer malformed commit");
+    service.plan("start", &format!("peer {peer}"));
     let peer = service.ask_to_hand_over().expect("it is ready");
-    service.wait_for_word(peer, "stops at commit");
     for idle in &mut idle {
         let answer = idle.get("/who").unwrap();
         assert_eq!(answer.text().parse(), Ok(old));
@@ -105,36 +115,21 @@ fn one_that_sends_garbage_after_the_commit_is_left_alone() {
 }
 
 #[test]
-fn one_that_closes_the_control_socket_after_the_commit_gets_no_connection() {
-    needs::program("python3", "python3");
-    under_load(Service::start(""), |service| {
-        let old = service.who();
-        service.plan("start", "peer closes commit");
-        let peer = service.ask_to_hand_over().expect("it is ready");
-        service.wait_for_word(peer, "stops at commit");
-        assert_eq!(service.who(), old, "the old one accepts again");
-        service.signal(peer, Signal::KILL);
-    });
+fn one_that_sends_garbage_after_the_commit_is_left_alone() {
+    left_alone("malformed commit");
+}
+
+#[test]
+fn one_that_closes_the_control_socket_after_the_commit_and_lives_on_is_left_alone() {
+    left_alone("closes commit");
 }
 
 #[test]
 fn one_that_refuses_every_connection_leaves_them_to_the_old_one() {
-    needs::program("python3", "python3");
-    let mut service = Service::start("");
-    let old = service.who();
-    let mut idle: Vec<_> = (0..8).map(|_| service.connect()).collect();
-    idle.iter_mut().for_each(|idle| drop(idle.get("/who").unwrap()));
-    service.plan("start", "peer refuse 100");
-    service.ask_to_hand_over().expect("it is ready");
-    for idle in &mut idle {
-        let answer = idle.get("/who").unwrap();
-        assert_eq!(answer.text().parse(), Ok(old));
-        if !answer.says_close() {
-            assert!(idle.get("/who").unwrap().says_close(), "it ends where it is");
-        }
-    }
-    service.wait_for(|line| line.text == "is done");
-    let report = service.wait_for_word(old.pid, "ends ");
-    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
-    service.wait_for_all();
+    left_alone("refuse 100");
+}
+
+#[test]
+fn one_that_takes_no_connection_and_says_nothing_leaves_them_to_the_old_one() {
+    left_alone("stop commit");
 }

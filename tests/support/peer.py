@@ -143,7 +143,7 @@ def take(wanted, taken):
 
 
 def refuse(wanted):
-    """Refuses every connection, and lives on until the predecessor is done; the listeners stay with nobody."""
+    """Refuses every connection, and lives on."""
     committed()
     send(CREDIT, varint(int(wanted)))
     while True:
@@ -151,8 +151,7 @@ def refuse(wanted):
         if kind == CONNECTIONS:
             send(REFUSED, varint(count(body)) + text("the peer of the test takes none"))
         if kind in (DONE, None):
-            say("is done")
-            die()
+            park()
 
 
 def leave(after):
