@@ -228,13 +228,15 @@ fn nobody_connects_before_mode_and_owner_are_set() {
 }
 
 fn knock(path: &Path, done: &AtomicBool) {
+    let look = || fs::metadata(path).ok();
+    // A number alone may be given again, to the next socket.
+    let identity = |file: &fs::Metadata| (file.ino(), file.created().ok());
     while !done.load(Ordering::Relaxed) {
-        if let (Ok(_), Ok(file)) = (UnixStream::connect(path), fs::metadata(path)) {
-            // What is there now may be the next socket, which does not listen yet: only the same one counts.
+        if let (Some(before), Ok(_), Some(file)) = (look(), UnixStream::connect(path), look()) {
+            // Who let us in may be gone, and what is there now not listen yet: only the same one counts.
             let seen = (file.mode() & 0o777, file.uid(), file.gid());
-            let still_it =
-                UnixStream::connect(path).is_ok() && fs::metadata(path).is_ok_and(|now| now.ino() == file.ino());
-            assert!(!still_it || seen == (0o620, 1, 2), "connected to {seen:?}");
+            let is_same = identity(&before) == identity(&file);
+            assert!(!is_same || seen == (0o620, 1, 2), "connected to {seen:?}");
         }
     }
 }
