@@ -56,8 +56,8 @@ impl Store {
     /// Keeps the listeners that this process or one before it bound, from now on; what is left of the room is for connections.
     pub(crate) fn keep_listeners(&self, activated: &ActivatedListeners) -> io::Result<()> {
         let names = keep_listeners(&self.notifier, activated, self.max)?;
-        let others = activated.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().len() + 1);
-        let text = names.iter().map(|length| length + 1).chain(others).sum::<usize>();
+        let others = activated.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().len());
+        let text = names.iter().copied().chain(others).map(|length| length + 1).sum::<usize>();
         // The journal is one of them.
         self.queue().room = (self.max - names.len()).min(room_for_names(text)).saturating_sub(1);
         Ok(())

@@ -65,6 +65,8 @@ impl Keeping {
     /// Keeps the listeners from now on, and serves what was kept of the process before.
     pub(super) fn begin(&mut self, serving: &Serving) {
         let activated = serving.activated();
+        // No other process will ever ask for the one connection of `Accept=yes`.
+        self.store.take_if(|_| activated.one_connection().is_some());
         let kept = match &self.store {
             Some(store) => store.keep_listeners(activated),
             None => forget_listeners(&self.notifier, activated),

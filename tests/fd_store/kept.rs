@@ -20,6 +20,7 @@ fn stopped() -> (Service, Wire) {
 #[test]
 fn nothing_is_read_from_a_connection_before_the_manager_has_none_of_them_any_more() {
     let (mut service, mut wire) = stopped();
+    let before = service.manager.values("BARRIER").len();
     service.manager.turn_deaf();
     let _child = service.start_deaf();
     wire.ask("/2").unwrap();
@@ -28,6 +29,7 @@ fn nothing_is_read_from_a_connection_before_the_manager_has_none_of_them_any_mor
     service.manager.listen_again();
     assert_eq!(wire.answer().unwrap().text(), "2");
     service.wait_until_ready();
+    service.manager.wait("it asks for an answer", |manager| manager.values("BARRIER").len() > before);
     let texts = service.manager.texts();
     let removed = texts.iter().position(|text| text == "FDSTOREREMOVE=1\nFDNAME=aa.c\n").unwrap();
     assert_eq!(texts[removed + 1..].iter().find(|text| !text.contains("STATUS=")).unwrap(), "BARRIER=1\n", "{texts:?}");

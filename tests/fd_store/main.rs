@@ -13,7 +13,6 @@ mod manager;
 #[path = "../support"]
 mod support {
     pub(crate) mod eventually;
-    #[allow(dead_code, reason = "not all of it is needed here")]
     pub(crate) mod wire;
 }
 

@@ -111,7 +111,8 @@ fn a_manager_that_does_not_answer_is_not_waited_for_longer_than_the_drain_may_ta
     service.manager.wait("what waited for it in the queue", |manager| !manager.values("BARRIER").is_empty());
     service.look();
     let _child = service.start();
-    for wire in &mut wires {
-        assert_eq!(wire.get("/1").unwrap().text(), "1", "what was in its queue was not lost");
-    }
+    let answered = wires.iter_mut().filter_map(|wire| wire.get("/1").ok()).filter(|answer| answer.text() == "1");
+    let stored = service.names().iter().filter(|name| **name == "aa.c").count() - 1;
+    assert_eq!(answered.count(), stored, "what was in its queue is not lost, the others were closed");
+    assert!(stored >= 1);
 }

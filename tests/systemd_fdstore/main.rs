@@ -8,17 +8,18 @@ mod limits;
 mod restarts;
 mod service;
 
-#[path = "../support/load.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../support/load.rs"]
 mod load;
 #[path = "../support/needs.rs"]
 mod needs;
-#[path = "../support/systemd.rs"]
 #[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../support/systemd.rs"]
 mod systemd;
 
 #[path = "../support"]
 mod support {
+    #[allow(dead_code, reason = "not all of it is needed here")]
     pub(crate) mod clients;
     pub(crate) mod wire;
 }
