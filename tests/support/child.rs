@@ -123,8 +123,8 @@ impl Scene {
     }
 
     /// What starts the scene, in place of the path of the running test binary: another path of it, a wrapper and then it.
-    pub(crate) fn command<const N: usize>(mut self, words: [impl Into<OsString>; N]) -> Self {
-        self.command = Some(words.map(Into::into).into());
+    pub(crate) fn command(mut self, words: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.command = Some(words.into_iter().map(Into::into).collect());
         self
     }
 
@@ -231,6 +231,11 @@ impl Child {
     pub(crate) fn finish(self) {
         let status = self.end();
         assert!(status.success(), "the scene failed: {status}");
+    }
+
+    /// Waits for its end, and is still there to talk to.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Has nothing more to say, and waits for its end.
