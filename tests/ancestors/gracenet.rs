@@ -1,13 +1,22 @@
 //! `facebookgo/grace/gracenet`, whose `Net` answers for an address with an inherited listener or a fresh one.
 
 use std::{
+    env, fs,
     net::TcpListener,
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::symlink, net::UnixListener},
+    },
 };
 
+use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-use crate::{child::Scene, scenes::Got, sockets};
+use crate::{
+    child::Scene,
+    scenes::{Got, Passed},
+    sockets,
+};
 
 /// As gracenet is given sockets: a count, no names and no pid.
 fn inherited<const N: usize>(sockets: [OwnedFd; N], addrs: &[&str]) -> Scene {
@@ -171,6 +180,48 @@ fn a_count_that_is_no_number_fails_whatever_is_listened_on() {
         assert_eq!(error.is, ["invalid_environment"]);
         error.assert_says(&["LISTEN_FDS=\"a\" is not a number"]);
     }
+}
+
+/// Starts the next process after `change`: what it was passed; and the pid and the addresses that who started it knows.
+fn start_process(scene: Scene, change: impl FnOnce()) -> (Passed, u32, (String, String)) {
+    let mut first = scene.arg("127.0.0.1:0").start();
+    change();
+    first.tell("go on");
+    // The two are in no order.
+    let reports: [Value; 2] = [first.hear(), first.hear()];
+    let (passed, started): (Vec<_>, Vec<_>) = reports.into_iter().partition(Value::is_object);
+    let (pid, addrs) = serde_json::from_value(started[0].clone()).unwrap();
+    first.tell("end");
+    first.finish();
+    (serde_json::from_value(passed[0].clone()).unwrap(), pid, addrs)
+}
+
+#[test]
+fn start_process_passes_what_is_listened_on_and_returns_the_pid() {
+    let (passed, pid, (addr, _)) = start_process(Scene::new("start_process"), || ());
+    assert_eq!(passed.pid, pid);
+    assert!(passed.sockets.contains(&(String::new(), vec![addr])), "{passed:?}");
+}
+
+#[test]
+fn start_process_passes_what_was_shared() {
+    let (passed, _, (_, datagrams)) = start_process(Scene::new("start_process"), || ());
+    assert!(passed.sockets.contains(&("datagrams".to_owned(), vec![datagrams])), "{passed:?}");
+}
+
+#[test]
+fn start_process_looks_the_program_up_again() {
+    let dir = tempdir().unwrap();
+    let (program, next) = (dir.path().join("program"), dir.path().join("next"));
+    let this = env::current_exe().unwrap();
+    symlink(&this, &program).unwrap();
+    fs::copy(&this, &next).unwrap();
+    let (passed, ..) = start_process(Scene::new("start_process").command([&program]), || {
+        let beside = dir.path().join("beside");
+        symlink(&next, &beside).unwrap();
+        fs::rename(beside, &program).unwrap();
+    });
+    assert_eq!(passed.program, next);
 }
 
 /// Theirs fails for every address then.

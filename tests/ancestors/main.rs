@@ -25,5 +25,6 @@ fn scene() {
         ("twice", scenes::twice),
         ("listen", scenes::listen),
         ("listen_anyhow", scenes::listen_anyhow),
+        ("start_process", scenes::start_process),
     ]);
 }

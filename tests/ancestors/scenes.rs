@@ -1,9 +1,10 @@
 //! What the child processes do: they ask for everything in the way of one function, and report what they got.
 
-use std::{env, os::fd::AsRawFd};
+use std::{env, net::UdpSocket, os::fd::AsRawFd, path::PathBuf};
 
 use axum_activation::{ActivatedListener, ActivatedListeners, ActivatedListenersBuilder, Error};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use crate::{child::Stage, fd_table::FdTable, seen::SeenError};
 
@@ -97,6 +98,45 @@ fn listen_once(set: &ActivatedListeners, addr: &str, kept: &mut Vec<ActivatedLis
     let listener = resolve_last(addr, kept).parse().and_then(|addr| set.listen(&addr));
     let fresh = FdTable::now().0.len() > before;
     Got { addr: listener.map(|listener| keep(listener, kept)).map_err(|error: Error| SeenError::from(&error)), fresh }
+}
+
+/// What a process that was started reports: its pid, and what it was passed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Passed {
+    pub(crate) pid: u32,
+    pub(crate) program: PathBuf,
+    pub(crate) sockets: ByName<String>,
+}
+
+/// Listens on the address that is the argument, shares a datagram socket, and starts the next process, which is this one again and
+/// reports what it was passed.
+pub(crate) fn start_process(stage: &Stage) {
+    if env::var_os("LISTEN_FDS").is_some() {
+        return stage.say(passed());
+    }
+    let runtime = Runtime::new().unwrap();
+    let started = runtime.block_on(async {
+        let net = ActivatedListeners::builder().build().unwrap();
+        let listener = net.listen(&stage.arg().parse().unwrap()).unwrap();
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        net.share("datagrams", &datagrams).unwrap();
+        let addrs = (listener.local_addrs()[0].to_string(), datagrams.local_addr().unwrap().to_string());
+        stage.hear();
+        (net.start_process().await.unwrap(), addrs)
+    });
+    stage.say(started);
+    // It stays until the test has heard all of it.
+    stage.hear();
+}
+
+fn passed() -> Passed {
+    let set = ActivatedListeners::from_env().unwrap();
+    let addrs = |name: &String| {
+        let sockets = set.iter().filter(|socket| socket.name() == name);
+        sockets.map(|socket| socket.addr().map_or_else(String::new, ToString::to_string)).collect()
+    };
+    let sockets = set.names().into_iter().map(|name| (name.clone(), addrs(&name))).collect();
+    Passed { pid: std::process::id(), program: env::current_exe().unwrap(), sockets }
 }
 
 /// `same` stands for the address of the listener before.
