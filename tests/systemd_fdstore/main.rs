@@ -19,7 +19,6 @@ mod systemd;
 
 #[path = "../support"]
 mod support {
-    #[allow(dead_code, reason = "not all of it is needed here")]
     pub(crate) mod clients;
     pub(crate) mod wire;
 }
