@@ -11,6 +11,8 @@ mod truth;
 
 #[path = "../support/child.rs"]
 mod child;
+#[path = "../support/looks.rs"]
+mod looks;
 #[path = "../support/needs.rs"]
 mod needs;
 #[path = "../support/systemd.rs"]

@@ -1,0 +1,61 @@
+//! A next process that does not get ready: the unit and its clients keep the old one, and `systemctl reload` says so.
+
+use std::time::Duration;
+
+use crate::{
+    looks::Looking,
+    reloads::{assert_nothing_lost, is_true, under_load},
+    service::{Service, UNIT},
+    support::clients::Habit,
+    systemd::eventually,
+};
+
+/// How long a hand-over may take here: enough for one that succeeds.
+const LIMIT: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_successor_that_fails_leaves_the_old_process_and_the_reason_and_the_next_reload_succeeds() {
+    let service = Service::start(LIMIT);
+    let old = service.main_pid();
+    let looking = Looking::start(&service.rig, UNIT);
+    let outcome = under_load(&service, Habit::default(), |clients| {
+        let fails_with = |reason: &str| {
+            let reload = service.reload();
+            let (state, status) = (service.property("ActiveState"), service.property("StatusText"));
+            assert!(!reload.status.success(), "{reason}: {reload:?}");
+            assert_eq!((state.as_str(), service.main_pid(), service.answering()), ("active", old, old));
+            assert!(status.starts_with("serving: "), "{status}");
+            assert!(status.contains("; the last hand-over failed: ") && status.contains(reason), "{status}");
+            assert!(service.log().contains(reason), "ExecReload= has printed it, too");
+            clients.wait_for(100);
+        };
+        service.install("exit 1");
+        fails_with("ended before it was ready");
+        service.install("exec sleep 1000");
+        fails_with("it was not ready within 5s (handoff_timeout)");
+        service.install_this();
+        service.plan("there is no database");
+        fails_with("there is no database");
+        service.plan("");
+        fails_with("it was not ready within 5s (handoff_timeout)");
+        service.forget_plan();
+
+        let reload = service.reload();
+        assert!(reload.status.success(), "{reload:?}\n{}", service.log());
+        let status = service.property("StatusText");
+        assert!(status.starts_with("serving: ") && !status.contains("failed"), "{status}");
+    });
+    let looks = looking.stop(&service.rig);
+    assert_nothing_lost(&outcome, &service);
+    looks.assert_all(is_true);
+    let new = service.main_pid();
+    assert_eq!((looks.main_pids(), service.answering()), (vec![old, new], new), "{}", looks.story());
+    assert!(looks.saw(|look| look.says(&["handing over: "])), "{}", looks.story());
+    eventually("nothing is left of the others", || {
+        let tasks = service.rig.run(&["cat", &format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs")]);
+        tasks.lines().eq([new.to_string()])
+    });
+    for complaint in ["timed out", "left-over", "not our child", "reception only permitted", "Failed with result"] {
+        assert!(!service.rig.console().contains(complaint), "{}", service.rig.console());
+    }
+}

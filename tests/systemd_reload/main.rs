@@ -1,0 +1,30 @@
+//! Under a real systemd, booted for each test: `systemctl reload` of the unit that is shipped hands over, waits, and is true.
+//!
+//! Needs root and Debian's packages systemd, util-linux, bsdutils and curl. With `RELOADS=20` in the environment there are so many.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod failures;
+mod reloads;
+mod service;
+mod stops;
+
+#[path = "../support/looks.rs"]
+mod looks;
+#[path = "../support/needs.rs"]
+mod needs;
+#[path = "../support/systemd.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod systemd;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod clients;
+    #[allow(dead_code, reason = "not all of it is needed here")]
+    pub(crate) mod wire;
+}
+
+/// Does nothing but in a process that systemd has started.
+#[test]
+fn service() {
+    service::serve();
+}

@@ -1,0 +1,117 @@
+//! `systemctl reload`, again and again, under clients that never send a request twice.
+
+use std::{env, thread, time::Duration};
+
+use crate::{
+    looks::{Look, Looking},
+    service::{ADDRESS, Service, UNIT},
+    support::clients::{Clients, Habit, Outcome},
+    systemd::eventually,
+};
+
+const CLIENTS: usize = 16;
+/// How many answers between two reloads show that the clients are back at work.
+const ANSWERS_BETWEEN: u64 = 200;
+/// More than any hand-over takes here.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+fn reloads() -> usize {
+    env::var("RELOADS").map_or(5, |reloads| reloads.parse().expect("RELOADS is a number"))
+}
+
+/// Runs clients of that habit while `work` runs, which is given them; what became of them.
+pub(crate) fn under_load(service: &Service, habit: Habit, work: impl FnOnce(&Clients)) -> Outcome {
+    let clients = Clients::new(ADDRESS.parse().unwrap(), habit);
+    thread::scope(|scope| {
+        let _stop = clients.stop_on_drop();
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                service.rig.enter_network();
+                clients.run();
+            });
+        }
+        clients.wait_for(ANSWERS_BETWEEN);
+        work(&clients);
+        clients.wait_for(ANSWERS_BETWEEN);
+    });
+    let outcome = clients.outcome().clone();
+    let Outcome { answered, opened, lost, slowest } = &outcome;
+    println!(
+        "{habit:?}: {answered} answered, {} lost, {opened} connections of {CLIENTS} clients, the longest gap {slowest:.0?}",
+        lost.len()
+    );
+    outcome
+}
+
+/// Fails where a request was lost or a connection closed.
+#[track_caller]
+pub(crate) fn assert_nothing_lost(outcome: &Outcome, service: &Service) {
+    assert!(outcome.lost.is_empty(), "{:?}\n{}", outcome.lost, service.log());
+    assert_eq!(outcome.opened, CLIENTS as u64, "connections were closed\n{}", service.log());
+}
+
+/// What is said of a state, and of what is done in it, is one and the same.
+pub(crate) fn is_true(look: &Look) -> bool {
+    let has_process = look.main_pid > 0;
+    match look.active.as_str() {
+        "inactive" => !has_process,
+        "activating" => has_process && (look.status.is_empty() || look.says(&["starting: "])),
+        "active" => has_process && look.says(&["serving: "]),
+        // systemd has begun to ask, or does not know yet that who was asked has told so.
+        "reloading" => has_process && look.says(&["handing over: ", "serving: "]),
+        // It is told to stop, and then it does.
+        "deactivating" => look.says(&["serving: ", "handing over: ", "draining: ", "drained in "]),
+        _ => false,
+    }
+}
+
+fn check(habit: Habit) {
+    let (service, reloads) = (Service::start(LONG), reloads());
+    let mut pids = vec![service.main_pid()];
+    let looking = Looking::start(&service.rig, UNIT);
+    let outcome = under_load(&service, habit, |clients| {
+        for _ in 0..reloads {
+            let reload = service.reload();
+            // It is true when it returns, without a wait.
+            let (state, main, answering) = (service.property("ActiveState"), service.main_pid(), service.answering());
+            assert!(reload.status.success(), "{reload:?}\n{}", service.log());
+            assert_eq!((state.as_str(), main), ("active", answering), "{}", service.log());
+            assert!(!pids.contains(&main), "{main} is no new process: {pids:?}");
+            pids.push(main);
+            clients.wait_for(ANSWERS_BETWEEN);
+        }
+    });
+    let looks = looking.stop(&service.rig);
+    assert_nothing_lost(&outcome, &service);
+    looks.assert_all(is_true);
+    assert_eq!(looks.main_pids(), pids, "{}", looks.story());
+    assert!(looks.saw(|look| look.active == "reloading"), "{}", looks.story());
+
+    for old in &pids[..reloads] {
+        eventually("the old ones are gone", || !service.lives(*old));
+    }
+    service.rig.run(&["systemctl", "stop", UNIT]);
+    assert_eq!(service.property("Result"), "success");
+    service.assert_no_complaint();
+    let log = service.log();
+    for old in &pids[..reloads] {
+        let report = log.lines().find(|line| line.starts_with(&format!("process {old} ends: "))).expect(&log);
+        assert!(report.contains(" 0 closed idle, 0 errors, 0 cut"), "{report}");
+    }
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn clients_that_ask_back_to_back_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Habit::default());
+}
+
+#[test]
+fn clients_that_think_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Habit { thinks: Duration::from_millis(40), ..Habit::default() });
+}
+
+#[test]
+fn clients_that_post_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Habit { posts: true, thinks: Duration::from_millis(10), ..Habit::default() });
+}

@@ -1,0 +1,200 @@
+//! The service under test: a copy of the running test binary, under the unit `app-reload.service` as it is shipped.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Output,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Path as UrlPath,
+    routing::{get, post},
+};
+use axum_activation::{ActivatedListeners, Server};
+
+use crate::{
+    needs,
+    support::wire::Wire,
+    systemd::{Rig, eventually, shipped},
+};
+
+/// Where it serves.
+pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
+
+pub(crate) const UNIT: &str = "app-reload.service";
+
+const PROGRAM: &str = "/run/bin/app";
+/// What the next process that starts finds there is why it does not get ready.
+const FAULT: &str = "/run/bin/fault";
+/// Marks a process that the unit has started, and says how long a hand-over may take.
+const LIMIT: &str = "APP_HANDOFF_MILLISECONDS";
+
+/// A systemd with the service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) rig: Rig,
+}
+
+impl Service {
+    /// Boots a systemd with the shipped units and starts the service; a hand-over may take `limit`.
+    pub(crate) fn start(limit: Duration) -> Self {
+        needs::example("handoff_request");
+        let (name, text) = shipped(UNIT);
+        let exec = format!("\nExecStart={PROGRAM} --exact service --nocapture --test-threads=1 --quiet\n");
+        let edited = text.replace("\nExecStart=/usr/local/bin/app\n", &exec);
+        assert_ne!(edited, text, "the unit starts another program");
+        let edited = format!("{edited}\n[Service]\nEnvironment={LIMIT}={}\n", limit.as_millis());
+        let rig = Rig::boot(&[(name, edited), shipped("app-reload.socket")]);
+        let service = Self { rig };
+        fs::create_dir(service.rig.path("/run/bin")).unwrap();
+        service.install_this();
+        service.rig.run(&["systemctl", "start", UNIT]);
+        service
+    }
+
+    /// Puts the program in its place: itself.
+    pub(crate) fn install_this(&self) {
+        self.put(|path| fs::copy(env::current_exe().unwrap(), path).map(drop).unwrap());
+    }
+
+    /// Puts a shell script in place of the program.
+    pub(crate) fn install(&self, script: &str) {
+        self.put(|path| fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap());
+    }
+
+    /// Has the next process say that it cannot get ready, and why, or never get there where there is no reason.
+    pub(crate) fn plan(&self, fault: &str) {
+        fs::write(self.rig.path(FAULT), fault).unwrap();
+    }
+
+    pub(crate) fn forget_plan(&self) {
+        fs::remove_file(self.rig.path(FAULT)).unwrap();
+    }
+
+    pub(crate) fn reload(&self) -> Output {
+        self.rig.exec(&["systemctl", "reload", UNIT])
+    }
+
+    pub(crate) fn property(&self, property: &str) -> String {
+        self.rig.property(UNIT, property)
+    }
+
+    pub(crate) fn main_pid(&self) -> u32 {
+        self.property("MainPID").parse().unwrap()
+    }
+
+    /// The process that answers on a connection of its own.
+    pub(crate) fn answering(&self) -> u32 {
+        self.connect().get("/pid").unwrap().text().parse().unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> Wire {
+        self.inside(|| Wire::connect(ADDRESS.parse().unwrap()).unwrap())
+    }
+
+    /// A connection with a request that takes so many milliseconds and has come to its handler, as the only one there.
+    pub(crate) fn ask_slowly(&self, milliseconds: u64) -> Wire {
+        let mut wire = self.connect();
+        wire.ask(&format!("/slow/{milliseconds}")).unwrap();
+        eventually("it is in flight", || self.property("StatusText").contains(" 1 request in flight"));
+        wire
+    }
+
+    pub(crate) fn lives(&self, pid: u32) -> bool {
+        self.rig.path(&format!("/proc/{pid}/exe")).exists()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.rig.log(UNIT)
+    }
+
+    /// Fails where systemd has found anything to complain of.
+    #[track_caller]
+    pub(crate) fn assert_no_complaint(&self) {
+        let console = self.rig.console();
+        for complaint in ["Failed", "timed out", "left-over", "not our child", "reception only permitted", "Killing"] {
+            assert!(!console.contains(complaint), "{complaint}:\n{console}\n{}", self.log());
+        }
+    }
+
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.rig.enter_network();
+                work()
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    /// As an installer does it: what runs keeps its file.
+    fn put(&self, write: impl FnOnce(&Path)) {
+        let draft: PathBuf = self.rig.path(&format!("{PROGRAM}.new"));
+        write(&draft);
+        fs::set_permissions(&draft, PermissionsExt::from_mode(0o755)).unwrap();
+        fs::rename(draft, self.rig.path(PROGRAM)).unwrap();
+    }
+}
+
+/// The service itself, where that is what this process is.
+pub(crate) fn serve() {
+    let Ok(limit) = env::var(LIMIT) else { return };
+    tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
+    let activated = ActivatedListeners::from_env().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let socket = Path::new(&env::var_os("RUNTIME_DIRECTORY").unwrap()).join("handoff.sock");
+    let server = Server::new(activated).route("http", app()).handoff_socket(socket);
+    let server = server.handoff_timeout(Duration::from_millis(limit.parse().unwrap())).ready_when(fault());
+    let ended = runtime.block_on(server.run());
+    runtime.shutdown_background();
+    match ended {
+        Ok(report) => println!("process {} ends: {report}", std::process::id()),
+        Err(error) => {
+            println!("process {} fails: {error:?}", std::process::id());
+            std::process::exit(1);
+        }
+    }
+}
+
+/// What is planned for this process.
+async fn fault() -> Result<(), String> {
+    match fs::read_to_string(FAULT) {
+        Err(_) => Ok(()),
+        Ok(reason) if reason.is_empty() => std::future::pending().await,
+        Ok(reason) => Err(reason),
+    }
+}
+
+/// Answers with the number of a request, or with its body.
+fn app() -> Router {
+    let pid: Arc<str> = std::process::id().to_string().into();
+    let pause = |milliseconds| tokio::time::sleep(Duration::from_millis(milliseconds));
+    Router::new()
+        .route("/pid", get(async move || pid.to_string()))
+        .route(
+            "/slow/{ms}",
+            get(async move |UrlPath(ms)| {
+                pause(ms).await;
+                ms.to_string()
+            }),
+        )
+        .route(
+            "/{id}",
+            get(async move |UrlPath(id): UrlPath<u64>| {
+                pause(1).await;
+                id.to_string()
+            }),
+        )
+        .route(
+            "/{id}",
+            post(async move |UrlPath(_): UrlPath<u64>, body: String| {
+                pause(1).await;
+                body
+            }),
+        )
+}

@@ -1,0 +1,59 @@
+//! A stop or a restart that comes in the middle of a hand-over, or right after one.
+
+use crate::{
+    looks::{Look, Looking},
+    reloads::{LONG, is_true},
+    service::{Service, UNIT},
+    systemd::eventually,
+};
+
+#[test]
+fn a_stop_ends_a_hand_over_that_is_under_way_and_what_is_in_flight_is_answered() {
+    let service = Service::start(LONG);
+    let old = service.main_pid();
+    let looking = Looking::start(&service.rig, UNIT);
+    let mut slow = service.ask_slowly(3000);
+    service.plan("");
+    let reload = service.rig.command(&["systemctl", "reload", UNIT]).spawn().unwrap();
+    eventually("it hands over", || service.property("StatusText").starts_with("handing over: "));
+
+    service.rig.run(&["systemctl", "stop", UNIT]);
+    assert_eq!(slow.answer().unwrap().text(), "3000");
+    assert!(!reload.wait_with_output().unwrap().status.success(), "it has not reloaded");
+    let looks = looking.stop(&service.rig);
+    println!("{}\n{}", service.rig.console(), service.log());
+    looks.assert_all(is_true);
+    assert_eq!(looks.main_pids(), [old, 0], "{}", looks.story());
+    let is_drained = |look: &Look| look.active == "inactive" && look.says(&["drained in "]);
+    assert!(is_drained(looks.0.last().unwrap()), "{}", looks.story());
+    assert_eq!(service.property("Result"), "success");
+    service.assert_no_complaint();
+
+    service.forget_plan();
+    assert_ne!(service.answering(), old, "the next connection starts it again");
+}
+
+#[test]
+fn a_restart_right_after_a_reload_lets_both_processes_answer_what_they_have() {
+    let service = Service::start(LONG);
+    let old = service.main_pid();
+    let looking = Looking::start(&service.rig, UNIT);
+    let mut longest = service.ask_slowly(8000);
+    assert!(service.reload().status.success(), "{}", service.log());
+    let new = service.main_pid();
+    let mut shorter = service.ask_slowly(3000);
+    assert!(service.lives(old), "it still drains");
+
+    service.rig.run(&["systemctl", "restart", UNIT]);
+    assert_eq!(shorter.answer().unwrap().text(), "3000");
+    assert_eq!(longest.answer().unwrap().text(), "8000", "{}", service.log());
+    let newest = service.main_pid();
+    assert_eq!(service.answering(), newest);
+    assert!(!service.lives(old) && !service.lives(new));
+    let looks = looking.stop(&service.rig);
+    looks.assert_all(is_true);
+    let mut pids = looks.main_pids();
+    pids.retain(|pid| *pid > 0);
+    assert_eq!(pids, [old, new, newest], "{}", looks.story());
+    service.assert_no_complaint();
+}
