@@ -79,11 +79,11 @@ impl Server {
                     Prepared::Failed => {}
                     Prepared::Stopped => break,
                     Prepared::Ready(Ready::Plain(successor), asker) => {
-                        let ending = Ending { signals: &mut stop.signals, limit };
+                        let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
                         return Ok(succession.commit_plainly(successor, asker, serving, announcer, ending).await);
                     }
                     Prepared::Ready(Ready::Full(successor), asker) => {
-                        let ending = Ending { signals: &mut stop.signals, limit };
+                        let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
                         serving = match succession.commit(successor, asker, serving, announcer, ending).await {
                             Succeeded::Over(report) => return Ok(report),
                             Succeeded::Back(serving) => serving,

@@ -83,6 +83,17 @@ impl Signals {
         }
     }
 
+    /// As [`second`](Self::second), for a process that has handed over. Where a service manager watches (`is_managed`), SIGTERM cuts
+    /// nothing: systemd sends it again to whoever is left when the main process has ended, whenever that is.
+    pub(super) async fn second_of_old(&mut self, is_managed: bool) -> &'static str {
+        loop {
+            let name = self.second().await;
+            if !is_managed || name != "SIGTERM" {
+                return name;
+            }
+        }
+    }
+
     async fn next(&mut self) -> &'static str {
         match &mut self.installed {
             None => pending().await,

@@ -106,6 +106,11 @@ impl Announcer {
         Self { told, _tasks: tasks }
     }
 
+    /// Whether there is a service manager to speak to.
+    pub(in crate::server) fn is_heard(&self) -> bool {
+        self.told.notifier.is_active()
+    }
+
     /// Every route accepts.
     pub(in crate::server) fn ready(&self) {
         // The first feeding comes along: where another process has fed until now, its last one may be half the time ago.

@@ -172,7 +172,7 @@ impl Succession {
         process: Option<Process>,
         ending: Ending<'_>,
     ) -> Succeeded {
-        let Ending { signals, limit } = ending;
+        let Ending { signals, is_managed, limit } = ending;
         if let Some(predecessor) = &self.ties.predecessor {
             predecessor.trim(self.ties.options.draining.saturating_sub(1));
         }
@@ -189,7 +189,7 @@ impl Succession {
                 let signal = signals.first().await;
                 tracing::info!(signal, "told to stop while handing over");
                 told_to_stop.store(true, Ordering::Relaxed);
-                signals.second().await
+                signals.second_of_old(is_managed).await
             };
             let mut left = pin!(serving.leave(limit, self.ties.handle.predecessor_gone(), cut_now));
             let mut moving = pin!(mover.run(&mut old));
@@ -276,6 +276,8 @@ pub(super) enum Ready {
 #[derive(Debug)]
 pub(super) struct Ending<'a> {
     pub(super) signals: &'a mut Signals,
+    /// A service manager may send signals, too.
+    pub(super) is_managed: bool,
     pub(super) limit: Duration,
 }
 

@@ -46,7 +46,7 @@ impl Succession {
         announcer: &Announcer,
         ending: Ending<'_>,
     ) -> DrainReport {
-        let (pid, Ending { signals, limit }) = (successor.pid(), ending);
+        let (pid, Ending { signals, is_managed, limit }) = (successor.pid(), ending);
         // It cannot say so itself: the manager does not know it yet.
         announcer.ready();
         announcer.hand_to(pid).await;
@@ -57,7 +57,7 @@ impl Succession {
         serving.current_drain().begin_succession(false);
         let cut_now = async {
             signals.first().await;
-            signals.second().await
+            signals.second_of_old(is_managed).await
         };
         let report = tokio::select! {
             report = serving.drain(limit, cut_now) => report,
