@@ -21,7 +21,6 @@ fn a_stop_ends_a_hand_over_that_is_under_way_and_what_is_in_flight_is_answered()
     assert_eq!(slow.answer().unwrap().text(), "3000");
     assert!(!reload.wait_with_output().unwrap().status.success(), "it has not reloaded");
     let looks = looking.stop(&service.rig);
-    println!("{}\n{}", service.rig.console(), service.log());
     looks.assert_all(is_true);
     assert_eq!(looks.main_pids(), [old, 0], "{}", looks.story());
     let is_drained = |look: &Look| look.active == "inactive" && look.says(&["drained in "]);
