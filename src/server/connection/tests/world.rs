@@ -102,7 +102,9 @@ impl World {
     /// Serves a connection of an old generation in the one after it.
     fn adopt(&self, connection: IdleConnection, number: usize) {
         let context = Arc::clone(&self.lock()[number].context);
-        let arrival = Arrival::register(travelled(connection)).unwrap();
+        // What was sent is kept until it has arrived, so that it is never nowhere.
+        let (arrived, _sent) = travelled(connection);
+        let arrival = Arrival::register(arrived).unwrap();
         tokio::spawn(Connection::resumed(arrival, self.app.of(number), context, None).serve());
     }
 
@@ -129,12 +131,12 @@ impl Generation {
     }
 }
 
-/// What arrives of a connection that was sent to another process.
-fn travelled(connection: IdleConnection) -> IdleConnection {
+/// What arrives of a connection that was sent to another process, and what was sent.
+fn travelled(connection: IdleConnection) -> (IdleConnection, Batch) {
     let batch = Batch::gather(&mut VecDeque::from([connection]), 1).unwrap();
     let fds = batch.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
     let Ok(Some(Message::Connections(Connections { records }))) = Message::decode(batch.packet()) else {
         panic!("it is a message that moves connections");
     };
-    unpack(records, fds, |name| Arc::from(name)).unwrap().pop().unwrap()
+    (unpack(records, fds, |name| Arc::from(name)).unwrap().pop().unwrap(), batch)
 }
