@@ -24,6 +24,7 @@ use tokio::{
     sync::Semaphore,
     task::yield_now,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     super::super::route::HttpService,
@@ -45,6 +46,8 @@ struct Shared {
     /// Whoever waits takes one.
     ticks: Semaphore,
     log: Mutex<Log>,
+    /// What goes on when the answer is given.
+    tasks: TaskTracker,
 }
 
 /// What the service saw.
@@ -81,7 +84,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 
 impl App {
     pub(super) fn new(script: Script) -> Self {
-        let shared = Shared { script, ticks: Semaphore::new(0), log: Mutex::default() };
+        let shared = Shared { script, ticks: Semaphore::new(0), log: Mutex::default(), tasks: TaskTracker::new() };
         Self { shared: Arc::new(shared), generation: 0 }
     }
 
@@ -95,6 +98,12 @@ impl App {
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
         self.shared.log.lock().unwrap()
+    }
+
+    /// Waits for what went on after the answers.
+    pub(super) async fn finish(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     async fn ticked(&self) {
@@ -154,17 +163,17 @@ impl App {
                 self.read(number, body, len / 2).await;
             }
             Reads::DropsAtOnce => drop(body),
-            Reads::DropsElsewhere => drop(tokio::spawn(async move {
+            Reads::DropsElsewhere => drop(self.shared.tasks.spawn(async move {
                 for _ in 0..number {
                     yield_now().await;
                 }
                 drop(body);
             })),
-            Reads::Keeps => drop(tokio::spawn(async move {
+            Reads::Keeps => drop(self.shared.tasks.spawn(async move {
                 this.ticked().await;
                 drop(body);
             })),
-            Reads::Later => drop(tokio::spawn(async move {
+            Reads::Later => drop(self.shared.tasks.spawn(async move {
                 this.ticked().await;
                 this.read(number, body, usize::MAX).await;
             })),

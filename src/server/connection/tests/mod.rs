@@ -5,7 +5,10 @@
 use std::{cell::Cell, env, time::Duration};
 
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use tokio::{runtime::Builder, time::sleep};
+use tokio::{
+    runtime::Builder,
+    time::{sleep, timeout},
+};
 
 mod app;
 mod client;
@@ -101,8 +104,12 @@ fn play(script: &Script, time: Time) -> Result<(), String> {
             }
             sleep(Duration::from_millis(10)).await;
         }
+        let finished = timeout(Duration::from_secs(20), app.finish()).await.is_ok();
         let log = app.log().clone();
         let told = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
+        if !finished {
+            return Err(told("a body is read for ever".to_owned()));
+        }
         if world.open() > 0 {
             return Err(told("a connection outlives its client".to_owned()));
         }
