@@ -79,7 +79,8 @@ fn check_calls(script: &Script, outcome: &Outcome, log: &Log, answered: usize) -
         return Err(format!("an older generation came after a newer one: {:?}", log.calls));
     }
     let expected = answered + usize::from(outcome.switched.is_some());
-    match numbers.len() == expected || matches!(script.tail, Tail::HalfClose) && numbers.len() == expected + 1 {
+    // Without `half_close` hyper drops what it has still to say to a client that has closed its side.
+    match numbers.len() == expected || matches!(script.tail, Tail::HalfClose) && numbers.len() > expected {
         true => Ok(()),
         false => Err(format!("{} requests were seen and {expected} answered", numbers.len())),
     }
