@@ -53,7 +53,7 @@ mod stream;
 
 pub(crate) use self::{
     ending::CutOnDrop,
-    figures::{Ending, Tally},
+    figures::{Ending, Place, Tally},
 };
 pub use self::{
     figures::{Figures, ListenerFigures},
