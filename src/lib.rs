@@ -39,6 +39,7 @@
 #![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/deploy/README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/drain.md"))]
+#![cfg_attr(doctest, doc = include_str!("../docs/fdstore.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/handoff.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd-units.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd.md"))]
