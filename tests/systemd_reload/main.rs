@@ -19,7 +19,6 @@ mod systemd;
 #[path = "../support"]
 mod support {
     pub(crate) mod clients;
-    #[allow(dead_code, reason = "not all of it is needed here")]
     pub(crate) mod wire;
 }
 
