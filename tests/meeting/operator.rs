@@ -63,7 +63,7 @@ fn an_operator_is_told_why_it_failed_and_can_ask_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pid = runtime.block_on(request_handoff(&path)).unwrap();
     let new = wait_for_generation(addr, 1);
-    assert_eq!(new.pid, pid.cast_signed());
+    assert_eq!(new.pid, i32::try_from(pid).unwrap());
     new.signal(Signal::TERM);
     service.hear("ends ");
     service.hear("ends ");
