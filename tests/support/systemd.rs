@@ -41,7 +41,10 @@ impl Rig {
         let examples = format!("{}:/usr/local/bin", needs::examples().display());
         let owner = process::id().to_string();
         let mut start = Command::new(SCRIPT);
-        start.args(["start", "--bind-ro", &examples, "--owner", &owner]).arg(&units_dir).arg(state(&dir));
+        // This very program may be the service, and /tmp is another one inside.
+        let own = own_directory();
+        start.args(["start", "--bind-ro", &examples, "--bind-ro", &own, "--owner", &owner]);
+        start.arg(&units_dir).arg(state(&dir));
         succeed(&start.output().expect("the rig's script runs"), "no systemd could be booted");
         let pid = fs::read_to_string(state(&dir).join("systemd.pid")).expect("the pid of systemd");
         let pid = pid.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a pid");
@@ -121,6 +124,13 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Where this program is, at the same place inside.
+fn own_directory() -> String {
+    let program = std::env::current_exe().expect("a test program has a path");
+    let directory = program.parent().expect("a program is in a directory").display();
+    format!("{directory}:{directory}")
 }
 
 fn check_needs() {
