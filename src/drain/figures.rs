@@ -76,17 +76,6 @@ pub(crate) enum Ending {
     Moved,
 }
 
-/// Where one connection counts: looked up once, and kept by it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place(usize);
-
-impl Place {
-    /// That of this thread.
-    pub(crate) fn here() -> Self {
-        Self(SHARD.with(|shard| *shard))
-    }
-}
-
 /// Counts for one listener.
 ///
 /// Relaxed throughout: each count is a sum of its own and nothing is read through it; the last report is made after the
@@ -125,14 +114,14 @@ impl Tally {
     }
 
     #[inline]
-    pub(crate) fn started(&self, place: Place) {
-        self.shards[place.0 % SHARDS].started.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn started(&self) {
+        self.shard().started.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request is done with: its response was sent to the end, or not.
     #[inline]
-    pub(crate) fn answered(&self, place: Place, whole: bool) {
-        let shard = &self.shards[place.0 % SHARDS];
+    pub(crate) fn answered(&self, whole: bool) {
+        let shard = self.shard();
         shard.answered.fetch_add(1, Ordering::Relaxed);
         if !whole {
             shard.abandoned.fetch_add(1, Ordering::Relaxed);
@@ -195,11 +184,11 @@ mod tests {
                 scope.spawn(move || {
                     tally.accepted();
                     tally.accepted();
-                    tally.started(Place::here());
-                    tally.answered(Place::here(), true);
-                    tally.started(Place::here());
-                    tally.answered(Place::here(), false);
-                    tally.started(Place::here());
+                    tally.started();
+                    tally.answered(true);
+                    tally.started();
+                    tally.answered(false);
+                    tally.started();
                     tally.ended(ending);
                 });
             }

@@ -85,7 +85,7 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::{
-        super::{Ending, Place, Tally},
+        super::{Ending, Tally},
         *,
     };
 
@@ -95,9 +95,9 @@ mod tests {
         figures.fill(vec![Arc::clone(&tally)]);
         let recorder = DebuggingRecorder::new();
         (0..4).for_each(|_| tally.accepted());
-        tally.started(Place::here());
+        tally.started();
         with_local_recorder(&recorder, || figures.publish());
-        tally.answered(Place::here(), true);
+        tally.answered(true);
         tally.ended(Ending::Cut);
         with_local_recorder(&recorder, || figures.publish());
 

@@ -53,7 +53,7 @@ mod stream;
 
 pub(crate) use self::{
     ending::CutOnDrop,
-    figures::{Ending, Place, Tally},
+    figures::{Ending, Tally},
 };
 pub use self::{
     figures::{Figures, ListenerFigures},

@@ -60,7 +60,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         let has_body = !request.body().is_end_stream();
         self.state.call(has_body);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false };
-        self.state.route.tally.started(self.state.place);
+        self.state.route.tally.started();
         let close = request.version() <= Version::HTTP_11;
         let mut request = request.map(|body| self.body(body, has_body));
         let mut extensions = self.told.clone();
@@ -109,7 +109,7 @@ pub(super) struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.state.route.tally.answered(self.state.place, self.whole);
+        self.state.route.tally.answered(self.whole);
         self.state.release();
     }
 }

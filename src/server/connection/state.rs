@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::{accept::RouteContext, reaper::Reapable};
-use crate::drain::{Ending, Place};
+use crate::drain::Ending;
 
 /// The connection has reached its age: its next response is its last.
 const RETIRED: u8 = 1;
@@ -31,8 +31,6 @@ const EXPIRED: u8 = 2;
 #[derive(Debug)]
 pub(in crate::server) struct State {
     pub(super) route: Arc<RouteContext>,
-    /// Where its requests are counted.
-    pub(super) place: Place,
     /// Service futures, response bodies and request bodies that are alive.
     busy: AtomicU32,
     /// Requests so far.
@@ -59,7 +57,6 @@ impl State {
     pub(super) fn new(route: Arc<RouteContext>) -> Self {
         Self {
             route,
-            place: Place::here(),
             busy: AtomicU32::new(0),
             calls: AtomicU32::new(0),
             reads: AtomicU32::new(0),
