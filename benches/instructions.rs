@@ -39,6 +39,8 @@ use self::{
 
 /// At most so many times the instructions of plain axum.
 const GATE: f64 = 1.02;
+/// How often a line is counted before it is said to miss the gate.
+const TRIES: usize = 3;
 /// callgrind counts each byte of `rep movsb` as an instruction, and whether glibc copies so depends on how addresses happen to
 /// lie to one another: thousands of instructions per connection or none.
 const COPY_IN_VECTORS: &str =
@@ -79,13 +81,26 @@ fn at_once() -> io::Result<u32> {
 }
 
 /// Prints a line of the table, and says whether it passes the gate, which is for requests alone.
+///
+/// A line that misses it is counted again, and the least of each variant stands: what disturbs a count, a wake-up more, only adds to
+/// it.
 fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
-    let [plain, serve, server] =
-        Variant::ALL.map(|variant| per_exchange(load, Job { variant, transport, workers: 0, end: End::Killed }, plan));
-    let (plain, serve, server) = (plain?, serve?, server?);
+    let mut least = [f64::INFINITY; 3];
+    let mut passes = false;
+    for _ in 0..TRIES {
+        for (least, variant) in least.iter_mut().zip(Variant::ALL) {
+            let job = Job { variant, transport, workers: 0, end: End::Killed };
+            *least = least.min(per_exchange(load, job, plan)?);
+        }
+        passes = load == Load::Accept || least.iter().all(|count| count / least[0] <= GATE);
+        if passes {
+            break;
+        }
+    }
+    let [plain, serve, server] = least;
     let ratios = [serve / plain, server / plain];
     println!("| {load} | {transport} | {plain:.0} | {serve:.0} | {:.4} | {server:.0} | {:.4} |", ratios[0], ratios[1]);
-    Ok(load == Load::Accept || ratios.iter().all(|ratio| *ratio <= GATE))
+    Ok(passes)
 }
 
 fn per_exchange(load: Load, job: Job, plan: Plan) -> io::Result<f64> {
