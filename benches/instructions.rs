@@ -39,6 +39,8 @@ use self::{
 
 /// At most so many times the instructions of plain axum.
 const GATE: f64 = 1.02;
+/// What a short run may miss it by: with a third of the rounds, what disturbs a count weighs three times as much.
+const SHORT_OF_ROUNDS: f64 = 0.005;
 /// How often a line is counted before it is said to miss the gate.
 const TRIES: usize = 3;
 /// callgrind counts each byte of `rep movsb` as an instruction, and whether glibc copies so depends on how addresses happen to
@@ -50,8 +52,12 @@ fn main() -> io::Result<ExitCode> {
     if let Some(job) = Job::of_this_process() {
         return job.run().map(|()| ExitCode::SUCCESS);
     }
-    let plan = Plan { rounds: if is_short() { 300 } else { 1000 }, at_once: at_once()? };
-    println!("instructions in user space per exchange, {} at once; gate: at most {GATE} of plain axum\n", plan.at_once);
+    let at_once = at_once()?;
+    let plan = match is_short() {
+        true => Plan { rounds: 300, at_once, gate: GATE + SHORT_OF_ROUNDS },
+        false => Plan { rounds: 1000, at_once, gate: GATE },
+    };
+    println!("instructions in user space per exchange, {at_once} at once; gate: at most {} of plain axum\n", plan.gate);
     println!("| load | socket | plain | axum::serve | ratio | Server | ratio |");
     println!("| --- | --- | --: | --: | --: | --: | --: |");
     let mut passed = true;
@@ -71,6 +77,8 @@ struct Plan {
     rounds: u32,
     /// Requests a round.
     at_once: u32,
+    /// At most so many times the instructions of plain axum.
+    gate: f64,
 }
 
 fn at_once() -> io::Result<u32> {
@@ -92,7 +100,7 @@ fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
             let job = Job { variant, transport, workers: 0, end: End::Killed };
             *least = least.min(per_exchange(load, job, plan)?);
         }
-        passes = load == Load::Accept || least.iter().all(|count| count / least[0] <= GATE);
+        passes = load == Load::Accept || least.iter().all(|count| count / least[0] <= plan.gate);
         if passes {
             break;
         }
