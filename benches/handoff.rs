@@ -7,8 +7,9 @@
 //! cargo bench --bench handoff -- --rounds=25 "first answer" steady restarts
 //! ```
 //!
-//! The service is this very program, started again; each hand-over starts it once more. Under load it has one core and one worker
-//! thread, with all its generations, and the clients have another core; otherwise it has two workers, and whatever core is free.
+//! The service is this very program, started again; each hand-over starts it once more. It has two workers, and runs on whatever core
+//! is free, as the clients do; the steady load is measured once more, and the restarts only, with one core for all generations of
+//! the service, each with one worker, and another for the clients.
 
 use std::{env, io, time::Duration};
 

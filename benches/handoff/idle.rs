@@ -24,7 +24,7 @@ const PER_ADDRESS: usize = 20_000;
 /// A server that is silent for so long is broken, and the benchmark with it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// So long may the move take with so many connections, on two cores.
+/// So many connections may take so many milliseconds, on two cores.
 const TARGET: (usize, f64) = (10_000, 500.0);
 
 /// One move, as seen from both sides.
@@ -121,9 +121,10 @@ fn print(count: usize, moves: &[Move]) {
         "\n{moved} of {total} moved, {ended} ended; {answered} of {total} had their next request answered by the next process"
     );
     let (least, limit) = TARGET;
-    let met = answered == total && (count < least || moving.median < limit);
-    println!(
-        "target ({least} in less than {limit} ms, and every one answers): {}\n",
-        if met { "met" } else { "missed" }
-    );
+    let verdict = |met| if met { "met" } else { "missed" };
+    println!("target (every one answers): {}", verdict(answered == total));
+    if count == least {
+        println!("target ({least} in less than {limit} ms): {}", verdict(moving.median < limit));
+    }
+    println!();
 }

@@ -33,6 +33,7 @@ pub(crate) fn measure(rounds: usize, restarts: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Who begins changes from round to round.
 fn round(number: usize, restarts: u32, cores: Cores) -> io::Result<[Outcome; 2]> {
     let mut round = [None, None];
     for turn in 0..ROWS.len() {
@@ -49,7 +50,7 @@ fn load(variant: Variant, restarts: u32, cores: Cores) -> io::Result<Outcome> {
     service.await_begun()?;
     let mut clients = Clients::connect(service.address(), CLIENTS)?;
     let load = || clients.run(Pace::BackToBack, EVERY * restarts);
-    beat(restarts, cores.client, load, || match variant {
+    beat(restarts, Some(cores.client), load, || match variant {
         Variant::Plain => service.restart(),
         Variant::Server => {
             service.hand_over()?;

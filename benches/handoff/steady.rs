@@ -33,23 +33,45 @@ pub(crate) struct Plan {
     pub(crate) capacity: Duration,
 }
 
+/// Who runs where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// The service has two workers, and the system decides.
+    AnyCore,
+    /// All generations of the service share one core, with a worker each; the clients have another.
+    OneCore,
+}
+
 /// Without hand-overs, and with.
 type Round = [Outcome; 2];
 
 /// Loads a service with half of what it can do, and compares slices of time with hand-overs to slices without.
 pub(crate) fn measure(plan: Plan) -> io::Result<()> {
+    for layout in [Layout::AnyCore, Layout::OneCore] {
+        measure_in(layout, plan)?;
+    }
+    Ok(())
+}
+
+fn measure_in(layout: Layout, plan: Plan) -> io::Result<()> {
     let cores = Cores::of_this_process()?;
-    pin_to(cores.server)?;
-    let service = Service::start(Job::new(Variant::Server, 1)?)?;
+    let (workers, client_core) = match layout {
+        Layout::AnyCore => (2, None),
+        Layout::OneCore => {
+            pin_to(cores.server)?;
+            (1, Some(cores.client))
+        }
+    };
+    let service = Service::start(Job::new(Variant::Server, workers)?)?;
     service.await_begun()?;
     let clients = Clients::connect(service.address(), CLIENTS)?;
-    let mut bench = Bench { service, clients, client_core: cores.client, times: Vec::new() };
+    let mut bench = Bench { service, clients, client_core, times: Vec::new() };
     bench.run(Pace::BackToBack, plan.capacity / 4)?;
     let capacity = bench.run(Pace::BackToBack, plan.capacity)?.rate();
     let pace = Pace::Each(Duration::from_secs_f64(1.0 / (capacity * SHARE)));
     bench.run(pace, plan.capacity / 4)?;
     let rounds = (0..plan.rounds).map(|number| bench.round(number, plan, pace)).collect::<io::Result<Vec<_>>>()?;
-    print(plan, capacity, &rounds, bench.times);
+    print(layout, plan, capacity, &rounds, bench.times);
     Ok(())
 }
 
@@ -58,7 +80,7 @@ pub(crate) fn measure(plan: Plan) -> io::Result<()> {
 struct Bench {
     service: Service,
     clients: Clients,
-    client_core: usize,
+    client_core: Option<usize>,
     /// How long each hand-over took, in milliseconds.
     times: Vec<f64>,
 }
@@ -93,11 +115,15 @@ impl Bench {
     }
 }
 
-fn print(plan: Plan, capacity: f64, rounds: &[Round], times: Vec<f64>) {
+fn print(layout: Layout, plan: Plan, capacity: f64, rounds: &[Round], times: Vec<f64>) {
     let Plan { rounds: count, seconds, .. } = plan;
     let rate = capacity * SHARE;
+    let place = match layout {
+        Layout::AnyCore => "The service runs on any core, and the clients too",
+        Layout::OneCore => "All generations of the service share one core, the clients have another",
+    };
     println!(
-        "{rate:.0} requests a second by the clock, half of the {capacity:.0} that {CLIENTS} clients get answered back to back; \
+        "{place}. {rate:.0} requests a second by the clock, half of the {capacity:.0} that {CLIENTS} clients get answered back to back; \
          {count} rounds of {seconds} s without and {seconds} s with a hand-over a second; median [95 % interval]\n"
     );
     println!("| | p50, µs | p99, µs | longest of a round, ms | longest of all, ms | lost | closed |");
