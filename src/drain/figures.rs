@@ -4,19 +4,11 @@ use std::{
     array,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-/// Counts are spread over this many shards, so that threads do not share a cache line.
-const SHARDS: usize = 16;
-
-thread_local! {
-    static SHARD: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
-    };
-}
+use super::shard::{self, SHARDS};
 
 /// Live figures of a server, a cheap handle to clone and to keep.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +78,7 @@ pub(crate) struct Tally {
     shards: [Shard; SHARDS],
 }
 
+/// What one thread has counted; aligned so that threads do not share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -110,34 +103,31 @@ impl Tally {
     }
 
     pub(crate) fn accepted(&self) {
-        self.shard().accepted.fetch_add(1, Ordering::Relaxed);
+        self.count(|shard| &shard.accepted);
     }
 
     #[inline]
     pub(crate) fn started(&self) {
-        self.shard().started.fetch_add(1, Ordering::Relaxed);
+        self.count(|shard| &shard.started);
     }
 
     /// A request is done with: its response was sent to the end, or not.
     #[inline]
     pub(crate) fn answered(&self, whole: bool) {
-        let shard = self.shard();
-        shard.answered.fetch_add(1, Ordering::Relaxed);
+        self.count(|shard| &shard.answered);
         if !whole {
-            shard.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.count(|shard| &shard.abandoned);
         }
     }
 
     pub(crate) fn ended(&self, ending: Ending) {
-        let shard = self.shard();
-        let count = match ending {
+        self.count(|shard| match ending {
             Ending::Finished => &shard.finished,
             Ending::ClosedIdle => &shard.closed_idle,
             Ending::Error => &shard.errors,
             Ending::Cut => &shard.cut,
             Ending::Moved => &shard.moved,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        });
     }
 
     /// A connection was cut before there was a service for it.
@@ -166,8 +156,9 @@ impl Tally {
     }
 
     #[inline]
-    fn shard(&self) -> &Shard {
-        &self.shards[SHARD.with(|shard| *shard)]
+    fn count(&self, of: impl FnOnce(&Shard) -> &AtomicU64) {
+        let number = shard::of_this_thread();
+        shard::increment(of(&self.shards[number]), number);
     }
 }
 

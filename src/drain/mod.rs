@@ -49,6 +49,7 @@ mod figures;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod report;
+mod shard;
 mod stream;
 
 pub(crate) use self::{

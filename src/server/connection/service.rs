@@ -20,7 +20,10 @@ use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
 use tower::{Service as Tower, ServiceExt, util::Oneshot};
 
-use super::{super::route::HttpService, state::State};
+use super::{
+    super::route::HttpService,
+    state::{By, State},
+};
 use crate::addr::PeerAddr;
 
 /// A tower service, and the connection whose requests it answers.
@@ -57,30 +60,38 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
     type Future = ResponseFuture<S::Tower>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let has_body = !request.body().is_end_stream();
-        self.state.call(has_body);
-        let guard = InFlight { state: Arc::clone(&self.state), whole: false };
+        // Taken apart, as it is large and each way to change it moves it.
+        let (mut head, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        let by = if head.version <= Version::HTTP_11 { By::Connection } else { By::Any };
+        self.state.call(has_body, by);
+        let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.tally.started();
-        let close = request.version() <= Version::HTTP_11;
-        let mut request = request.map(|body| self.body(body, has_body));
-        let mut extensions = self.told.clone();
-        if !request.extensions().is_empty() {
-            // Only an upgrade has put anything there yet.
-            self.state.note_upgrade();
-            extensions.extend(mem::take(request.extensions_mut()));
-        }
-        *request.extensions_mut() = extensions;
-        ResponseFuture { answer: answer(self.inner.tower(), request), guard: Some(guard), close }
+        self.tell(&mut head.extensions);
+        let body = self.body(body, has_body);
+        answer(self.inner.tower(), Request::from_parts(head, body), guard)
     }
 }
 
 impl<S> Service<S> {
+    /// Adds what the service is told to what hyper has put there.
+    #[inline]
+    fn tell(&self, extensions: &mut Extensions) {
+        let of_hyper = mem::replace(extensions, self.told.clone());
+        if !of_hyper.is_empty() {
+            // Only an upgrade has put anything there yet.
+            self.state.note_upgrade();
+            extensions.extend(of_hyper);
+        }
+    }
+
+    #[inline]
     fn body(&self, body: Incoming, has_body: bool) -> Body {
         if !has_body {
             // Allocates nothing, where the body of hyper would be boxed.
             return Body::empty();
         }
-        self.state.hold();
+        self.state.hold(By::Any);
         Body::new(RequestBody { inner: body, _held: Held(Arc::clone(&self.state)) })
     }
 }
@@ -105,21 +116,26 @@ pub(super) struct InFlight {
     state: Arc<State>,
     /// The response came to its end.
     whole: bool,
+    /// Who drops it: with HTTP/1 the connection's own task.
+    by: By,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.state.route.tally.answered(self.whole);
-        self.state.release();
+        self.state.release(self.by);
     }
 }
 
 /// Calls the service at once if it is ready, as a router always is; else when it is.
-fn answer<S: Tower<Request<Body>>>(mut service: S, request: Request<Body>) -> Answer<S> {
+#[inline]
+fn answer<S: Tower<Request<Body>>>(mut service: S, request: Request<Body>, guard: InFlight) -> ResponseFuture<S> {
     // A service that is not ready is asked again when it is polled, with a waker that does wake.
     match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(())) => Answer::Called { future: service.call(request) },
-        _ => Answer::Waiting { future: service.oneshot(request) },
+        Poll::Ready(Ok(())) => {
+            ResponseFuture { answer: Answer::Called { future: service.call(request) }, guard: Some(guard) }
+        }
+        _ => ResponseFuture { answer: Answer::Waiting { future: service.oneshot(request) }, guard: Some(guard) },
     }
 }
 
@@ -149,7 +165,6 @@ pin_project! {
         #[pin]
         answer: Answer<S>,
         guard: Option<InFlight>,
-        close: bool,
     }
 }
 
@@ -168,7 +183,7 @@ where
             guard.whole = response.body().is_end_stream();
             // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2). An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if *this.close && guard.state.is_closing() && !upgrades {
+            if guard.by == By::Connection && guard.state.is_closing() && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }

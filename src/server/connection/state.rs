@@ -19,11 +19,21 @@ const RETIRED: u8 = 1;
 /// The connection has been idle for as long as it may.
 const EXPIRED: u8 = 2;
 
+/// Which task drops a part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The one that drives the connection.
+    Connection,
+    /// That one or another.
+    Any,
+}
+
 /// What is known of one connection.
 ///
-/// One task drives a connection, so most of this is written and read by it alone and `Relaxed` will do. Only `busy` also
-/// changes from elsewhere, when a handler gives a request's body away to another task: its decrement is `Release` and its
-/// load `Acquire`, so that whoever finds the connection idle also sees what was read from it meanwhile.
+/// One task drives a connection, so most of this is written and read by it alone and `Relaxed` will do. Only `held` also
+/// changes from elsewhere, when a handler gives a request's body away to another task, and with HTTP/2, where each stream may have a
+/// task of its own: its decrement is `Release` and its load `Acquire`, so that whoever finds the connection idle also sees what was
+/// read from it meanwhile.
 ///
 /// hyper waits for the end of a body that it has not read to its end, and for no other. So a body that is dropped elsewhere wakes the
 /// connection itself, if that is to leave. Either the body's task sees that, or the connection sees that it is idle: each writes, then
@@ -31,8 +41,10 @@ const EXPIRED: u8 = 2;
 #[derive(Debug)]
 pub(in crate::server) struct State {
     pub(super) route: Arc<RouteContext>,
-    /// Service futures, response bodies and request bodies that are alive.
-    busy: AtomicU32,
+    /// HTTP/1: service futures and response bodies that are alive, which the connection's own task alone makes and drops.
+    answering: AtomicU32,
+    /// Whatever else of a request is alive: what another task may drop.
+    held: AtomicU32,
     /// Requests so far.
     calls: AtomicU32,
     /// Reads so far that brought bytes, and what they were when the connection last became idle.
@@ -57,7 +69,8 @@ impl State {
     pub(super) fn new(route: Arc<RouteContext>) -> Self {
         Self {
             route,
-            busy: AtomicU32::new(0),
+            answering: AtomicU32::new(0),
+            held: AtomicU32::new(0),
             calls: AtomicU32::new(0),
             reads: AtomicU32::new(0),
             reads_when_idle: AtomicU32::new(0),
@@ -73,27 +86,34 @@ impl State {
 
     /// A request begins.
     #[inline]
-    pub(super) fn call(&self, has_body: bool) {
-        self.busy.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn call(&self, has_body: bool, by: By) {
+        self.hold(by);
         self.calls.store(self.calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.had_body.store(has_body, Ordering::Relaxed);
     }
 
+    /// Something of a request is alive, and is dropped by that task.
     #[inline]
-    pub(super) fn hold(&self) {
-        self.busy.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn hold(&self, by: By) {
+        match by {
+            By::Connection => self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            By::Any => _ = self.held.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     #[inline]
-    pub(super) fn release(&self) {
+    pub(super) fn release(&self, by: By) {
         self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.busy.fetch_sub(1, Ordering::Release);
+        match by {
+            By::Connection => self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release),
+            By::Any => _ = self.held.fetch_sub(1, Ordering::Release),
+        }
     }
 
     /// As [`release`](Self::release), for a body of a request, which may be dropped anywhere.
     #[inline]
     pub(super) fn release_body(&self) {
-        self.release();
+        self.release(By::Any);
         fence(Ordering::SeqCst);
         if self.is_leaving() && !self.is_busy() {
             self.wake();
@@ -121,7 +141,7 @@ impl State {
 
     #[inline]
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire) != 0
+        self.answering.load(Ordering::Acquire) != 0 || self.held.load(Ordering::Acquire) != 0
     }
 
     /// How many requests there were; wraps, and is only compared.
