@@ -28,8 +28,6 @@ use crate::{
 #[derive(Debug)]
 pub struct ActivatedStream {
     stream: Stream,
-    /// Fires when this stream is gone, for whoever waits for the end of the one connection of `Accept=yes`.
-    _ended: Option<DropGuard>,
 }
 
 #[derive(Debug)]
@@ -38,6 +36,16 @@ pub(super) enum Stream {
     Unix(UnixStream),
     #[cfg(feature = "vsock")]
     Vsock(tokio_vsock::VsockStream),
+    /// Boxed, so that all others are small: a connection is moved often before it is served.
+    Only(Box<Only>),
+}
+
+/// The one connection of `Accept=yes`.
+#[derive(Debug)]
+pub(super) struct Only {
+    stream: ActivatedStream,
+    /// Fires when the stream is gone, for whoever waits for its end.
+    _ended: DropGuard,
 }
 
 impl Stream {
@@ -54,7 +62,7 @@ impl Stream {
 
 impl ActivatedStream {
     pub(super) fn ending_with(stream: Stream, ended: DropGuard) -> Self {
-        Self { stream, _ended: Some(ended) }
+        Stream::Only(Box::new(Only { stream: stream.into(), _ended: ended })).into()
     }
 
     /// The TCP stream within, if it is one; for `TCP_NODELAY`, `SO_LINGER` and their like.
@@ -62,6 +70,7 @@ impl ActivatedStream {
     pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.stream {
             Stream::Tcp(stream) => Some(stream),
+            Stream::Only(only) => only.stream.tcp(),
             _ => None,
         }
     }
@@ -71,6 +80,7 @@ impl ActivatedStream {
     pub fn unix(&self) -> Option<&UnixStream> {
         match &self.stream {
             Stream::Unix(stream) => Some(stream),
+            Stream::Only(only) => only.stream.unix(),
             _ => None,
         }
     }
@@ -79,7 +89,7 @@ impl ActivatedStream {
     ///
     /// Apart from accepting, as it takes a system call (`SO_PEERCRED`) and most services never ask.
     pub(crate) fn identify(&self, mut peer: PeerAddr) -> PeerAddr {
-        if let (PeerAddr::Unix(peer), Stream::Unix(stream)) = (&mut peer, &self.stream) {
+        if let (PeerAddr::Unix(peer), Some(stream)) = (&mut peer, self.unix()) {
             peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
                 // 0 is what the kernel says of a process outside our pid namespace.
                 pid: credentials.pid().filter(|pid| *pid != 0),
@@ -110,6 +120,7 @@ impl ActivatedStream {
             Stream::Unix(stream) => stream.into_std()?.into(),
             #[cfg(feature = "vsock")]
             Stream::Vsock(stream) => OwnedFd::from(stream),
+            Stream::Only(only) => return only.stream.into_fd(),
         };
         // What limits a blocked accept on a passed listener is inherited; it would cut short whoever reads blocking.
         SockRef::from(&fd).set_read_timeout(None)?;
@@ -119,7 +130,7 @@ impl ActivatedStream {
 
 impl From<Stream> for ActivatedStream {
     fn from(stream: Stream) -> Self {
-        Self { stream, _ended: None }
+        Self { stream }
     }
 }
 
@@ -130,6 +141,7 @@ impl AsFd for ActivatedStream {
             Stream::Unix(stream) => stream.as_fd(),
             #[cfg(feature = "vsock")]
             Stream::Vsock(stream) => stream.as_fd(),
+            Stream::Only(only) => only.stream.as_fd(),
         }
     }
 }
@@ -142,6 +154,7 @@ macro_rules! each {
             Stream::Unix(stream) => Pin::new(stream).$method($($arg),*),
             #[cfg(feature = "vsock")]
             Stream::Vsock(stream) => Pin::new(stream).$method($($arg),*),
+            Stream::Only(only) => Pin::new(&mut only.stream).$method($($arg),*),
         }
     };
 }
@@ -175,6 +188,7 @@ impl AsyncWrite for ActivatedStream {
             Stream::Unix(stream) => stream.is_write_vectored(),
             #[cfg(feature = "vsock")]
             Stream::Vsock(stream) => stream.is_write_vectored(),
+            Stream::Only(only) => only.stream.is_write_vectored(),
         }
     }
 
