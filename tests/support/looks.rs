@@ -1,16 +1,13 @@
 //! What `systemctl show` says of a service, looked at every 20 ms.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
-use std::{
-    fmt, fs,
-    io::Read,
-    process::{Child, Stdio},
-    time::Instant,
-};
+use std::{fmt, fs, process::Child, time::Instant};
 
 use crate::systemd::Rig;
 
 const STOP: &str = "/run/looked-enough";
+/// Not a pipe, which takes some 500 looks and no more until somebody reads.
+const SEEN: &str = "/run/looked";
 
 /// One look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,21 +31,20 @@ pub(crate) struct Looking(Child, Instant);
 impl Looking {
     pub(crate) fn start(rig: &Rig, unit: &str) -> Self {
         let script = format!(
-            "while :; do e=; [ -e {STOP} ] && e=1; \
+            "exec >{SEEN}; while :; do e=; [ -e {STOP} ] && e=1; \
              s=$(systemctl show -p ActiveState,SubState,MainPID,StatusText {unit}); \
              p=${{s##*MainPID=}}; p=${{p%%[!0-9]*}}; l=; [ -e /proc/$p/exe ] && l=1; echo \"$s\"; echo \"Lives=$l\"; \
              echo; [ $e ] && exit; sleep 0.01; done"
         );
-        let command = rig.command(&["sh", "-c", &script]).stdout(Stdio::piped()).spawn();
+        let command = rig.command(&["sh", "-c", &script]).spawn();
         Self(command.expect("the rig's script runs"), Instant::now())
     }
 
     /// Looks once more, and prints the story.
     pub(crate) fn stop(mut self, rig: &Rig) -> Looks {
         fs::write(rig.path(STOP), "").expect("a file in /run");
-        let mut looks = String::new();
-        self.0.stdout.take().expect("a pipe").read_to_string(&mut looks).expect("text");
         assert!(self.0.wait().expect("it ends").success());
+        let looks = fs::read_to_string(rig.path(SEEN)).expect("text");
         let looks = looks.split("\n\n").filter(|look| !look.is_empty()).map(Look::parse).collect();
         let looks = Looks(looks);
         println!("{} looks in {:?}\n{}", looks.0.len(), self.1.elapsed(), looks.story());

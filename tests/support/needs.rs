@@ -29,6 +29,12 @@ pub(crate) fn program(name: &str, package: &str) {
     assert!(found, "this test needs {name}, of Debian's package {package}: apt-get install {package}");
 }
 
+/// Fails unless the system in that root tree has that program.
+pub(crate) fn program_in(root: &Path, name: &str, package: &str) {
+    let found = root.join("usr/bin").join(name).exists();
+    assert!(found, "this test needs {name} in {}, of Debian's package {package}", root.display());
+}
+
 /// Cargo lists the sources of a program in a file beside it: `program: source source`.
 fn is_fresh(program: &Path) -> io::Result<bool> {
     let built = modified(program)?;

@@ -6,16 +6,25 @@
 #   systemd-rig.sh stop  STATE_DIR                       stop all units, then SIGKILL systemd by its recorded pid
 #
 # OPTIONS of start
+#   --root DIR       boot the systemd of that root tree, of which nothing is changed (default: this machine's root)
 #   --bind-ro P:Q    show host path P inside at Q, read-only
 #   --owner PID      when that process is gone, so is the rig
 #   --timeout S      seconds to wait for the boot (default 30)
 #
 # Needs root, Linux with cgroup2 (mounted or not), bash, util-linux, bsdutils, systemd. PID 1 need not be systemd.
+#
+# Another systemd than the machine's own, here for all tests that boot one (debootstrap is Debian's package of that name):
+#
+#   debootstrap --variant=minbase --include=systemd,curl trixie /var/tmp/trixie
+#   SYSTEMD_ROOT=/var/tmp/trixie RELOADS=20 tests/run --test 'systemd*' --test unit_check
+#
+# What is built here must run there, so that system's C library must not be older than this one's.
+#
 # The units of UNITS_DIR become the only unit path, /run/units, beside minimal stubs of the standard targets. Booted is
 # test.target, which Wants= every *.socket of UNITS_DIR. Services without a StandardOutput= of their own log to
 # STATE_DIR/log/NAME.service.log; the manager logs to STATE_DIR/console.log.
-# STATE_DIR is shown inside at the same path and is the only place of the host that can be written; / is read-only,
-# /run /var /dev /tmp are fresh, and the network has lo alone.
+# STATE_DIR is shown inside at the same path and is the only place of the host that can be written; / is read-only (with
+# --root: gone with the rig), /run /var /dev /tmp are fresh, and the network has lo alone.
 # STATE_DIR/systemd.pid holds systemd's pid out here and its start time.
 set -u
 export LC_ALL=C
@@ -79,7 +88,7 @@ devs() { # DIR: a private /dev there, with this pty as its console
     ln -s pts/ptmx "$1/ptmx"; ln -s /proc/self/fd "$1/fd"
     for n in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${n%:*}" "$1/${n#*:}"; done
 }
-root() { # DIR: this machine's root there, without /proc /sys /dev /run, all of it read-only
+host_root() { # DIR: this machine's root there, without /proc /sys /dev /run, all of it read-only
     local _ m
     mount --rbind / "$1" && mount --make-rprivate "$1" || die "cannot bind /"
     for m in proc sys dev run; do umount -R "$1/$m" 2>/dev/null; done
@@ -97,6 +106,14 @@ root() { # DIR: this machine's root there, without /proc /sys /dev /run, all of 
     mount -t overlay -o "lowerdir=/etc,upperdir=$hold/ov/u,workdir=$hold/ov/w" rigetc "$1/etc" || die "overlay on /etc"
     tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"
 }
+tree_root() { # DIR: the tree $ROOT there, in memory where it is changed
+    mkdir "$hold/ov/u" "$hold/ov/w"
+    mount -t overlay -o "lowerdir=$ROOT,upperdir=$hold/ov/u,workdir=$hold/ov/w" rigroot "$1" || die "overlay on $ROOT"
+    mount -t tmpfs -o mode=755,nosuid,nodev rigrun "$1/run"
+    mount -t tmpfs -o mode=1777 rigtmp "$1/tmp"
+    rm -rf "$1"/etc/systemd/system.conf*        # not ours
+    [ -s "$1/etc/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"
+}
 boot() {
     local b i o p q U init hold=$STATE/.mnt R=$STATE/.mnt/root
     local -a dests=() env
@@ -111,7 +128,7 @@ boot() {
         [ "$o" = rw ] || mount -o remount,bind,ro "$hold/b/$i"
         dests+=("$o:$q"); i=$((i + 1))
     done
-    root "$R"
+    if [ "$ROOT" ]; then tree_root "$R"; else host_root "$R"; fi
     devs "$R/dev" || die "cannot make /dev"
     mount -t proc -o nosuid,nodev,noexec proc "$R/proc" || die "proc"
     mount --bind "$R/proc/sys" "$R/proc/sys" && mount -o remount,bind,ro "$R/proc/sys" || die "proc/sys"  # the host's sysctls
@@ -129,8 +146,9 @@ boot() {
         [ "$o" = rw ] || mount -o remount,bind,ro "$q"
         i=$((i + 1))
     done
-    init=/lib/systemd/systemd
-    [ -x "$R$init" ] || die "no $init"
+    init=/usr/lib/systemd/systemd
+    [ -x "$R$init" ] || init=/lib/systemd/systemd
+    [ -x "$R$init" ] || die "no systemd in ${ROOT:-/}"
     cd "$R" && pivot_root . . && umount -l . && cd / || die "pivot_root"
     env=(container=unshare PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
         SYSTEMD_UNIT_PATH=/run/units SYSTEMD_GENERATOR_PATH=/run/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/none)
@@ -142,9 +160,10 @@ load() { [ -f "$STATE/config" ] || die "no rig in $STATE"; . "$STATE/config"; }
 case ${1-} in
 start)
     shift
-    OWNER='' TIMEOUT=30 BINDS=()
+    ROOT='' OWNER='' TIMEOUT=30 BINDS=()
     while [ $# -gt 0 ]; do
         case $1 in
+        --root) ROOT=$(readlink -f "$2") && [ -d "$ROOT/usr" ] || die "no root tree: $2"; shift 2 ;;
         --bind-ro) [ -e "${2%%:*}" ] || die "no such path: $2"; BINDS+=("ro:$(readlink -f "${2%%:*}"):${2#*:}"); shift 2 ;;
         --owner) OWNER="$2 $(starttime "$2")"; [ "${OWNER#* }" ] || die "no process $2"; shift 2 ;;
         --timeout) TIMEOUT=$2; shift 2 ;;
@@ -158,9 +177,10 @@ start)
     UNITS=$(readlink -f "$1"); [ -d "$UNITS" ] || die "no such folder: $1"
     mkdir -p "$2/log" || exit; STATE=$(readlink -f "$2")
     case $STATE in *[:,]*) die "no ':' or ',' in the path of STATE_DIR" ;; esac
+    case $ROOT in *[:,]*) die "no ':' or ',' in the path of a root tree" ;; esac
     alive systemd || alive supervisor && die "a rig runs in $STATE already"
     CG=test-systemd-$$-$(tr -dc a-f0-9 </proc/sys/kernel/random/uuid | cut -c1-8)
-    declare -p OWNER BINDS UNITS CG | sed 's/^declare /declare -g /' >"$STATE/config"
+    declare -p ROOT OWNER BINDS UNITS CG | sed 's/^declare /declare -g /' >"$STATE/config"
     setsid unshare --mount --propagation private bash "$self" __supervise "$STATE" </dev/null >"$STATE/supervisor.log" 2>&1 &
     sup=$! t=0 up=
     disown

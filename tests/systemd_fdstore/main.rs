@@ -13,7 +13,6 @@ mod service;
 mod load;
 #[path = "../support/needs.rs"]
 mod needs;
-#[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "../support/systemd.rs"]
 mod systemd;
 

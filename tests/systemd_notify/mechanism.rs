@@ -53,7 +53,6 @@ fn the_main_process_names_another_in_its_place_and_has_no_word_after_that() {
     assert_eq!(new, child);
     service.tell("status I am still here");
     assert_eq!(service.property("StatusText"), "", "the barrier came back, and nothing has changed");
-    assert!(rig.console().contains("reception only permitted for main PID"), "{}", rig.console());
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn is_true(look: &Look) -> bool {
     let has_process = look.main_pid > 0;
     match (look.active.as_str(), look.sub.as_str()) {
         // The last words of the one before are still there, and it has no process.
-        ("activating", "auto-restart") | ("inactive" | "failed", _) => !has_process,
+        ("activating", "auto-restart" | "auto-restart-queued") | ("inactive" | "failed", _) => !has_process,
         ("activating", _) => has_process && (look.status.is_empty() || look.says(&["starting: "])),
         ("active", _) => has_process && look.says(&["serving: "]),
         // It is told to stop, and then it does.

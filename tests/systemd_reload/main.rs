@@ -13,7 +13,6 @@ mod looks;
 #[path = "../support/needs.rs"]
 mod needs;
 #[path = "../support/systemd.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod systemd;
 
 #[path = "../support"]

@@ -4,7 +4,7 @@ use std::{env, thread, time::Duration};
 
 use crate::{
     looks::{Look, Looking},
-    service::{ADDRESS, Service, UNIT},
+    service::{ADDRESS, Service, UNIT, Way},
     support::clients::{Clients, Habit, Outcome},
     systemd::eventually,
 };
@@ -65,8 +65,11 @@ pub(crate) fn is_true(look: &Look) -> bool {
     }
 }
 
-fn check(habit: Habit) {
-    let (service, reloads) = (Service::start(LONG), reloads());
+fn check(way: Way, habit: Habit) {
+    if !way.is_known() {
+        return;
+    }
+    let (service, reloads) = (Service::start(way, LONG), reloads());
     let mut pids = vec![service.main_pid()];
     let looking = Looking::start(&service.rig, UNIT);
     let outcome = under_load(&service, habit, |clients| {
@@ -101,17 +104,36 @@ fn check(habit: Habit) {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
+const BACK_TO_BACK: Habit = Habit { posts: false, thinks: Duration::ZERO, opens: false, looks: false };
+const THINKING: Habit = Habit { thinks: Duration::from_millis(40), ..BACK_TO_BACK };
+const POSTING: Habit = Habit { posts: true, thinks: Duration::from_millis(10), ..BACK_TO_BACK };
+
 #[test]
 fn clients_that_ask_back_to_back_lose_nothing_and_what_systemctl_shows_is_true() {
-    check(Habit::default());
+    check(Way::ExecReload, BACK_TO_BACK);
 }
 
 #[test]
 fn clients_that_think_lose_nothing_and_what_systemctl_shows_is_true() {
-    check(Habit { thinks: Duration::from_millis(40), ..Habit::default() });
+    check(Way::ExecReload, THINKING);
 }
 
 #[test]
 fn clients_that_post_lose_nothing_and_what_systemctl_shows_is_true() {
-    check(Habit { posts: true, thinks: Duration::from_millis(10), ..Habit::default() });
+    check(Way::ExecReload, POSTING);
+}
+
+#[test]
+fn with_notify_reload_clients_that_ask_back_to_back_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Way::NotifyReload, BACK_TO_BACK);
+}
+
+#[test]
+fn with_notify_reload_clients_that_think_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Way::NotifyReload, THINKING);
+}
+
+#[test]
+fn with_notify_reload_clients_that_post_lose_nothing_and_what_systemctl_shows_is_true() {
+    check(Way::NotifyReload, POSTING);
 }

@@ -20,7 +20,7 @@ use axum_activation::{ActivatedListeners, Server};
 use crate::{
     needs,
     support::wire::Wire,
-    systemd::{Rig, eventually, shipped},
+    systemd::{Rig, eventually, has, shipped, shipped_text},
 };
 
 /// Where it serves.
@@ -34,6 +34,22 @@ const FAULT: &str = "/run/bin/fault";
 /// Marks a process that the unit has started, and says how long a hand-over may take.
 const LIMIT: &str = "APP_HANDOFF_MILLISECONDS";
 
+/// How `systemctl reload` asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// With `ExecReload=`, which waits and fails.
+    ExecReload,
+    /// With SIGHUP, by the drop-in that is shipped for systemd 253 and later.
+    NotifyReload,
+}
+
+impl Way {
+    /// Whether the systemd that is booted knows it; says so where it does not.
+    pub(crate) fn is_known(self) -> bool {
+        self == Self::ExecReload || has("Type=notify-reload", 253)
+    }
+}
+
 /// A systemd with the service.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -42,14 +58,18 @@ pub(crate) struct Service {
 
 impl Service {
     /// Boots a systemd with the shipped units and starts the service; a hand-over may take `limit`.
-    pub(crate) fn start(limit: Duration) -> Self {
+    pub(crate) fn start(way: Way, limit: Duration) -> Self {
         needs::example("handoff_request");
         let (name, text) = shipped(UNIT);
         let exec = format!("\nExecStart={PROGRAM} --exact service --nocapture --test-threads=1 --quiet\n");
         let edited = text.replace("\nExecStart=/usr/local/bin/app\n", &exec);
         assert_ne!(edited, text, "the unit starts another program");
         let edited = format!("{edited}\n[Service]\nEnvironment={LIMIT}={}\n", limit.as_millis());
-        let rig = Rig::boot(&[(name, edited), shipped("app-reload.socket")]);
+        let mut units = vec![(name, edited), shipped("app-reload.socket")];
+        if way == Way::NotifyReload {
+            units.push(("app-reload.service.d/notify-reload.conf", shipped_text("app-notify-reload.conf")));
+        }
+        let rig = Rig::boot(&units);
         let service = Self { rig };
         fs::create_dir(service.rig.path("/run/bin")).unwrap();
         service.install_this();

@@ -3,13 +3,25 @@
 use crate::{
     looks::{Look, Looking},
     reloads::{LONG, is_true},
-    service::{Service, UNIT},
+    service::{Service, UNIT, Way},
     systemd::eventually,
 };
 
 #[test]
 fn a_stop_ends_a_hand_over_that_is_under_way_and_what_is_in_flight_is_answered() {
-    let service = Service::start(LONG);
+    check_stop(Way::ExecReload);
+}
+
+#[test]
+fn with_notify_reload_a_stop_ends_a_hand_over_that_is_under_way_and_what_is_in_flight_is_answered() {
+    check_stop(Way::NotifyReload);
+}
+
+fn check_stop(way: Way) {
+    if !way.is_known() {
+        return;
+    }
+    let service = Service::start(way, LONG);
     let old = service.main_pid();
     let looking = Looking::start(&service.rig, UNIT);
     let mut slow = service.ask_slowly(3000);
@@ -34,7 +46,19 @@ fn a_stop_ends_a_hand_over_that_is_under_way_and_what_is_in_flight_is_answered()
 
 #[test]
 fn a_restart_right_after_a_reload_lets_both_processes_answer_what_they_have() {
-    let service = Service::start(LONG);
+    check_restart(Way::ExecReload);
+}
+
+#[test]
+fn with_notify_reload_a_restart_right_after_a_reload_lets_both_processes_answer_what_they_have() {
+    check_restart(Way::NotifyReload);
+}
+
+fn check_restart(way: Way) {
+    if !way.is_known() {
+        return;
+    }
+    let service = Service::start(way, LONG);
     let old = service.main_pid();
     let looking = Looking::start(&service.rig, UNIT);
     let mut longest = service.ask_slowly(8000);

@@ -1,6 +1,6 @@
 //! What systemd itself thinks of units, of what mends them and of time spans.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use axum_activation::unit_check::{Units, check, time_span};
 
@@ -14,6 +14,7 @@ use crate::{
 
 #[test]
 fn what_mends_a_fault_is_understood_by_systemd() {
+    let rig = Rig::boot(&[]);
     for fault in faults().into_iter().filter(|fault| !fault.has_more_to_mend) {
         let mend = &check(&units(&fault.files()), &fault.expectation())[0].mend;
         let (mut files, drop_in) = (fault.files(), mend.drop_in());
@@ -22,8 +23,8 @@ fn what_mends_a_fault_is_understood_by_systemd() {
             false => files.push((mend.unit.clone(), drop_in)),
         }
         // A setting that this systemd does not know yet is none that it knows once it is mended.
-        let known: Vec<_> = verify(&fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
-        let mut new = verify(&files);
+        let known: Vec<_> = verify(&rig, &fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
+        let mut new = verify(&rig, &files);
         new.retain(|complaint| !known.iter().any(|known| known == what(complaint)));
         assert!(new.is_empty(), "{fault}\n{}\n{}", mend.drop_in(), new.join("\n"));
     }
@@ -33,7 +34,7 @@ fn what_mends_a_fault_is_understood_by_systemd() {
 fn systemd_complains_of_a_drop_in_that_it_does_not_understand() {
     let files =
         [Way::Restart.files(), vec![("app-restart.service.d/x.conf".to_owned(), "[Service]\nNo=1\n".to_owned())]];
-    let complaints = verify(&files.concat()).join("\n");
+    let complaints = verify(&Rig::boot(&[]), &files.concat()).join("\n");
     assert!(complaints.contains("x.conf:2: Unknown key 'No'"), "or the test above proves nothing: {complaints}");
 }
 
@@ -94,7 +95,7 @@ fn under_each_of_the_shipped_units_a_service_starts_and_is_handed_over() {
 
 #[test]
 fn time_spans_are_what_systemd_takes_them_for() {
-    needs::program("systemd-analyze", "systemd");
+    let rig = Rig::boot(&[]);
     for text in [
         "90",
         "1min 30s",
@@ -122,7 +123,7 @@ fn time_spans_are_what_systemd_takes_them_for() {
         "4ms 3\u{b5}s",
         "1,5s",
     ] {
-        let output = Command::new("systemd-analyze").args(["timespan", text]).output().unwrap();
+        let output = rig.exec(&["env", "LC_ALL=C.UTF-8", "systemd-analyze", "timespan", text]);
         let printed = String::from_utf8_lossy(&output.stdout);
         let micros = printed.lines().find_map(|line| line.trim().strip_prefix("\u{3bc}s: "));
         let expected = micros.map(|micros| Duration::from_micros(micros.parse().unwrap()));
@@ -132,18 +133,18 @@ fn time_spans_are_what_systemd_takes_them_for() {
 }
 
 /// What systemd says of units that it does not understand in full. The programs that they start are not installed here.
-fn verify(files: &[(String, String)]) -> Vec<String> {
-    needs::program("systemd-analyze", "systemd");
-    let dir = tempfile::tempdir().expect("a directory");
-    let root = dir.path().to_str().expect("a path in UTF-8");
+fn verify(rig: &Rig, files: &[(String, String)]) -> Vec<String> {
+    const VERIFIED: &str = "/run/verified";
     let installed: Vec<_> = files.iter().map(|(name, text)| (name, without_programs(text))).collect();
-    write(dir.path(), &installed);
-    let units = files.iter().map(|(name, _)| name).filter(|name| !name.contains('/'));
-    let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no"]).args(units.map(|name| dir.path().join(name)));
-    let complaints = String::from_utf8_lossy(&verify.output().expect("systemd-analyze runs").stderr).into_owned();
-    let about_these = |line: &&str| line.contains(root) || files.iter().any(|(name, _)| line.contains(name));
-    complaints.lines().filter(about_these).map(|line| line.replace(root, "")).collect()
+    write(&rig.path(VERIFIED), &installed);
+    let units = files.iter().filter(|(name, _)| !name.contains('/'));
+    let units: Vec<_> = units.map(|(name, _)| format!("{VERIFIED}/{name}")).collect();
+    let mut verify = vec!["systemd-analyze", "verify", "--man=no"];
+    verify.extend(units.iter().map(String::as_str));
+    let complaints = String::from_utf8_lossy(&rig.exec(&verify).stderr).into_owned();
+    fs::remove_dir_all(rig.path(VERIFIED)).expect("nobody else is in there");
+    let about_these = |line: &&str| line.contains(VERIFIED) || files.iter().any(|(name, _)| line.contains(name));
+    complaints.lines().filter(about_these).map(|line| line.replace(VERIFIED, "")).collect()
 }
 
 /// A complaint without its place.

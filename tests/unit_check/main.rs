@@ -9,7 +9,6 @@ mod judged;
 mod needs;
 mod program;
 #[path = "../support/systemd.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
 mod systemd;
 
 use std::{fs, path::Path};
