@@ -6,7 +6,7 @@
 //! | serving | `READY=1`, `STATUS=` | `STATUS=`, if it has changed |
 //! | handing over | `RELOADING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last one, until `handoff_timeout` and a little |
 //! | rolled back | `READY=1`, `STATUS=` with the reason | as serving |
-//! | handed over | `MAINPID=`, and then nothing more: the successor says `READY=1` | |
+//! | handed over | `MAINPID=`, `STATUS=`, and then nothing more: the successor says `READY=1` | |
 //! | draining | `STOPPING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last two, until `drain_timeout` and a little |
 //! | over | `STATUS=`: the report or the error | |
 //!
@@ -138,7 +138,8 @@ impl Announcer {
             return;
         }
         self.told.lock().stage = Stage::Silent;
-        notifier.say([State::MainPid(pid)]);
+        // The manager may leave "reloading" before it hears READY=1: whoever asked for the hand-over is told of the commit earlier.
+        notifier.say([State::MainPid(pid), State::Status(format!("serving: process {pid} takes over"))]);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
             tracing::warn!(?error, pid, "the service manager does not say that it knows the new main process");
         }
@@ -309,7 +310,16 @@ mod tests {
         assert_eq!(hear(&manager).await.as_deref(), Some(expected));
         assert_eq!(hear(&manager).await.as_deref(), Some("WATCHDOG=1\n"));
 
-        announcer.told.lock().stage = Stage::Silent;
+        let handing = announcer.hand_to(7);
+        let told = async {
+            let heard = hear(&manager).await?;
+            if heard == "WATCHDOG=1\n" { hear(&manager).await } else { Some(heard) }
+        };
+        tokio::select! {
+            () = handing => panic!("the manager has not answered"),
+            told = told => assert_eq!(told.as_deref(), Some("MAINPID=7\nSTATUS=serving: process 7 takes over\n")),
+        }
+        hear(&manager).await.expect("BARRIER=1");
         // One may have been on its way.
         assert!(hear(&manager).await.is_none() || hear(&manager).await.is_none(), "the successor speaks");
         announcer.stopping();
