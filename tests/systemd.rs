@@ -206,6 +206,26 @@ fn a_start_that_clears_o_nonblock_under_a_running_server_does_not_block_it() {
     eventually("the flag is set again", || nonblocking("http") && nonblocking("admin"));
 }
 
+#[test]
+fn the_inode_of_a_pidfd_names_the_process_that_was_started_and_no_later_one() {
+    const VARIABLE: &str = "LISTEN_PIDFDID";
+    if !has(VARIABLE, 258) {
+        return;
+    }
+    let rig = Rig::boot(&named_units());
+    // It would refuse one that is not its own.
+    assert_eq!(rig.curl(&["http://127.0.0.1:8080/"]), "hello, you came through http");
+    let old = main_pid(&rig, "named.service");
+    let own = variable(&rig, &old, VARIABLE).expect("systemd has set it");
+
+    rig.run(&["systemctl", "kill", "--kill-who=main", "--signal=HUP", "named.service"]);
+    eventually("it has handed over", || main_pid(&rig, "named.service") != old);
+    let new = main_pid(&rig, "named.service");
+    assert_eq!(variable(&rig, &new, "LISTEN_PID").as_ref(), Some(&new));
+    assert_ne!(variable(&rig, &new, VARIABLE), Some(own), "it was inherited");
+    assert_eq!(rig.curl(&["http://127.0.0.1:8080/"]), "hello, you came through http");
+}
+
 fn named_units() -> Vec<(&'static str, String)> {
     ["named.service", "named-http.socket", "named-admin.socket", "named-metrics.socket"].map(shipped).into()
 }
@@ -235,9 +255,14 @@ fn answering_process(answer: &str) -> String {
 
 /// The descriptor that was passed to `process` under `name`; systemd orders those of several units at random.
 fn listener(rig: &Rig, process: &str, name: &str) -> usize {
-    let environment = fs::read_to_string(rig.path(&format!("/proc/{process}/environ"))).expect("its environment");
-    let names = environment.split('\0').find_map(|entry| entry.strip_prefix("LISTEN_FDNAMES=")).expect("names");
+    let names = variable(rig, process, "LISTEN_FDNAMES").expect("names");
     3 + names.split(':').position(|known| known == name).expect("the socket was passed")
+}
+
+/// A variable of the environment in which `process` was started.
+fn variable(rig: &Rig, process: &str, name: &str) -> Option<String> {
+    let environment = fs::read_to_string(rig.path(&format!("/proc/{process}/environ"))).expect("its environment");
+    environment.split('\0').find_map(|entry| Some(entry.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
 /// The flags of an open file description.

@@ -9,7 +9,7 @@ use crate::{
     restarts::{CLIENTS, restarted},
     service::{UNIT, Unit},
     support::clients::Habit,
-    systemd::eventually,
+    systemd::{eventually, has},
 };
 
 const RESTARTS: usize = 5;
@@ -72,6 +72,27 @@ fn a_stop_ends_them_and_a_hand_over_stores_nothing_but_the_listener() {
 
     rig.run(&["systemctl", "stop", UNIT]);
     assert!(kept.get("/pid").is_err());
+}
+
+#[test]
+fn where_the_unit_says_so_a_stop_and_a_start_keep_them() {
+    if !has("FileDescriptorStorePreserve=", 254) {
+        return;
+    }
+    let unit = Unit { socket: true, lines: "FileDescriptorStorePreserve=yes", ..Unit::default() };
+    let rig = unit.start();
+    let mut kept: Vec<_> = (0..20).map(|_| connect(&rig)).collect();
+    let old = main_pid(&rig);
+    // The service alone: its socket unit is what still refers to it.
+    rig.run(&["systemctl", "stop", UNIT]);
+    assert_eq!((main_pid(&rig).as_str(), stored(&rig)), ("0", kept.len() + 1), "with what belongs to them");
+    kept[0].ask("/pid").unwrap();
+    rig.run(&["systemctl", "start", UNIT]);
+    let new = main_pid(&rig);
+    assert_ne!(new, old);
+    assert_eq!(kept[0].answer().unwrap().text(), new, "it was asked while nobody ran");
+    kept.iter_mut().for_each(|wire| assert_eq!(wire.get("/pid").unwrap().text(), new));
+    eventually("nothing is left in the store", || stored(&rig) == 0);
 }
 
 /// systemd compares each with all that it has, so the time grows with the square.

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use crate::{
     service::{ADDRESS, UNIT, Unit},
     support::clients::{Clients, Habit, Outcome},
-    systemd::Rig,
+    systemd::{Rig, has},
 };
 
 const RESTARTS: usize = 20;
@@ -58,6 +58,13 @@ fn clients_that_ask_back_to_back_lose_nothing_and_keep_their_connections() {
 #[test]
 fn clients_that_think_lose_nothing_and_keep_their_connections() {
     check(Habit { thinks: Duration::from_millis(40), ..Habit::default() }, Unit::default());
+}
+
+#[test]
+fn systemd_tells_how_many_it_keeps_and_clients_lose_nothing() {
+    if has("$FDSTORE", 254) {
+        check(Habit::default(), Unit { knows: false, ..Unit::default() });
+    }
 }
 
 #[test]

@@ -21,27 +21,30 @@ pub(crate) const UNIT: &str = "app.service";
 pub(crate) struct Unit {
     /// A socket unit has the listener; otherwise the service binds it.
     pub(crate) socket: bool,
-    /// `FileDescriptorStoreMax=`, of which the service is told too, as before systemd 254.
+    /// `FileDescriptorStoreMax=`.
     pub(crate) store: usize,
+    /// The program has that number, too, as before systemd 254. Otherwise it asks `$FDSTORE`.
+    pub(crate) knows: bool,
     /// More lines of the service section.
     pub(crate) lines: &'static str,
 }
 
 impl Default for Unit {
     fn default() -> Self {
-        Self { socket: false, store: 512, lines: "" }
+        Self { socket: false, store: 512, knows: true, lines: "" }
     }
 }
 
 impl Unit {
     /// Boots a systemd and starts the service.
     pub(crate) fn start(self) -> Rig {
-        let Self { socket, store, lines } = self;
+        let Self { socket, store, knows, lines } = self;
         let program = env::current_exe().unwrap();
         let exec = format!("ExecStart={} --exact service --nocapture --test-threads=1 --quiet", program.display());
+        let known = if knows { store.to_string() } else { String::new() };
         let requires = if socket { "Requires=app.socket\n" } else { "" };
         let service = format!(
-            "[Unit]\nStartLimitIntervalSec=0\n{requires}[Service]\nType=notify\n{exec}\nEnvironment=APP_STORE={store}\n\
+            "[Unit]\nStartLimitIntervalSec=0\n{requires}[Service]\nType=notify\n{exec}\nEnvironment=APP_STORE={known}\n\
              FileDescriptorStoreMax={store}\nNonBlocking=yes\nRestart=on-failure\nRestartSec=0\nTimeoutStopSec=35\n{lines}\n"
         );
         let mut units = vec![(UNIT, service)];
@@ -64,7 +67,8 @@ pub(crate) fn serve() {
     let server = Server::new(activated).route("http", app()).linger(Duration::from_millis(500));
     let drain = env::var("APP_DRAIN").map_or(30, |seconds| seconds.parse().unwrap());
     let server = server.drain_timeout(Duration::from_secs(drain));
-    let server = server.fd_store(store.parse().unwrap()).idle_timeout(Duration::from_secs(600));
+    let server = if store.is_empty() { server } else { server.fd_store(store.parse().unwrap()) };
+    let server = server.idle_timeout(Duration::from_secs(600));
     runtime.block_on(server.run()).unwrap();
 }
 

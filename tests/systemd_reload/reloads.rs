@@ -87,7 +87,9 @@ fn check(way: Way, habit: Habit) {
     let looks = looking.stop(&service.rig);
     assert_nothing_lost(&outcome, &service);
     looks.assert_all(is_true);
-    assert_eq!(looks.main_pids(), pids, "{}", looks.story());
+    // Looks are rarer than the fastest reloads, but what they see comes in that order.
+    let mut following = pids.iter();
+    assert!(looks.main_pids().iter().all(|seen| following.any(|pid| pid == seen)), "{pids:?}\n{}", looks.story());
     assert!(looks.saw(|look| look.active == "reloading"), "{}", looks.story());
 
     for old in &pids[..reloads] {
