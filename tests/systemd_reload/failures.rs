@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    looks::Looking,
+    looks::{Look, Looking},
     reloads::{assert_nothing_lost, is_true, under_load},
     service::{Service, UNIT, Way},
     support::clients::Habit,
@@ -64,6 +64,9 @@ fn check(way: Way) {
     let new = service.main_pid();
     assert_eq!((looks.main_pids(), service.answering()), (vec![old, new], new), "{}", looks.story());
     assert!(looks.saw(|look| look.says(&["handing over: "])), "{}", looks.story());
+    // What RELOADING=1 with MONOTONIC_USEC= leads to, which nothing else does.
+    let is_notified = |look: &Look| look.active == "reloading" && look.sub == "reload-notify";
+    assert_eq!(looks.saw(is_notified), way == Way::NotifyReload, "{}", looks.story());
     eventually("nothing is left of the others", || {
         let tasks = service.rig.run(&["cat", &format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs")]);
         tasks.lines().eq([new.to_string()])
