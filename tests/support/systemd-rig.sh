@@ -18,7 +18,9 @@
 #   debootstrap --variant=minbase --include=systemd,curl trixie /var/tmp/trixie
 #   SYSTEMD_ROOT=/var/tmp/trixie RELOADS=20 tests/run --test 'systemd*' --test unit_check
 #
-# What is built here must run there, so that system's C library must not be older than this one's.
+# That takes 250 MB. A release that the machine's debootstrap does not know yet needs the script of another one, after the mirror:
+# forky /var/tmp/forky MIRROR /usr/share/debootstrap/scripts/sid. What is built here must run there, so that system's C library
+# must not be older than this one's.
 #
 # The units of UNITS_DIR become the only unit path, /run/units, beside minimal stubs of the standard targets. Booted is
 # test.target, which Wants= every *.socket of UNITS_DIR. Services without a StandardOutput= of their own log to
