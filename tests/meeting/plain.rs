@@ -4,13 +4,14 @@ use std::{
     env, fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    process::{Plain, Settings},
+    process::{DRAIN_TIMEOUT, Plain, Settings},
     rig::{Process, Who, folder, get, scene, under_load_of_new_connections, wait_for_generation, who},
     support::{needs, wire::Wire},
 };
@@ -99,6 +100,18 @@ fn a_connection_that_is_open_ends_in_order_at_the_old_one() {
     let new = wait_for_generation(addr, PLAIN);
     assert_ne!(new.pid, old.pid);
     new.signal(Signal::TERM);
+}
+
+#[test]
+fn the_old_one_ends_as_soon_as_nothing_is_left_in_it() {
+    let mut service = Service::start(Plain::Notifies);
+    let addr = service.process.addr();
+    service.replace(&python());
+    assert!(get(addr, "/handover").starts_with("over to "));
+    let begun = Instant::now();
+    service.process.hear("ends ");
+    assert!(begun.elapsed() < DRAIN_TIMEOUT / 2, "it has waited for its deadline");
+    wait_for_generation(addr, PLAIN).signal(Signal::TERM);
 }
 
 #[test]

@@ -23,6 +23,9 @@ use super::support::child::Stage;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+/// How long a process may drain.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What a process is told; a successor that it starts is told the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
@@ -99,7 +102,7 @@ fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
 }
 
 async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<String, Failure> {
-    let mut server = Server::new(activated).drain_timeout(Duration::from_secs(20));
+    let mut server = Server::new(activated).drain_timeout(DRAIN_TIMEOUT);
     if let Some(Met::ByServer(path)) = &settings.met {
         server = server.handoff_socket(path);
     }
@@ -157,7 +160,7 @@ async fn run_alone(settings: &Settings, activated: ActivatedListeners) -> Result
     let app = app(serving.handoff()).layer(DrainLayer::new(&drain));
     let served = axum::serve(listener.stop_with(&drain), app)
         .with_graceful_shutdown(drain.begun_for(Duration::from_millis(100)));
-    let (served, report) = drain.drive(served, Duration::from_secs(20)).await;
+    let (served, report) = drain.drive(served, DRAIN_TIMEOUT).await;
     serving.finish().await;
     served.transpose()?;
     Ok(report.to_string())

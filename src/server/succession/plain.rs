@@ -60,10 +60,10 @@ impl Succession {
             signals.second_of_old(is_managed).await
         };
         let report = tokio::select! {
-            report = serving.drain(limit, cut_now) => report,
+            report = serving.leave(limit, self.ties.handle.predecessor_gone(), cut_now) => report,
             never = self.ties.requests.refuse_all("this process has handed over") => match never {},
         };
         self.leave_predecessor().await;
-        report
+        serving.end(report).await
     }
 }
