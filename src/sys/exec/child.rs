@@ -1,11 +1,20 @@
-//! What runs between the fork and `exec`: in a process that is a copy of one thread of ours, where any lock may be held by a
-//! thread that is not there. So nothing is allocated, nothing panics, and only what `signal-safety(7)` allows is called.
+//! What runs between the fork and `exec`: in processes that share our memory (`CLONE_VM`), so that starting one costs the same
+//! however much of it there is, and nothing of it is copied when it is next written to.
+//!
+//! Any lock may be held by another thread of ours, so nothing is allocated, nothing panics, and only what `signal-safety(7)`
+//! allows is called. They have the thread-local storage of the thread that starts them, `errno` above all, so only one of
+//! the three uses it at a time:
+//!
+//! - the one in between, while the kernel holds our thread (`CLONE_VFORK`), until it has made the new process;
+//! - the new process from there on until it says that it is at the gate, and from the gate on. Meanwhile our thread has its signals
+//!   blocked, and asks the kernel for nothing but what `rustix` does without `errno`;
+//! - our thread, while the new process waits at the gate.
 
 use std::{
     convert::Infallible,
-    ffi::{c_int, c_long},
+    ffi::{c_int, c_long, c_void},
     io, mem,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -13,6 +22,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 
 use super::{
     Step,
+    ground::{Born, Ground, Stack},
     prepared::Prepared,
     report::{self, Report},
 };
@@ -23,58 +33,54 @@ const LAST_SIGNAL: c_int = 64;
 /// `__WALL` of `wait(2)`: children that send no SIGCHLD too.
 const WALL: u32 = 0x4000_0000;
 
-/// What a fork is in one of its two processes.
-enum Fork {
-    Parent { pid: u32, pidfd: RawFd },
-    Child,
-}
-
-/// Forks twice, and returns when the one in between is gone; what it and the new process have to say comes as reports.
+/// Starts the one in between, and returns when that is gone; then the new process stands on `ground` until it has closed its
+/// end of the report pipe.
 ///
-/// The one in between shares our table of descriptors, and so puts the pidfd of the new process into it: nobody can reap
-/// the new process, or be given its number, before we hold it. It sends no SIGCHLD and no plain `wait` sees it, so that
+/// The one in between shares our table of descriptors, and so has the pidfd of the new process put into it: nobody can
+/// reap the new process, or be given its number, before we hold it. It sends no SIGCHLD and no plain `wait` sees it, so that
 /// nobody else in this process meets a child that is not his.
-pub(super) fn fork_orphan(prepared: &Prepared) -> io::Result<()> {
-    let mask = block_signals()?;
-    // SAFETY: the child does nothing but what `between` does, which keeps to what a forked child may do.
-    let forked = unsafe { fork(libc::CLONE_FILES) };
-    if let Ok(Fork::Child) = forked {
-        between(prepared);
-    }
-    restore_signals(&mask);
-    if let Fork::Parent { pidfd, .. } = forked? {
-        // SAFETY: the kernel has just made it for us, and nobody else knows the number.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WALL);
-        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options))?;
-    }
+///
+/// # Safety
+///
+/// `ground` stays where it is until there is the end of file in the report pipe. Until the new process has said that it is at the gate,
+/// this thread keeps its signals blocked and does not touch `errno`.
+pub(super) unsafe fn start_orphan(ground: &Ground) -> io::Result<()> {
+    // SAFETY: this thread is held until the child has ended, which keeps to what such a child may do; the rest is the caller's.
+    let (_, pidfd) = unsafe { start(between, &ground.between, libc::CLONE_VFORK | libc::CLONE_FILES, ground) }?;
+    // SAFETY: the kernel has just made it for us, and nobody else knows the number.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WALL);
+    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options))?;
     Ok(())
 }
 
 /// The process between ours and the new one.
-fn between(prepared: &Prepared) -> ! {
-    // SAFETY: the child does nothing but what `successor` does, which keeps to what a forked child may do.
-    let forked = unsafe { fork(libc::SIGCHLD) };
-    let report = match forked {
-        Ok(Fork::Child) => successor(prepared),
-        Ok(Fork::Parent { pid, pidfd }) => Report::Born { pid, pidfd },
-        Err(error) => Report::Failed(Step::Fork, error.raw_os_error().unwrap_or(0)),
-    };
-    report::send(prepared.report.as_raw_fd(), report);
+extern "C" fn between(ground: *mut c_void) -> c_int {
+    // SAFETY: what `start` was given, which stays there.
+    let ground: &Ground = unsafe { &*ground.cast() };
+    // SAFETY: this process does nothing with `errno` once there is a child, which keeps to what such a child may do.
+    let started = unsafe { start(successor, &ground.successor, libc::SIGCHLD, ground) };
+    ground.born.set(match started {
+        Ok((pid, pidfd)) => Born::Yes { pid, pidfd },
+        Err(error) => Born::No(error.raw_os_error().unwrap_or(0)),
+    });
     exit()
 }
 
 /// The new process.
-fn successor(prepared: &Prepared) -> ! {
-    let Err((step, error)) = become_program(prepared);
-    report::send(prepared.report.as_raw_fd(), Report::Failed(step, error.raw_os_error().unwrap_or(0)));
+extern "C" fn successor(ground: *mut c_void) -> c_int {
+    // SAFETY: what `start` was given, which stays there until this process has become another program or is gone.
+    let ground: &Ground = unsafe { &*ground.cast() };
+    let Err((step, error)) = become_program(&ground.prepared);
+    report::send(ground.prepared.report, Report::Failed(step, error.raw_os_error().unwrap_or(0)));
     exit()
 }
 
 /// Lets go of all that is not the program's before it waits, so that it holds up nobody else's end of file.
 fn become_program(prepared: &Prepared) -> Result<Infallible, (Step, io::Error)> {
     arrange(prepared).map_err(|error| (Step::Descriptors, error))?;
-    wait_at_gate(prepared.gate.as_raw_fd());
+    report::send(prepared.report, Report::AtGate);
+    wait_at_gate(prepared.gate);
     prepared.write_own_pid(std::process::id());
     enter_directory(prepared).map_err(|error| (Step::Directory, error))?;
     reset_signals();
@@ -85,7 +91,7 @@ fn arrange(prepared: &Prepared) -> io::Result<()> {
     for step in &prepared.moves {
         if step.from == step.to { keep(step.to)? } else { copy(step.from, step.to)? }
     }
-    let (gate, report) = (prepared.gate.as_raw_fd(), prepared.report.as_raw_fd());
+    let (gate, report) = (prepared.gate, prepared.report);
     let (low, high) = (gate.min(report), gate.max(report));
     close_range(prepared.floor, low - 1)?;
     close_range(low + 1, high - 1)?;
@@ -119,17 +125,13 @@ fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Returns when our starter lets us on; ends this process where it has gone away instead.
+/// Returns when our starter lets us on; ends this process where it has gone away instead. Leaves `errno` alone.
 fn wait_at_gate(gate: RawFd) {
-    let mut word = 0_u8;
-    loop {
-        // SAFETY: reads one byte into a byte of ours.
-        let read = unsafe { libc::read(gate, ptr::from_mut(&mut word).cast(), 1) };
-        match read {
-            1 => return,
-            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            _ => exit(),
-        }
+    // SAFETY: `arrange` has kept it open, and nothing here closes it.
+    let gate = unsafe { BorrowedFd::borrow_raw(gate) };
+    match rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut [0_u8])) {
+        Ok(1) => {}
+        _ => exit(),
     }
 }
 
@@ -146,7 +148,7 @@ fn reset_signals() {
     set_default(libc::SIGPIPE);
     // SAFETY: all zeros is a valid value of this plain C structure, and on Linux the empty set.
     let empty: libc::sigset_t = unsafe { mem::zeroed() };
-    restore_signals(&empty);
+    set_mask(&empty);
 }
 
 fn has_handler(signal: c_int) -> bool {
@@ -171,40 +173,56 @@ fn execute(prepared: &Prepared) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Forks by the system call itself: nothing of the C library, such as its fork handlers, runs in the child, and it may be
-/// called in a forked child.
+/// Starts a process that shares our memory and runs `main`, on `stack`; its number and its pidfd.
 ///
 /// # Safety
 ///
-/// The child may only do what is safe after a fork of a process with threads (`signal-safety(7)`), and never returns into
-/// code that was running before.
-unsafe fn fork(flags: c_int) -> io::Result<Fork> {
+/// `main` never returns, and does only what is safe in a process that shares the memory of one with threads
+/// (`signal-safety(7)`). It uses `errno` only while this thread does not. `ground`, with `stack` in it, stays where it is as long as
+/// `main` runs, and nothing else runs on `stack`.
+unsafe fn start(
+    main: extern "C" fn(*mut c_void) -> c_int,
+    stack: &Stack,
+    flags: c_int,
+    ground: &Ground,
+) -> io::Result<(u32, RawFd)> {
     let mut pidfd: c_int = -1;
-    let flags = c_long::from(flags | libc::CLONE_PIDFD);
-    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
-    // SAFETY: without CLONE_VM the child has its own memory and goes on with a copy of this stack, as after fork(2); the
-    // kernel writes the pidfd to a place of ours. The caller answers for the rest.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, ptr::from_mut(&mut pidfd), 0_usize, 0_usize) };
+    let (flags, ground) = (flags | libc::CLONE_VM | libc::CLONE_PIDFD, ptr::from_ref(ground).cast_mut().cast());
+    let (pidfd_at, nothing) = (ptr::from_mut(&mut pidfd), ptr::null_mut::<c_void>());
+    // SAFETY: a stack of its own, and the kernel writes the pidfd to a place of ours; no fork handlers run. The caller answers
+    // for the rest.
+    let pid = unsafe { libc::clone(main, stack.top(), flags, ground, pidfd_at, nothing, nothing) };
     match u32::try_from(pid) {
-        Ok(0) => Ok(Fork::Child),
-        Ok(pid) => Ok(Fork::Parent { pid, pidfd }),
+        Ok(pid) => Ok((pid, pidfd)),
         Err(_) => Err(io::Error::last_os_error()),
     }
 }
 
-/// Blocks every signal for this thread, so that none of our handlers runs in a forked child; what was blocked before.
-fn block_signals() -> io::Result<libc::sigset_t> {
-    // SAFETY: all zeros is a valid value of this plain C structure.
-    let mut all: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: writes a structure of ours.
-    unsafe { libc::sigfillset(&mut all) };
-    let mut before = all;
-    // SAFETY: reads one structure of ours and writes another.
-    let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
-    if error == 0 { Ok(before) } else { Err(io::Error::from_raw_os_error(error)) }
+/// Every signal is blocked for this thread as long as this is kept.
+#[derive(Debug)]
+pub(super) struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    /// So that none of our handlers runs in a process that shares our memory, or touches the `errno` that we share with it.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: all zeros is a valid value of this plain C structure.
+        let mut all: libc::sigset_t = unsafe { mem::zeroed() };
+        // SAFETY: writes a structure of ours.
+        unsafe { libc::sigfillset(&mut all) };
+        let mut before = all;
+        // SAFETY: reads one structure of ours and writes another.
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
+        if error == 0 { Ok(Self(before)) } else { Err(io::Error::from_raw_os_error(error)) }
+    }
 }
 
-fn restore_signals(mask: &libc::sigset_t) {
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(&self.0);
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) {
     // SAFETY: reads a structure of ours.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) };
 }

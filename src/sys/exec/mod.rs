@@ -3,7 +3,8 @@
 //! Nobody's child but init's, as a service manager wants its main process: as a child of ours its death would go unnoticed
 //! while we live. In order:
 //!
-//! 1. Everything is prepared, then forked twice ([`child`]); the process in between is reaped.
+//! 1. Everything is prepared, then forked twice ([`child`]), with our memory shared ([`ground`]) and not copied; the process in
+//!    between is reaped.
 //! 2. The new process puts its descriptors in place, closes every other one and waits at a gate. Where we die, it reads the
 //!    end of file there and ends.
 //! 3. We hold its pidfd, and open the gate: it enters its directory, resets its signals and execs. Its end of the
@@ -19,10 +20,16 @@ use std::{
 
 use rustix::pipe::PipeFlags;
 
-use self::{prepared::Prepared, report::Report};
+use self::{
+    child::SignalsBlocked,
+    ground::{Born, Footing},
+    prepared::Prepared,
+    report::Report,
+};
 use super::{inherit::FIRST, process::Process};
 
 mod child;
+mod ground;
 mod moves;
 mod prepared;
 mod report;
@@ -55,13 +62,7 @@ pub(crate) enum Value {
 /// A new process that waits to become its program; it ends when this is dropped, or with this process.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Waiting {
-    process: Process,
-    gate: OwnedFd,
-    /// Read by nobody: with it open, a write to the gate of a process that has been killed is no broken pipe.
-    _gate_reader: OwnedFd,
-    report: OwnedFd,
-}
+pub(crate) struct Waiting(Footing);
 
 /// What was going on when a start failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,31 +94,36 @@ impl Program {
     ///
     /// Its parent will be init, or who has become the reaper of our orphans (`PR_SET_CHILD_SUBREAPER`).
     pub(crate) fn launch(&self) -> Result<Waiting, Failure> {
-        let (gate_reader, gate) = pipe()?;
+        let gate = pipe()?;
         let (report, report_writer) = pipe()?;
-        let prepared = Prepared::new(self, &gate_reader, &report_writer).map_err(Failure::at(Step::Prepare))?;
+        let prepared = Prepared::new(self, &gate.0, &report_writer).map_err(Failure::at(Step::Prepare))?;
         drop(report_writer);
-        child::fork_orphan(&prepared).map_err(Failure::at(Step::Fork))?;
-        drop(prepared);
-        let process = birth(&report)?;
-        Ok(Waiting { process, gate, _gate_reader: gate_reader, report })
+        let mut footing = Footing::new(prepared, gate, report).map_err(Failure::at(Step::Prepare))?;
+        let blocked = SignalsBlocked::new().map_err(Failure::at(Step::Fork))?;
+        // SAFETY: the footing keeps the ground, signals are blocked, and `birth` leaves `errno` alone until the new process waits.
+        unsafe { child::start_orphan(footing.ground()) }.map_err(Failure::at(Step::Fork))?;
+        birth(&mut footing)?;
+        drop(blocked);
+        Ok(Waiting(footing))
     }
 }
 
 impl Waiting {
     #[cfg(test)]
     pub(crate) fn process(&self) -> &Process {
-        &self.process
+        self.0.process.as_ref().unwrap()
     }
 
     /// Lets it become its program, and returns when it has.
     pub(crate) fn proceed(self) -> Result<Process, Failure> {
-        let Self { process, gate, _gate_reader, report } = self;
-        rustix::io::retry_on_intr(|| rustix::io::write(&gate, &[1])).map_err(Failure::at(Step::Exec))?;
-        drop(gate);
-        match report::receive(&report).map_err(Failure::at(Step::Exec))? {
-            None => Ok(process),
-            Some(report) => Err(report.into()),
+        let Self(mut footing) = self;
+        let _blocked = SignalsBlocked::new().map_err(Failure::at(Step::Exec))?;
+        footing.open_gate().map_err(Failure::at(Step::Exec))?;
+        let said = report::receive(&footing.report).map_err(Failure::at(Step::Exec))?;
+        match (said, footing.process.take()) {
+            (None, Some(process)) => Ok(process),
+            (Some(report), _) => Err(report.into()),
+            (None, None) => Err(Failure { step: Step::Exec, source: io::ErrorKind::NotFound.into() }),
         }
     }
 }
@@ -136,7 +142,7 @@ impl From<Report> for Failure {
     fn from(report: Report) -> Self {
         match report {
             Report::Failed(step, errno) => Self { step, source: io::Error::from_raw_os_error(errno) },
-            Report::Born { .. } => Self { step: Step::Fork, source: io::ErrorKind::InvalidData.into() },
+            Report::AtGate => Self { step: Step::Fork, source: io::ErrorKind::InvalidData.into() },
         }
     }
 }
@@ -159,26 +165,23 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Waits for the word of the process in between, which has ended: it is in the pipe, before or behind what the new
-/// process may have had to say.
-fn birth(report: &OwnedFd) -> Result<Process, Failure> {
-    let mut born = None;
-    let mut failed = None;
-    while born.is_none() {
-        match report::receive(report).map_err(Failure::at(Step::Fork))? {
-            Some(Report::Born { pid, pidfd }) => {
-                // SAFETY: the process in between has put it into our table and told nobody but us.
-                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-                born = Some(Process::new(pid, pidfd));
-            }
-            Some(report) => failed = Some(Failure::from(report)),
-            None => break,
+/// Takes hold of the new process, and returns when it waits.
+fn birth(footing: &mut Footing) -> Result<(), Failure> {
+    footing.close_ends();
+    let fork_failed = |source: io::Error| Failure { step: Step::Fork, source };
+    match footing.ground().born.get() {
+        Born::Yes { pid, pidfd } => {
+            // SAFETY: the kernel has put it into our table and told nobody but us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            footing.process = Some(Process::new(pid, pidfd));
         }
+        Born::No(errno) => return Err(fork_failed(io::Error::from_raw_os_error(errno))),
+        Born::Unknown => return Err(fork_failed(io::Error::other("the process in between was killed"))),
     }
-    match (born, failed) {
-        (Some(process), None) => Ok(process),
-        (_, Some(failure)) => Err(failure),
-        (None, None) => Err(Failure::at(Step::Fork)(io::Error::other("the process in between was killed"))),
+    match report::receive(&footing.report).map_err(Failure::at(Step::Fork))? {
+        Some(Report::AtGate) => Ok(()),
+        Some(failed) => Err(failed.into()),
+        None => Err(fork_failed(io::Error::other("the new process was killed"))),
     }
 }
 

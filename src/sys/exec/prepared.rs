@@ -30,9 +30,9 @@ pub(super) struct Prepared {
     /// The first number that is not the program's.
     pub(super) floor: RawFd,
     /// Read by the new process until it may go on.
-    pub(super) gate: OwnedFd,
-    /// Written by the new process where something fails; closed by `exec`.
-    pub(super) report: OwnedFd,
+    pub(super) gate: RawFd,
+    /// Written by the new process when it waits, and where something fails; closed by `exec`.
+    pub(super) report: RawFd,
     own_pid: Vec<OwnPid>,
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
@@ -40,18 +40,22 @@ pub(super) struct Prepared {
     _texts: Vec<CString>,
 }
 
+/// What holds the numbers of `gate` and `report` until the new process has them in a table of its own.
+pub(super) type Ends = [OwnedFd; 2];
+
 impl Prepared {
-    pub(super) fn new(program: &Program, gate: &OwnedFd, report: &OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(program: &Program, gate: &OwnedFd, report: &OwnedFd) -> io::Result<(Self, Ends)> {
         let texts = program.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
         let mut arguments: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
         arguments.push(ptr::null());
+        let ends = [beyond(gate, floor(program)?)?, beyond(report, floor(program)?)?];
         let mut prepared = Self {
             path: text(program.path.as_os_str())?,
             directory: text(program.directory.as_os_str())?,
             moves: Vec::new(),
             floor: floor(program)?,
-            gate: beyond(gate, floor(program)?)?,
-            report: beyond(report, floor(program)?)?,
+            gate: ends[0].as_raw_fd(),
+            report: ends[1].as_raw_fd(),
             own_pid: Vec::new(),
             arguments,
             environment: Vec::new(),
@@ -62,7 +66,7 @@ impl Prepared {
         }
         prepared.environment.push(ptr::null());
         prepared.plan_moves(program);
-        Ok(prepared)
+        Ok((prepared, ends))
     }
 
     /// For `execve`, ended by a null pointer; valid as long as `self`.
@@ -101,9 +105,7 @@ impl Prepared {
 
     fn plan_moves(&mut self, program: &Program) {
         let sources: Vec<_> = program.fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let needed = |number: &RawFd| {
-            sources.contains(number) || [self.gate.as_raw_fd(), self.report.as_raw_fd()].contains(number)
-        };
+        let needed = |number: &RawFd| sources.contains(number) || [self.gate, self.report].contains(number);
         let spare = (self.floor..RawFd::MAX).find(|number| !needed(number));
         self.moves = moves::plan(&sources, spare.unwrap_or(RawFd::MAX));
     }

@@ -97,6 +97,26 @@ fn who_waits_holds_nothing_of_ours_but_what_he_is_passed() {
 }
 
 #[test]
+fn who_waits_shares_our_memory_so_that_a_big_process_starts_as_fast_as_a_small_one() {
+    const KCMP_VM: libc::c_long = 1;
+    let waiting = shell("").launch().unwrap();
+    let [ours, theirs] = [std::process::id(), waiting.process().pid()].map(libc::c_long::from);
+    let nothing: libc::c_long = 0;
+    // SAFETY: compares two processes by number and reads nothing of ours.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, ours, theirs, KCMP_VM, nothing, nothing) };
+    assert_eq!(order, 0, "kcmp(2): {}", io::Error::last_os_error());
+}
+
+#[test]
+fn who_is_stopped_while_he_waits_holds_up_nobody_who_lets_go_of_him() {
+    let waiting = shell("").launch().unwrap();
+    let process = held(waiting.process().pid());
+    rustix::process::pidfd_send_signal(waiting.process(), rustix::process::Signal::STOP).unwrap();
+    drop(waiting);
+    assert_ends(&process);
+}
+
+#[test]
 fn who_is_dropped_before_he_may_go_on_never_runs() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
