@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Stands before every line of a report, which shares standard output with the test harness.
 const MARK: &str = "\u{1}report ";
 
+/// More than all reports of a scene have; every user may have as much (`/proc/sys/fs/pipe-max-size`).
+const PIPE_ROOM: usize = 1 << 20;
+
 /// Descriptors wait here for `bash` to put them in place.
 const WAITING_ROOM: i32 = 300;
 
@@ -265,8 +268,11 @@ impl Stage {
 
     /// Reports to the test.
     pub(crate) fn say(&self, report: impl Serialize) {
+        let report = format!("\n{MARK}{}\n", serde_json::to_string(&report).unwrap());
         let mut out = std::io::stdout().lock();
-        writeln!(out, "\n{MARK}{}", serde_json::to_string(&report).unwrap()).unwrap();
+        // In one piece, and with room for it, as another process may write to the same pipe.
+        let _ = rustix::pipe::fcntl_setpipe_size(&out, PIPE_ROOM);
+        out.write_all(report.as_bytes()).unwrap();
         out.flush().unwrap();
     }
 
