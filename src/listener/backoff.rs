@@ -85,6 +85,11 @@ pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Whether an error of `accept` says that the process or the system is out of something, which passes.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{future::poll_fn, task::Waker};
@@ -122,7 +127,8 @@ mod tests {
         for (errno, one) in
             [(libc::ECONNABORTED, true), (libc::EPROTO, true), (libc::EMFILE, false), (libc::EINVAL, false)]
         {
-            assert_eq!(concerns_one_connection(&io::Error::from_raw_os_error(errno)), one);
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!((concerns_one_connection(&error), is_shortage(&error)), (one, errno == libc::EMFILE));
         }
     }
 }

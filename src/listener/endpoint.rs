@@ -140,6 +140,11 @@ impl Endpoint {
         Ok((Stream::connected(family, socket.into())?.into(), PeerAddr::from_kernel(&peer)))
     }
 
+    /// Whether a connection waits that the kernel has completed.
+    pub(super) fn has_queued(&self) -> bool {
+        self.as_fd().is_some_and(socket::is_readable)
+    }
+
     #[inline]
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(ActivatedStream, PeerAddr)>> {
         match &mut self.source {

@@ -5,7 +5,7 @@ use std::{
     future::{Future, pending, poll_fn},
     io,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{
@@ -23,7 +23,7 @@ mod options;
 mod stopping;
 mod stream;
 
-use self::backoff::{Backoff, concerns_one_connection};
+use self::backoff::{Backoff, concerns_one_connection, is_shortage};
 pub(crate) use self::{
     bind::{Bound, bind},
     endpoint::{Endpoint, RawEndpoint},
@@ -185,18 +185,42 @@ impl ActivatedListener {
         }
     }
 
-    /// A connection that the kernel has completed on a socket that nobody else holds, if there is one now.
-    pub(crate) fn accept_queued(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
+    /// A connection that the kernel has completed on a socket that nobody else holds; `None` when there is none. Waits only while there
+    /// is one and nothing to accept it with.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped `accept_last` has taken no connection.
+    pub(crate) async fn accept_last(&mut self) -> Option<(ActivatedStream, PeerAddr)> {
+        poll_fn(|cx| self.poll_accept_last(cx)).await
+    }
+
+    fn poll_accept_last(&mut self, cx: &mut Context<'_>) -> Poll<Option<(ActivatedStream, PeerAddr)>> {
+        loop {
+            ready!(self.backoff.poll(cx));
+            match self.accept_queued() {
+                Ok(accepted) => {
+                    self.backoff.reset();
+                    return Poll::Ready(accepted);
+                }
+                Err(error) => self.note(&error),
+            }
+        }
+    }
+
+    fn accept_queued(&mut self) -> io::Result<Option<(ActivatedStream, PeerAddr)>> {
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| !endpoint.is_shared()) {
             loop {
                 match endpoint.accept_queued() {
-                    Ok(accepted) => return Some(identified(accepted)),
+                    Ok(accepted) => return Ok(Some(identified(accepted))),
                     Err(error) if concerns_one_connection(&error) => {}
+                    // With a full table of descriptors it is this error, whether or not the queue is empty.
+                    Err(error) if is_shortage(&error) && endpoint.has_queued() => return Err(error),
                     Err(_) => break,
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// Asks every socket, beginning with the one after the last that gave a connection.
@@ -306,10 +330,10 @@ mod tests {
         let addr = own.local_addr().unwrap();
         let mut own = ActivatedListener::of(own, false);
         let client = TcpStream::connect(addr).unwrap();
-        let (stream, peer) = own.accept_queued().expect("one waits");
+        let (stream, peer) = own.accept_last().await.expect("one waits");
         assert_eq!(stream.tcp().unwrap().local_addr().unwrap(), addr);
         assert_eq!(peer, PeerAddr::Tcp(client.local_addr().unwrap()));
-        assert!(own.accept_queued().is_none());
+        assert!(own.accept_last().await.is_none());
     }
 
     #[tokio::test]
@@ -318,7 +342,7 @@ mod tests {
         let path = dir.path().join("queue.sock");
         let mut own = ActivatedListener::of(UnixListener::bind(&path).unwrap(), false);
         let _client = UnixStream::connect(&path).unwrap();
-        let (stream, peer) = own.accept_queued().expect("one waits");
+        let (stream, peer) = own.accept_last().await.expect("one waits");
         let PeerAddr::Unix(peer) = peer else { panic!("{peer:?}") };
         assert_eq!(peer.credentials.unwrap().pid, i32::try_from(std::process::id()).ok());
         assert!(stream.unix().is_some());
@@ -328,9 +352,9 @@ mod tests {
     async fn what_others_hold_too_is_left_to_them_but_the_one_connection_is_ours() {
         let shared = TcpListener::bind("127.0.0.1:0").unwrap();
         let _client = TcpStream::connect(shared.local_addr().unwrap()).unwrap();
-        assert!(ActivatedListener::of(shared, true).accept_queued().is_none());
+        assert!(ActivatedListener::of(shared, true).accept_last().await.is_none());
         let (connection, _client) = UnixStream::pair().unwrap();
         let mut connection = ActivatedListener::of(connection, true);
-        assert!(connection.accept_queued().is_some() && connection.accept_queued().is_none());
+        assert!(connection.accept_last().await.is_some() && connection.accept_last().await.is_none());
     }
 }

@@ -83,11 +83,12 @@ impl StoppingListener {
         if let Some(accepted) = self.accept_until_stopped().await {
             return accepted;
         }
-        let queued = self.listener.as_mut().and_then(ActivatedListener::accept_queued);
-        match queued {
-            Some(accepted) => accepted,
-            None => self.close().await,
+        if let Some(listener) = &mut self.listener {
+            if let Some(accepted) = listener.accept_last().await {
+                return accepted;
+            }
         }
+        self.close().await
     }
 
     /// `None` when it is to stop.

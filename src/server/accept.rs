@@ -1,6 +1,11 @@
 //! The accept loop of one route.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver, oneshot},
@@ -147,11 +152,19 @@ impl Host {
         Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }
 
-    /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would.
+    /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would. Where descriptors are
+    /// out, as connections end.
     async fn empty_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
         listener.ignore_connects();
         let mut last = 0_u32;
-        while let Some((stream, peer)) = listener.accept_queued() {
+        let mut cut = pin!(self.route.drain.cut_short());
+        loop {
+            let queued = tokio::select! {
+                biased;
+                queued = listener.accept_last() => queued,
+                () = &mut cut => break,
+            };
+            let Some((stream, peer)) = queued else { break };
             self.spawn(Accepted { stream, peer, permit: None }, make).await;
             last += 1;
         }

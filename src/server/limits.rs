@@ -55,7 +55,7 @@ impl Default for Limits {
 impl MaxAge {
     /// The age of one connection: spread evenly over `jitter`, so that connections that began together do not end together.
     pub(super) fn draw(self) -> Duration {
-        self.age + self.jitter.mul_f64(spread())
+        self.age.saturating_add(self.jitter.mul_f64(spread()))
     }
 }
 
@@ -118,5 +118,11 @@ mod tests {
         let ages: Vec<_> = (0..100).map(|_| max.draw()).collect();
         assert!(ages.iter().all(|age| (100..=110).contains(&age.as_secs())));
         assert!(ages.iter().any(|age| age.as_millis() < 104_000) && ages.iter().any(|age| age.as_millis() > 106_000));
+    }
+
+    #[test]
+    fn the_longest_age_is_never_reached() {
+        let max = MaxAge { age: Duration::MAX, jitter: Duration::from_secs(60) };
+        assert_eq!(max.draw(), Duration::MAX);
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::FileType,
     io::Errno,
     net::RecvFlags,
@@ -159,6 +160,12 @@ pub(crate) fn ignore_connects(fd: impl AsFd) -> io::Result<()> {
     let only_syn = SockFilter::new(code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, SYN);
     let verdict = |keep| SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, keep);
     SockRef::from(&fd).attach_filter(&[load, mask, only_syn, verdict(0), verdict(u32::MAX)])
+}
+
+/// Whether a read, or an `accept`, finds something now (`poll(2)`).
+pub(crate) fn is_readable(fd: impl AsFd) -> bool {
+    let mut fd = [PollFd::new(&fd, PollFlags::IN)];
+    rustix::event::poll(&mut fd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// How many bytes have come that nobody has read (`FIONREAD`); 0 where it cannot be told.

@@ -3,16 +3,18 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use axum_activation::{ActivatedListener, ActivatedListeners};
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListener, ActivatedListeners, Server};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncWriteExt,
+    task::yield_now,
     time::{Instant, timeout},
 };
 
@@ -115,5 +117,55 @@ fn connections_wait_while_descriptors_are_out_and_nothing_spins() {
         client.read_exact(&mut greeting).unwrap();
         assert_eq!(&greeting, b"hello");
     }
+    child.finish();
+}
+
+/// No descriptor is left when the drain begins, and there are some again when it has been told so.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn drain_without_descriptors(stage: &Stage) {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+    let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
+    let address = activated.iter().next().unwrap().to_string();
+    let server = Server::new(activated).route("http", Router::new().route("/", get("hello"))).without_signals();
+    let (drain, figures) = (server.drain(), server.figures());
+    let ended = tokio::spawn(server.run());
+    while figures.now().is_empty() {
+        yield_now().await;
+    }
+    lower_the_limit();
+    let hoard = take_every_descriptor();
+    stage.say(address);
+    stage.hear();
+
+    // The only thread has been here since the clients came: all of them are in the queue.
+    drain.begin();
+    while log.count("cannot accept connections, they wait in the queue") == 0 && !ended.is_finished() {
+        yield_now().await;
+    }
+    drop(hoard);
+    let report = ended.await.unwrap().unwrap();
+    stage.say(report.listeners[0].requests);
+}
+
+#[test]
+fn the_queue_of_an_own_socket_is_served_in_a_drain_as_soon_as_there_are_descriptors() {
+    let mut child = Scene::new("drain_without_descriptors").start();
+    let socket: String = child.hear();
+    let addr: SocketAddr = socket.split(' ').nth(1).unwrap().parse().unwrap();
+    let ask = |_| {
+        let mut client = TcpStream::connect(addr).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(ask).collect();
+    child.tell("go");
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{answer}");
+    }
+    assert_eq!(child.hear::<usize>(), CLIENTS);
     child.finish();
 }

@@ -27,6 +27,7 @@ mod sockets;
 #[test]
 fn scene() {
     child::play(&[
+        ("drain_without_descriptors", exhaustion::drain_without_descriptors),
         ("run_out_of_descriptors", exhaustion::run_out_of_descriptors),
         ("serve_one_connection", one_connection::serve_one_connection),
         ("bind_with_a_strict_umask", unix_path::bind_with_a_strict_umask),
