@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     /// Every socket of that name has been taken.
     Taken { name: String },
     /// A socket of that name is something else than what was asked for.
-    WrongSocket { name: String, wanted: &'static str, found: SocketKind, remedy: &'static str },
+    WrongSocket { name: String, wanted: &'static str, found: SocketKind, address: Option<String>, remedy: &'static str },
     /// Text that is no address.
     Address { text: String, problem: String },
     /// A name that the activation protocol cannot carry.
@@ -232,8 +232,9 @@ impl fmt::Display for Kind {
             ),
             Self::OwnedFd { fd, count } => write!(
                 f,
-                "LISTEN_FDS={count} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: this \
-                 process opened it itself or another library has claimed it; call from_env first thing in main, and only this one",
+                "LISTEN_FDS={count} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: whoever \
+                 started this process left that number closed and it was opened here since, or another library has claimed it; \
+                 pass as many as LISTEN_FDS says, and call from_env first thing in main, and only this one",
                 Range(*count)
             ),
             Self::UnknownName { name, known } if known.is_empty() => write!(
@@ -252,8 +253,10 @@ impl fmt::Display for Kind {
             Self::Taken { name } => {
                 write!(f, "the sockets named {name:?} have been taken already; take a name once and share what you get")
             }
-            Self::WrongSocket { name, wanted, found, remedy } => {
-                write!(f, "{name:?} was asked for as {wanted}, but it is {found}; {remedy}")
+            Self::WrongSocket { name, wanted, found, address, remedy } => {
+                write!(f, "{name:?} was asked for as {wanted}, but it is {found}")?;
+                address.as_ref().map_or(Ok(()), |address| write!(f, " ({address})"))?;
+                write!(f, "; {remedy}")
             }
             Self::Address { text, problem } => write!(
                 f,

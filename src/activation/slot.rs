@@ -300,11 +300,11 @@ pub(super) struct Wanted {
 impl Wanted {
     /// An error if `slot` is something else.
     pub(super) fn check(&self, slot: &Slot) -> Result<(), Error> {
-        let ActivatedSocket { name, kind, .. } = &slot.info;
+        let ActivatedSocket { name, kind, addr, .. } = &slot.info;
         if (self.matches)(*kind) {
             return Ok(());
         }
-        let name = name.to_string();
-        Err(Kind::WrongSocket { name, wanted: self.what, found: *kind, remedy: self.remedy }.into())
+        let (name, address) = (name.to_string(), addr.as_ref().map(ToString::to_string));
+        Err(Kind::WrongSocket { name, wanted: self.what, found: *kind, address, remedy: self.remedy }.into())
     }
 }

@@ -240,14 +240,18 @@ fn parse_tcp(text: &str) -> Result<ListenAddr, &'static str> {
     if let Ok(addr) = text.parse() {
         return Ok(ListenAddr::Tcp(addr));
     }
-    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let (host, port) = text.rsplit_once(':').ok_or(match number::<u64>(text) {
+        Some(_) => "a port alone has a colon before it",
+        None => "the port is missing",
+    })?;
     let port = number(port).ok_or("the port is no number up to 65535")?;
     match host {
         "" => Ok(ListenAddr::Port(port)),
         _ if host.contains(['[', ']']) => Err("what stands in brackets is no IPv6 address"),
-        _ if host.contains(':') => Err("an IPv6 address is written in brackets"),
-        _ if looks_like_ipv4(host) => Err("that is no IPv4 address"),
+        _ if host.contains("//") => Err("that is a URL, leave its scheme away"),
+        _ if looks_like_ipv6(host) => Err("an IPv6 address is written in brackets"),
         _ if !host.bytes().all(is_host_byte) => Err("that is no host name"),
+        _ if looks_like_ipv4(host) => Err("that is no IPv4 address"),
         _ => Ok(ListenAddr::Host { name: host.to_owned(), port }),
     }
 }
@@ -260,6 +264,10 @@ fn number<N: FromStr>(text: &str) -> Option<N> {
 /// Resolvers take `127.1` and `0x7f.1` for addresses; a name whose last label is a number is a mistyped one.
 fn looks_like_ipv4(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|label| number::<u64>(label).is_some())
+}
+
+fn looks_like_ipv6(host: &str) -> bool {
+    host.contains(':') && host.bytes().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -331,7 +339,11 @@ mod tests {
             ("256.0.0.1:80", "that is no IPv4 address"),
             ("127.1:80", "that is no IPv4 address"),
             ("a b:80", "that is no host name"),
-            ("http://x:80", "an IPv6 address is written in brackets"),
+            ("fe80::1:80", "an IPv6 address is written in brackets"),
+            ("::ffff:127.0.0.1:80", "an IPv6 address is written in brackets"),
+            ("http://x:80", "that is a URL, leave its scheme away"),
+            ("tcp:127.0.0.1:80", "that is no host name"),
+            ("8080", "a port alone has a colon before it"),
             ("unix:", "the path is missing"),
             ("unix:@x", "an abstract socket is written @name, a file of that name unix:./@name"),
             ("/a\0b", "a path cannot contain a NUL byte"),

@@ -112,7 +112,7 @@ impl<'a> Locked<'a> {
 
     /// Whether a successor that listens beside the path is about to take it.
     pub(super) fn is_about_to_change(&self) -> bool {
-        matches!(path::occupant(&fresh(self.path)), Ok(Occupant::Live))
+        matches!(path::occupant(&fresh(self.path)), Ok(Occupant::Live | Occupant::Hidden))
     }
 
     /// Puts a fresh socket at the path, whatever socket is there.
@@ -148,7 +148,7 @@ impl<'a> Locked<'a> {
         match path::occupant(fresh) {
             Ok(Occupant::Free) => Ok(()),
             Ok(Occupant::Stale) => fs::remove_file(fresh).map_err(|source| self.refused(source)),
-            Ok(Occupant::Live) => {
+            Ok(Occupant::Live | Occupant::Hidden) => {
                 let problem = "another process is about to take this path over; wait for it, or end it";
                 Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
             }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io,
     net::SocketAddr,
     os::{
@@ -9,6 +10,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -23,6 +25,9 @@ use crate::{
 /// The longest path that `sockaddr_un` takes without its closing NUL, and the longest abstract name without its leading one
 /// (`unix(7)`).
 const LONGEST_PATH: usize = 107;
+
+/// How long a Unix path waits for the lock on its directory, which processes of this crate hold for an instant.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A socket that listens, and the path it created for that.
 #[derive(Debug)]
@@ -77,9 +82,17 @@ fn listen_tcp(asked: &ListenAddr, addr: SocketAddr, options: &ListenOptions) -> 
 fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
     let addr = ListenAddr::Unix(path.to_owned());
     check_length(path.as_os_str().len(), "path", &addr)?;
-    let _lock = path::lock_directory(path);
+    let _lock = lock_directory(path);
     vacate(path, &addr)?;
     listen_unix(path, options).map_err(|source| failed(&addr, source))
+}
+
+fn lock_directory(path: &Path) -> Option<File> {
+    let locked = path::lock_directory_until(path, Instant::now() + LOCK_LIMIT);
+    if locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        tracing::warn!(path = %path.display(), "another program keeps the directory locked (flock(2)), listening without the lock");
+    }
+    locked.ok()
 }
 
 /// Removes a stale socket; anything else that stands there is an error.
@@ -91,6 +104,9 @@ fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
             return std::fs::remove_file(path).map_err(|source| failed(addr, source));
         }
         Occupant::Live => "another process listens there; stop it, or choose another path",
+        Occupant::Hidden => {
+            "a socket of another user stands there, and this user may not ask whether anybody listens; remove it, or choose another path"
+        }
         Occupant::NotASocket => "a file that is no socket stands there; remove it, or choose another path",
     };
     let source = io::ErrorKind::AddrInUse.into();
@@ -162,6 +178,9 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 
 fn failed(addr: &ListenAddr, source: io::Error) -> Error {
     let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse if matches!(addr, ListenAddr::Abstract(_)) => {
+            "the name is in use; stop who has it (ss -lxp), or choose another"
+        }
         io::ErrorKind::AddrInUse => "the address is in use; stop who has it (ss -ltnp), or choose another",
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
         io::ErrorKind::PermissionDenied => {

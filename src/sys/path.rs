@@ -22,6 +22,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// How often a lock that somebody else has is asked for.
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long a path that is to be removed waits for its directory: processes of this crate have done with it long before.
+const REMOVAL_LIMIT: Duration = Duration::from_millis(100);
+
 /// A socket path that this process, or one before it, created; removed on drop, as long as it is this process's to remove and
 /// still the same file.
 ///
@@ -75,7 +78,7 @@ impl Drop for CreatedPath {
         if !*self.owned.get_mut() {
             return;
         }
-        let _lock = lock_directory(&self.path);
+        let _lock = lock_directory_until(&self.path, Instant::now() + REMOVAL_LIMIT);
         if self.is_still_ours() {
             let _ = fs::remove_file(&self.path);
         }
@@ -91,6 +94,8 @@ pub(crate) enum Occupant {
     Stale,
     /// A socket that answers, or might.
     Live,
+    /// A socket that this user may not connect to, so whether it answers is not known.
+    Hidden,
     /// A file of another type.
     NotASocket,
 }
@@ -106,24 +111,23 @@ pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
         return Ok(Occupant::NotASocket);
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    Ok(match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Occupant::Stale,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Occupant::Free,
+    Ok(occupant_of(probe.connect(&SockAddr::unix(path)?)))
+}
+
+fn occupant_of(connected: io::Result<()>) -> Occupant {
+    match connected.map_err(|error| error.kind()) {
+        Err(io::ErrorKind::ConnectionRefused) => Occupant::Stale,
+        Err(io::ErrorKind::NotFound) => Occupant::Free,
+        Err(io::ErrorKind::PermissionDenied) => Occupant::Hidden,
         _ => Occupant::Live,
-    })
+    }
 }
 
 /// Keeps other processes of this crate from taking over a path in the same directory meanwhile; until the file is dropped.
 ///
-/// Between bind and listen a fresh socket refuses connections just as a stale one does. `None` where the directory cannot
-/// be opened for reading: then two processes that start in the same instant may both take a stale path.
-pub(crate) fn lock_directory(path: &Path) -> Option<File> {
-    let directory = File::open(directory_of(path)).ok()?;
-    rustix::fs::flock(&directory, FlockOperation::LockExclusive).ok()?;
-    Some(directory)
-}
-
-/// As [`lock_directory`], and an error where it cannot be had before `deadline`.
+/// Between bind and listen a fresh socket refuses connections just as a stale one does. An error where the directory cannot be opened
+/// for reading, or is locked beyond `deadline`: anybody who may read it can lock it, and for as long as he likes. Without the lock two
+/// processes that start in the same instant may both take a stale path.
 pub(crate) fn lock_directory_until(path: &Path, deadline: Instant) -> io::Result<File> {
     let directory = File::open(directory_of(path))?;
     loop {
@@ -170,5 +174,24 @@ fn open_socket_file(path: &Path) -> io::Result<OwnedFd> {
         Ok(file)
     } else {
         Err(io::Error::new(io::ErrorKind::AddrInUse, "another file has taken the place of the socket"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_asked_is_neither_live_nor_stale() {
+        for (errno, occupant) in [
+            (libc::EACCES, Occupant::Hidden),
+            (libc::ECONNREFUSED, Occupant::Stale),
+            (libc::ENOENT, Occupant::Free),
+            (libc::EAGAIN, Occupant::Live),
+            (libc::EPROTOTYPE, Occupant::Live),
+        ] {
+            assert_eq!(occupant_of(Err(io::Error::from_raw_os_error(errno))), occupant);
+        }
+        assert_eq!(occupant_of(Ok(())), Occupant::Live);
     }
 }

@@ -137,7 +137,7 @@ fn a_path_of_108_bytes_is_too_long() {
 fn an_abstract_name_too_long_or_in_use_is_named() {
     let name = format!("@axum-activation-{}-bad-input", std::process::id());
     let taken = ActivatedListeners::builder().fallback("here", name.as_str()).build().unwrap();
-    let says = format!("cannot listen on {name}: the address is in use");
+    let says = format!("cannot listen on {name}: the name is in use; stop who has it (ss -lxp)");
     assert_eq!(cannot_fall_back(&name, &[&says]).is, ["address_in_use"]);
     drop(taken);
     let says = "the name has more than 107 bytes, choose a shorter one";

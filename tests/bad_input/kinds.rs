@@ -80,6 +80,13 @@ fn a_datagram_socket_is_no_listener() {
 }
 
 #[test]
+fn a_socket_of_the_wrong_kind_is_named_with_its_address() {
+    let socket = sockets::udp();
+    let addr = socket.local_addr().unwrap();
+    does_not_fit("one", socket, &format!("it is an IPv4 datagram socket ({addr}); pass a listening stream socket"));
+}
+
+#[test]
 fn a_socket_that_does_not_listen_yet_is_no_listener() {
     does_not_fit("one", sockets::not_yet_listening(), "it is an IPv4 stream socket that does not listen");
 }

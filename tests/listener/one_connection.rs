@@ -116,17 +116,15 @@ async fn one_connection_lets_no_fallback_be_bound() {
 #[tokio::test]
 async fn a_connection_among_listeners_is_no_listener() {
     let (_client, served) = sockets::tcp_connection();
+    let at = served.local_addr().unwrap();
     let builder = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("call", served);
     let set = builder.fallback("admin", "127.0.0.1:0").build().unwrap();
     assert_eq!(set.names(), ["http", "call", "admin"]);
     assert_eq!(failure(set.one("else")).is, ["unknown_name"]);
     let failure = failure(set.one("call"));
     assert_eq!(failure.is, ["wrong_kind"]);
-    assert!(
-        failure.text.contains("it is a connected IPv4 stream socket; pass a listening stream socket"),
-        "{}",
-        failure.text
-    );
+    let says = format!("it is a connected IPv4 stream socket ({at}); pass a listening stream socket");
+    assert!(failure.text.contains(&says), "{}", failure.text);
     assert!(!set.one("http").unwrap().is_one_connection());
     assert_eq!(set.files("call").unwrap().len(), 1);
 }

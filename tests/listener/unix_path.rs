@@ -7,12 +7,16 @@ use std::{
         net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::channel,
+    },
     thread,
+    time::Duration,
 };
 
 use axum_activation::{ActivatedListeners, Error, ListenAddr, ListenOptions};
-use rustix::fs::Mode;
+use rustix::fs::{FlockOperation, Mode};
 use tempfile::{TempDir, tempdir};
 
 use crate::{
@@ -143,6 +147,24 @@ fn a_socket_whose_queue_is_full_is_alive() {
     let _queued = UnixStream::connect(&path).unwrap();
     failure(bind(&path, ListenOptions::new())).assert_says(&["another process listens there"]);
     drop(live);
+}
+
+/// Whoever may read a directory can lock it, such as a deploy script that runs under `flock /run/app`.
+#[test]
+fn a_directory_that_somebody_keeps_locked_is_waited_for_but_not_for_ever() {
+    let (dir, path) = socket_path();
+    let locked = fs::File::open(dir.path()).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
+    let (done, is_done) = channel();
+    let socket = path.clone();
+    thread::spawn(move || {
+        let set = bind(&socket, ListenOptions::new()).unwrap();
+        assert!(UnixStream::connect(&socket).is_ok());
+        drop(set);
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).expect("it listens without the lock, and goes without it");
+    assert!(!path.exists());
 }
 
 #[test]
