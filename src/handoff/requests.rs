@@ -23,6 +23,8 @@ use crate::error::{Error, Kind};
 /// How long who comes by may take to say what it wants.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
+const HANGUP: &str = "SIGHUP";
+
 /// A hand-over that somebody asks for.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -120,7 +122,7 @@ async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
     match signals {
         None => pending().await,
         Some(Signals { hangup, user2 }) => tokio::select! {
-            _ = hangup.recv() => "SIGHUP",
+            _ = hangup.recv() => HANGUP,
             _ = user2.recv() => "SIGUSR2",
         },
     }
@@ -145,6 +147,11 @@ async fn hear(channel: Channel) -> Option<Request> {
 }
 
 impl Request {
+    /// Whether it came as SIGHUP, which also says that a terminal is gone.
+    pub(crate) fn is_hangup(&self) -> bool {
+        matches!(self.asker, Asker::Nobody(HANGUP))
+    }
+
     /// Turns it down.
     pub(crate) fn refuse(self, reason: &str) {
         let Self { way, asker } = self;

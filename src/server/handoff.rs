@@ -15,7 +15,8 @@ use crate::{
 /// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
 ///
 /// SIGHUP and SIGUSR2 start the next process and hand over to it, unless [`without_signals`](Self::without_signals) or
-/// [`without_handoff_signals`](Self::without_handoff_signals) is set.
+/// [`without_handoff_signals`](Self::without_handoff_signals) is set. A SIGHUP that says that the terminal is gone in which this process
+/// was started drains.
 impl Server {
     /// The handle of this server on its hand-overs: to ask for one, and to know when the predecessor is gone.
     #[must_use]

@@ -19,6 +19,7 @@ use crate::{
         requests::Request,
     },
     listener::ActivatedListener,
+    sys::terminal::Terminal,
 };
 
 /// What ends a server.
@@ -61,6 +62,7 @@ impl Server {
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
         let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals, is_managed: false };
+        let terminal = Terminal::note();
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
@@ -74,6 +76,10 @@ impl Server {
                     request = succession.requested() => Event::Asked(request),
                 };
                 let Event::Asked(request) = event else { break };
+                if request.is_hangup() && terminal.has_hung_up() {
+                    tracing::info!("the terminal is gone, draining");
+                    break;
+                }
                 keeping.taken().await;
                 match succession.prepare(request, &serving, announcer, stop.begun()).await {
                     Prepared::Failed => {}

@@ -13,4 +13,5 @@ pub(crate) mod scm;
 pub(crate) mod seqpacket;
 pub(crate) mod socket;
 pub(crate) mod table;
+pub(crate) mod terminal;
 pub(crate) mod timer;

@@ -3,6 +3,7 @@
 
 mod drain;
 mod extractors;
+mod hang_up;
 mod notify;
 mod one_connection;
 mod protocols;
@@ -30,6 +31,7 @@ fn scene() {
         ("serve_until_signalled", signals::serve_until_signalled),
         ("serve_on_a_paused_clock", signals::serve_on_a_paused_clock),
         ("serve_without_signals", signals::serve_without_signals),
+        ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
         ("serve_with_notify", notify::serve_with_notify),
         ("serve_without_notify", notify::serve_without_notify),
         ("serve_one_connection", one_connection::serve_one_connection),

@@ -1,0 +1,25 @@
+//! The terminal that a process was started in, and whether that is still there.
+
+use std::{fs::File, io, os::unix::fs::OpenOptionsExt};
+
+/// What there was of a controlling terminal at the beginning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    was_there: bool,
+}
+
+impl Terminal {
+    /// Notes whether this process has one.
+    pub(crate) fn note() -> Self {
+        Self { was_there: open().is_ok() }
+    }
+
+    /// Whether it was there and is no more: the kernel takes it away before it sends SIGHUP because of that (`tty(4)`).
+    pub(crate) fn has_hung_up(self) -> bool {
+        self.was_there && open().is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO))
+    }
+}
+
+fn open() -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/tty")
+}

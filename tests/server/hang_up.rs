@@ -1,0 +1,54 @@
+//! SIGHUP asks for a hand-over, and says that the terminal is gone: the server ends then, as what runs in a terminal does.
+
+use std::os::fd::OwnedFd;
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Server};
+use rustix::{
+    process::Signal,
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+
+use crate::{
+    child::{Scene, Stage},
+    http::Client,
+    sockets,
+};
+
+#[tokio::main]
+pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let refuse = async || {
+        Stage.say("asked to hand over");
+        Err::<(), _>("not now")
+    };
+    let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
+    server.run().await.unwrap();
+    stage.say("drained");
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_what_was_started_in_it() {
+    let (terminal, path) = terminal();
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let test = std::env::current_exe().unwrap();
+    let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
+    let mut child = Scene::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+
+    child.signal(Signal::HUP);
+    assert_eq!(child.hear::<String>(), "asked to hand over");
+    drop(terminal);
+    assert_eq!(child.hear::<String>(), "drained");
+    child.finish();
+}
+
+/// A terminal that is there until the descriptor is closed, and the path by which a process gets it.
+fn terminal() -> (OwnedFd, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    (terminal, path)
+}
