@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Unserved { name: String, address: String, routes: Vec<String> },
     /// A server without a route.
     NoRoute,
+    /// A server that may serve no connection.
+    NoConnections,
     /// Two routes under one name.
     TwoRoutes { name: String },
     /// One connection (`Accept=yes`), several routes and none of its name.
@@ -287,6 +289,9 @@ impl fmt::Display for Kind {
                 Names(routes)
             ),
             Self::NoRoute => f.write_str("the server has no route; add one with .route(name, router)"),
+            Self::NoConnections => f.write_str(
+                "max_connections(0) lets nobody in, every client would hang; give it 1 at least, or leave it out for no limit",
+            ),
             Self::TwoRoutes { name } => {
                 write!(f, "two routes are named {name:?}; merge the routers, or give one socket another name")
             }

@@ -146,7 +146,7 @@ impl Server {
         self
     }
 
-    /// How many connections each route may have open; the rest wait in the kernel's queue. No limit by default.
+    /// How many connections each route may have open, 1 at least; the rest wait in the kernel's queue. No limit by default.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.limits.max_connections = Some(connections);
         self
@@ -233,6 +233,10 @@ impl Server {
     /// stream socket or taken, or a listening socket that was passed and that no route serves, unless
     /// [`allow_unused`](Self::allow_unused); or there is no tokio runtime. No socket has been taken then.
     ///
+    /// # Panics
+    ///
+    /// At once in a runtime without I/O or without timers: `enable_all` of its builder gives it both.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future stops accepting and cuts every connection.
@@ -283,6 +287,9 @@ impl Server {
     fn check_routes(&self) -> Result<(), Error> {
         if self.routes.is_empty() {
             return Err(Kind::NoRoute.into());
+        }
+        if self.limits.max_connections == Some(0) {
+            return Err(Kind::NoConnections.into());
         }
         let names = self.route_names();
         match (1..names.len()).find(|i| names[..*i].contains(&names[*i])) {

@@ -1,6 +1,8 @@
 //! From the first check to the last connection.
 
-use std::{future::Future, mem, pin::Pin};
+use std::{future::Future, mem, pin::Pin, time::Duration};
+
+use tokio::time::sleep;
 
 use super::{
     Server,
@@ -56,6 +58,8 @@ impl Server {
     ) -> Result<DrainReport, Error> {
         self.check_routes()?;
         ActivatedListener::check_runtime(&self.routes[0].0)?;
+        // Panics without timers, and not only when the drain begins.
+        drop(sleep(Duration::ZERO));
         let mut succession = self.succession();
         succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());

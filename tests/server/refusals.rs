@@ -3,8 +3,11 @@
 use std::{
     future::Future,
     net::UdpSocket,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
+    sync::mpsc::channel,
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
@@ -147,4 +150,22 @@ fn outside_a_runtime_running_is_an_error_and_no_panic() {
     let run = pin!(Server::new(set.clone()).route("http", Router::new()).run());
     let Poll::Ready(Err(error)) = run.poll(&mut Context::from_waker(Waker::noop())) else { panic!("it runs") };
     assert!(error.to_string().contains("outside a tokio runtime"), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_that_lets_nobody_in_is_refused() {
+    let error = refused(Server::new(tcp_set(&["http"])).route("http", app()).max_connections(0)).await;
+    error.assert_says(&["max_connections(0) lets nobody in", "leave it out for no limit"]);
+}
+
+#[test]
+fn a_runtime_without_timers_is_no_place_to_serve_in() {
+    let (panicked, has_panicked) = channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let server = Server::new(tcp_set(&["http"])).route("http", app()).without_signals();
+        let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(server.run()).is_ok()));
+        panicked.send(served.is_err()).unwrap();
+    });
+    assert_eq!(has_panicked.recv_timeout(Duration::from_secs(20)), Ok(true), "it serves");
 }
