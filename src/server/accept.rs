@@ -162,7 +162,10 @@ impl Host {
             let queued = tokio::select! {
                 biased;
                 queued = listener.accept_last() => queued,
-                () = &mut cut => break,
+                () = &mut cut => {
+                    tracing::warn!(listener = &*self.name, "cut while connections waited in the accept queue for a descriptor");
+                    break;
+                }
             };
             let Some((stream, peer)) = queued else { break };
             self.spawn(Accepted { stream, peer, permit: None }, make).await;
