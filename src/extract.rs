@@ -114,7 +114,10 @@ pub struct NotServed;
 
 impl fmt::Display for NotServed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this request was not served by axum_activation::Server, which tells a request of its socket")
+        f.write_str(
+            "this request was not served by axum_activation::Server, which tells a request of its socket and its drain; elsewhere put \
+             a DrainLayer around the router (for Drain and readiness()), or add the ActivatedListeners as an axum Extension",
+        )
     }
 }
 
