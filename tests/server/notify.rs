@@ -235,7 +235,8 @@ async fn a_health_check_that_does_not_answer_is_a_bad_answer() {
     let server = server.with_notifier(notifier(&manager).with_watchdog(Duration::from_millis(400)));
     let running = Running::start(server.health_check(pending::<()>));
     manager.wait("its status says so", |manager| manager.status().ends_with("; not well: no answer within 100ms"));
-    assert!(manager.values("WATCHDOG").len() <= 1, "{:?}", manager.texts());
+    // One may come before it is ready, and one comes with READY=1.
+    assert!(manager.values("WATCHDOG").len() <= 2, "{:?}", manager.texts());
     running.end().await;
 }
 
