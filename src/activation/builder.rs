@@ -12,13 +12,13 @@ use super::{
     environment::{Environment, Identity, Passed, check_name},
     kept::Kept,
     origin::Origin,
-    slot::Slot,
+    slot::{ActivatedSocket, Slot},
     succession::CONTROL_NAME,
 };
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
-    listener::{self, ListenOptions},
+    listener::ListenOptions,
     sys::inherit::{self, Unclaimable},
 };
 
@@ -171,8 +171,9 @@ impl ActivatedListenersBuilder {
             let _ = inherit::set_nonblocking(&fd);
             more.push(Slot::passed(&name, fd));
         }
-        let known = set.names();
-        close_relocated(&set, &self.fallbacks);
+        let passed = names_passed(&set);
+        let names: Vec<_> = self.fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
+        settle_kept(&set, &self.fallbacks);
         for fallback in self.fallbacks {
             valid_name(&fallback.name)?;
             let addr = fallback.addr?;
@@ -180,10 +181,10 @@ impl ActivatedListenersBuilder {
             if set.provides(&fallback.name, &addr) || more.iter().any(given) || is_one_connection(&set, &more) {
                 continue;
             }
-            let bound = listener::bind(&addr, &fallback.options);
+            let bound = set.bind_in_place(&addr, &fallback.options, |name| names.iter().any(|known| known == name));
             let bound = bound.map_err(|error| explain(error, &fallback.name, &addr, &set, &more))?;
             more.push(Slot::bound(&fallback.name, bound));
-            note_fallback(&fallback.name, &addr, &known);
+            note_fallback(&fallback.name, &addr, &passed);
         }
         set.extend(more);
         Ok(set)
@@ -229,14 +230,24 @@ pub(super) fn valid_name(name: &str) -> Result<(), Error> {
     check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
 }
 
-/// Closes what was kept under the name of a fallback whose address has changed meanwhile.
-fn close_relocated(set: &ActivatedListeners, fallbacks: &[Fallback]) {
+/// Names what was kept as the fallbacks now do, and closes what has the name of one whose address has changed meanwhile.
+fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback]) {
+    let valid = fallbacks.iter().filter_map(|fallback| Some((fallback.name.as_str(), fallback.addr.as_ref().ok()?)));
+    set.rename_kept(&valid.collect::<Vec<_>>());
     for fallback in fallbacks {
         let namesakes = fallbacks.iter().filter(|other| other.name == fallback.name);
         if let Ok(addrs) = namesakes.map(|other| other.addr.as_ref()).collect::<Result<Vec<_>, _>>() {
             set.close_relocated(&fallback.name, &addrs);
         }
     }
+}
+
+/// The names under which others passed something; what was kept is this service's own.
+fn names_passed(set: &ActivatedListeners) -> Vec<String> {
+    let mut names: Vec<_> =
+        set.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().to_owned()).collect();
+    names.dedup();
+    names
 }
 
 fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {
@@ -250,7 +261,7 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
         return error;
     }
     let mut sockets = set.iter().chain(more.iter().map(|slot| slot.info.clone()));
-    match sockets.find(|socket| socket.is_passed() && socket.addr().is_some_and(|bound| overlaps(addr, bound))) {
+    match sockets.find(|socket| socket.is_passed() && socket.addr().is_some_and(|bound| addr.overlaps(bound))) {
         None => error,
         Some(socket) => Kind::Bind {
             address: addr.to_string(),
@@ -262,20 +273,6 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
             source: io::ErrorKind::AddrInUse.into(),
         }
         .into(),
-    }
-}
-
-/// Whether both cannot be bound; of IP addresses the port tells enough, as a wildcard is in the way of all others.
-fn overlaps(addr: &ListenAddr, bound: &ListenAddr) -> bool {
-    let same_port = port(addr).is_some_and(|asked| port(bound) == Some(asked));
-    same_port || addr.means(bound)
-}
-
-fn port(addr: &ListenAddr) -> Option<u16> {
-    match addr {
-        ListenAddr::Tcp(addr) => Some(addr.port()),
-        ListenAddr::Host { port, .. } | ListenAddr::Port(port) => Some(*port),
-        _ => None,
     }
 }
 

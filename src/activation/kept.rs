@@ -14,6 +14,8 @@ use std::{
 use super::{ActivatedListeners, environment::check_name, slot::Slot};
 use crate::{
     addr::ListenAddr,
+    error::Error,
+    listener::{self, Bound, ListenOptions},
     sys::{path::CreatedPath, socket::cookie},
 };
 
@@ -95,6 +97,42 @@ impl ActivatedListeners {
         Ok(stored.iter().map(|listener| listener.name.len()).collect())
     }
 
+    /// Gives what was kept the name that its address has now among `fallbacks`: under the one it had nobody asks for it, and its
+    /// address could not be bound beside it.
+    pub(super) fn rename_kept(&self, fallbacks: &[(&str, &ListenAddr)]) {
+        let mut slots = self.lock();
+        let passed: Vec<_> =
+            slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
+        for slot in slots.iter_mut().filter(|slot| slot.is_revived()) {
+            if fallbacks.iter().any(|(name, addr)| slot.info.name() == *name && is_at(slot, addr)) {
+                continue;
+            }
+            let same = |addr: &ListenAddr| slot.info.addr().is_some_and(|bound| addr.means(bound));
+            let now =
+                fallbacks.iter().find(|(name, addr)| same(addr) && !passed.iter().any(|passed| **passed == **name));
+            if let Some((name, _)) = now {
+                tracing::info!(socket = %slot.info, name, "the address of a kept socket has another name now");
+                slot.rename(name);
+            }
+        }
+    }
+
+    /// Binds `addr`. What was kept and is in the way is closed for it, unless its name is `wanted`: the manager has it too, and would
+    /// pass it to one process after the other, none of which could start.
+    pub(super) fn bind_in_place(
+        &self,
+        addr: &ListenAddr,
+        options: &ListenOptions,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Bound, Error> {
+        match listener::bind(addr, options) {
+            Err(error) if error.is_address_in_use() && self.close_in_the_way(addr, wanted) => {
+                listener::bind(addr, options)
+            }
+            bound => bound,
+        }
+    }
+
     /// Closes what was kept under `name` and is at none of these addresses, so that they can be bound.
     pub(super) fn close_relocated(&self, name: &str, addrs: &[&ListenAddr]) {
         let mut slots = self.lock();
@@ -113,6 +151,22 @@ impl ActivatedListeners {
         let slots = self.lock();
         let mut namesakes = slots.iter().filter(|slot| slot.info.name() == name);
         namesakes.any(|slot| !slot.is_revived() || is_at(slot, addr))
+    }
+
+    /// Whether there was any.
+    fn close_in_the_way(&self, addr: &ListenAddr, wanted: impl Fn(&str) -> bool) -> bool {
+        let mut slots = self.lock();
+        let before = slots.len();
+        slots.retain_mut(|slot| {
+            let is_over = slot.is_revived() && !wanted(slot.info.name());
+            let stays = !is_over || !slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
+            if !stays {
+                tracing::info!(socket = %slot.info, %addr, "closed a kept socket, it is in the way of another address");
+                slot.stop_listening();
+            }
+            stays
+        });
+        slots.len() < before
     }
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
-    listener::{self, ActivatedListener, ListenOptions},
+    listener::{ActivatedListener, ListenOptions},
     sys::socket::{SocketFamily, SocketKind},
 };
 
@@ -235,9 +235,11 @@ impl ActivatedListeners {
             let name = slot.info.shared_name();
             return ActivatedListener::register(name, slot.take_endpoint().into_iter().collect());
         }
-        let mut slot = Slot::bound(&text, listener::bind(addr, options)?);
+        drop(slots);
+        let is_a_name = |name: &str| name.parse::<ListenAddr>().is_err();
+        let mut slot = Slot::bound(&text, self.bind_in_place(addr, options, is_a_name)?);
         let endpoint = slot.take_endpoint();
-        slots.push(slot);
+        self.lock().push(slot);
         ActivatedListener::register(text.into(), endpoint.into_iter().collect())
     }
 

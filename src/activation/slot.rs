@@ -224,6 +224,11 @@ impl Slot {
         self.inherited && self.kept && self.is_free()
     }
 
+    /// Is known as `name` from now on.
+    pub(super) fn rename(&mut self, name: &str) {
+        self.info.name = name.into();
+    }
+
     /// Closes it for everybody who has it, so that its address is free.
     pub(super) fn stop_listening(&mut self) {
         if let Some(held) = self.held.take() {

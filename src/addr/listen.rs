@@ -93,6 +93,21 @@ impl ListenAddr {
         }
     }
 
+    /// Whether both cannot be bound; of IP addresses the port tells enough, as a wildcard is in the way of all others.
+    pub(crate) fn overlaps(&self, bound: &Self) -> bool {
+        let same_port = self.port().is_some_and(|asked| bound.port() == Some(asked));
+        same_port || self.means(bound)
+    }
+
+    /// The port of an IP address.
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(addr) => Some(addr.port()),
+            Self::Host { port, .. } | Self::Port(port) => Some(*port),
+            _ => None,
+        }
+    }
+
     /// The IP addresses to try, in order; empty for what is no IP address. A host name is looked up, which may block.
     pub(crate) fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         Ok(match self {

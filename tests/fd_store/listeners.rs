@@ -55,6 +55,40 @@ fn a_service_that_is_told_to_listen_everywhere_can_though_the_manager_still_has_
 }
 
 #[test]
+fn a_listener_whose_name_has_changed_is_kept_under_the_new_one_with_who_waits_in_its_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sock").to_str().unwrap().to_owned();
+    for address in [free_address().to_string(), path] {
+        let mut service = Service::at(address);
+        let child = service.start();
+        service.stop(child);
+        let mut waits = service.open();
+        waits.write_all(b"GET /names HTTP/1.0\r\n\r\n").unwrap();
+        service.name = "web".to_owned();
+        let _child = service.start();
+        let mut answer = String::new();
+        waits.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("\r\n\r\nweb"), "{answer}");
+        service.has_one_listener();
+        assert!(service.names()[0].ends_with("/web"), "{:?}", service.names());
+    }
+}
+
+#[test]
+fn a_listener_that_has_neither_name_nor_address_any_more_is_in_nobodys_way() {
+    let mut service = Service::new();
+    let child = service.start();
+    service.stop(child);
+    let port = service.address.rsplit(':').next().unwrap().to_owned();
+    let specific = std::mem::replace(&mut service.address, format!("0.0.0.0:{port}"));
+    service.name = "web".to_owned();
+    let _child = service.start();
+    service.address = specific;
+    service.connect();
+    service.has_one_listener();
+}
+
+#[test]
 fn the_path_of_a_unix_socket_stays_and_who_connects_to_it_meanwhile_waits() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.sock");

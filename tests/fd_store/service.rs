@@ -1,8 +1,12 @@
 //! The service, a process of its own each time, and a store that outlives it.
 
 use std::{
-    net::{SocketAddr, TcpListener},
-    os::fd::{AsFd, OwnedFd},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +22,11 @@ use crate::{
     support::{eventually::eventually, wire::Wire},
 };
 
+/// A client's end.
+pub(crate) trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// A service manager with a service.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -26,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) stored: Vec<(String, OwnedFd)>,
     /// Where it is told to listen when nobody passes a socket.
     pub(crate) address: String,
+    /// The name of its route.
+    pub(crate) name: String,
     /// How long its drain may take.
     pub(crate) drain_ms: u64,
     /// Messages that were looked at.
@@ -40,7 +51,15 @@ impl Service {
     }
 
     pub(crate) fn at(address: String) -> Self {
-        Self { manager: Manager::start(), stored: Vec::new(), address, drain_ms: 20_000, seen: 0, ready: 0 }
+        Self {
+            manager: Manager::start(),
+            stored: Vec::new(),
+            address,
+            name: "http".to_owned(),
+            drain_ms: 20_000,
+            seen: 0,
+            ready: 0,
+        }
     }
 
     /// Starts a process, which is passed what is stored; it is ready.
@@ -57,6 +76,7 @@ impl Service {
         let fds = self.stored.iter().rev().map(|(_, fd)| fd.try_clone().unwrap());
         let scene = fds.fold(scene, Scene::fd).variable("NOTIFY_SOCKET", self.manager.address());
         let scene = scene.variable("DRAIN_MS", self.drain_ms.to_string());
+        let scene = scene.variable("NAME", &self.name);
         self.ready += 1;
         scene.arg(&self.address).start()
     }
@@ -113,6 +133,15 @@ impl Service {
         self.stored.iter().map(|(name, _)| name.as_str()).collect()
     }
 
+    /// A connection on which nothing was sent.
+    pub(crate) fn open(&self) -> Box<dyn Stream> {
+        if self.address.starts_with('/') {
+            Box::new(UnixStream::connect(&self.address).unwrap())
+        } else {
+            Box::new(TcpStream::connect(&self.address).unwrap())
+        }
+    }
+
     /// A connection that has had an answer.
     pub(crate) fn connect(&self) -> Wire {
         let mut wire = Wire::connect(self.address.parse().unwrap()).unwrap();
@@ -138,7 +167,8 @@ fn says_ready(text: &str) -> bool {
 /// Serves until a signal, and opens the gate when it is told to.
 #[tokio::main]
 pub(crate) async fn serve(stage: &Stage) {
-    let activated = ActivatedListeners::builder().fallback("http", stage.arg().as_str()).from_env().unwrap();
+    let name = std::env::var("NAME").unwrap();
+    let activated = ActivatedListeners::builder().fallback(&name, stage.arg().as_str()).from_env().unwrap();
     let gate = Arc::new(Notify::new());
     let (opened, names) = (Arc::clone(&gate), activated.clone());
     // Ends with the process.
@@ -157,7 +187,7 @@ pub(crate) async fn serve(stage: &Stage) {
         .route("/pid", get(std::process::id().to_string()))
         .route("/names", get(async move || names.names().join(" ")))
         .route("/{id}", get(async |Path(id): Path<String>| id));
-    let server = Server::new(activated).route("http", app).fd_store(64).linger(Duration::from_millis(300));
+    let server = Server::new(activated).route(name, app).fd_store(64).linger(Duration::from_millis(300));
     let drain = Duration::from_millis(std::env::var("DRAIN_MS").unwrap().parse().unwrap());
     server.drain_timeout(drain).run().await.unwrap();
     std::process::exit(0);
