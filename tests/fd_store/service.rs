@@ -37,6 +37,10 @@ pub(crate) struct Service {
     pub(crate) address: String,
     /// The name of its route.
     pub(crate) name: String,
+    /// What it says to `Server::fd_store`.
+    pub(crate) said: Option<usize>,
+    /// What `FDSTORE` tells it, which systemd sets from 254 on.
+    pub(crate) told: Option<&'static str>,
     /// How long its drain may take.
     pub(crate) drain_ms: u64,
     /// Messages that were looked at.
@@ -56,6 +60,8 @@ impl Service {
             stored: Vec::new(),
             address,
             name: "http".to_owned(),
+            said: Some(64),
+            told: None,
             drain_ms: 20_000,
             seen: 0,
             ready: 0,
@@ -77,6 +83,8 @@ impl Service {
         let scene = fds.fold(scene, Scene::fd).variable("NOTIFY_SOCKET", self.manager.address());
         let scene = scene.variable("DRAIN_MS", self.drain_ms.to_string());
         let scene = scene.variable("NAME", &self.name);
+        let scene = self.said.iter().fold(scene, |scene, said| scene.variable("FD_STORE", said.to_string()));
+        let scene = self.told.iter().fold(scene, |scene, told| scene.variable("FDSTORE", told));
         self.ready += 1;
         scene.arg(&self.address).start()
     }
@@ -187,7 +195,10 @@ pub(crate) async fn serve(stage: &Stage) {
         .route("/pid", get(std::process::id().to_string()))
         .route("/names", get(async move || names.names().join(" ")))
         .route("/{id}", get(async |Path(id): Path<String>| id));
-    let server = Server::new(activated).route(name, app).fd_store(64).linger(Duration::from_millis(300));
+    let mut server = Server::new(activated).route(name, app).linger(Duration::from_millis(300));
+    if let Ok(said) = std::env::var("FD_STORE") {
+        server = server.fd_store(said.parse().unwrap());
+    }
     let drain = Duration::from_millis(std::env::var("DRAIN_MS").unwrap().parse().unwrap());
     server.drain_timeout(drain).run().await.unwrap();
     std::process::exit(0);

@@ -41,6 +41,31 @@ fn it_says_that_it_stops_then_stores_what_is_idle_then_what_becomes_idle_and_wai
 }
 
 #[test]
+fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_was_told_to_keep() {
+    for (told, said, stored) in [
+        (Some("64"), None, 4),
+        (Some("3"), Some(64), 3),
+        (Some("64"), Some(3), 3),
+        (Some("1"), None, 1),
+        (Some("0"), Some(64), 0),
+        (Some("64"), Some(0), 0),
+        (Some("many"), None, 0),
+        (None, None, 0),
+    ] {
+        let mut service = Service::new();
+        (service.told, service.said) = (told, said);
+        let child = service.start();
+        let mut idle = [service.connect(), service.connect()];
+        service.stop(child);
+        let case = format!("FDSTORE={told:?} and fd_store({said:?})");
+        assert_eq!(service.names().len(), stored, "{case}: {:?}", service.names());
+        // Two of them are the listener and the journal.
+        let open = idle.iter_mut().filter_map(|wire| wire.is_over().ok()).filter(|over| !over).count();
+        assert_eq!(open, stored.saturating_sub(2), "{case}");
+    }
+}
+
+#[test]
 fn a_head_that_has_begun_is_finished_in_the_next_process() {
     let mut service = Service::new();
     let child = service.start();
