@@ -11,7 +11,7 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use super::{ActivatedListeners, environment::check_name, slot::Slot};
+use super::{ActivatedListeners, environment::check_name, slot::Slot, succession::Heirloom};
 use crate::{
     addr::ListenAddr,
     error::Error,
@@ -73,14 +73,37 @@ impl ActivatedListeners {
         &self,
         most: usize,
         forget: impl FnMut(&str),
+        keep: impl FnMut(&str, OwnedFd),
+    ) -> io::Result<Vec<usize>> {
+        let name = |heirloom: &Heirloom| {
+            let file = heirloom.origin.created.as_ref().map(|(_, device, inode)| (*device, *inode));
+            store_name(&heirloom.name, file)
+        };
+        self.keep_as(name, most, forget, keep)
+    }
+
+    /// Has the manager keep what it keeps of this set under the names that a plain successor knows it by.
+    pub(crate) fn keep_listeners_plainly(
+        &self,
+        forget: impl FnMut(&str),
+        keep: impl FnMut(&str, OwnedFd),
+    ) -> io::Result<()> {
+        let most = self.kept().listeners.len();
+        self.keep_as(|heirloom| Some(heirloom.variable_name().to_owned()), most, forget, keep).map(drop)
+    }
+
+    fn keep_as(
+        &self,
+        name: impl Fn(&Heirloom) -> Option<String>,
+        most: usize,
+        forget: impl FnMut(&str),
         mut keep: impl FnMut(&str, OwnedFd),
     ) -> io::Result<Vec<usize>> {
         let mut slots = self.lock();
         let (mut stored, mut listeners) = (Vec::new(), Vec::new());
         for slot in slots.iter_mut().filter(|slot| !slot.info.is_passed()) {
             let Some(heirloom) = slot.heirloom()? else { continue };
-            let file = heirloom.origin.created.map(|(_, device, inode)| (device, inode));
-            let name = store_name(&heirloom.name, file).filter(|_| stored.len() < most);
+            let name = name(&heirloom).filter(|_| stored.len() < most);
             slot.set_kept(name.is_some());
             match name {
                 Some(name) => {

@@ -63,6 +63,14 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps the listeners for a program that knows nothing of this one, under the names that it is passed them by.
+    pub(crate) fn keep_listeners_plainly(&self, activated: &ActivatedListeners) -> io::Result<()> {
+        activated.keep_listeners_plainly(
+            |name| self.notifier.fd_store_remove(name),
+            |name, fd| self.notifier.fd_store_unpolled(name, fd),
+        )
+    }
+
     /// Keeps a connection for the next process, as soon as [`run`](Self::run) has its turn for it. An error gives it back: the
     /// store is full.
     pub(crate) fn keep(&self, connection: IdleConnection) -> Result<(), IdleConnection> {

@@ -84,6 +84,14 @@ impl Keeping {
         }
     }
 
+    /// Leaves the listeners to a plain successor: should it end, the manager passes them to the next one under names that it knows.
+    pub(super) fn leave_plainly(&self, serving: &Serving) {
+        let left = self.store.as_ref().map(|store| store.keep_listeners_plainly(serving.activated()));
+        if let Some(Err(error)) = left {
+            tracing::warn!(%error, "the listeners cannot be duplicated, the fd store has them under names of this crate");
+        }
+    }
+
     /// Resolves when all that was kept of the process before is with its routes.
     ///
     /// # Cancel safety

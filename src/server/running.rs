@@ -90,6 +90,7 @@ impl Server {
                     Prepared::Stopped => break,
                     Prepared::Ready(Ready::Plain(successor), asker) => {
                         let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
+                        keeping.leave_plainly(&serving);
                         return Ok(succession.commit_plainly(successor, asker, serving, announcer, ending).await);
                     }
                     Prepared::Ready(Ready::Full(successor), asker) => {

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::service::{Service, free_address};
 
@@ -111,6 +111,30 @@ fn the_path_of_a_unix_socket_stays_and_who_connects_to_it_meanwhile_waits() {
     let _child = service.start();
     assert_eq!(ask(&mut UnixStream::connect(&path).unwrap(), "4"), "4");
     service.has_one_listener();
+}
+
+#[test]
+fn a_plain_successor_finds_the_listener_under_the_name_that_it_knows_also_after_a_crash() {
+    let mut service = Service::new();
+    service.plain = true;
+    let mut child = service.start();
+    service.look();
+    assert_eq!(service.names(), ["aa.l/http"]);
+    child.signal(Signal::HUP);
+    service.manager.wait("there is a successor", |manager| manager.values("MAINPID").len() == 1);
+    let main: i32 = service.manager.values("MAINPID")[0].parse().unwrap();
+    assert!(child.wait().success());
+    service.look();
+    assert_eq!(service.names(), ["http"]);
+    let texts = service.manager.texts();
+    let stored = texts.iter().rposition(|text| text.contains("FDSTORE=1"));
+    assert!(
+        stored < texts.iter().position(|text| text.contains("MAINPID=")),
+        "this process may say it no more: {texts:?}"
+    );
+    kill_process(Pid::from_raw(main).unwrap(), Signal::KILL).unwrap();
+    let _child = service.start_deaf();
+    assert_eq!(service.connect().get("/names").unwrap().text(), "http");
 }
 
 fn inode(path: &Path) -> u64 {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{Router, extract::Path, routing::get};
-use axum_activation::{ActivatedListeners, Drain, Server};
+use axum_activation::{ActivatedListeners, Drain, Server, handoff::PlainSuccessor};
 use rustix::process::Signal;
 use tokio::{sync::Notify, task::spawn_blocking};
 
@@ -41,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) said: Option<usize>,
     /// What `FDSTORE` tells it, which systemd sets from 254 on.
     pub(crate) told: Option<&'static str>,
+    /// Its successors know nothing of each other.
+    pub(crate) plain: bool,
     /// How long its drain may take.
     pub(crate) drain_ms: u64,
     /// Messages that were looked at.
@@ -62,6 +64,7 @@ impl Service {
             name: "http".to_owned(),
             said: Some(64),
             told: None,
+            plain: false,
             drain_ms: 20_000,
             seen: 0,
             ready: 0,
@@ -84,6 +87,7 @@ impl Service {
         let scene = scene.variable("DRAIN_MS", self.drain_ms.to_string());
         let scene = scene.variable("NAME", &self.name);
         let scene = self.said.iter().fold(scene, |scene, said| scene.variable("FD_STORE", said.to_string()));
+        let scene = if self.plain { scene.variable("PLAIN", "1") } else { scene };
         let scene = self.told.iter().fold(scene, |scene, told| scene.variable("FDSTORE", told));
         self.ready += 1;
         scene.arg(&self.address).start()
@@ -185,6 +189,9 @@ pub(crate) async fn serve(stage: &Stage) {
         while stage.hear() == "open" {
             opened.notify_one();
         }
+        if std::env::var_os("SUCCESSOR").is_some() {
+            std::process::exit(86); // The test is over, and nobody else ends what is nobody's child.
+        }
     }));
     let hold = async move |drain: Drain| {
         gate.notified().await;
@@ -196,6 +203,10 @@ pub(crate) async fn serve(stage: &Stage) {
         .route("/names", get(async move || names.names().join(" ")))
         .route("/{id}", get(async |Path(id): Path<String>| id));
     let mut server = Server::new(activated).route(name, app).linger(Duration::from_millis(300));
+    if std::env::var_os("PLAIN").is_some() {
+        server = server.plain_successor(PlainSuccessor::Lives(Duration::from_millis(100)));
+        server = server.successor_variable("SUCCESSOR", Some("1".into()));
+    }
     if let Ok(said) = std::env::var("FD_STORE") {
         server = server.fd_store(said.parse().unwrap());
     }
