@@ -283,9 +283,7 @@ impl Alone {
 
     fn failed(&self, error: Error, asker: Asker) {
         tracing::error!(%error, "the hand-over has failed");
-        if let Some(hook) = &self.ties.options.after_failure {
-            hook(&error);
-        }
+        self.ties.options.run_after_failure(&error);
         asker.tell(Err(error));
     }
 

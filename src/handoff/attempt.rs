@@ -129,10 +129,8 @@ async fn prepare(
 
 /// Runs the hook before the start of the next process.
 pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
-    match &options.before_start {
-        None => Ok(()),
-        Some(hook) => hook().await.map_err(|error| failed(format!("the hook before the start says no: {error}"))),
-    }
+    let run = options.run_before_start().await;
+    run.map_err(|error| failed(format!("the hook before the start says no: {error}")))
 }
 
 async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {

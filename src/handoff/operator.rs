@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// process id of the new one, as the old one sees it.
 ///
 /// For deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as the
-/// hand-over takes, which the serving process bounds (`handoff_timeout`).
+/// hand-over takes, which the serving process bounds (`handoff_timeout`); where that hangs, it waits for ever.
 ///
 /// # Errors
 ///

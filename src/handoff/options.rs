@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use hyper::body::Bytes;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Error;
 
@@ -140,6 +142,35 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Runs the hook before the start of the next process.
+    pub(crate) async fn run_before_start(&self) -> Result<(), BoxError> {
+        match &self.before_start {
+            None => Ok(()),
+            Some(hook) => {
+                let hook = Arc::clone(hook);
+                apart(move || hook()).await
+            }
+        }
+    }
+
+    /// Tells the service of a hand-over that failed.
+    pub(crate) fn run_after_failure(&self, error: &Error) {
+        let Some(hook) = &self.after_failure else { return };
+        if catch_unwind(AssertUnwindSafe(|| hook(error))).is_err() {
+            tracing::error!("the hook on the failure of a hand-over has panicked");
+        }
+    }
+}
+
+/// Runs what the service has given us in a task of its own: where it panics it has failed, and who serves serves on.
+async fn apart<T: Send + 'static>(
+    run: impl FnOnce() -> Pending<Result<T, BoxError>> + Send + 'static,
+) -> Result<T, BoxError> {
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { run().await }));
+    task.await.unwrap_or_else(|error| Err(if error.is_panic() { "it panicked".into() } else { error.into() }))
+}
+
 impl Parts {
     pub(crate) fn add<X, XF, S, XE, I, IF, IE>(&mut self, name: String, export: X, import: I)
     where
@@ -166,7 +197,8 @@ impl Parts {
     pub(crate) async fn export(&self) -> Result<Vec<(String, Snapshot)>, String> {
         let mut exported = Vec::new();
         for part in &self.0 {
-            let snapshot = (part.export)().await;
+            let export = Arc::clone(&part.export);
+            let snapshot = apart(move || export()).await;
             let snapshot =
                 snapshot.map_err(|error| format!("the state {:?} cannot be exported: {error}", part.name))?;
             exported.push((part.name.clone(), snapshot));
@@ -179,7 +211,7 @@ impl Parts {
         let part = self.0.iter().find(|part| part.name == name);
         let import = part.and_then(|part| part.import.lock().unwrap_or_else(PoisonError::into_inner).take());
         match import {
-            Some(import) => import(snapshot)
+            Some(import) => apart(move || import(snapshot))
                 .await
                 .map_err(|error| format!("the state {name:?} of the predecessor cannot be imported: {error}")),
             None => {

@@ -91,7 +91,9 @@ impl fmt::Display for Refusal {
                 write!(f, "the other process sent {came} where {awaited} was to come; is it another program?")
             }
             Self::Descriptors { problem } => write!(f, "the descriptors that came cannot be used: {problem}"),
-            Self::TimedOut { awaited } => write!(f, "{awaited} did not come in time"),
+            Self::TimedOut { awaited } => {
+                write!(f, "{awaited} did not come in time: the other process hangs, or has too much to do")
+            }
             Self::System { doing, problem } => write!(f, "cannot {doing}: {problem}"),
         }
     }

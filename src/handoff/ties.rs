@@ -123,7 +123,11 @@ impl Ties {
 
     /// Gives the final state to the successor.
     pub(crate) async fn say_farewell(&self, farewell: Farewell, old: &mut impl Predecessor) {
-        let sections = match self.options.final_states.export().await {
+        let limit = self.options.timeout;
+        let exported = timeout(limit, self.options.final_states.export()).await;
+        let exported =
+            exported.unwrap_or_else(|_| Err(format!("it was not exported within {limit:?} (handoff_timeout)")));
+        let sections = match exported {
             Ok(sections) => sections,
             Err(problem) => {
                 tracing::error!(problem, "the final state is lost");

@@ -106,7 +106,8 @@ impl Server {
     }
 
     /// As [`state`](Self::state), exported when this process has handed over and its last request is answered: what only then is
-    /// final. The next process serves already; a failure is logged by both and changes nothing else.
+    /// final. The next process serves already; a failure, or no answer within [`handoff_timeout`](Self::handoff_timeout), is logged and
+    /// changes nothing else.
     pub fn final_state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
     where
         X: Fn() -> XF + Send + Sync + 'static,

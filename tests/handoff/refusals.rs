@@ -53,3 +53,19 @@ fn a_hook_before_the_start_can_say_no() {
 fn a_state_that_cannot_be_exported_calls_it_off() {
     planned("", "export", "fail too much of it", r#"the state "numbers" cannot be exported: too much of it"#);
 }
+
+#[test]
+fn what_the_service_runs_before_its_successor_is_ready_may_panic_and_nothing_has_changed() {
+    planned("", "before", "panic", "the hook before the start says no: it panicked");
+    planned("", "export", "panic", r#"the state "numbers" cannot be exported: it panicked"#);
+    planned("", "import", "panic", r#"the state "numbers" of the predecessor cannot be imported: it panicked"#);
+}
+
+#[test]
+fn the_hook_on_a_failure_may_panic_and_nothing_has_changed() {
+    let plan = |service: &Service| {
+        service.plan("failed", "panic");
+        service.plan("export", "fail too much of it");
+    };
+    rolls_back(Service::start(""), "too much of it", plan, |_| {});
+}

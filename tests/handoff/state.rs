@@ -57,3 +57,17 @@ fn a_final_state_that_cannot_be_given_or_taken_changes_nothing_else() {
         service.end();
     }
 }
+
+#[test]
+fn a_final_state_that_panics_or_never_comes_changes_nothing_else() {
+    for (step, words) in [("export-final", "panic"), ("import-final", "panic"), ("export-final", "hang")] {
+        let service = Service::start("handoff_timeout=2000");
+        let old = service.who();
+        service.plan(step, words);
+        let new = service.hand_over();
+        service.wait_for_word(new.pid, "is alone");
+        service.wait_for_word(old.pid, "ends ");
+        service.hand_over();
+        service.end();
+    }
+}

@@ -8,6 +8,7 @@
 //! | `fail REASON` | fails in that step |
 //! | `exit STATUS`, `abort` | ends at once, in order or not |
 //! | `kill PID`, `kill self` | ends another process, or itself, with SIGKILL |
+//! | `panic` | panics in that step |
 //! | `hang` | goes no further |
 //! | `wait` | goes on when somebody writes to the FIFO beside the plan |
 //! | `limit FILES` | may open no more files than that, from then on |
@@ -148,11 +149,14 @@ fn with_hooks(server: Server, work: &Work) -> Server {
         (at("export"), at("import"), at("export-final"), at("import-final"));
     let (counted, added) = (Arc::clone(&work.count), Arc::clone(&work.count));
     let gone = work.handoff.clone();
-    let ready = at("ready");
+    let (ready, folder) = (at("ready"), Arc::clone(&work.folder));
     let size = usize::try_from(setting("state").unwrap_or(3)).expect("it fits into memory");
     server
         .before_handoff(at("before"))
-        .on_handoff_failure(|error| say(&format!("failed {error}")))
+        .on_handoff_failure(move |error| {
+            say(&format!("failed {error}"));
+            assert!(Plan::take(&folder, "failed").is_none(), "as planned");
+        })
         .state(
             "numbers",
             move || {
@@ -301,6 +305,7 @@ async fn reach(folder: Arc<Path>, step: &'static str) -> Result<(), Failure> {
             say(&format!("at {step} hang"));
             std::future::pending().await
         }
+        Some(plan) if plan.words == "panic" => panic!("as planned at {step}"),
         Some(plan) => spawn_blocking(move || plan.follow()).await?,
     }
 }

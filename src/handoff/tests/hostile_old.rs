@@ -143,7 +143,7 @@ async fn after_the_deadline_nothing_more_is_heard() {
     old.say(hello()).await;
     let refusal = spawn_blocking(|| join_blocking(control, Instant::now())).await.unwrap().unwrap_err();
     assert_eq!(refusal, Refusal::TimedOut { awaited: "a `Hello`" });
-    assert_eq!(refusal.to_string(), "a `Hello` did not come in time");
+    assert_eq!(refusal.to_string(), "a `Hello` did not come in time: the other process hangs, or has too much to do");
 }
 
 #[test]

@@ -243,9 +243,7 @@ impl Succession {
         if is_spawned {
             announcer.rolled_back(&error.to_string());
         }
-        if let Some(hook) = &self.ties.options.after_failure {
-            hook(error);
-        }
+        self.ties.options.run_after_failure(error);
     }
 }
 
