@@ -61,12 +61,12 @@ impl Server {
         // Panics without timers, and not only when the drain begins.
         drop(sleep(Duration::ZERO));
         let mut succession = self.succession();
+        let terminal = Terminal::note();
         succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
         let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals, is_managed: false };
-        let terminal = Terminal::note();
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;

@@ -28,6 +28,24 @@ pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
 }
 
 #[test]
+fn what_is_to_outlive_its_terminal_is_not_ended_by_it() {
+    let (terminal, path) = terminal();
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let test = std::env::current_exe().unwrap();
+    let in_it = ["bash", "-c", "trap '' HUP; exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
+    let mut child = Scene::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+
+    drop(terminal);
+    assert_eq!(child.hear::<String>(), "asked to hand over");
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    child.signal(Signal::TERM);
+    assert_eq!(child.hear::<String>(), "drained");
+    child.finish();
+}
+
+#[test]
 fn a_terminal_that_is_closed_ends_what_was_started_in_it() {
     let (terminal, path) = terminal();
     let socket = sockets::tcp();
