@@ -315,7 +315,7 @@ impl fmt::Display for Kind {
             Self::Handover { reason } => write!(f, "no hand-over: {reason}; this process serves on"),
             Self::Predecessor { reason } => write!(
                 f,
-                "cannot take over from the process that serves: {reason}; it serves on"
+                "cannot take over from the process that serves: {reason}; nothing has changed there"
             ),
             Self::Rendezvous { path, problem, .. } => {
                 write!(f, "cannot meet the process that serves at {}: {problem}", path.display())

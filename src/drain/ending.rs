@@ -61,9 +61,12 @@ impl Drain {
     }
 
     async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {
-        tracing::warn!(reason, left = self.left(), "cutting what is left");
+        match self.left() {
+            0 => tracing::info!(reason, "nothing is left to cut"),
+            left => tracing::warn!(reason, left, "cutting what is left"),
+        }
         self.cut();
-        if timeout(CUT_LIMIT, empty).await.is_err() {
+        if timeout(CUT_LIMIT, empty).await.is_err() && self.left() > 0 {
             tracing::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
         }
     }
