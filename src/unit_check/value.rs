@@ -74,6 +74,12 @@ pub(super) fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A time span in words, in whole seconds and rounded up.
+pub(super) fn in_words(span: Duration) -> String {
+    let seconds = in_seconds(span);
+    if span == INFINITY { seconds } else { format!("{seconds} s") }
+}
+
 /// A time span that systemd reads, in whole seconds and rounded up.
 pub(super) fn in_seconds(span: Duration) -> String {
     let rounded = span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0));
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(in_seconds(Duration::from_millis(1500)), "2");
         assert_eq!(in_seconds(Duration::from_secs(35)), "35");
         assert_eq!(in_seconds(INFINITY), "infinity");
+        assert_eq!((in_words(Duration::from_secs(35)), in_words(INFINITY)), ("35 s".to_owned(), "infinity".to_owned()));
         assert_eq!(time_limit("0"), Some(INFINITY));
     }
 }

@@ -226,6 +226,10 @@ pub(crate) fn faults() -> Vec<Fault> {
             "ExecReload=/bin/kill -HUP $MAINPID",
         ),
         in_service(Reload, "ExecReload", Warning).edit("Type=notify", "Type=notify-reload").untold(),
+        in_service(Reload, "SuccessExitStatus", Warning).edit("SuccessExitStatus=SIGTERM", ""),
+        in_service(Reload, "SuccessExitStatus", Warning)
+            .edit("SuccessExitStatus=SIGTERM", "SuccessExitStatus=15 143 SIGHUP"),
+        in_service(Reload, "SuccessExitStatus", Warning).add("KillSignal=SIGINT"),
         in_service(Reload, "ReloadSignal", Error)
             .edit("Type=notify", "Type=notify-reload")
             .untold()

@@ -37,6 +37,35 @@ pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
     }
 }
 
+/// systemd.service(5) takes the end of the main process by SIGTERM for a clean one, and not that of a command.
+pub(super) fn stopped_reload(case: &Case<'_>) -> Option<Finding> {
+    let commands = case.service.list("Service", &["ExecReload"]);
+    let waits =
+        commands.iter().any(|command| !command::only_signals(&command.value) && !command.value.starts_with('-'));
+    let signal = signal_name(case.service.text("Service", "KillSignal").unwrap_or("SIGTERM"));
+    let successes = case.service.words("Service", "SuccessExitStatus");
+    // A number there is an exit status.
+    let is_success = successes.iter().any(|success| success.strip_prefix("SIG").unwrap_or(success) == signal);
+    if !case.hands_over() || !waits || is_success {
+        return None;
+    }
+    let problem = format!(
+        "SuccessExitStatus= lacks SIG{signal}: a stop in the middle of a reload ends the command of ExecReload= by it, and the \
+         unit is left failed"
+    );
+    let right = format!("SuccessExitStatus=SIG{signal}");
+    Some(Finding::warning(case.service, "Service", "SuccessExitStatus", problem).mend(right))
+}
+
+/// `TERM` of `SIGTERM` and of 15.
+fn signal_name(signal: &str) -> &str {
+    match signal {
+        "15" => "TERM",
+        "2" => "INT",
+        signal => signal.strip_prefix("SIG").unwrap_or(signal),
+    }
+}
+
 pub(super) fn reload_signal(case: &Case<'_>) -> Option<Finding> {
     if !case.hands_over() || case.service_type() != "notify-reload" {
         return None;
@@ -52,9 +81,9 @@ pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let problem = format!(
-        "TimeoutStartSec={}, which limits a reload too, is not above the hand-over timeout of {} s: systemd gives up first",
+        "TimeoutStartSec={}, which limits a reload too, is not above the hand-over timeout of {}: systemd gives up first",
         value::in_seconds(limit),
-        value::in_seconds(handoff)
+        value::in_words(handoff)
     );
     let right = value::in_seconds(handoff.saturating_add(MARGIN));
     Some(Finding::error(case.service, "Service", "TimeoutStartSec", problem).mend(format!("TimeoutStartSec={right}")))

@@ -33,6 +33,7 @@ const RULES: &[Rule] = &[
     stop::restart_kill_signal,
     stop::timeout,
     handoff::reload_command,
+    handoff::stopped_reload,
     handoff::reload_signal,
     handoff::timeout,
     store::size,

@@ -49,9 +49,9 @@ pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let problem = format!(
-        "TimeoutStopSec={} is not above the drain timeout of {} s: systemd kills what still finishes its requests",
+        "TimeoutStopSec={} is not above the drain timeout of {}: systemd kills what still finishes its requests",
         value::in_seconds(limit),
-        value::in_seconds(drain)
+        value::in_words(drain)
     );
     let right = value::in_seconds(drain.saturating_add(MARGIN));
     Some(Finding::error(case.service, "Service", "TimeoutStopSec", problem).mend(format!("TimeoutStopSec={right}")))
