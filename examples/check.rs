@@ -77,6 +77,9 @@ fn run(args: &Args) -> Result<usize, Box<dyn Error>> {
     for file in &args.files {
         units = units.read(file)?;
     }
+    if !units.has_service() {
+        return Err("there is no service among these units, so nothing was looked at; add its file or its name".into());
+    }
     let findings = check(&units, &expectation(args)?);
     for finding in &findings {
         println!("{finding}");

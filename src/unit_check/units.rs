@@ -78,6 +78,12 @@ impl Units {
         self.file(format!("{}.d/{LAST_DROP_IN}", mend.unit), mend.drop_in())
     }
 
+    /// Whether there is a service among them: [`check`](super::check) looks at no socket without one.
+    #[must_use]
+    pub fn has_service(&self) -> bool {
+        self.units().iter().any(Unit::is_service)
+    }
+
     /// Each unit with all that is said of it.
     pub(super) fn units(&self) -> Vec<Unit> {
         let mut units = self.shown.clone();

@@ -42,6 +42,8 @@ fn the_program_reads_what_systemctl_shows_and_ends_with_2_when_it_cannot_look() 
     assert!(printed.starts_with("app.service: error: TimeoutStopSec=5 is not above"), "{printed}");
 
     assert_eq!(program(&["--show"], "").status.code(), Some(2));
+    let alone = program(&["--show", "--name", "http"], "ListenStream=8080\nId=app.socket\n");
+    assert_eq!(alone.status.code(), Some(2), "nothing was looked at: {alone:?}");
     assert_eq!(program(&["/nowhere/app.service"], "").status.code(), Some(2));
     assert_eq!(program(&["--drain", "soon", "app.service"], "").status.code(), Some(2));
 }
