@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -140,6 +140,19 @@ fn a_deploy_script_fails_where_nobody_serves() {
     let (code, _, error) = ask(&folder.path().join("handoff.sock"));
     assert_eq!(code, Some(1));
     assert!(error.contains("nobody serves there"), "{error}");
+}
+
+#[test]
+fn a_deploy_script_that_fails_waits_a_moment_for_the_stop_that_may_be_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = Command::new(needs::example("handoff_request"));
+    let mut script = script.arg(folder.path().join("handoff.sock")).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(script.stderr.take().unwrap());
+    errors.read_line(&mut String::new()).unwrap();
+    let said = Instant::now();
+    errors.read_to_string(&mut String::new()).unwrap();
+    assert!(said.elapsed() >= Duration::from_millis(200), "systemd takes an exit with 1 for a failure of the service");
+    assert_eq!(script.wait().unwrap().code(), Some(1));
 }
 
 #[test]
