@@ -199,7 +199,6 @@ unsafe fn start(
 }
 
 /// Every signal is blocked for this thread as long as this is kept.
-#[derive(Debug)]
 pub(super) struct SignalsBlocked(libc::sigset_t);
 
 impl SignalsBlocked {
