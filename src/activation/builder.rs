@@ -12,7 +12,7 @@ use super::{
     environment::{Environment, Identity, Passed, check_name},
     kept::Kept,
     origin::Origin,
-    slot::{ActivatedSocket, Slot},
+    slot::Slot,
     succession::CONTROL_NAME,
 };
 use crate::{
@@ -244,10 +244,8 @@ fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback]) {
 
 /// The names under which others passed something; what was kept is this service's own.
 fn names_passed(set: &ActivatedListeners) -> Vec<String> {
-    let mut names: Vec<_> =
-        set.iter().filter(ActivatedSocket::is_passed).map(|socket| socket.name().to_owned()).collect();
-    names.dedup();
-    names
+    let is_passed = |name: &String| set.iter().any(|socket| socket.is_passed() && socket.name() == name);
+    set.names().into_iter().filter(is_passed).collect()
 }
 
 fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {

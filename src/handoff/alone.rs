@@ -92,7 +92,8 @@ impl HandoffAlone {
         self
     }
 
-    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then.
+    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then. Without it a SIGHUP that says that the
+    /// terminal is gone hands over too, where `Server` drains.
     pub fn without_signals(mut self) -> Self {
         self.options.signals = false;
         self

@@ -140,9 +140,7 @@ impl Options {
             Box::pin(async { hook.await.map_err(Into::into) })
         }));
     }
-}
 
-impl Options {
     /// Runs the hook before the start of the next process.
     pub(crate) async fn run_before_start(&self) -> Result<(), BoxError> {
         match &self.before_start {

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -31,6 +31,7 @@ use crate::{
     error::Error,
     handoff::{
         attempt::{ReadySuccessor, Way, attempt, failed},
+        connection::IdleConnection,
         handle::Handoff,
         joining::{Arriving, Coming},
         mover::{Mover, MoverHandle, Parted},
@@ -200,18 +201,15 @@ impl Succession {
                 }
                 parted = &mut moving => {
                     serving.hold_in(&returned);
-                    match parted {
-                    Parted::Died if !told_to_stop.load(Ordering::Relaxed) && is_dead(process.as_ref()).await => {
+                    let may_be_dead = matches!(parted, Parted::Died) && !told_to_stop.load(Ordering::Relaxed);
+                    if may_be_dead && is_dead(process.as_ref()).await {
                         Outcome::Died
-                    }
-                    parted => {
+                    } else {
                         tracing::warn!(?parted, "the successor takes no more connections, what is left ends here");
-                        drain.stop_moving();
-                        serving.lead_to(None);
-                        take(&returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
+                        end_here(&serving, &returned);
                         Outcome::Left(left.await, None)
                     }
-                }},
+                },
                 never = self.ties.requests.refuse_all("this process has handed over") => match never {},
             }
         };
@@ -253,6 +251,13 @@ async fn is_dead(process: Option<&Process>) -> bool {
         Some(process) => timeout(DEATH_LIMIT, process.ended()).await.is_ok(),
         None => true,
     }
+}
+
+/// Connections stay from now on, and so do those that have come back.
+fn end_here(serving: &Serving, returned: &Mutex<Vec<IdleConnection>>) {
+    serving.current_drain().stop_moving();
+    serving.lead_to(None);
+    take(returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
 }
 
 /// What became of a try.
