@@ -16,7 +16,7 @@
 # Another systemd than the machine's own, here for all tests that boot one (debootstrap is Debian's package of that name):
 #
 #   debootstrap --variant=minbase --include=systemd,curl trixie /var/tmp/trixie
-#   SYSTEMD_ROOT=/var/tmp/trixie RELOADS=20 tests/run --test 'systemd*' --test unit_check
+#   SYSTEMD_ROOT=/var/tmp/trixie tests/run --test 'systemd*' --test unit_check
 #
 # That takes 250 MB. A release that the machine's debootstrap does not know yet needs the script of another one, after the mirror:
 # forky /var/tmp/forky MIRROR /usr/share/debootstrap/scripts/sid. What is built here must run there, so that system's C library

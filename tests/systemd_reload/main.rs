@@ -1,6 +1,6 @@
 //! Under a real systemd, booted for each test: `systemctl reload` of the unit that is shipped hands over, waits, and is true.
 //!
-//! Needs root and Debian's packages systemd, util-linux, bsdutils and curl. With `RELOADS=20` in the environment there are so many.
+//! Needs root and Debian's packages systemd, util-linux, bsdutils and curl. 20 reloads a load; `RELOADS=60` in the environment asks for so many.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod failures;

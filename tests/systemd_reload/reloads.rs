@@ -16,7 +16,7 @@ const ANSWERS_BETWEEN: u64 = 200;
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 fn reloads() -> usize {
-    env::var("RELOADS").map_or(5, |reloads| reloads.parse().expect("RELOADS is a number"))
+    env::var("RELOADS").map_or(20, |reloads| reloads.parse().expect("RELOADS is a number"))
 }
 
 /// Runs clients of that habit while `work` runs, which is given them; what became of them.
