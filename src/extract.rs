@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{activation::ActivatedListeners, drain::Drain};
+use crate::{activation::ActivatedListeners, drain::Drain, log};
 
 /// What a server tells every request of one listener; a request extension.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ impl std::error::Error for NotServed {}
 
 impl IntoResponse for NotServed {
     fn into_response(self) -> Response {
-        tracing::error!("{self}");
+        log::error!("{self}");
         (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
     }
 }

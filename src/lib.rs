@@ -54,6 +54,7 @@ mod fdstore;
 pub mod handoff;
 pub mod layer;
 pub mod listener;
+mod log;
 pub mod notify;
 pub mod readiness;
 pub mod server;

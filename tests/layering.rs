@@ -1,5 +1,5 @@
-//! The layers of the crate, held: a module names only modules of lower layers, `unsafe` lives in `sys` alone, files
-//! stay small, and the crate root holds no logic.
+//! The layers of the crate, held: a module names only modules of lower layers, `unsafe` lives in `sys` alone, `log` alone
+//! logs, files stay small, and the crate root holds no logic.
 
 use std::{
     fs,
@@ -14,6 +14,7 @@ use self::source::Source;
 /// Every top-level module and its layer. A module names only modules of lower layers.
 const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
+    ("log", 0),
     ("sys", 0),
     ("addr", 1),
     ("drain", 1),
@@ -45,6 +46,11 @@ fn a_module_names_only_lower_layers() {
 #[test]
 fn unsafe_code_lives_in_sys_alone() {
     assert_none(sources().iter().flat_map(stray_unsafe));
+}
+
+#[test]
+fn events_are_logged_by_one_file_alone() {
+    assert_none(sources().iter().flat_map(stray_events));
 }
 
 #[test]
@@ -133,6 +139,16 @@ fn stray_unsafe_is_caught_in_code_and_not_in_words() {
 }
 
 #[test]
+fn a_stray_event_is_caught_in_code_and_not_in_words() {
+    let code = "//! tracing\nfn f() { tracing::info!(\"tracing\"); }";
+    assert_eq!(
+        stray_events(&Source::new("drain/mod.rs", code)),
+        ["src/drain/mod.rs:2: a subscriber may panic; log by the macros of src/log.rs"]
+    );
+    assert!(stray_events(&Source::new("log.rs", code)).is_empty());
+}
+
+#[test]
 fn an_overlong_file_is_caught_and_its_tests_do_not_count() {
     let file = |lines: usize, rest: &str| Source::new("addr.rs", &("// line\n".repeat(lines) + rest));
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "// line\n".repeat(300));
@@ -202,6 +218,15 @@ fn stray_unsafe(source: &Source) -> Vec<String> {
     }
     let lines = source.lines_with("unsafe");
     lines.into_iter().map(|line| format!("{}:{line}: `unsafe` belongs under src/sys/", source.file)).collect()
+}
+
+fn stray_events(source: &Source) -> Vec<String> {
+    if source.file == "src/log.rs" {
+        return Vec::new();
+    }
+    let lines = source.lines_with("tracing");
+    let what = "a subscriber may panic; log by the macros of src/log.rs";
+    lines.into_iter().map(|line| format!("{}:{line}: {what}", source.file)).collect()
 }
 
 fn overlong(source: &Source) -> Option<String> {

@@ -19,6 +19,7 @@ use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
     listener::ListenOptions,
+    log,
     sys::inherit::{self, Unclaimable},
 };
 
@@ -222,7 +223,7 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
     if let Some(control) = control {
         set.set_control(Box::new(control));
     }
-    tracing::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
+    log::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
     Ok(set)
 }
 
@@ -276,9 +277,9 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
 
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
     if passed.is_empty() {
-        tracing::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
+        log::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
     } else {
-        tracing::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
+        log::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
     }
 }
 

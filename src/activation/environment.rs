@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     error::{Error, Kind},
+    log,
     sys::inherit::FIRST,
 };
 
@@ -57,7 +58,7 @@ impl Environment {
         };
         if !ignore_pid {
             let Some(pid) = &self.pid else {
-                tracing::warn!(
+                log::warn!(
                     "LISTEN_FDS is set but LISTEN_PID is not, so nothing was passed to this process (sd_listen_fds(3)); \
                      set LISTEN_PID, or take the sockets with ignore_pid()"
                 );

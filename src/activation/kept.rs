@@ -16,6 +16,7 @@ use crate::{
     addr::ListenAddr,
     error::Error,
     listener::{self, Bound, ListenOptions},
+    log,
     sys::{path::CreatedPath, socket::cookie},
 };
 
@@ -110,7 +111,7 @@ impl ActivatedListeners {
                     stored.push(Stored::new(&name, &heirloom.fd));
                     listeners.push(heirloom.fd);
                 }
-                None if most > 0 => tracing::warn!(socket = %slot.info, "the fd store has no room for this socket"),
+                None if most > 0 => log::warn!(socket = %slot.info, "the fd store has no room for this socket"),
                 None => {}
             }
         }
@@ -134,7 +135,7 @@ impl ActivatedListeners {
             let now =
                 fallbacks.iter().find(|(name, addr)| same(addr) && !passed.iter().any(|passed| **passed == **name));
             if let Some((name, _)) = now {
-                tracing::info!(socket = %slot.info, name, "the address of a kept socket has another name now");
+                log::info!(socket = %slot.info, name, "the address of a kept socket has another name now");
                 slot.rename(name);
             }
         }
@@ -162,7 +163,7 @@ impl ActivatedListeners {
         slots.retain_mut(|slot| {
             let stays = slot.info.name() != name || !slot.is_revived() || addrs.iter().any(|addr| is_at(slot, addr));
             if !stays {
-                tracing::info!(socket = %slot.info, "closed a kept socket, its name has another address now");
+                log::info!(socket = %slot.info, "closed a kept socket, its name has another address now");
                 slot.stop_listening();
             }
             stays
@@ -184,7 +185,7 @@ impl ActivatedListeners {
             let is_over = slot.is_revived() && !wanted(slot.info.name());
             let stays = !is_over || !slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
             if !stays {
-                tracing::info!(socket = %slot.info, %addr, "closed a kept socket, it is in the way of another address");
+                log::info!(socket = %slot.info, %addr, "closed a kept socket, it is in the way of another address");
                 slot.stop_listening();
             }
             stays
@@ -210,7 +211,7 @@ fn revived(name: &str, fd: OwnedFd, file: Option<(u64, u64)>) -> Option<Slot> {
     if let (Some((device, inode)), Some(ListenAddr::Unix(path))) = (file, slot.info.addr()) {
         let path = CreatedPath::of_another(absolute(path).ok()?, device, inode);
         if !path.is_still_ours() {
-            tracing::info!(socket = %slot.info, "the path of a kept socket is gone, so it is closed");
+            log::info!(socket = %slot.info, "the path of a kept socket is gone, so it is closed");
             return None;
         }
         slot.set_path(path);

@@ -11,6 +11,7 @@ use std::{
 use super::{ActivatedListeners, Place, builder::valid_name, environment::check_name, slot::Slot};
 use crate::{
     error::{Error, Kind},
+    log,
     sys::{path::CreatedPath, socket},
 };
 
@@ -101,7 +102,7 @@ impl ActivatedListeners {
     pub(crate) fn close_unwanted(&self, wanted: impl Fn(&str) -> bool) {
         for slot in self.lock().iter_mut().filter(|slot| !wanted(slot.info.name())) {
             if slot.close_inherited() {
-                tracing::info!(socket = %slot.info, "closed a socket that the predecessor had bound and nobody here serves");
+                log::info!(socket = %slot.info, "closed a socket that the predecessor had bound and nobody here serves");
             }
         }
     }
@@ -124,10 +125,7 @@ impl ActivatedListeners {
             slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
         for (name, fd, origin) in sockets {
             if passed.iter().any(|passed| **passed == *name) {
-                tracing::debug!(
-                    name,
-                    "the predecessor has handed over a socket of a name that was passed, which stays"
-                );
+                log::debug!(name, "the predecessor has handed over a socket of a name that was passed, which stays");
                 continue;
             }
             let mut slot = Slot::passed(&name, fd);

@@ -5,6 +5,7 @@ use std::{future::Future, pin::pin, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use super::{Drain, DrainReport, Phase};
+use crate::log;
 
 /// How long what was cut may take to be gone; only a handler that blocks its thread takes longer.
 pub(super) const CUT_LIMIT: Duration = Duration::from_millis(200);
@@ -62,12 +63,12 @@ impl Drain {
 
     async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {
         match self.left() {
-            0 => tracing::info!(reason, "nothing is left to cut"),
-            left => tracing::warn!(reason, left, "cutting what is left"),
+            0 => log::info!(reason, "nothing is left to cut"),
+            left => log::warn!(reason, left, "cutting what is left"),
         }
         self.cut();
         if timeout(CUT_LIMIT, empty).await.is_err() && self.left() > 0 {
-            tracing::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
+            log::error!(left = self.left(), "some tasks do not end when cut: they block their thread or ignore it");
         }
     }
 }

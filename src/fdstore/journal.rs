@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     addr::PeerAddr,
+    log,
     sys::{memfd, socket},
     transit::{IdleConnection, LONGEST_AHEAD},
 };
@@ -105,7 +106,7 @@ fn records(mut bytes: Bytes) -> Vec<Record> {
     while let Some((head, ahead)) = next(&mut bytes) {
         match postcard::from_bytes(&head) {
             Ok(Head { cookie, listener, peer, fresh }) => records.push(Record { cookie, listener, peer, fresh, ahead }),
-            Err(error) => tracing::warn!(%error, "what is known of a kept connection cannot be read"),
+            Err(error) => log::warn!(%error, "what is known of a kept connection cannot be read"),
         }
     }
     records

@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 use super::journal::{Journal, Record};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
+    log,
     notify::Notifier,
     sys::{socket, table},
     transit::IdleConnection,
@@ -35,7 +36,7 @@ impl KeptConnections {
         let matched = spawn_blocking(|| matched(self.fds)).await;
         notifier.fd_store_remove(CONNECTIONS_NAME);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
-            tracing::warn!(?error, "the service manager does not say that the store is empty, going on");
+            log::warn!(?error, "the service manager does not say that the store is empty, going on");
         }
         matched.unwrap_or_default()
     }
@@ -57,17 +58,17 @@ fn matched(fds: Vec<OwnedFd>) -> Vec<IdleConnection> {
             _ => gone += 1,
         }
     }
-    tracing::info!(stored, gone, "connections of the process before");
+    log::info!(stored, gone, "connections of the process before");
     connections
 }
 
 fn recorded(fd: OwnedFd) -> Vec<Record> {
     let Some(journal) = Journal::open(fd) else {
-        tracing::warn!("what is known of kept connections was written by another version");
+        log::warn!("what is known of kept connections was written by another version");
         return Vec::new();
     };
     journal.take().unwrap_or_else(|error| {
-        tracing::warn!(%error, "what is known of kept connections cannot be read");
+        log::warn!(%error, "what is known of kept connections cannot be read");
         Vec::new()
     })
 }

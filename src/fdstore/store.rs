@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::journal::Journal;
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket, CONNECTIONS_NAME},
+    log,
     notify::Notifier,
     transit::IdleConnection,
 };
@@ -93,7 +94,7 @@ impl Store {
         let mut queue = self.queue();
         queue.room = 0;
         let left: Vec<_> = queue.waiting.drain(..).collect();
-        tracing::warn!(%error, connections = left.len(), "the service manager keeps no more connections");
+        log::warn!(%error, connections = left.len(), "the service manager keeps no more connections");
         left
     }
 

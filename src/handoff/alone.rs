@@ -25,6 +25,7 @@ use crate::{
     activation::ActivatedListeners,
     drain::Drain,
     error::{Error, Kind},
+    log,
 };
 
 /// Hand-over for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
@@ -244,7 +245,7 @@ impl Alone {
             let pid = successor.pid();
             match successor.commit().await {
                 Ok((mover, handle, _)) => {
-                    tracing::info!(pid, "the successor accepts, draining what is here");
+                    log::info!(pid, "the successor accepts, draining what is here");
                     asker.tell(Ok(pid));
                     self.leave(mover, handle, finished).await;
                     break;
@@ -262,7 +263,7 @@ impl Alone {
         finished: &mut oneshot::Receiver<()>,
     ) -> Option<(Option<ReadySuccessor>, Asker)> {
         let Request { way, asker } = request;
-        tracing::info!(asker = %asker, "handing over");
+        log::info!(asker = %asker, "handing over");
         let Ties { options, requests, handle, line, .. } = &mut self.ties;
         let tried = async {
             let line = settled_line(options, handle, *line).await;
@@ -283,7 +284,7 @@ impl Alone {
     }
 
     fn failed(&self, error: Error, asker: Asker) {
-        tracing::error!(%error, "the hand-over has failed");
+        log::error!(%error, "the hand-over has failed");
         self.ties.options.run_after_failure(&error);
         asker.tell(Err(error));
     }
@@ -310,8 +311,8 @@ impl Alone {
         };
         match parted {
             Some(Parted::Moved(farewell)) => self.ties.say_farewell(farewell, &mut old).await,
-            Some(parted) => tracing::warn!(?parted, "the successor does not hear the last words"),
-            None => tracing::warn!("the successor does not listen to the last words"),
+            Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
+            None => log::warn!("the successor does not listen to the last words"),
         }
     }
 }

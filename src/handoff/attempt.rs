@@ -17,6 +17,7 @@ use super::{
 use crate::{
     activation::{ActivatedListeners, CONTROL_NAME, Heirloom},
     error::{Error, Kind},
+    log,
     sys::process::Process,
 };
 
@@ -200,7 +201,7 @@ impl Drop for Started {
     fn drop(&mut self) {
         let killed = self.process.as_ref().map(Process::kill);
         if let Some(Err(error)) = killed {
-            tracing::warn!(%error, pid = self.pid(), "the next process could not be killed");
+            log::warn!(%error, pid = self.pid(), "the next process could not be killed");
         }
     }
 }

@@ -27,6 +27,8 @@ use crate::sys::{
     socket::{self, SocketFamily, SocketKind},
 };
 
+use crate::log;
+
 /// How long to wait where nothing tells when there is room for more descriptors in flight.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
@@ -258,7 +260,7 @@ fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Res
         Err(malformed) => return Ok(Err(malformed.into())),
     };
     if message.is_none() {
-        tracing::trace!(bytes = received.len, "the other process sent a message of a kind that is not known here");
+        log::trace!(bytes = received.len, "the other process sent a message of a kind that is not known here");
     }
     Ok(Ok(message.map(|message| Envelope { message, fds: received.fds, lacks_fds: received.lacks_fds })))
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     activation::{ActivatedListeners, SocketOrigin},
     error::{Error, Kind},
+    log,
 };
 
 /// How long a predecessor may take to say what it has: it has started this process, so it is waiting for nothing else.
@@ -49,9 +50,7 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
             match joined.map_err(|error| refused(error.to_string()))? {
                 Ok(joined) => joined,
                 Err(refusal) if refusal.is_gone() => {
-                    tracing::warn!(
-                        "the predecessor ended before it said what it hands over, going on with its sockets"
-                    );
+                    log::warn!("the predecessor ended before it said what it hands over, going on with its sockets");
                     return Ok(None);
                 }
                 Err(refusal) => return Err(refused(refusal.to_string())),
@@ -110,7 +109,7 @@ impl Arriving {
         match candidate.ready().await {
             Ok(coming) => Ok(Some(coming)),
             Err(refusal) if refusal.is_gone() => {
-                tracing::warn!("the predecessor ended before it handed over, going on alone");
+                log::warn!("the predecessor ended before it handed over, going on alone");
                 Ok(None)
             }
             Err(refusal) => Err(refused(refusal.to_string())),

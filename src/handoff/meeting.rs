@@ -13,6 +13,7 @@ use super::{
 use crate::{
     activation::{ActivatedListeners, ActivatedListenersBuilder},
     error::Error,
+    log,
 };
 
 /// How long the process that serves may take to say what it has.
@@ -69,7 +70,7 @@ pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<
                     admit(set, joined);
                     return Ok(());
                 }
-                Err(refusal) if refusal.is_gone() => tracing::debug!(%refusal, "who served there has just ended"),
+                Err(refusal) if refusal.is_gone() => log::debug!(%refusal, "who served there has just ended"),
                 Err(refusal) => return Err(refused(refusal.to_string())),
             },
         }
@@ -78,7 +79,7 @@ pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<
 }
 
 fn admit(set: &ActivatedListeners, mut joined: Joined) {
-    tracing::info!(pid = joined.hello.pid, "taking over from the process that serves");
+    log::info!(pid = joined.hello.pid, "taking over from the process that serves");
     let sockets = joined.listeners.drain(..).filter_map(|(record, fd)| {
         let origin = origin(&record);
         fd.map(|fd| (record.name, fd, origin))

@@ -24,7 +24,7 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::scm;
+use crate::{log, sys::scm};
 
 /// What the mover waits for.
 const AWAITED: &str = "a `Taken`";
@@ -225,7 +225,7 @@ impl Mover {
             Event::Queued(count) => self.is_queue_done = count == 0,
             Event::Stalled => {
                 if !std::mem::replace(&mut self.is_full, true) {
-                    tracing::warn!(
+                    log::warn!(
                         "the successor takes no more connections for now, what waits ends here; raise its LimitNOFILE="
                     );
                 }
@@ -321,7 +321,7 @@ impl Mover {
     async fn break_off(&mut self, refusal: &Refusal) {
         let abort = self.channel.send_if_open(Abort { reason: reason(refusal) });
         if timeout(ABORT_LIMIT, abort).await.is_err() {
-            tracing::warn!("the successor breaks the protocol of the hand-over and does not read what it is told");
+            log::warn!("the successor breaks the protocol of the hand-over and does not read what it is told");
         }
         self.channel.stop_receiving();
         loop {

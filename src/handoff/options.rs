@@ -15,7 +15,7 @@ use std::{
 use hyper::body::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::Error;
+use crate::{error::Error, log};
 
 /// An error of the service's own.
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -156,7 +156,7 @@ impl Options {
     pub(crate) fn run_after_failure(&self, error: &Error) {
         let Some(hook) = &self.after_failure else { return };
         if catch_unwind(AssertUnwindSafe(|| hook(error))).is_err() {
-            tracing::error!("the hook on the failure of a hand-over has panicked");
+            log::error!("the hook on the failure of a hand-over has panicked");
         }
     }
 }
@@ -213,7 +213,7 @@ impl Parts {
                 .await
                 .map_err(|error| format!("the state {name:?} of the predecessor cannot be imported: {error}")),
             None => {
-                tracing::info!(name, "the predecessor has handed over a state that this process does not know");
+                log::info!(name, "the predecessor has handed over a state that this process does not know");
                 Ok(())
             }
         }

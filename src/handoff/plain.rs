@@ -21,7 +21,7 @@ use super::{
     options::{Options, PlainSuccessor},
     spawn::NextProcess,
 };
-use crate::{activation::ActivatedListeners, error::Error};
+use crate::{activation::ActivatedListeners, error::Error, log};
 
 /// The longest message of a notify socket that is looked at.
 const LONGEST: usize = 4096;
@@ -131,7 +131,7 @@ impl Inbox {
                 Ok(length) if says_ready(&message[..length]) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot hear whether the next process is ready");
+                    log::warn!(%error, "cannot hear whether the next process is ready");
                     sleep(Duration::from_millis(100)).await;
                 }
             }

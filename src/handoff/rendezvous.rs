@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind},
+    log,
     sys::{path::CreatedPath, scm, seqpacket},
 };
 
@@ -118,7 +119,7 @@ impl Rendezvous {
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "nobody can be met at the path of the hand-over, trying again");
+                    log::warn!(%error, "nobody can be met at the path of the hand-over, trying again");
                     sleep(PAUSE).await;
                 }
             }
@@ -131,7 +132,7 @@ fn admit(control: OwnedFd) -> io::Result<Option<Channel>> {
     if is_welcome(user) {
         return Channel::new(control).map(Some);
     }
-    tracing::warn!(user, "a foreign user came to the path of the hand-over and was sent away");
+    log::warn!(user, "a foreign user came to the path of the hand-over and was sent away");
     let reason = format!(
         "the process that serves is of user {}, and takes nobody of user {user}, but its own and root",
         seqpacket::own_user()

@@ -18,7 +18,10 @@ use super::{
     protocol::Outcome,
     rendezvous::Rendezvous,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    log,
+};
 
 /// How long who comes by may take to say what it wants.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -136,11 +139,11 @@ async fn hear(channel: Channel) -> Option<Request> {
         }
         Ok(Ok(Visitor::Operator(channel))) => Some(Request { way: Way::Spawn, asker: Asker::Operator(channel) }),
         Ok(Err(refusal)) => {
-            tracing::warn!(%refusal, "somebody came to the rendezvous who cannot be understood");
+            log::warn!(%refusal, "somebody came to the rendezvous who cannot be understood");
             None
         }
         Err(_) => {
-            tracing::warn!("somebody came to the rendezvous and said nothing");
+            log::warn!("somebody came to the rendezvous and said nothing");
             None
         }
     }
@@ -159,7 +162,7 @@ impl Request {
             joiner.refuse(reason);
         }
         match asker {
-            Asker::Nobody(name) => tracing::info!(name, reason, "no hand-over"),
+            Asker::Nobody(name) => log::info!(name, reason, "no hand-over"),
             asker => asker.tell(Err(super::attempt::failed(reason))),
         }
     }

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     activation::{ActivatedListeners, Origin, check_name},
     error::{Error, Kind},
+    log,
     sys::{
         exec::{Failure, Program, Step, Value},
         process::Process,
@@ -136,7 +137,7 @@ impl NextProcess {
         }
         let program = self.into_program(Origin::of_this_process())?;
         let started = program.start().map_err(|failure| explain(&program, failure))?;
-        tracing::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
+        log::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
         Ok(started)
     }
 
@@ -167,7 +168,7 @@ impl Unclaimed {
 impl Drop for Unclaimed {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
-            tracing::debug!(pid = process.pid(), "nobody waits any more for the process that was started, killing it");
+            log::debug!(pid = process.pid(), "nobody waits any more for the process that was started, killing it");
             let _ = process.kill();
         }
     }

@@ -17,7 +17,7 @@ use super::{
     requests::Requests,
     state::Section,
 };
-use crate::{activation::ActivatedListeners, error::Error};
+use crate::{activation::ActivatedListeners, error::Error, log};
 
 /// How long a successor may take to hear the last words.
 pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
@@ -110,14 +110,14 @@ impl Ties {
                 let gone = self.handle.clone();
                 tokio::spawn(async move {
                     let ended = inbound.run(&mut successor).await;
-                    tracing::info!(?ended, "the predecessor is gone");
+                    log::info!(?ended, "the predecessor is gone");
                     gone.note_predecessor_gone();
                 });
             }
             None => self.handle.note_predecessor_gone(),
         }
         if let Err(error) = self.open_place(activated).await {
-            tracing::error!(%error, "the next process cannot meet this one");
+            log::error!(%error, "the next process cannot meet this one");
         }
     }
 
@@ -130,7 +130,7 @@ impl Ties {
         let sections = match exported {
             Ok(sections) => sections,
             Err(problem) => {
-                tracing::error!(problem, "the final state is lost");
+                log::error!(problem, "the final state is lost");
                 Vec::new()
             }
         };
@@ -145,12 +145,12 @@ impl Ties {
             Ok(Ok(answers)) => {
                 for answer in answers {
                     if let Some(error) = answer.error {
-                        tracing::error!(name = answer.name, error, "the successor could not take the final state");
+                        log::error!(name = answer.name, error, "the successor could not take the final state");
                     }
                 }
             }
-            Ok(Err(refusal)) => tracing::warn!(%refusal, "the successor has not heard the last words"),
-            Err(_) => tracing::warn!("the successor does not listen to the last words"),
+            Ok(Err(refusal)) => log::warn!(%refusal, "the successor has not heard the last words"),
+            Err(_) => log::warn!("the successor does not listen to the last words"),
         }
     }
 

@@ -19,6 +19,7 @@ use super::ListenOptions;
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
+    log,
     sys::path::{self, CreatedPath, Occupant},
 };
 
@@ -90,7 +91,7 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
 fn lock_directory(path: &Path) -> Option<File> {
     let locked = path::lock_directory_until(path, Instant::now() + LOCK_LIMIT);
     if locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-        tracing::warn!(path = %path.display(), "another program keeps the directory locked (flock(2)), listening without the lock");
+        log::warn!(path = %path.display(), "another program keeps the directory locked (flock(2)), listening without the lock");
     }
     locked.ok()
 }
@@ -100,7 +101,7 @@ fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
     let problem = match path::occupant(path).map_err(|source| failed(addr, source))? {
         Occupant::Free => return Ok(()),
         Occupant::Stale => {
-            tracing::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
+            log::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
             return std::fs::remove_file(path).map_err(|source| failed(addr, source));
         }
         Occupant::Live => "another process listens there; stop it, or choose another path",

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     addr::{ListenAddr, PeerAddr},
+    log,
     sys::{
         inherit,
         socket::{self, SocketFamily, SocketKind},
@@ -178,7 +179,7 @@ impl Endpoint {
         self.accepted = false;
         let restored = self.as_fd().map(inherit::set_nonblocking);
         if let Some(Ok(true)) = restored {
-            tracing::debug!(socket = %self.local, "another process had cleared O_NONBLOCK on a shared socket, set it again");
+            log::debug!(socket = %self.local, "another process had cleared O_NONBLOCK on a shared socket, set it again");
         }
     }
 

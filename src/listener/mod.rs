@@ -33,6 +33,7 @@ pub use self::{options::ListenOptions, stopping::StoppingListener, stream::Activ
 use crate::{
     addr::{ListenAddr, PeerAddr},
     error::{Error, Kind},
+    log,
 };
 
 /// Accepts connections from every socket of one name.
@@ -180,7 +181,7 @@ impl ActivatedListener {
     pub(crate) fn ignore_connects(&self) {
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.is_shared()) {
             if let Err(error) = endpoint.ignore_connects() {
-                tracing::debug!(listener = %self.name, %error, "who connects while it closes may be reset");
+                log::debug!(listener = %self.name, %error, "who connects while it closes may be reset");
             }
         }
     }
@@ -240,14 +241,14 @@ impl ActivatedListener {
     #[cold]
     fn note(&mut self, error: &io::Error) {
         if concerns_one_connection(error) {
-            tracing::debug!(listener = %self.name, %error, "a connection ended before it was accepted");
+            log::debug!(listener = %self.name, %error, "a connection ended before it was accepted");
             return;
         }
         let pause = self.backoff.start();
         if !self.backoff.may_complain() {
             return;
         }
-        tracing::error!(
+        log::error!(
             listener = %self.name, %error, pause_ms = pause.as_millis(),
             "cannot accept connections, they wait in the queue; is LimitNOFILE= too low?"
         );

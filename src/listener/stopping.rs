@@ -14,7 +14,7 @@ use axum::{
 };
 
 use super::{ActivatedListener, ActivatedStream};
-use crate::{addr::PeerAddr, drain::Drain};
+use crate::{addr::PeerAddr, drain::Drain, log};
 
 impl ActivatedListener {
     /// Stops accepting when the drain begins, for [`axum::serve`](fn@axum::serve) and its like.
@@ -109,7 +109,7 @@ impl StoppingListener {
 
     async fn close<T>(&mut self) -> T {
         if let Some(listener) = self.listener.take() {
-            tracing::debug!(listener = listener.name(), "stopped accepting");
+            log::debug!(listener = listener.name(), "stopped accepting");
         }
         pending().await
     }

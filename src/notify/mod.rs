@@ -32,7 +32,10 @@ mod state;
 
 pub use self::state::State;
 use self::{environment::Environment, outbox::Outbox, state::Message};
-use crate::error::{Error, Kind};
+use crate::{
+    error::{Error, Kind},
+    log,
+};
 
 /// Speaks to the service manager. Clones speak through one socket, in order.
 ///
@@ -210,7 +213,7 @@ impl From<&Environment> for Notifier {
                 .with_watchdog(environment.watchdog(std::process::id()))
                 .with_fd_store_max(environment.fd_store_max()),
             Err(error) => {
-                tracing::warn!(?error, "NOTIFY_SOCKET cannot be used, the service manager is told nothing");
+                log::warn!(?error, "NOTIFY_SOCKET cannot be used, the service manager is told nothing");
                 Self::none()
             }
         }

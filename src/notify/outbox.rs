@@ -11,7 +11,10 @@ use std::{
 use tokio::{io::Interest, runtime::Handle, time::sleep};
 
 use super::state::Message;
-use crate::sys::notify::{NotifySocket, is_short};
+use crate::{
+    log,
+    sys::notify::{NotifySocket, is_short},
+};
 
 /// How long to wait when the kernel is short of something that nobody can be woken by.
 const SHORTAGE: Duration = Duration::from_millis(10);
@@ -87,7 +90,7 @@ impl Queue {
     fn complain(&mut self, error: &io::Error) {
         if !self.complained {
             self.complained = true;
-            tracing::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET still there?");
+            log::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET still there?");
         }
     }
 }
@@ -104,7 +107,7 @@ impl Sender {
         // A copy, so that one sender that is about to end and the next one can both be registered.
         let watched = match self.outbox.socket.watch() {
             Ok(watched) => watched,
-            Err(error) => return tracing::error!(%error, "cannot wait until the service manager has room"),
+            Err(error) => return log::error!(%error, "cannot wait until the service manager has room"),
         };
         loop {
             match watched.try_io(Interest::WRITABLE, || self.send_rest()) {

@@ -26,6 +26,7 @@ use crate::{
     extract::ServedThrough,
     handoff::connection::IdleConnection,
     listener::{ActivatedListener, ActivatedStream},
+    log,
 };
 
 /// What the connections of one route share.
@@ -163,7 +164,7 @@ impl Host {
                 biased;
                 queued = listener.accept_last() => queued,
                 () = &mut cut => {
-                    tracing::warn!(listener = &*self.name, "cut while connections waited in the accept queue for a descriptor");
+                    log::warn!(listener = &*self.name, "cut while connections waited in the accept queue for a descriptor");
                     break;
                 }
             };
@@ -172,7 +173,7 @@ impl Host {
             last += 1;
         }
         if last > 0 {
-            tracing::debug!(listener = &*self.name, connections = last, "served the rest of the accept queue");
+            log::debug!(listener = &*self.name, connections = last, "served the rest of the accept queue");
         }
     }
 
@@ -216,7 +217,7 @@ impl Host {
         let arrival = match Arrival::register(*arrived.connection) {
             Ok(arrival) => arrival,
             Err(error) => {
-                tracing::debug!(listener = &*self.name, %error, "a client was gone before its connection had moved");
+                log::debug!(listener = &*self.name, %error, "a client was gone before its connection had moved");
                 return;
             }
         };
@@ -231,7 +232,7 @@ impl Host {
 
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
         let Accepted { stream, peer, permit } = accepted;
-        tracing::trace!(listener = &*self.name, %peer, "accepted a connection");
+        log::trace!(listener = &*self.name, %peer, "accepted a connection");
         let Some(service) = self.service(&stream, &peer, make).await else { return };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
         tokio::spawn(connection.serve());
@@ -269,7 +270,7 @@ async fn next(listener: &mut ActivatedListener, open: Option<&Arc<Semaphore>>) -
 /// Looks after the idle and the old; as long as connections are accepted, and then the drain does.
 async fn reap(reaper: Arc<Reaper<Arc<State>>>) {
     if let Err(error) = reaper.run().await {
-        tracing::error!(%error, "cannot look after idle connections");
+        log::error!(%error, "cannot look after idle connections");
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::accept::{Arrived, Order};
-use crate::handoff::connection::IdleConnection;
+use crate::{handoff::connection::IdleConnection, log};
 
 /// Takes a connection on; an error gives it back.
 pub(super) type Taker = Box<dyn Fn(IdleConnection) -> Result<(), IdleConnection> + Send>;
@@ -43,7 +43,7 @@ impl Exit {
     /// Lets the route serve it again.
     fn give_back(&self, connection: IdleConnection) {
         if self.back.send(Order::Adopt(Arrived::again(connection))).is_err() {
-            tracing::debug!("a connection came back to a route that has ended");
+            log::debug!("a connection came back to a route that has ended");
         }
     }
 }

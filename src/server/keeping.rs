@@ -12,6 +12,7 @@ use super::{
 use crate::{
     drain::DrainReport,
     fdstore::{KeptConnections, Store, forget_listeners},
+    log,
     notify::Notifier,
 };
 
@@ -72,7 +73,7 @@ impl Keeping {
             None => forget_listeners(&self.notifier, activated),
         };
         if let Err(error) = kept {
-            tracing::warn!(%error, "the listeners cannot be duplicated, so they do not outlive a crash");
+            log::warn!(%error, "the listeners cannot be duplicated, so they do not outlive a crash");
         }
         if let Some(kept) = KeptConnections::of(activated) {
             let (notifier, routes) = (self.notifier.clone(), serving.routes().to_vec());
@@ -88,7 +89,7 @@ impl Keeping {
     pub(super) fn leave_plainly(&self, serving: &Serving) {
         let left = self.store.as_ref().map(|store| store.keep_listeners_plainly(serving.activated()));
         if let Some(Err(error)) = left {
-            tracing::warn!(%error, "the listeners cannot be duplicated, the fd store has them under names of this crate");
+            log::warn!(%error, "the listeners cannot be duplicated, the fd store has them under names of this crate");
         }
     }
 

@@ -20,6 +20,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::log;
+
 /// How often to look, at most, while there are zombies.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -29,13 +31,13 @@ pub(super) fn reap(within: Duration) -> Option<AbortOnDropHandle<()>> {
         return None;
     }
     if let Err(error) = check_proc() {
-        tracing::warn!(%error, "orphans that end stay behind as zombies: /proc is not that of this pid namespace");
+        log::warn!(%error, "orphans that end stay behind as zombies: /proc is not that of this pid namespace");
         return None;
     }
     match signal(SignalKind::child()) {
         Ok(ended) => Some(AbortOnDropHandle::new(tokio::spawn(watch(ended, within)))),
         Err(error) => {
-            tracing::warn!(%error, "orphans that end stay behind as zombies: SIGCHLD cannot be handled");
+            log::warn!(%error, "orphans that end stay behind as zombies: SIGCHLD cannot be handled");
             None
         }
     }
@@ -99,7 +101,7 @@ fn is_zombie(zombie: &Zombie) -> bool {
 
 fn reaped(pid: Pid, zombie: &Zombie) -> bool {
     let taken = waitid(WaitId::PidFd(zombie.process.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    tracing::debug!(pid = pid.as_raw_nonzero(), ?taken, "reaped an orphan that nobody waited for");
+    log::debug!(pid = pid.as_raw_nonzero(), ?taken, "reaped an orphan that nobody waited for");
     true
 }
 

@@ -21,6 +21,7 @@ use crate::{
         requests::Request,
     },
     listener::ActivatedListener,
+    log,
     sys::terminal::Terminal,
 };
 
@@ -81,7 +82,7 @@ impl Server {
                 };
                 let Event::Asked(request) = event else { break };
                 if request.is_hangup() && terminal.has_hung_up() {
-                    tracing::info!("the terminal is gone, draining");
+                    log::info!("the terminal is gone, draining");
                     break;
                 }
                 keeping.taken().await;
@@ -167,7 +168,7 @@ async fn until_end<F: Future<Output = ()>>(
 ) {
     tokio::select! {
         () = serving.exhausted() => {}
-        () = idle_exit.has_left(serving, figures) => tracing::info!("nobody was here for a while, leaving"),
+        () = idle_exit.has_left(serving, figures) => log::info!("nobody was here for a while, leaving"),
         () = stop.begun() => {}
     }
 }
@@ -190,11 +191,11 @@ impl<F: Future<Output = ()>> Stop<F> {
             }
         };
         tokio::select! {
-            () = drain.begun() => tracing::info!("draining"),
-            () = asked_to => tracing::info!("asked to stop, draining"),
+            () = drain.begun() => log::info!("draining"),
+            () = asked_to => log::info!("asked to stop, draining"),
             signal = signals.first() => {
                 *is_managed = signal == "SIGTERM";
-                tracing::info!(signal, "draining");
+                log::info!(signal, "draining");
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::{
     fdstore::Store,
     handoff::{connection::IdleConnection, mover::MoverHandle},
     listener::ActivatedListener,
+    log,
 };
 
 /// The accept loops, and what they count. Dropping it cuts everything.
@@ -72,7 +73,7 @@ impl Serving {
         let mut running = Vec::new();
         for (route, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
-            tracing::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
+            log::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let (started, orders) = Running::new(listener.shared_name(), &common.limits);
             let context = started.context(&common, &common.drain);
             loops.spawn(route.accept_loop(Accepting::new(listener, context, orders, accepting.token())));
@@ -209,7 +210,7 @@ impl Serving {
 
     fn report(&self, mut report: DrainReport) -> DrainReport {
         report.listeners = self.common.figures.now().into_iter().map(Into::into).collect();
-        tracing::info!(%report, "done");
+        log::info!(%report, "done");
         self.common.drain.note_done();
         report
     }
@@ -279,6 +280,6 @@ impl Running {
 pub(super) fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
     match routes.iter().find(|route| route.name == connection.listener) {
         Some(route) => route.adopt(how(connection)),
-        None => tracing::warn!(listener = &*connection.listener, "nothing here serves a connection that has come"),
+        None => log::warn!(listener = &*connection.listener, "nothing here serves a connection that has come"),
     }
 }

@@ -25,7 +25,7 @@ use self::{
     watch::{Stop, Watch},
 };
 use super::{accept::RouteContext, route::HttpService};
-use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream};
+use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream, log};
 
 /// A connection that was accepted, ready to be served.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl<S: HttpService> Connection<S> {
             match stop {
                 Stop::Ended(Ok(protocol)) => break protocol,
                 Stop::Ended(Err(error)) => {
-                    tracing::trace!(%error, "a connection ended before its first byte");
+                    log::trace!(%error, "a connection ended before its first byte");
                     return io.state().end(Ending::Error);
                 }
                 Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),

@@ -16,6 +16,7 @@ use crate::{
     drain::Ending,
     handoff::connection::IdleConnection,
     listener::ActivatedStream,
+    log,
     server::{accept::RouteContext, reaper::Reapable, route::HttpService},
 };
 
@@ -31,7 +32,7 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool) {
             state.route.exit.leave(IdleConnection { listener, stream, peer, ahead, fresh, keep });
         }
         Err(error) => {
-            tracing::debug!(%error, "a connection could not be taken out of the runtime");
+            log::debug!(%error, "a connection could not be taken out of the runtime");
             state.end(Ending::Error);
         }
     }

@@ -21,7 +21,7 @@ use super::{
     super::{limits::Limits, reaper::Place},
     state::State,
 };
-use crate::drain::Ending;
+use crate::{drain::Ending, log};
 
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     /// Notes how hyper ended the connection.
     pub(super) fn note_ended(&self, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
-        tracing::debug!(%error, "a connection ended with an error");
+        log::debug!(%error, "a connection ended with an error");
         // A client that leaves with nothing in flight may do so while it is being told to.
         let left = self.is_http2 && !self.state.is_busy() && is_gone(&error);
         self.state.end(if left { Ending::Finished } else { Ending::Error });

@@ -25,6 +25,7 @@ use super::{Settings, status::Open, verdict::HealthCheck, watchdog};
 use crate::{
     drain::{Drain, DrainReport, Figures},
     error::Error,
+    log,
     notify::{Notifier, State},
     sys::timer::Ticker,
 };
@@ -141,7 +142,7 @@ impl Announcer {
         // The manager may leave "reloading" before it hears READY=1: whoever asked for the hand-over is told of the commit earlier.
         notifier.say([State::MainPid(pid), State::Status(format!("serving: process {pid} takes over"))]);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
-            tracing::warn!(?error, pid, "the service manager does not say that it knows the new main process");
+            log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
         }
     }
 
@@ -161,7 +162,7 @@ impl Announcer {
         };
         self.told.enter(Stage::Over(words), []);
         if let Err(error) = self.told.notifier.flush(LAST_WORDS).await {
-            tracing::warn!(?error, "the service manager has not heard the last words");
+            log::warn!(?error, "the service manager has not heard the last words");
         }
     }
 }
@@ -191,7 +192,7 @@ impl Told {
     pub(super) fn note_health(&self, fault: Option<String>) {
         let mut spoken = self.lock();
         if let Some(fault) = fault.as_deref().filter(|_| spoken.fault.is_none()) {
-            tracing::warn!(fault, "the service is not well, the watchdog is not fed");
+            log::warn!(fault, "the service is not well, the watchdog is not fed");
         }
         spoken.fault = fault;
     }
@@ -271,13 +272,13 @@ async fn renew(told: Arc<Told>) {
         }
     };
     if let Err(error) = renewing().await {
-        tracing::error!(%error, "the service manager is told no figures: there is no timer");
+        log::error!(%error, "the service manager is told no figures: there is no timer");
     }
 }
 
 async fn feed(told: Arc<Told>, interval: Duration, check: Option<HealthCheck>) {
     if let Err(error) = watchdog::feed(&told, interval, check).await {
-        tracing::error!(%error, "the watchdog is not fed: there is no timer");
+        log::error!(%error, "the watchdog is not fed: there is no timer");
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::super::serving::Serving;
-use crate::{drain::Figures, listener::ActivatedListener, sys::timer::Ticker};
+use crate::{drain::Figures, listener::ActivatedListener, log, sys::timer::Ticker};
 
 /// The time is made of so many ticks.
 const TICKS: u32 = 16;
@@ -30,10 +30,7 @@ impl IdleExit {
         let own = listeners.into_iter().find(|listener| !listener.is_shared());
         let time = match (time, own) {
             (Some(_), Some(own)) => {
-                tracing::info!(
-                    name = own.name(),
-                    "no exit on idle: nobody else has this socket and could start us again"
-                );
+                log::info!(name = own.name(), "no exit on idle: nobody else has this socket and could start us again");
                 None
             }
             (time, _) => time,
@@ -52,7 +49,7 @@ impl IdleExit {
             let last = match idle_for(time, figures).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::error!(%error, "no exit on idle: there is no timer");
+                    log::error!(%error, "no exit on idle: there is no timer");
                     return pending().await;
                 }
             };

@@ -40,6 +40,7 @@ use crate::{
         requests::{Asker, Request, Requests},
         ties::{FAREWELL_LIMIT, Ties, settled_line},
     },
+    log,
     sys::process::Process,
 };
 
@@ -100,7 +101,7 @@ impl Succession {
     ) -> Prepared {
         let Request { way, asker } = request;
         let is_spawned = matches!(way, Way::Spawn);
-        tracing::info!(asker = %asker, "handing over");
+        log::info!(asker = %asker, "handing over");
         if is_spawned {
             announcer.handing_over(self.ties.options.timeout);
         }
@@ -160,7 +161,7 @@ impl Succession {
                 return Succeeded::Back(serving);
             }
         };
-        tracing::info!(pid, "the successor accepts, moving what is here");
+        log::info!(pid, "the successor accepts, moving what is here");
         asker.tell(Ok(pid));
         self.move_out(serving, (mover, moves), process, ending).await
     }
@@ -188,7 +189,7 @@ impl Succession {
         let outcome = {
             let cut_now = async {
                 let signal = signals.first().await;
-                tracing::info!(signal, "told to stop while handing over");
+                log::info!(signal, "told to stop while handing over");
                 told_to_stop.store(true, Ordering::Relaxed);
                 signals.second_of_old(is_managed).await
             };
@@ -205,7 +206,7 @@ impl Succession {
                     if may_be_dead && is_dead(process.as_ref()).await {
                         Outcome::Died
                     } else {
-                        tracing::warn!(?parted, "the successor takes no more connections, what is left ends here");
+                        log::warn!(?parted, "the successor takes no more connections, what is left ends here");
                         end_here(&serving, &returned);
                         Outcome::Left(left.await, None)
                     }
@@ -215,7 +216,7 @@ impl Succession {
         };
         match outcome {
             Outcome::Died => {
-                tracing::error!("the successor has died, this process accepts again");
+                log::error!("the successor has died, this process accepts again");
                 serving.activated().set_passed_on(false);
                 serving.lead_to(None);
                 serving.renew(take(&returned));
@@ -237,7 +238,7 @@ impl Succession {
     }
 
     fn failed(&self, error: &Error, announcer: &Announcer, is_spawned: bool) {
-        tracing::error!(%error, "the hand-over has failed");
+        log::error!(%error, "the hand-over has failed");
         if is_spawned {
             announcer.rolled_back(&error.to_string());
         }

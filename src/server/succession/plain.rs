@@ -11,6 +11,7 @@ use crate::{
         plain::{PlainReady, attempt_plain},
         requests::Asker,
     },
+    log,
     server::{notify::Announcer, serving::Serving},
 };
 
@@ -31,7 +32,7 @@ pub(super) async fn try_plainly(
 /// Accepts again, as there is no successor.
 pub(super) async fn go_on(serving: &Serving) {
     if let Err(error) = serving.activated().set_blocking(false) {
-        tracing::error!(%error, "a socket that was prepared for the next process may block");
+        log::error!(%error, "a socket that was prepared for the next process may block");
     }
     serving.accept(true).await;
 }
@@ -52,7 +53,7 @@ impl Succession {
         announcer.hand_to(pid).await;
         successor.leave();
         asker.tell(Ok(pid));
-        tracing::info!(pid, "the plain successor accepts, draining what is here");
+        log::info!(pid, "the plain successor accepts, draining what is here");
         serving.activated().set_passed_on(true);
         serving.current_drain().begin_succession(false);
         let cut_now = async {

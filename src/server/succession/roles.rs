@@ -11,6 +11,7 @@ use crate::{
         options::{Parts, Snapshot},
         state::Section,
     },
+    log,
     server::{
         accept::Arrived,
         serving::{Running, Serving, adopt},
@@ -38,14 +39,14 @@ impl Predecessor for Old {
             self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             return;
         }
-        tracing::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
+        log::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
         adopt(&self.routes, connection, Arrived::to_stay);
     }
 
     fn trim(&mut self, generations: u32) {
         match (generations, &self.predecessor) {
             (0, _) => {
-                tracing::warn!("too many generations drain, cutting what is left of this one");
+                log::warn!("too many generations drain, cutting what is left of this one");
                 self.drain.cut();
             }
             (more, Some(predecessor)) => predecessor.trim(more - 1),
@@ -83,7 +84,7 @@ impl Successor for Adopter {
         let Section { name, version, data, .. } = section;
         let imported = self.final_states.import(&name, Snapshot::new(version, data)).await;
         if let Err(problem) = &imported {
-            tracing::error!(problem, "the final state of the predecessor is lost");
+            log::error!(problem, "the final state of the predecessor is lost");
         }
         imported
     }
