@@ -30,7 +30,8 @@ pub struct ListenerReport {
     pub finished: u64,
     /// Connections that were idle when this process closed them.
     pub closed_idle: u64,
-    /// Connections that ended with an error: a reset, a malformed or a stalled request, a handler that panicked.
+    /// Connections that ended with an error: a reset within a request or a response, a malformed or a stalled request, a handler that
+    /// panicked. A reset of an idle connection, as a TCP check of a load balancer does it, is none.
     pub errors: u64,
     /// Connections that were cut at the deadline.
     pub cut: u64,

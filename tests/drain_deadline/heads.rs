@@ -100,3 +100,37 @@ fn who_stalls_within_a_head_during_the_drain_is_told_408_if_there_is_time_and_el
 fn wait_until_read(clients: &[&Wire]) {
     eventually(|| clients.iter().all(|client| client.is_read()), || "not read".to_owned());
 }
+
+#[test]
+fn a_client_that_resets_with_nothing_under_way_is_no_error() {
+    let running = Running::start(routes(), |server| server);
+    // As a TCP check of a load balancer does it, and one that asks first; before the server has read and after.
+    running.connect().reset();
+    let mut asked = running.connect();
+    assert_eq!(asked.get("/").unwrap().text(), "hello");
+    asked.reset();
+    let fresh = running.connect();
+    running.wait(|now| now.open == 1);
+    fresh.reset();
+    running.wait(|now| now.finished == 3);
+    let report = running.end();
+    assert_eq!((connections(&report), report.listeners[0].requests), ([3, 0, 0, 0], 1));
+}
+
+#[test]
+fn a_client_that_resets_within_a_head_is_an_error() {
+    let running = Running::start(routes(), |server| server);
+    for begun in ["P", HALF] {
+        let mut client = running.connect();
+        client.send(begun).unwrap();
+        wait_until_read(&[&client]);
+        client.reset();
+    }
+    let mut client = running.connect();
+    assert_eq!(client.get("/").unwrap().text(), "hello");
+    client.send(HALF).unwrap();
+    wait_until_read(&[&client]);
+    client.reset();
+    running.wait(|now| now.errors == 3);
+    assert_eq!(connections(&running.end()), [0, 0, 3, 0]);
+}

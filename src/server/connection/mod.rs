@@ -22,7 +22,7 @@ use self::{
     io::Io,
     service::Service,
     state::{Lease, State},
-    watch::{Stop, Watch},
+    watch::{Stop, Watch, is_gone},
 };
 use super::{accept::RouteContext, route::HttpService};
 use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream, log};
@@ -70,8 +70,10 @@ impl<S: HttpService> Connection<S> {
             match stop {
                 Stop::Ended(Ok(protocol)) => break protocol,
                 Stop::Ended(Err(error)) => {
-                    log::trace!(%error, "a connection ended before its first byte");
-                    return io.state().end(Ending::Error);
+                    log::trace!(%error, "a connection ended before its first request");
+                    // A TCP check of a load balancer connects and resets. Nothing was asked, so nothing is lost.
+                    let is_check = first.is_empty() && is_gone(&error);
+                    return io.state().end(if is_check { Ending::Finished } else { Ending::Error });
                 }
                 Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,

@@ -129,8 +129,9 @@ impl<'a, 'd> Watch<'a, 'd> {
     pub(super) fn note_ended(&self, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
         log::debug!(%error, "a connection ended with an error");
-        // A client that leaves with nothing in flight may do so while it is being told to.
-        let left = self.is_http2 && !self.state.is_busy() && is_gone(&error);
+        // A client that resets an idle connection has every answer, or does not want it: health checks and browsers do so.
+        let is_idle = if self.is_http2 { !self.state.is_busy() } else { self.state.is_idle() };
+        let left = is_idle && error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_gone);
         self.state.end(if left { Ending::Finished } else { Ending::Error });
     }
 
@@ -270,7 +271,6 @@ impl Drop for Watch<'_, '_> {
 }
 
 /// Whether the client has closed the connection.
-fn is_gone(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
