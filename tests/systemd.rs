@@ -29,7 +29,7 @@ fn the_first_connection_starts_the_service_and_every_socket_of_every_unit_answer
     assert_eq!(rig.property("named.service", "ActiveState"), "inactive");
 
     assert_eq!(rig.curl(&["http://127.0.0.1:8080/"]), "hello, you came through http");
-    assert_eq!(rig.property("named.service", "ActiveState"), "active");
+    eventually("systemd reads READY=1", || rig.property("named.service", "ActiveState") == "active");
     assert_eq!(rig.curl(&["http://[::1]:8080/"]), "hello, you came through http");
     assert_eq!(rig.curl(&["--unix-socket", "/run/named-http.sock", "http://http/"]), "hello, you came through http");
     assert_eq!(rig.curl(&["http://127.0.0.1:9090/metrics"]), "named_greetings_total 3");
