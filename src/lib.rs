@@ -61,6 +61,7 @@ pub mod server;
 mod sys;
 mod transit;
 pub mod unit_check;
+mod unwind;
 
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket, ForeignPid},

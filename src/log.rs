@@ -4,25 +4,33 @@
 //! writer of `tracing_subscriber::fmt` panics in `eprintln!` when the reader of stderr is gone. Every event of the crate is
 //! therefore logged by the macros of this file, and by no other; `tests/layering.rs` holds that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use tracing::{Level, level_filters::LevelFilter};
+
+use crate::unwind::caught;
 
 /// Logs by calling `event`, and drops the event if the subscriber panics.
 ///
-/// The panic hook has run by then, so the panic itself is not silent. With `panic = "abort"` nothing can be caught.
 #[cold]
 pub(crate) fn guarded(event: impl FnOnce()) {
-    // A subscriber that panics is the application's; none of its state is looked at here.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(event)) {
-        // The payload of a panic may panic when it is dropped.
-        std::mem::forget(panic);
-    }
+    // The panic hook has reported it; there is no other place to.
+    let _ = caught(event);
+}
+
+/// Whether a subscriber, or in its absence `log`, may want events of `level`.
+#[inline]
+pub(crate) fn may_be_on(level: Level) -> bool {
+    let most = LevelFilter::current();
+    level <= most || most == LevelFilter::OFF
 }
 
 /// The level is looked up without asking the subscriber, so a level that is off costs two loads.
+///
+/// Without a subscriber the level is `OFF`. [`tracing`] itself then decides what becomes of the event: with its feature `log` it
+/// is a record of the `log` crate.
 macro_rules! event {
     ($level:ident, $($fields:tt)+) => {
         if tracing::Level::$level <= tracing::level_filters::STATIC_MAX_LEVEL
-            && tracing::Level::$level <= tracing::level_filters::LevelFilter::current()
+            && $crate::log::may_be_on(tracing::Level::$level)
         {
             $crate::log::guarded(|| tracing::event!(tracing::Level::$level, $($fields)+));
         }

@@ -15,6 +15,7 @@ use self::source::Source;
 const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("log", 0),
+    ("unwind", 0),
     ("sys", 0),
     ("addr", 1),
     ("drain", 1),
@@ -32,8 +33,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("testing", 7),
 ];
 
-/// Who may name a module of its own layer all the same: an error says what a descriptor is.
-const EQUALS: &[(&str, &str)] = &[("error", "sys")];
+/// Who may name a module of its own layer all the same: an error says what a descriptor is, an event catches what a subscriber
+/// throws.
+const EQUALS: &[(&str, &str)] = &[("error", "sys"), ("log", "unwind")];
 
 /// The most lines that a file may have before its tests.
 const LONGEST_FILE: usize = 400;

@@ -136,6 +136,12 @@ impl Tally {
         self.ended(Ending::Cut);
     }
 
+    /// A connection ended because making its service has panicked.
+    pub(crate) fn failed_unserved(&self) {
+        self.accepted();
+        self.ended(Ending::Error);
+    }
+
     pub(crate) fn figures(&self) -> ListenerFigures {
         let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
             self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()

@@ -5,7 +5,6 @@ use std::{
     ffi::OsString,
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +14,11 @@ use std::{
 use hyper::body::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{error::Error, log};
+use crate::{
+    error::Error,
+    log,
+    unwind::{Panicked, caught},
+};
 
 /// An error of the service's own.
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -142,7 +145,7 @@ impl Options {
     }
 
     /// Runs the hook before the start of the next process.
-    pub(crate) async fn run_before_start(&self) -> Result<(), BoxError> {
+    pub(crate) async fn run_before_start(&self) -> Result<(), String> {
         match &self.before_start {
             None => Ok(()),
             Some(hook) => {
@@ -155,18 +158,24 @@ impl Options {
     /// Tells the service of a hand-over that failed.
     pub(crate) fn run_after_failure(&self, error: &Error) {
         let Some(hook) = &self.after_failure else { return };
-        if catch_unwind(AssertUnwindSafe(|| hook(error))).is_err() {
-            log::error!("the hook on the failure of a hand-over has panicked");
+        if let Err(panicked) = caught(|| hook(error)) {
+            log::error!(%panicked, "the hook on the failure of a hand-over has panicked");
         }
     }
 }
 
-/// Runs what the service has given us in a task of its own: where it panics it has failed, and who serves serves on.
+/// Runs a hook of the service in a task of its own: a panic there is a failure of the hook. The hook's error is printed and dropped
+/// there, too, as its `Display` and its `Drop` are code of the service.
 async fn apart<T: Send + 'static>(
     run: impl FnOnce() -> Pending<Result<T, BoxError>> + Send + 'static,
-) -> Result<T, BoxError> {
-    let task = AbortOnDropHandle::new(tokio::spawn(async move { run().await }));
-    task.await.unwrap_or_else(|error| Err(if error.is_panic() { "it panicked".into() } else { error.into() }))
+) -> Result<T, String> {
+    let task = AbortOnDropHandle::new(tokio::spawn(async move { run().await.map_err(|error| error.to_string()) }));
+    task.await.unwrap_or_else(|ended| {
+        Err(match ended.try_into_panic() {
+            Ok(payload) => Panicked::new(payload).to_string(),
+            Err(ended) => ended.to_string(),
+        })
+    })
 }
 
 impl Parts {

@@ -27,6 +27,7 @@ use crate::{
     handoff::connection::IdleConnection,
     listener::{ActivatedListener, ActivatedStream},
     log,
+    unwind::Caught,
 };
 
 /// What the connections of one route share.
@@ -238,16 +239,25 @@ impl Host {
         tokio::spawn(connection.serve());
     }
 
-    /// The service of one connection; `None` when the drain was cut before there was one.
+    /// The service of one connection; `None` when the drain was cut before there was one, or making it has panicked.
     async fn service<M: MakeConnectionService>(
         &self,
         stream: &ActivatedStream,
         peer: &PeerAddr,
         make: &mut M,
     ) -> Option<M::Service> {
+        // Asking for the future is code of the service, too.
+        let made = Caught::new(async { make.make(Incoming::new(stream, peer, &self.name)).await });
         tokio::select! {
             biased;
-            service = make.make(Incoming::new(stream, peer, &self.name)) => Some(service),
+            made = made => match made {
+                Ok(service) => Some(service),
+                Err(panicked) => {
+                    log::error!(listener = &*self.name, %peer, %panicked, "no service for a connection, closing it");
+                    self.route.tally.failed_unserved();
+                    None
+                }
+            },
             () = self.route.drain.cut_short() => {
                 self.route.tally.cut_unserved();
                 None

@@ -23,12 +23,13 @@ use crate::{
     listener::ActivatedListener,
     log,
     sys::terminal::Terminal,
+    unwind::Caught,
 };
 
 /// What ends a server.
 struct Stop<F> {
     drain: Drain,
-    asked: Option<Pin<Box<F>>>,
+    asked: Option<Pin<Box<Caught<F>>>>,
     signals: Signals,
     /// The service manager has told it.
     is_managed: bool,
@@ -67,7 +68,7 @@ impl Server {
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
-        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(stop)), signals, is_managed: false };
+        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
@@ -184,7 +185,10 @@ impl<F: Future<Output = ()>> Stop<F> {
         let asked_to = async {
             match asked {
                 Some(stop) => {
-                    stop.await;
+                    if let Err(panicked) = stop.await {
+                        // It can ask no more, and nothing else may be left that could: so it has asked.
+                        log::error!(%panicked, "the future that stops the server has panicked, draining");
+                    }
                     *asked = None;
                 }
                 None => std::future::pending().await,

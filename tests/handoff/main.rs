@@ -6,6 +6,7 @@
 
 mod connections;
 mod draining;
+mod events;
 mod killed;
 mod orphaned;
 mod peers;

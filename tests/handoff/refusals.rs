@@ -59,6 +59,14 @@ fn what_the_service_runs_before_its_successor_is_ready_may_panic_and_nothing_has
     planned("", "before", "panic", "the hook before the start says no: it panicked");
     planned("", "export", "panic", r#"the state "numbers" cannot be exported: it panicked"#);
     planned("", "import", "panic", r#"the state "numbers" of the predecessor cannot be imported: it panicked"#);
+    planned("", "ready", "panic", "the service cannot start: it panicked: as planned at ready");
+}
+
+#[test]
+fn an_error_of_the_service_may_panic_when_it_is_printed_and_nothing_has_changed() {
+    for step in ["before", "export", "import", "ready"] {
+        planned("", step, "unprintable", "it panicked: as planned at an error");
+    }
 }
 
 #[test]

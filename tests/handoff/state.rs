@@ -60,7 +60,13 @@ fn a_final_state_that_cannot_be_given_or_taken_changes_nothing_else() {
 
 #[test]
 fn a_final_state_that_panics_or_never_comes_changes_nothing_else() {
-    for (step, words) in [("export-final", "panic"), ("import-final", "panic"), ("export-final", "hang")] {
+    for (step, words) in [
+        ("export-final", "panic"),
+        ("import-final", "panic"),
+        ("export-final", "unprintable"),
+        ("import-final", "unprintable"),
+        ("export-final", "hang"),
+    ] {
         let service = Service::start("handoff_timeout=2000");
         let old = service.who();
         service.plan(step, words);

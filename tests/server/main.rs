@@ -6,6 +6,7 @@ mod extractors;
 mod hang_up;
 mod notify;
 mod one_connection;
+mod panics;
 mod protocols;
 mod refusals;
 mod routes;

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// How long anything may take; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All generations of a service; ended when dropped.
 #[derive(Debug)]
@@ -401,7 +401,7 @@ pub(crate) fn assert_clean(lines: &[Line]) {
 }
 
 /// The test binary under a name of the service's own, so that a test can replace it.
-fn program_in(folder: &Path) -> PathBuf {
+pub(crate) fn program_in(folder: &Path) -> PathBuf {
     let path = folder.join("program");
     std::os::unix::fs::symlink(env::current_exe().expect("a test program has a path"), &path).expect("a link");
     path

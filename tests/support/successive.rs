@@ -9,6 +9,7 @@
 //! | `exit STATUS`, `abort` | ends at once, in order or not |
 //! | `kill PID`, `kill self` | ends another process, or itself, with SIGKILL |
 //! | `panic` | panics in that step |
+//! | `unprintable` | fails in that step with an error that panics when it is printed |
 //! | `hang` | goes no further |
 //! | `wait` | goes on when somebody writes to the FIFO beside the plan |
 //! | `limit FILES` | may open no more files than that, from then on |
@@ -52,7 +53,13 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_blocking};
-use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    Layer,
+    fmt::{format::Writer, time::FormatTime},
+    layer::{self, SubscriberExt},
+    util::SubscriberInitExt,
+};
 
 use super::lasting;
 
@@ -88,14 +95,21 @@ pub(crate) fn serve() {
     });
     say("starts");
     say(&format!("holds descriptors {}", descriptors()));
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_timer(LoggedBy);
-    log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    if setting("panicking_layer") == Some(1) {
+        tracing_subscriber::registry().with(PanickingLayer).init();
+    } else {
+        let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_timer(LoggedBy);
+        log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    }
     if let Err(failure) = Plan::take(&folder, "start").map_or(Ok(()), |plan| plan.follow()) {
         say(&format!("fails {failure}"));
         process::exit(1);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let mut runtime = match setting("current_thread") {
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
     let ended = runtime.block_on(run(folder.into()));
     runtime.shutdown_background();
     match ended {
@@ -253,6 +267,27 @@ impl FormatTime for LoggedBy {
     }
 }
 
+/// A subscriber that panics at each event.
+struct PanickingLayer;
+
+impl<S: Subscriber> Layer<S> for PanickingLayer {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        panic!("as planned at an event of {}", event.metadata().target());
+    }
+}
+
+/// An error that panics when it is printed.
+#[derive(Debug)]
+struct Unprintable;
+
+impl fmt::Display for Unprintable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("as planned at an error");
+    }
+}
+
+impl Error for Unprintable {}
+
 /// What is to be done in a step.
 struct Plan {
     step: String,
@@ -306,6 +341,7 @@ async fn reach(folder: Arc<Path>, step: &'static str) -> Result<(), Failure> {
             std::future::pending().await
         }
         Some(plan) if plan.words == "panic" => panic!("as planned at {step}"),
+        Some(plan) if plan.words == "unprintable" => Err(Box::new(Unprintable)),
         Some(plan) => spawn_blocking(move || plan.follow()).await?,
     }
 }

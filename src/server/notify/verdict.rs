@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use crate::unwind::Caught;
+
 /// How something went: `()` and `true` are well; `false` and an error are not.
 ///
 /// What [`Server::ready_when`](crate::Server::ready_when) and [`Server::health_check`](crate::Server::health_check) resolve to.
@@ -41,7 +43,11 @@ impl HealthCheck {
         F: Future<Output = V> + Send + 'static,
         V: Verdict,
     {
-        Self(Arc::new(move || coming(check())))
+        let check = Arc::new(check);
+        Self(Arc::new(move || {
+            let check = Arc::clone(&check);
+            coming(async move { check().await })
+        }))
     }
 
     pub(super) fn ask(&self) -> Coming {
@@ -55,6 +61,8 @@ impl fmt::Debug for HealthCheck {
     }
 }
 
+/// A future of the service that panics is at fault.
 pub(super) fn coming<V: Verdict>(verdict: impl Future<Output = V> + Send + 'static) -> Coming {
-    Box::pin(async move { verdict.await.fault() })
+    let verdict = Caught::new(async move { verdict.await.fault() });
+    Box::pin(async move { verdict.await.unwrap_or_else(|panicked| Some(panicked.to_string())) })
 }
