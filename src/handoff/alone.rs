@@ -331,6 +331,8 @@ struct Old {
 impl Predecessor for Old {
     fn resume(&mut self, _: IdleConnection, _: &Why) {}
 
+    fn stop_moving(&mut self, _: &Why) {}
+
     fn trim(&mut self, generations: u32) {
         match (generations, &self.predecessor) {
             (0, _) => self.drain.cut(),

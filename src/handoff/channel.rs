@@ -122,9 +122,10 @@ impl Channel {
         }
     }
 
-    /// Lets the other side send nothing more (`shutdown(2)`); what it has sent is still to be received.
-    pub(crate) fn stop_receiving(&self) {
-        let _ = rustix::net::shutdown(self.fd.get_ref(), Shutdown::Read);
+    /// Sends nothing more (`shutdown(2)`): the other side reads what was sent, and then the end. It needs no room in the queue, and
+    /// what the other side sends is still received.
+    pub(crate) fn stop_sending(&self) {
+        let _ = rustix::net::shutdown(self.fd.get_ref(), Shutdown::Write);
     }
 
     /// Sends a message without descriptors if that is possible at once.

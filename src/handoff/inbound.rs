@@ -1,11 +1,18 @@
 //! The new process's side after the commit: the idle connections of its predecessor arrive.
+//!
+//! What holds at every moment:
+//!
+//! 1. A connection is served only after its `Taken` is in the control socket, or if the predecessor's *process* has ended.
+//! 2. Before that nothing is read from it or written to it. Dropping it closes this process's descriptor and nothing else.
+//! 3. The end of the control socket does not say that the predecessor's process has ended: it may have closed its side and live. So what
+//!    could not be answered waits until the kernel says so (`pidfd_open(2)`), and is dropped if that takes too long.
 
 use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     task::{spawn_blocking, yield_now},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -18,7 +25,10 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::table;
+use crate::{
+    log,
+    sys::{process::Process, table},
+};
 
 /// The most connections that the predecessor may send without further leave.
 const WINDOW: u32 = 4096;
@@ -28,6 +38,9 @@ const RESERVE: usize = 128;
 
 /// How often to look for room where there is none.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a predecessor that has closed the control socket may take to end, before what could not be answered is dropped.
+const DEATH_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the inbound side waits for.
 const AWAITED: &str = "a `Done`";
@@ -53,8 +66,9 @@ pub(crate) struct Inbound {
     /// How many more connections the predecessor may send.
     credit: u32,
     is_leaving: bool,
-    /// Taken when the predecessor had closed already: it has ended, unless an `Abort` follows.
+    /// Received when the predecessor had closed already.
     unanswered: Vec<IdleConnection>,
+    predecessor: Option<Process>,
     /// Names of listeners that came before.
     names: Vec<Arc<str>>,
 }
@@ -98,12 +112,17 @@ impl InboundHandle {
 }
 
 impl Inbound {
-    pub(super) fn new(channel: Channel) -> (Self, InboundHandle) {
+    pub(super) fn new(channel: Channel, predecessor: Option<Process>) -> (Self, InboundHandle) {
         let (sender, words) = mpsc::unbounded_channel();
-        (
-            Self { channel, words, credit: 0, is_leaving: false, unanswered: Vec::new(), names: Vec::new() },
-            InboundHandle { words: sender },
-        )
+        let (unanswered, names) = (Vec::new(), Vec::new());
+        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names };
+        (inbound, InboundHandle { words: sender })
+    }
+
+    /// Another process in place of the one that the kernel names.
+    #[cfg(test)]
+    pub(super) fn set_predecessor(&mut self, predecessor: Option<Process>) {
+        self.predecessor = predecessor;
     }
 
     /// Takes what comes until the predecessor is done.
@@ -117,7 +136,7 @@ impl Inbound {
                 match refusal {
                     None => return Ended::Done,
                     Some(Refusal::Gone { .. }) => {
-                        self.inherit(successor);
+                        self.inherit(successor).await;
                         return Ended::Died;
                     }
                     Some(refusal) => return Ended::Broken(refusal),
@@ -182,7 +201,7 @@ impl Inbound {
         self.credit = self.credit.saturating_sub(count);
         match self.admit(records, fds, lacks_fds, successor).await {
             Ok(connections) => {
-                // Only once it is said are they ours: otherwise the predecessor, if it lives, serves them on.
+                // Only once it is said are they ours (invariant 1).
                 match self.channel.send_if_open(Taken { count }).await? {
                     true => successor.serve(connections),
                     false => self.unanswered.extend(connections),
@@ -193,10 +212,35 @@ impl Inbound {
         Ok(())
     }
 
-    /// Serves what nobody else can, now that the predecessor has ended without a word.
-    fn inherit(&mut self, successor: &mut impl Successor) {
-        if !self.unanswered.is_empty() {
-            successor.serve(std::mem::take(&mut self.unanswered));
+    /// Serves what could not be answered, once the predecessor's process has ended: no other process has it then.
+    async fn inherit(&mut self, successor: &mut impl Successor) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        if unanswered.is_empty() {
+            return;
+        }
+        if self.outlives_predecessor().await {
+            successor.serve(unanswered);
+        } else {
+            log::warn!(
+                connections = unanswered.len(),
+                "the predecessor has closed the control socket and may serve these connections, so they are closed here"
+            );
+        }
+    }
+
+    /// Whether the predecessor's process ends in time, before this one is to stop.
+    async fn outlives_predecessor(&mut self) -> bool {
+        let Some(predecessor) = self.predecessor.take() else { return false };
+        let ended = async { timeout(DEATH_LIMIT, predecessor.ended()).await.is_ok_and(|ended| ended.is_ok()) };
+        let mut ended = std::pin::pin!(ended);
+        loop {
+            tokio::select! {
+                ended = &mut ended => return ended,
+                Some(word) = self.words.recv() => if let Word::Leaving(said) = word {
+                    let _ = said.send(());
+                    return false;
+                },
+            }
         }
     }
 

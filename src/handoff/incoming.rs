@@ -9,7 +9,7 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::table;
+use crate::sys::{peer, process::Process, table};
 
 /// The most listeners and the most sections that a predecessor may have.
 const MOST_PARTS: usize = 4096;
@@ -35,6 +35,8 @@ pub(crate) struct Control(OwnedFd);
 #[must_use = "the predecessor waits for an answer"]
 pub(crate) struct Candidate {
     channel: Channel,
+    /// `None` if the kernel does not tell: it lives in another pid namespace, or has ended.
+    predecessor: Option<Process>,
 }
 
 /// Says who this process is on `control`, and receives what it is offered. Blocks up to `deadline`.
@@ -66,7 +68,8 @@ impl Control {
     /// connections of another process come on top of what this one needs.
     pub(crate) fn into_candidate(self) -> io::Result<Candidate> {
         table::raise_limit();
-        Ok(Candidate { channel: Channel::new(self.0)? })
+        let predecessor = peer::process(&self.0).ok();
+        Ok(Candidate { channel: Channel::new(self.0)?, predecessor })
     }
 }
 
@@ -89,7 +92,7 @@ impl Candidate {
     pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {
-            Message::Commit(_) => Ok(Inbound::new(self.channel)),
+            Message::Commit(_) => Ok(Inbound::new(self.channel, self.predecessor)),
             message => {
                 let refusal = unexpected(message, "a `Commit`");
                 self.fail(&refusal.to_string());
@@ -133,7 +136,10 @@ fn receive_listeners(channel: &mut BlockingChannel) -> Result<Vec<(ListenerRecor
         let fds = fds.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         listeners.extend(records.into_iter().zip(fds));
         if listeners.len() > MOST_PARTS {
-            return Err(Refusal::Malformed { problem: format!("more than {MOST_PARTS} listeners") });
+            return Err(Refusal::Malformed {
+                problem: format!("more than {MOST_PARTS} listeners"),
+                is_answer: false,
+            });
         }
         if !more {
             return Ok(listeners);

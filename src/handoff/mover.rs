@@ -3,16 +3,24 @@
 //! What holds at every moment:
 //!
 //! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves through [`Predecessor::resume`], or it
-//!    is dropped because the successor has said `Taken`; never both, never neither.
-//! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for.
-//! 3. Until the answer the batch is ours: the successor reads from it only when its `Taken` is sent.
+//!    is dropped; never both, never neither.
+//! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for. After an answer
+//!    that fits no batch, or that cannot be read, this does not hold any more, and no later answer counts.
+//! 3. What was sent comes back for two reasons alone: its batch was `Refused`, or the control socket ended after every packet was read
+//!    and invariant 2 still held. At that end the successor has closed its side, so it can say `Taken` no more: it has dropped what it
+//!    had read and not answered, and the kernel has dropped what it had not read.
+//! 4. What was sent is dropped, and not served here, if it was `Taken`, or if none of the above comes before the drain's deadline. The
+//!    successor may serve it. If it does not, it closes the connection as it ends.
+//! 5. The successor can always say `Taken` until this side has read all that it says: the reading side of the control socket stays open
+//!    until then. So a successor that keeps to the protocol never has a connection of which it does not know whose it is, unless
+//!    this process ends.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::yield_now,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -29,9 +37,6 @@ use crate::{log, sys::scm};
 /// What the mover waits for.
 const AWAITED: &str = "a `Taken`";
 
-/// How long a successor that breaks the protocol may take to read that it does.
-const ABORT_LIMIT: Duration = Duration::from_secs(1);
-
 /// How long connections wait for a successor that takes none: it has no room, or does not read. Their clients may wait, too.
 const STALL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -39,6 +44,10 @@ const STALL_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) trait Predecessor {
     /// Takes a connection back that the successor has not taken.
     fn resume(&mut self, connection: IdleConnection, why: &Why);
+
+    /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
+    /// not leave again.
+    fn stop_moving(&mut self, why: &Why);
 
     /// Lets no more than so many generations drain, this one included.
     fn trim(&mut self, generations: u32);
@@ -279,6 +288,7 @@ impl Mover {
         let batch = if fits { self.sent.pop_front() } else { None };
         batch.ok_or_else(|| Refusal::Malformed {
             problem: format!("an answer for {count} connections, which are not what was sent next"),
+            is_answer: true,
         })
     }
 
@@ -286,6 +296,7 @@ impl Mover {
     fn leave(&mut self, predecessor: &mut impl Predecessor) {
         self.is_leaving = true;
         self.is_queue_done = true;
+        predecessor.stop_moving(&Why::Leaving);
         self.queue.close();
         self.keep_waiting(&Why::Leaving, predecessor);
         while let Ok(connection) = self.queue.try_recv() {
@@ -293,7 +304,7 @@ impl Mover {
         }
     }
 
-    /// Gives everything back that is left.
+    /// Gives everything back that is left here alone, and what was sent as far as invariant 3 allows.
     async fn end(mut self, ended: Result<Parted, Refusal>, predecessor: &mut impl Predecessor) -> Parted {
         let (parted, why) = match ended {
             Ok(parted) => (parted, Why::Leaving),
@@ -304,33 +315,50 @@ impl Mover {
                 (Parted::Broken(refusal), why)
             }
         };
+        predecessor.stop_moving(&why);
         self.queue.close();
         self.keep_waiting(&why, predecessor);
         while let Some(connection) = self.queue.recv().await {
             predecessor.resume(connection, &why);
         }
-        if let Parted::Broken(refusal) = &parted {
-            self.break_off(refusal).await;
+        match &parted {
+            Parted::Broken(refusal) if !self.break_off(refusal, predecessor).await => {
+                let left: u32 = self.sent.iter().map(Batch::len).sum();
+                log::warn!(
+                    connections = left,
+                    "the successor broke the protocol of the handoff and may have these, so they are closed here"
+                );
+            }
+            _ => give_back(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor),
         }
-        give_back(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor);
         parted
     }
 
-    /// Ends the talk with a successor that breaks the protocol, so that both agree on who has which connection: it is told
-    /// `Abort`, can say `Taken` no more, and what it has said of that before still counts.
-    async fn break_off(&mut self, refusal: &Refusal) {
-        let abort = self.channel.send_if_open(Abort { reason: reason(refusal) });
-        if timeout(ABORT_LIMIT, abort).await.is_err() {
-            log::warn!("the successor breaks the protocol of the hand-over and does not read what it is told");
+    /// Ends the talk with a successor that breaks the protocol: sends nothing more, and reads what it says until its end. Whether what
+    /// is left in `sent` then is this process's.
+    ///
+    /// A successor that does nothing is waited for, as it may go on with what it was sent at any time. The drain's deadline ends that.
+    async fn break_off(&mut self, refusal: &Refusal, predecessor: &mut impl Predecessor) -> bool {
+        // The reason, if there is room for it. The end needs none.
+        self.channel.try_send(Abort { reason: reason(refusal) });
+        self.channel.stop_sending();
+        let mut is_known = !is_answer(refusal);
+        while !self.sent.is_empty() {
+            let answer = match self.channel.receive(AWAITED).await {
+                Ok(Envelope { message: Message::Taken(taken), .. }) if is_known => self.answered(taken.count).map(drop),
+                Ok(Envelope { message: Message::Refused(refused), .. }) if is_known => {
+                    let why = Why::Refused(refused.reason.into());
+                    self.answered(refused.count).map(|batch| give_back(batch.connections, &why, predecessor))
+                }
+                Ok(_) => Ok(()),
+                Err(Refusal::Gone { .. }) => return is_known,
+                Err(refusal @ Refusal::Malformed { .. }) => Err(refusal),
+                Err(_) => return false,
+            };
+            is_known &= !answer.is_err_and(|refusal| is_answer(&refusal));
+            yield_now().await;
         }
-        self.channel.stop_receiving();
-        loop {
-            match self.channel.receive(AWAITED).await.map(|envelope| envelope.message) {
-                Ok(Message::Taken(taken)) => drop(self.answered(taken.count)),
-                Ok(_) | Err(Refusal::Malformed { .. }) => {}
-                Err(_) => return,
-            }
-        }
+        true
     }
 }
 
@@ -364,6 +392,11 @@ impl Farewell {
             }
         }
     }
+}
+
+/// Whether the order of the answers is lost.
+fn is_answer(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Malformed { is_answer: true, .. })
 }
 
 fn give_back(connections: impl IntoIterator<Item = IdleConnection>, why: &Why, predecessor: &mut impl Predecessor) {

@@ -90,6 +90,10 @@ messages! {
 /// The number of [`Connections`], which are written record by record.
 const CONNECTIONS: u16 = 6;
 
+/// The numbers of [`Taken`] and [`Refused`].
+const TAKEN: u16 = 36;
+const REFUSED: u16 = 37;
+
 /// Old to new, its first word: who it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
@@ -345,6 +349,17 @@ impl<'de> Deserialize<'de> for Blob {
         }
 
         deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+impl Malformed {
+    /// Whether it may be a [`Taken`] or a [`Refused`]: the next one of these is then not about what was sent first.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::Body { kind, .. } => [TAKEN, REFUSED].contains(kind),
+            Self::Long => true,
+            Self::Short => false,
+        }
     }
 }
 

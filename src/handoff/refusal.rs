@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     Malformed {
         /// What is wrong with it.
         problem: String,
+        /// It may be an answer to connections, so it is not known which of them the later answers are about.
+        is_answer: bool,
     },
     /// A message in the wrong place.
     OutOfOrder {
@@ -68,7 +70,7 @@ impl Refusal {
 
 impl From<Malformed> for Refusal {
     fn from(malformed: Malformed) -> Self {
-        Self::Malformed { problem: malformed.to_string() }
+        Self::Malformed { problem: malformed.to_string(), is_answer: malformed.is_answer() }
     }
 }
 
@@ -82,7 +84,7 @@ impl fmt::Display for Refusal {
                 "the other process speaks versions {oldest} to {newest} of the hand-over, this one {our_oldest} to {our_newest}; \
                  go through a release of axum-activation that speaks both, or restart without a hand-over"
             ),
-            Self::Malformed { problem } => write!(
+            Self::Malformed { problem, .. } => write!(
                 f,
                 "the other process sent what is no message of the hand-over (version {VERSION}): {problem}; is it \
                  another program?"

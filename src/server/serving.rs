@@ -135,17 +135,6 @@ impl Serving {
         }
     }
 
-    /// Connections that can move are kept in `returned` from now on, unread: where they go is not known yet.
-    pub(super) fn hold_in(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
-        for route in &self.routes {
-            let returned = Arc::clone(returned);
-            route.exit.lead_to(Some(Box::new(move |connection| {
-                returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-                Ok(())
-            })));
-        }
-    }
-
     /// Accepts again after the drain has begun, with a drain of its own for what comes from now on; `returned` came back.
     pub(super) fn renew(&mut self, returned: Vec<IdleConnection>) {
         self.drain = self.drain.renewed();
@@ -263,6 +252,20 @@ impl Running {
     /// Whether it takes connections that were begun elsewhere.
     pub(super) fn is_open(&self) -> bool {
         !self.orders.is_closed()
+    }
+
+    /// Connections that can move come back to the route from now on.
+    pub(super) fn keep(&self) {
+        self.exit.lead_to(None);
+    }
+
+    /// Connections that can move are kept in `returned` from now on, unread: where they go is not known yet.
+    pub(super) fn hold_in(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
+        let returned = Arc::clone(returned);
+        self.exit.lead_to(Some(Box::new(move |connection| {
+            returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            Ok(())
+        })));
     }
 
     /// Serves a connection that was begun elsewhere.

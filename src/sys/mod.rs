@@ -8,6 +8,7 @@ pub(crate) mod inherit;
 pub(crate) mod memfd;
 pub(crate) mod notify;
 pub(crate) mod path;
+pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;

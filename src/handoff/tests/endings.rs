@@ -1,8 +1,8 @@
 //! Either side ends, at every step: everything is in one place afterwards.
 
-use std::{collections::BTreeSet, os::fd::OwnedFd, time::Instant};
+use std::{collections::BTreeSet, future::poll_fn, os::fd::OwnedFd, task::Poll, time::Instant};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::{
     super::{
@@ -158,7 +158,8 @@ async fn outlive(steps: usize, last: Option<Message>) -> (Vec<u64>, Result<(Ende
     assert!(joined.listeners.len() == 1 && joined.listeners[0].1.is_some());
     let sent = async || old.await.unwrap();
     match joined.control.into_candidate().unwrap().ready().await {
-        Ok((inbound, _handle)) => {
+        Ok((mut inbound, _handle)) => {
+            inbound.set_predecessor(Some(an_ended_process()));
             let mut new = New::default();
             let ended = inbound.run(&mut new).await;
             (sent().await, Ok((ended, new)), true)
@@ -199,7 +200,8 @@ async fn wherever_the_predecessor_calls_it_off_its_successor_serves_nothing_of_i
 #[tokio::test]
 async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_has_it_back() {
     for (last, served) in [(Some(Abort { reason: String::new() }), 0), (None, 3)] {
-        let (inbound, _handle, old) = committed_by_raw().await;
+        let (mut inbound, _handle, old) = committed_by_raw().await;
+        inbound.set_predecessor(Some(an_ended_process()));
         let (message, fds) = a_move(3);
         old.say_with(message, &fds).await;
         if let Some(last) = last {
@@ -210,6 +212,55 @@ async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_has_it_
         inbound.run(&mut new).await;
         assert_eq!(new.served.len(), served);
     }
+}
+
+#[tokio::test]
+async fn what_could_not_be_acknowledged_is_served_when_the_predecessor_is_dead_and_not_before() {
+    let (mut child, process) = another_process();
+    let (mut inbound, _handle, old) = committed_by_raw().await;
+    inbound.set_predecessor(Some(process));
+    let (message, fds) = a_move(3);
+    old.say_with(message, &fds).await;
+    drop(old);
+    let mut new = New::default();
+    let mut running = Box::pin(inbound.run(&mut new));
+    // Long after it has seen the end of the control socket.
+    for _ in 0..1_000 {
+        assert!(poll_fn(|context| Poll::Ready(running.as_mut().poll(context).is_pending())).await);
+        yield_now().await;
+    }
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(running.await, Ended::Died);
+    assert_eq!(new.served.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_lives_on() {
+    for is_known in [true, false] {
+        let (_child, process) = another_process();
+        let (mut inbound, _handle, old) = committed_by_raw().await;
+        inbound.set_predecessor(is_known.then_some(process));
+        let (message, fds) = a_move(3);
+        old.say_with(message, &fds).await;
+        drop(old);
+        let mut new = New::default();
+        assert_eq!(inbound.run(&mut new).await, Ended::Died);
+        assert_eq!(new.served.len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_stops_does_not_wait_for_the_end_of_its_predecessor() {
+    let (_child, process) = another_process();
+    let (mut inbound, handle, old) = committed_by_raw().await;
+    inbound.set_predecessor(Some(process));
+    let (message, fds) = a_move(3);
+    old.say_with(message, &fds).await;
+    drop(old);
+    let mut new = New::default();
+    let (ended, ()) = tokio::join!(inbound.run(&mut new), handle.leave());
+    assert_eq!((ended, new.served.len()), (Ended::Died, 0));
 }
 
 #[tokio::test]

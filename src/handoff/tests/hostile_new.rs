@@ -5,15 +5,19 @@ use std::{
     io::Read,
     os::{fd::AsFd, unix::net::UnixStream},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::timeout,
+};
 
 use super::{
     super::{
         channel::Channel,
         connection::{IdleConnection, LONGEST_AHEAD, Why},
+        incoming::join_blocking,
         mover::{MoverHandle, Parted},
         outgoing::{Visitor, greet, offer},
         protocol::*,
@@ -61,7 +65,7 @@ async fn what_is_no_message_ends_an_offer_with_a_reason() {
         for said in [vec![packet.clone()], vec![join(), packet.clone()]] {
             let has_joined = said.len() > 1;
             let (refusal, told) = offered(said).await;
-            assert!(matches!(&refusal, Refusal::Malformed { problem } if problem.starts_with(says)), "{refusal}");
+            assert!(matches!(&refusal, Refusal::Malformed { problem, .. } if problem.starts_with(says)), "{refusal}");
             assert_eq!(told, if has_joined { refusal.to_string() } else { String::new() });
         }
     }
@@ -178,13 +182,14 @@ async fn a_successor_that_breaks_the_protocol_keeps_what_it_has_said_is_taken() 
         let (mover, handle, new) = committed_to_raw().await;
         let (keeps, mut old) = (Keeps::default(), Old::default());
         fill(handle, &keeps, 10, b"GET");
-        let talk = async {
+        let thrown = packet.clone();
+        let talk = async move {
             for _ in 0..3 {
                 new.say(Credit { connections: 2 }).await;
                 new.hear_connections().await;
             }
             new.throw(&answers(2)).await;
-            new.throw(&packet).await;
+            new.throw(&thrown).await;
             // Said, and behind what breaks the protocol.
             new.0.try_send(Taken { count: 2 });
             new.hear_abort().await
@@ -192,9 +197,36 @@ async fn a_successor_that_breaks_the_protocol_keeps_what_it_has_said_is_taken() 
         let (parted, told) = tokio::join!(mover.run(&mut old), talk);
         let Parted::Broken(refusal) = parted else { panic!("{packet:?}: {parted:?}") };
         assert!(told == refusal.to_string() || matches!(refusal, Refusal::Declined { .. }), "{told} {refusal}");
-        assert_eq!((old.resumed.len(), keeps.count()), (6, 0), "{packet:?}");
+        // After an answer that fits nothing, nobody knows which of the two others it has.
+        let unsent_and_unanswered = if packet.starts_with(&[36, 0]) { 4 } else { 6 };
+        assert_eq!((old.resumed.len(), keeps.count()), (unsent_and_unanswered, 0), "{packet:?}");
         assert!(old.resumed.iter().all(|(_, why)| matches!(why, Why::Refused(_))));
+        assert_eq!(old.stopped.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn answers_behind_what_breaks_the_protocol_are_about_the_batches_in_their_order() {
+    let (mover, handle, new) = committed_to_raw().await;
+    let (keeps, mut old) = (Keeps::default(), Old::default());
+    let connections: Vec<_> = (0..4).map(|_| keeps.on(connection("GET"))).collect();
+    let inodes: Vec<_> = connections.iter().map(|connection| inode(&connection.stream)).collect();
+    connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
+    let talk = async move {
+        for _ in 0..2 {
+            new.say(Credit { connections: 2 }).await;
+            new.hear_connections().await;
+        }
+        new.throw(&[1]).await;
+        new.say(Refused { count: 2, reason: "full".to_owned() }).await;
+        new.say(Taken { count: 2 }).await;
+        new.hear_abort().await
+    };
+    let (parted, _) = tokio::join!(mover.run(&mut old), talk);
+    assert!(matches!(parted, Parted::Broken(_)), "{parted:?}");
+    let refused = |inode| (inode, Why::Refused("full".into()));
+    assert_eq!(old.resumed, [refused(inodes[0]), refused(inodes[1])]);
+    assert_eq!(keeps.count(), 0);
 }
 
 /// Runs `future` beside something else of the same thread; how often that came to its turn.
@@ -271,20 +303,100 @@ async fn a_successor_that_stops_reading_holds_nothing_up_and_loses_nothing() {
     }
 }
 
+/// How a successor goes on that has sent garbage and read nothing of what it was sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Later {
+    Takes,
+    Refuses,
+    Ends,
+    AnswersAnother,
+    Never,
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_successor_that_sends_garbage_and_reads_nothing_is_left_behind() {
-    let (mover, handle, new) = committed_to_raw().await;
+async fn what_a_successor_may_still_read_is_nobody_elses_until_it_has_answered_or_ended() {
+    const COUNT: usize = 2_000;
+    for later in [Later::Takes, Later::Refuses, Later::Ends, Later::AnswersAnother, Later::Never] {
+        let (mover, handle, new) = committed_to_raw().await;
+        let keeps = Keeps::default();
+        fill(handle, &keeps, COUNT, &[7; 4000]);
+        new.say(Credit { connections: u32::MAX }).await;
+        let mut old = Old::default();
+        let mut moving = Box::pin(mover.run(&mut old));
+        for _ in 0..1_000 {
+            assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
+        }
+        new.throw(&[1]).await;
+        // The queue is full, so it cannot even be told.
+        assert!(timeout(Duration::from_secs(3600), &mut moving).await.is_err(), "{later:?}");
+        let talk = async move {
+            let mut sent = 0;
+            while let Ok(envelope) = new.0.receive("what was sent").await {
+                let Message::Connections(Connections { records }) = envelope.message else { continue };
+                sent += records.len();
+                let count = records.len().try_into().unwrap();
+                match later {
+                    Later::Takes => new.say(Taken { count }).await,
+                    Later::Refuses => new.say(Refused { count, reason: String::new() }).await,
+                    Later::AnswersAnother => new.say(Taken { count: count + 1 }).await,
+                    Later::Ends | Later::Never => {}
+                }
+            }
+            if later == Later::Never {
+                std::future::pending::<()>().await;
+            }
+            sent
+        };
+        let sent = if later == Later::Never {
+            let _ = timeout(Duration::from_secs(3600), async { tokio::join!(&mut moving, talk) }).await.unwrap_err();
+            drop(moving);
+            COUNT - old.resumed.len()
+        } else {
+            let (parted, sent) = tokio::join!(moving, talk);
+            assert!(matches!(parted, Parted::Broken(_)), "{later:?}: {parted:?}");
+            sent
+        };
+        let back = if matches!(later, Later::Refuses | Later::Ends) { sent } else { 0 };
+        assert!(sent > 0 && sent < COUNT, "{later:?}: {sent} sent");
+        assert_eq!((old.resumed.len(), keeps.count()), (COUNT - sent + back, 0), "{later:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
+    const COUNT: usize = 3_000;
+    crate::sys::table::raise_limit();
+    let (channel, control) = Channel::pair().unwrap();
+    let garbage = Raw::new(control.try_clone().unwrap());
+    let old = tokio::spawn(offer(channel, an_offer(1, Vec::new())));
+    let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
+    let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
+    let (mover, handle) = old.await.unwrap().unwrap().commit().await.unwrap();
+    let (inbound, _words) = new.await.unwrap().unwrap();
+
     let keeps = Keeps::default();
-    fill(handle, &keeps, 2_000, &[7; 4000]);
-    new.say(Credit { connections: u32::MAX }).await;
+    let connections: Vec<_> = (0..COUNT).map(|_| keeps.on(connection(vec![7; 4000]))).collect();
+    let mut all: Vec<_> = connections.iter().map(|connection| inode(&connection.stream)).collect();
+    connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
+    drop(handle);
+    garbage.say(Credit { connections: u32::MAX }).await;
     let mut old = Old::default();
     let mut moving = Box::pin(mover.run(&mut old));
     for _ in 0..1_000 {
         assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
     }
-    new.throw(&[1]).await;
-    assert!(matches!(timeout(Duration::from_secs(60), moving).await.unwrap(), Parted::Broken(_)));
-    assert_eq!((old.resumed.len(), keeps.count()), (2_000, 0));
+    garbage.throw(&[1]).await;
+    assert!(timeout(Duration::from_secs(2), &mut moving).await.is_err());
+    drop(garbage);
+    let mut new = New::default();
+    let (parted, _) = timeout(PATIENCE, async { tokio::join!(moving, inbound.run(&mut new)) }).await.unwrap();
+    assert!(matches!(parted, Parted::Broken(_)), "{parted:?}");
+    let served = new.served.iter().map(|connection| inode(&connection.stream));
+    let mut somewhere: Vec<_> = old.resumed.iter().map(|(inode, _)| *inode).chain(served).collect();
+    assert!(!new.served.is_empty() && !old.resumed.is_empty());
+    somewhere.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(somewhere, all);
 }
 
 #[tokio::test]
@@ -305,6 +417,7 @@ async fn a_successor_that_leaves_answers_what_it_was_sent_and_the_rest_comes_bac
     };
     let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
     assert!(matches!(parted, Parted::Left), "{parted:?}");
+    assert_eq!(old.stopped[0], Why::Leaving);
     let count = |wanted: &Why| old.resumed.iter().filter(|(_, why)| why == wanted).count();
     assert_eq!((count(&Why::Leaving), count(&Why::Refused("stopping".into()))), (4, 2));
     assert_eq!(keeps.count(), 0);

@@ -5,6 +5,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::task::spawn_blocking;
 
 use super::super::{
@@ -31,7 +33,7 @@ use super::super::{
 };
 use crate::{
     addr::{PeerAddr, UnixPeer},
-    sys::scm,
+    sys::{process::Process, scm},
 };
 
 /// Longer than anything here takes.
@@ -42,11 +44,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Old {
     pub(crate) resumed: Vec<(u64, Why)>,
     pub(crate) trims: Vec<u32>,
+    /// Why no more was sent from some time on.
+    pub(crate) stopped: Vec<Why>,
 }
 
 impl Predecessor for Old {
     fn resume(&mut self, connection: IdleConnection, why: &Why) {
         self.resumed.push((inode(&connection.stream), why.clone()));
+    }
+
+    fn stop_moving(&mut self, why: &Why) {
+        self.stopped.push(why.clone());
     }
 
     fn trim(&mut self, generations: u32) {
@@ -146,6 +154,21 @@ pub(crate) async fn committed() -> ((Mover, MoverHandle), (Inbound, InboundHandl
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
     let old = old.await.unwrap().unwrap().commit().await.unwrap();
     (old, new.await.unwrap().unwrap())
+}
+
+/// A process beside this one; it ends with its standard input.
+pub(crate) fn another_process() -> (Child, Process) {
+    let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    let process = Process::new(child.id(), pidfd);
+    (child, process)
+}
+
+/// A process that has ended.
+pub(crate) fn an_ended_process() -> Process {
+    let (mut child, process) = another_process();
+    child.wait().unwrap();
+    process
 }
 
 /// One side played by hand.

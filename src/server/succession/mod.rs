@@ -201,7 +201,6 @@ impl Succession {
                     Outcome::Left(report, timeout(FAREWELL_LIMIT, moving).await.ok())
                 }
                 parted = &mut moving => {
-                    serving.hold_in(&returned);
                     let may_be_dead = matches!(parted, Parted::Died) && !told_to_stop.load(Ordering::Relaxed);
                     if may_be_dead && is_dead(process.as_ref()).await {
                         Outcome::Died

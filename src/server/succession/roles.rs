@@ -43,6 +43,17 @@ impl Predecessor for Old {
         adopt(&self.routes, connection, Arrived::to_stay);
     }
 
+    /// What comes back ends here, unless the successor has died: then it waits for what becomes of the service.
+    fn stop_moving(&mut self, why: &Why) {
+        if *why == Why::Died {
+            self.routes.iter().for_each(|route| route.hold_in(&self.returned));
+        } else {
+            // First the drain, so that a connection that comes back finds that it stays.
+            self.drain.stop_moving();
+            self.routes.iter().for_each(Running::keep);
+        }
+    }
+
     fn trim(&mut self, generations: u32) {
         match (generations, &self.predecessor) {
             (0, _) => {
