@@ -42,6 +42,7 @@ impl Exit {
 
     /// Lets the route serve it again.
     fn give_back(&self, connection: IdleConnection) {
+        log::debug!(listener = &*connection.listener, "a connection that was to leave is served on");
         if self.back.send(Order::Adopt(Arrived::again(connection))).is_err() {
             log::debug!("a connection came back to a route that has ended");
         }

@@ -8,6 +8,7 @@ mod connections;
 mod draining;
 mod events;
 mod killed;
+mod one_process;
 mod orphaned;
 mod peers;
 mod programs;

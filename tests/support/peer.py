@@ -161,6 +161,18 @@ def leave(after):
     park()
 
 
+def leave_unanswered(wanted):
+    """Takes so many connections without an answer, says that it stops, and lives on."""
+    committed()
+    send(CREDIT, varint(int(wanted)))
+    came = 0
+    while came < int(wanted):
+        came += count(receive_until(CONNECTIONS))
+    send(LEAVING)
+    say("has left")
+    park()
+
+
 def fail(*reason):
     joined()
     send(FAILED, text(" ".join(reason)))
@@ -242,6 +254,6 @@ def closes(step):
 
 if __name__ == "__main__":
     threading.Thread(target=end_with_the_test, daemon=True).start()
-    verbs = (stop, die_at, take, refuse, leave, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
+    verbs = (stop, die_at, take, refuse, leave, leave_unanswered, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
     verb = {verb.__name__: verb for verb in verbs}[sys.argv[1]]
     verb(*sys.argv[2:])

@@ -378,6 +378,11 @@ impl Processed {
         self.0.iter().filter(|(_, by)| *by == pid).count()
     }
 
+    /// The numbers of the requests that a process has processed.
+    pub(crate) fn ids_of(&self, pid: u32) -> Vec<u64> {
+        self.0.iter().filter(|(_, by)| *by == pid).map(|(id, _)| *id).collect()
+    }
+
     fn times(&self) -> HashMap<u64, u32> {
         let mut times = HashMap::new();
         for (id, _) in &self.0 {
