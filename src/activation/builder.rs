@@ -11,7 +11,7 @@ use super::{
     ActivatedListeners,
     environment::{Environment, Identity, Passed, check_name},
     kept::Kept,
-    origin::Origin,
+    origin::{Origin, held_off},
     slot::Slot,
     succession::CONTROL_NAME,
 };
@@ -20,7 +20,10 @@ use crate::{
     error::{Error, Kind},
     listener::ListenOptions,
     log,
-    sys::inherit::{self, Unclaimable},
+    sys::{
+        inherit::{self, Unclaimable},
+        signals,
+    },
 };
 
 /// What this process was passed, once it is claimed.
@@ -221,6 +224,7 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
     let set = ActivatedListeners::new(slots);
     *set.kept() = kept;
     if let Some(control) = control {
+        signals::hold_off(&held_off());
         set.set_control(Box::new(control));
     }
     log::debug!(sockets = ?set, "claimed the sockets that were passed to this process");

@@ -22,7 +22,10 @@ pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
     slot::ActivatedSocket,
 };
-pub(crate) use self::{environment::check_name, origin::Origin};
+pub(crate) use self::{
+    environment::check_name,
+    origin::{HELD_OFF, Origin, held_off},
+};
 pub(crate) use self::{
     kept::CONNECTIONS_NAME,
     succession::{CONTROL_NAME, Heirloom, SocketOrigin},

@@ -12,8 +12,13 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::sys::signals;
+
 /// What the kernel shows of a program that has been removed or replaced (`proc_pid_exe(5)`).
 const DELETED: &[u8] = b" (deleted)";
+
+/// The numbers of the signals that the predecessor has ignored on behalf of this process, until that has handlers for them.
+pub(crate) const HELD_OFF: &str = "AXUM_ACTIVATION_HELD_OFF";
 
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
 
@@ -27,6 +32,8 @@ pub(crate) struct Origin {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// `None` where it was gone already.
     pub(crate) directory: Option<PathBuf>,
+    /// Those of SIGHUP and SIGUSR2 that were ignored (`nohup(1)`), but for those that the predecessor has ignored.
+    pub(crate) ignored: Vec<i32>,
 }
 
 impl Origin {
@@ -39,8 +46,18 @@ impl Origin {
         let arguments: Vec<_> = env::args_os().collect();
         let directory = working_directory();
         let program = program(arguments.first().map_or(OsStr::new(""), OsString::as_os_str), directory.as_deref());
-        Self { program, arguments, environment: env::vars_os().collect(), directory }
+        let held_off = held_off();
+        let is_ignored = |signal: &i32| signals::is_ignored(*signal) && !held_off.contains(signal);
+        let ignored = signals::HANDOFF.into_iter().filter(is_ignored).collect();
+        Self { program, arguments, environment: env::vars_os().collect(), directory, ignored }
     }
+}
+
+/// The signals that the predecessor has ignored on behalf of this process.
+pub(crate) fn held_off() -> Vec<i32> {
+    let listed = env::var(HELD_OFF).unwrap_or_default();
+    let signals = listed.split(' ').filter_map(|signal| signal.parse().ok());
+    signals.filter(|signal| signals::HANDOFF.contains(signal)).collect()
 }
 
 /// The path that a shell would show: `PWD` where it is true, as symbolic links are kept in it.

@@ -9,7 +9,7 @@ use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     log,
     notify::Notifier,
-    sys::{socket, table},
+    sys::socket,
     transit::IdleConnection,
 };
 
@@ -32,7 +32,6 @@ impl KeptConnections {
 
     /// Takes them out of the store. Those of which nothing is known, and those whose client is gone, are closed.
     pub(crate) async fn take(self, notifier: &Notifier) -> Vec<IdleConnection> {
-        table::raise_limit();
         let matched = spawn_blocking(|| matched(self.fds)).await;
         notifier.fd_store_remove(CONNECTIONS_NAME);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {

@@ -1,6 +1,6 @@
 //! One try to bring a successor to where it is ready. Until it is committed to, nothing has changed for anybody.
 
-use std::{future::pending, io, os::fd::OwnedFd};
+use std::{future::pending, io, os::fd::OwnedFd, time::Duration};
 
 use tokio::time::timeout;
 
@@ -20,6 +20,9 @@ use crate::{
     log,
     sys::process::Process,
 };
+
+/// How long init may take to reap a process that has ended; only then the kernel tells how it did.
+const REAPED_LIMIT: Duration = Duration::from_millis(250);
 
 /// How the two processes meet.
 #[derive(Debug)]
@@ -64,12 +67,11 @@ impl ReadySuccessor {
     /// Not to be dropped before it returns.
     pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle, Option<Process>), Error> {
         let Self { prepared, started } = self;
-        let explain = |refusal: Refusal| match &started {
-            Some(started) => started.explain(&refusal),
-            None => refusal.to_string(),
-        };
-        let (mover, handle) = prepared.commit().await.map_err(|refusal| failed(explain(refusal)))?;
-        Ok((mover, handle, started.and_then(Started::leave)))
+        match (prepared.commit().await, started) {
+            (Ok((mover, handle)), started) => Ok((mover, handle, started.and_then(Started::leave))),
+            (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
+            (Err(refusal), None) => Err(failed(refusal.to_string())),
+        }
     }
 }
 
@@ -122,8 +124,10 @@ async fn prepare(
             let (channel, control) = Channel::pair().map_err(|error| failed(format!("no control socket: {error}")))?;
             let started = start(options, &heirlooms, control).await?;
             let prepared = offer(channel, offered(records(heirlooms))).await;
-            let prepared = prepared.map_err(|refusal| failed(started.explain(&refusal)))?;
-            Ok(ReadySuccessor { prepared, started: Some(started) })
+            match prepared {
+                Ok(prepared) => Ok(ReadySuccessor { prepared, started: Some(started) }),
+                Err(refusal) => Err(failed(started.explain(&refusal).await)),
+            }
         }
     }
 }
@@ -135,7 +139,7 @@ pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
 }
 
 async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {
-    let mut next = NextProcess::new();
+    let mut next = NextProcess::new().successor();
     for heirloom in heirlooms {
         let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
         next = next.socket(heirloom.variable_name(), fd);
@@ -187,13 +191,22 @@ impl Started {
         self.process.take()
     }
 
-    fn explain(&self, refusal: &Refusal) -> String {
-        let pid = self.pid();
+    async fn explain(&self, refusal: &Refusal) -> String {
         if refusal.is_gone() {
-            format!("the next process (pid {pid}) ended before it was ready; what it wrote says why")
+            self.ended_early().await
         } else {
-            format!("the next process (pid {pid}): {refusal}")
+            format!("the next process (pid {}): {refusal}", self.pid())
         }
+    }
+
+    /// Says that it has ended, and how if the kernel tells.
+    pub(crate) async fn ended_early(&self) -> String {
+        let status = match &self.process {
+            Some(process) => process.exit_status(REAPED_LIMIT).await,
+            None => None,
+        };
+        let how = status.map_or(String::new(), |status| format!(" ({status})"));
+        format!("the next process (pid {}) ended before it was ready{how}; what it wrote says why", self.pid())
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::{peer, process::Process, table};
+use crate::sys::{peer, process::Process};
 
 /// The most listeners and the most sections that a predecessor may have.
 const MOST_PARTS: usize = 4096;
@@ -64,10 +64,8 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
 }
 
 impl Control {
-    /// Registers the control socket with the current runtime. Raises the soft limit of open files to the hard one, as the
-    /// connections of another process come on top of what this one needs.
+    /// Registers the control socket with the current runtime.
     pub(crate) fn into_candidate(self) -> io::Result<Candidate> {
-        table::raise_limit();
         let predecessor = peer::process(&self.0).ok();
         Ok(Candidate { channel: Channel::new(self.0)?, predecessor })
     }

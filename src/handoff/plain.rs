@@ -97,11 +97,10 @@ async fn prepare(
         }
     };
     tokio::select! {
-        ended = started.ended() => {
-            let pid = started.pid();
-            let why = ended.err().map_or(String::new(), |error| format!(" ({error})"));
-            Err(failed(format!("the next process (pid {pid}) ended before it was ready{why}; what it wrote says why")))
-        }
+        ended = started.ended() => Err(match ended {
+            Ok(()) => failed(started.ended_early().await),
+            Err(error) => failed(format!("cannot watch the next process (pid {}): {error}", started.pid())),
+        }),
         () = lives => Ok(PlainReady(started)),
         () = says_so => Ok(PlainReady(started)),
     }

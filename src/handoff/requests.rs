@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, future::pending, io, time::Duration};
 
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal, SignalKind},
     sync::mpsc::UnboundedReceiver,
     task::JoinSet,
     time::timeout,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::{Error, Kind},
     log,
+    sys::signals::handle,
 };
 
 /// How long who comes by may take to say what it wants.
@@ -68,7 +69,7 @@ impl Requests {
 
     /// SIGHUP and SIGUSR2 ask for a hand-over from now on.
     pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
-        let install = |kind| signal(kind).map_err(|source| Error::from(Kind::Signal { source }));
+        let install = |kind| handle(kind).map_err(|source| Error::from(Kind::Signal { source }));
         self.signals =
             Some(Signals { hangup: install(SignalKind::hangup())?, user2: install(SignalKind::user_defined2())? });
         Ok(())

@@ -8,12 +8,13 @@ use std::{
 };
 
 use crate::{
-    activation::{ActivatedListeners, Origin, check_name},
+    activation::{ActivatedListeners, HELD_OFF, Origin, check_name},
     error::{Error, Kind},
     log,
     sys::{
         exec::{Failure, Program, Step, Value},
         process::Process,
+        signals, table,
     },
 };
 
@@ -24,7 +25,7 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 
 /// What speaks of one process alone, and would be stale in the next.
-const OWN: [&str; 5] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID];
+const OWN: [&str; 6] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID, HELD_OFF];
 
 /// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
 ///
@@ -99,6 +100,7 @@ impl ActivatedListeners {
 pub(crate) struct NextProcess {
     sockets: Vec<(String, OwnedFd)>,
     overrides: Vec<(OsString, Option<OsString>)>,
+    is_successor: bool,
 }
 
 impl NextProcess {
@@ -116,6 +118,13 @@ impl NextProcess {
     /// (`LISTEN_FDS` and its like) cannot be changed.
     pub(crate) fn variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
         self.overrides.push((name.into(), value));
+        self
+    }
+
+    /// It knows of the hand-over: SIGHUP and SIGUSR2 do not end it before it has handlers for them. Another program would ignore both
+    /// for good.
+    pub(crate) fn successor(mut self) -> Self {
+        self.is_successor = true;
         self
     }
 
@@ -145,9 +154,16 @@ impl NextProcess {
         let path = origin.program.clone().ok_or_else(unknown_program)?;
         let directory = origin.directory.clone().ok_or_else(|| no_directory(&path))?;
         let names = names(&self.sockets)?;
-        let environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
-        let fds = self.sockets.into_iter().map(|(_, fd)| fd).collect();
-        Ok(Program { path, arguments: origin.arguments.clone(), environment, directory, fds })
+        let mut environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
+        let mut ignored = origin.ignored.clone();
+        if self.is_successor {
+            let held_off: Vec<_> = signals::HANDOFF.into_iter().filter(|signal| !ignored.contains(signal)).collect();
+            environment.push((HELD_OFF.into(), Value::Text(list(&held_off).into())));
+            ignored.extend(held_off);
+        }
+        let fds: Vec<_> = self.sockets.into_iter().map(|(_, fd)| fd).collect();
+        let open_files = table::limit_of_next(fds.len());
+        Ok(Program { path, arguments: origin.arguments.clone(), environment, directory, fds, open_files, ignored })
     }
 }
 
@@ -172,6 +188,11 @@ impl Drop for Unclaimed {
             let _ = process.kill();
         }
     }
+}
+
+/// The numbers of signals.
+fn list(signals: &[i32]) -> String {
+    signals.iter().map(i32::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn names(sockets: &[(String, OwnedFd)]) -> Result<String, Error> {
@@ -231,14 +252,28 @@ fn explain(program: &Program, failure: Failure) -> Error {
             program.directory.display()
         ),
         Step::Prepare | Step::Descriptors => limited(&source, program.fds.len()),
-        Step::Fork => {
-            "the system gives no more processes; raise TasksMax= (systemd.resource-control(5)) or ulimit -u, or \
-                       wait until there is memory"
-                .to_owned()
-        }
+        Step::Fork => not_forked(&source),
     };
     Kind::Start { program: program.path.clone(), remedy, source }.into()
 }
+
+/// What `clone(2)` means by that.
+fn not_forked(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOMEM) => {
+            "the system gives no more processes; raise TasksMax= (systemd.resource-control(5)) or ulimit -u, or wait until \
+             there is memory"
+                .to_owned()
+        }
+        _ if error.kind() == io::ErrorKind::Unsupported => {
+            format!("{error}: Linux 5.2 or later is needed, or this is a sandbox that is none; {MEET}")
+        }
+        _ => format!("the system refuses clone(2), as a sandbox does (seccomp, gVisor, qemu-user): {error}; {MEET}"),
+    }
+}
+
+/// What works where this process cannot start another.
+const MEET: &str = "start the next process from outside, and let both meet at a path (`handoff_socket`)";
 
 /// What `execve(2)` means by that.
 fn refused(error: &io::Error) -> &'static str {
@@ -265,9 +300,9 @@ fn limited(error: &io::Error, count: usize) -> String {
             "{count} sockets are to be passed, and the table of open files is full; raise LimitNOFILE= (ulimit -n), or close some"
         ),
         Some(libc::ENFILE) => "the system has no more open files; raise fs.file-max".to_owned(),
-        Some(libc::ENOSYS) => "close_range(2) is missing; Linux 5.9 or later is needed".to_owned(),
+        Some(libc::ENOSYS) => format!("close_range(2) is missing; Linux 5.9 or later is needed, or {MEET}"),
         Some(libc::EPERM) => {
-            "close_range(2) is forbidden, by a seccomp filter as containers have it; allow it there".to_owned()
+            format!("close_range(2) is forbidden, by a seccomp filter as containers have it; allow it there, or {MEET}")
         }
         _ => "the system refused it".to_owned(),
     }

@@ -17,7 +17,12 @@ use super::{
     requests::Requests,
     state::Section,
 };
-use crate::{activation::ActivatedListeners, error::Error, log};
+use crate::{
+    activation::{ActivatedListeners, held_off},
+    error::Error,
+    log,
+    sys::signals,
+};
 
 /// How long a successor may take to hear the last words.
 pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
@@ -103,6 +108,8 @@ impl Ties {
         activated: &ActivatedListeners,
         mut successor: impl Successor + Send + 'static,
     ) {
+        // Those that the program leaves without a handler end it from now on, as they would have ended the first process.
+        signals::let_through(&held_off());
         activated.set_passed_on(false);
         match coming {
             Some((inbound, handle)) => {

@@ -14,13 +14,13 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal, SignalKind},
     task::spawn_blocking,
     time::{Instant, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::log;
+use crate::{log, sys::signals::handle};
 
 /// How often to look, at most, while there are zombies.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ pub(super) fn reap(within: Duration) -> Option<AbortOnDropHandle<()>> {
         log::warn!(%error, "orphans that end stay behind as zombies: /proc is not that of this pid namespace");
         return None;
     }
-    match signal(SignalKind::child()) {
+    match handle(SignalKind::child()) {
         Ok(ended) => Some(AbortOnDropHandle::new(tokio::spawn(watch(ended, within)))),
         Err(error) => {
             log::warn!(%error, "orphans that end stay behind as zombies: SIGCHLD cannot be handled");

@@ -22,7 +22,7 @@ use crate::{
     },
     listener::ActivatedListener,
     log,
-    sys::terminal::Terminal,
+    sys::{table, terminal::Terminal},
     unwind::Caught,
 };
 
@@ -62,6 +62,7 @@ impl Server {
         ActivatedListener::check_runtime(&self.routes[0].0)?;
         // Panics without timers, and not only when the drain begins.
         drop(sleep(Duration::ZERO));
+        table::raise_limit();
         let mut succession = self.succession();
         let terminal = Terminal::note();
         succession.install_signals()?;

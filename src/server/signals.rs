@@ -4,13 +4,14 @@ use std::{future::pending, time::Duration};
 
 use rustix::process::Pid;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal, SignalKind},
     time::Instant,
 };
 
 use crate::{
     error::{Error, Kind},
     listener::ActivatedListener,
+    sys::signals::{handle, unblock},
 };
 
 /// A signal within this time of the first is a repeat of it: systemd sends SIGTERM "once or twice".
@@ -32,7 +33,7 @@ struct Installed {
 
 impl Installed {
     fn new() -> Result<Self, Error> {
-        let install = |kind| signal(kind).map_err(|source| Error::from(Kind::Signal { source }));
+        let install = |kind| handle(kind).map_err(|source| Error::from(Kind::Signal { source }));
         Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
     }
 }
@@ -60,8 +61,11 @@ impl Signals {
 
     /// Handles them from now on, if they are wanted.
     pub(super) fn install(&mut self) -> Result<(), Error> {
-        if self.wanted && self.installed.is_none() {
-            self.installed = Some(Installed::new()?);
+        match &self.installed {
+            None if self.wanted => self.installed = Some(Installed::new()?),
+            None => {}
+            // The thread that installed them early may have ended since.
+            Some(_) => unblock(&[libc::SIGTERM, libc::SIGINT]).map_err(|source| Kind::Signal { source })?,
         }
         Ok(())
     }

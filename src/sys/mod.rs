@@ -12,6 +12,7 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
+pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod table;
 pub(crate) mod terminal;

@@ -1,15 +1,43 @@
 //! A process that is not our child, held by its pidfd: the number may be given to another, the descriptor never is.
 
 use std::{
+    ffi::c_ulong,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
+    time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::{Signal, pidfd_send_signal},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, sleep},
+};
+
+/// `PIDFD_GET_INFO` of `linux/pidfd.h`: `_IOWR(0xFF, 11, struct pidfd_info)`, with the first version of that structure.
+const PIDFD_GET_INFO: c_ulong = (3 << 30) | ((size_of::<Info>() as c_ulong) << 16) | (0xff << 8) | 11;
+
+/// `PIDFD_INFO_EXIT`: the exit status is asked for, and is there.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// How often to look whether a process that has ended is reaped.
+const REAPED_PAUSE: Duration = Duration::from_millis(2);
+
+/// `struct pidfd_info`.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
 
 /// A process, running or gone.
 #[derive(Debug)]
@@ -44,7 +72,31 @@ impl Process {
         rustix::event::poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
-    /// Waits until it has ended (`pidfd_open(2)`: then the descriptor is readable). How it ended is its parent's to know.
+    /// How it ended, if the kernel says so: since Linux 6.15, to each that holds a pidfd, once the parent has reaped the process. Waits for
+    /// that up to `limit`.
+    pub(crate) async fn exit_status(&self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.exit_info() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < deadline => sleep(REAPED_PAUSE).await,
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// `None` as long as it runs, or nothing has reaped it; an error where the kernel does not know the question.
+    fn exit_info(&self) -> io::Result<Option<ExitStatus>> {
+        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+        // SAFETY: the kernel writes no more than the size that is part of the request, into a structure of that size.
+        let asked = unsafe { libc::ioctl(self.pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &mut info) };
+        if asked == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((info.mask & INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code)))
+    }
+
+    /// Waits until it has ended (`pidfd_open(2)`: then the descriptor is readable).
     ///
     /// # Cancel safety
     ///

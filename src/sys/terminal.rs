@@ -1,6 +1,8 @@
 //! The terminal that a process was started in, and whether that is still there.
 
-use std::{fs::File, io, mem, os::unix::fs::OpenOptionsExt, ptr};
+use std::{fs::File, io, os::unix::fs::OpenOptionsExt};
+
+use super::signals::is_ignored;
 
 /// What there was of a controlling terminal at the beginning.
 #[derive(Clone, Copy, Debug)]
@@ -12,21 +14,13 @@ impl Terminal {
     /// Notes whether this process has one; before there is a handler for SIGHUP. Who ignores that until then is to outlive the
     /// terminal (`nohup(1)`), so it counts as none.
     pub(crate) fn note() -> Self {
-        Self { was_there: !is_hangup_ignored() && open().is_ok() }
+        Self { was_there: !is_ignored(libc::SIGHUP) && open().is_ok() }
     }
 
     /// Whether it was there and is no more: the kernel takes it away before it sends SIGHUP because of that (`tty(4)`).
     pub(crate) fn has_hung_up(self) -> bool {
         self.was_there && open().is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO))
     }
-}
-
-fn is_hangup_ignored() -> bool {
-    // SAFETY: all zeros is a valid value of this plain C structure.
-    let mut action: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: only reads, into a structure of ours.
-    let known = unsafe { libc::sigaction(libc::SIGHUP, ptr::null(), &mut action) } == 0;
-    known && action.sa_sigaction == libc::SIG_IGN
 }
 
 fn open() -> io::Result<File> {

@@ -1,6 +1,6 @@
 //! When there is nothing to start: an error that says what is wrong, and a process that can try again.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use crate::{
     child::{Child, Scene},
@@ -79,5 +79,44 @@ fn the_first_process_of_a_pid_namespace_starts_nothing_and_says_why() {
     let [unshare, pid, fork, kill] = words;
     let mut child = up(Scene::new("start_when_told").command([unshare, pid, fork, kill, &own]));
     assert_refused(&mut child, &["this process is PID 1", "(rendezvous)"]);
+    child.finish();
+}
+
+/// Starts the service behind a `clone` of ours (`clone_shim.c`), and has it start the next process.
+fn behind_shim(errno: Option<i32>) -> (Child, tempfile::TempDir) {
+    needs::program("cc", "gcc");
+    let folder = tempfile::tempdir().unwrap();
+    let (source, shim) = (folder.path().join("clone_shim.c"), folder.path().join("clone_shim.so"));
+    fs::write(&source, include_str!("clone_shim.c")).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").status();
+    assert!(built.unwrap().success(), "cc builds it");
+    let mut scene = Scene::new("start_when_told").variable("LD_PRELOAD", &shim);
+    if let Some(errno) = errno {
+        scene = scene.variable("CLONE_ERRNO", errno.to_string());
+    }
+    (up(scene), folder)
+}
+
+#[test]
+fn a_system_that_ignores_clone_pidfd_is_named_and_nothing_is_left_running() {
+    let (mut child, _folder) = behind_shim(None);
+    let says = ["CLONE_PIDFD", "Linux 5.2 or later is needed", "(`handoff_socket`)"];
+    assert_refused(&mut child, &says);
+    assert_refused(&mut child, &says);
+    let tasks = fs::read_dir(format!("/proc/{}/task", child.pid())).unwrap();
+    let children = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+    assert_eq!(children.collect::<String>(), "", "each process that was made is ended and reaped");
+    child.finish();
+}
+
+#[test]
+fn a_sandbox_that_refuses_clone_is_named_with_the_errno_and_what_works_there() {
+    for (errno, says) in [(libc::EINVAL, "os error 22"), (libc::ENOSYS, "os error 38"), (libc::EPERM, "os error 1")] {
+        let (mut child, _folder) = behind_shim(Some(errno));
+        assert_refused(&mut child, &["a sandbox", says, "(`handoff_socket`)"]);
+        child.finish();
+    }
+    let (mut child, _folder) = behind_shim(Some(libc::EAGAIN));
+    assert_refused(&mut child, &["TasksMax="]);
     child.finish();
 }

@@ -7,8 +7,10 @@
 //!
 //! - the one in between, while the kernel holds our thread (`CLONE_VFORK`), until it has made the new process;
 //! - the new process from there on until it says that it is at the gate, and from the gate on. Meanwhile our thread has its signals
-//!   blocked, and asks the kernel for nothing but what `rustix` does without `errno`;
-//! - our thread, while the new process waits at the gate.
+//!   blocked, and makes no system call that can fail: one that succeeds leaves `errno` alone, in libc as in `rustix`, whose calls
+//!   do or do not go through libc as it was built;
+//! - our thread, while the new process waits at the gate. Meanwhile the new process only reads from the gate, with every signal
+//!   blocked, which cannot fail either.
 
 use std::{
     convert::Infallible,
@@ -18,7 +20,7 @@ use std::{
     ptr,
 };
 
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit};
 
 use super::{
     Step,
@@ -46,11 +48,18 @@ const WALL: u32 = 0x4000_0000;
 /// this thread keeps its signals blocked and does not touch `errno`.
 pub(super) unsafe fn start_orphan(ground: &Ground) -> io::Result<()> {
     // SAFETY: this thread is held until the child has ended, which keeps to what such a child may do; the rest is the caller's.
-    let (_, pidfd) = unsafe { start(between, &ground.between, libc::CLONE_VFORK | libc::CLONE_FILES, ground) }?;
-    // SAFETY: the kernel has just made it for us, and nobody else knows the number.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let started = unsafe { start(between, &ground.between, libc::CLONE_VFORK | libc::CLONE_FILES, ground) }?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WALL);
-    rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options))?;
+    let wait = |id: WaitId<'_>| rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), options));
+    match started {
+        Started { pidfd: Some(pidfd), .. } => {
+            // SAFETY: the kernel has just made it for us, and no other code knows the number.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            wait(WaitId::PidFd(pidfd.as_fd()))?;
+        }
+        // Its number stays its own until it is reaped, which is done here.
+        Started { pid, .. } => drop(Pid::from_raw(pid).map(|pid| wait(WaitId::Pid(pid))).transpose()?),
+    }
     Ok(())
 }
 
@@ -61,10 +70,23 @@ extern "C" fn between(ground: *mut c_void) -> c_int {
     // SAFETY: this process does nothing with `errno` once there is a child, which keeps to what such a child may do.
     let started = unsafe { start(successor, &ground.successor, libc::SIGCHLD, ground) };
     ground.born.set(match started {
-        Ok((pid, pidfd)) => Born::Yes { pid, pidfd },
+        Ok(Started { pid, pidfd: Some(pidfd) }) => Born::Yes { pid: pid.unsigned_abs(), pidfd },
+        Ok(Started { pid, pidfd: None }) => {
+            discard(pid);
+            Born::Unheld
+        }
         Err(error) => Born::No(error.raw_os_error().unwrap_or(0)),
     });
     exit()
+}
+
+/// Ends a child of this process, and returns when it is gone. Both calls succeed, as it is not reaped elsewhere, and so leave
+/// `errno` alone.
+fn discard(pid: libc::pid_t) {
+    // SAFETY: signals a child of this process, which has its number until it is reaped.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // SAFETY: reaps a child of this process, and writes nothing.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
 }
 
 /// The new process.
@@ -83,7 +105,8 @@ fn become_program(prepared: &Prepared) -> Result<Infallible, (Step, io::Error)> 
     wait_at_gate(prepared.gate);
     prepared.write_own_pid(std::process::id());
     enter_directory(prepared).map_err(|error| (Step::Directory, error))?;
-    reset_signals();
+    prepared.open_files.iter().for_each(|soft| limit_files(*soft));
+    reset_signals(&prepared.ignored);
     Err((Step::Exec, execute(prepared)))
 }
 
@@ -141,11 +164,20 @@ fn enter_directory(prepared: &Prepared) -> io::Result<()> {
     check(entered)
 }
 
+/// Sets the soft limit of open files; what is open stays open. Where the system refuses, the limit stays as it is here.
+///
+/// Limits are this process's own: they are not shared with the memory.
+fn limit_files(soft: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(soft), ..limit });
+}
+
 /// As `std::process::Command` leaves them: what was ignored stays ignored but for SIGPIPE, nothing is blocked. Handlers go
-/// first, as none of ours may run here.
-fn reset_signals() {
-    (1..=LAST_SIGNAL).filter(|signal| has_handler(*signal)).for_each(set_default);
-    set_default(libc::SIGPIPE);
+/// first, as none of ours may run here. The signals in `ignored` are ignored before any can arrive.
+fn reset_signals(ignored: &[c_int]) {
+    (1..=LAST_SIGNAL).filter(|signal| has_handler(*signal)).for_each(|signal| set_action(signal, libc::SIG_DFL));
+    set_action(libc::SIGPIPE, libc::SIG_DFL);
+    ignored.iter().for_each(|signal| set_action(*signal, libc::SIG_IGN));
     // SAFETY: all zeros is a valid value of this plain C structure, and on Linux the empty set.
     let empty: libc::sigset_t = unsafe { mem::zeroed() };
     set_mask(&empty);
@@ -159,9 +191,12 @@ fn has_handler(signal: c_int) -> bool {
     known && action.sa_sigaction != libc::SIG_IGN && action.sa_sigaction != libc::SIG_DFL
 }
 
-fn set_default(signal: c_int) {
-    // SAFETY: all zeros is a valid value of this plain C structure, and means SIG_DFL.
-    let action: libc::sigaction = unsafe { mem::zeroed() };
+/// `action` is SIG_DFL or SIG_IGN.
+fn set_action(signal: c_int, action: libc::sighandler_t) {
+    // SAFETY: all zeros is a valid value of this plain C structure.
+    let mut new: libc::sigaction = unsafe { mem::zeroed() };
+    new.sa_sigaction = action;
+    let action = new;
     // SAFETY: no handler is installed, and this process has one thread.
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
@@ -173,7 +208,14 @@ fn execute(prepared: &Prepared) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Starts a process that shares our memory and runs `main`, on `stack`; its number and its pidfd.
+/// A process that `clone(2)` has made.
+struct Started {
+    pid: libc::pid_t,
+    /// `None` where the kernel knows no `CLONE_PIDFD` (before Linux 5.2), or a sandbox ignores it.
+    pidfd: Option<RawFd>,
+}
+
+/// Starts a process that shares our memory and runs `main`, on `stack`.
 ///
 /// # Safety
 ///
@@ -185,17 +227,15 @@ unsafe fn start(
     stack: &Stack,
     flags: c_int,
     ground: &Ground,
-) -> io::Result<(u32, RawFd)> {
+) -> io::Result<Started> {
     let mut pidfd: c_int = -1;
     let (flags, ground) = (flags | libc::CLONE_VM | libc::CLONE_PIDFD, ptr::from_ref(ground).cast_mut().cast());
     let (pidfd_at, nothing) = (ptr::from_mut(&mut pidfd), ptr::null_mut::<c_void>());
     // SAFETY: a stack of its own, and the kernel writes the pidfd to a place of ours; no fork handlers run. The caller answers
     // for the rest.
     let pid = unsafe { libc::clone(main, stack.top(), flags, ground, pidfd_at, nothing, nothing) };
-    match u32::try_from(pid) {
-        Ok(pid) => Ok((pid, pidfd)),
-        Err(_) => Err(io::Error::last_os_error()),
-    }
+    check(pid)?;
+    Ok(Started { pid, pidfd: Some(pidfd).filter(|pidfd| *pidfd >= 0) })
 }
 
 /// Every signal is blocked for this thread as long as this is kept.

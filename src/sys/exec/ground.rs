@@ -37,6 +37,8 @@ pub(super) enum Born {
     Unknown,
     /// Under this number, held by this descriptor in our table.
     Yes { pid: u32, pidfd: RawFd },
+    /// It has been ended again: the system gave no descriptor that holds it.
+    Unheld,
     /// The `errno`.
     No(c_int),
 }

@@ -12,7 +12,7 @@
 
 use std::{
     error::Error,
-    ffi::OsString,
+    ffi::{OsString, c_int},
     fmt, io,
     os::fd::{FromRawFd, OwnedFd},
     path::PathBuf,
@@ -49,6 +49,10 @@ pub(crate) struct Program {
     pub(crate) directory: PathBuf,
     /// At 3 and up, in this order, in blocking or non-blocking mode as they are here.
     pub(crate) fds: Vec<OwnedFd>,
+    /// The soft limit of open files; `None` for that of this process.
+    pub(crate) open_files: Option<u64>,
+    /// Signals that are ignored, beside those that this process ignores.
+    pub(crate) ignored: Vec<c_int>,
 }
 
 /// The value of a variable.
@@ -94,16 +98,16 @@ impl Program {
     ///
     /// Its parent will be init, or who has become the reaper of our orphans (`PR_SET_CHILD_SUBREAPER`).
     pub(crate) fn launch(&self) -> Result<Waiting, Failure> {
+        // First, so that it is dropped last: on every way out of here signals stay blocked until the new process is gone or waits.
+        let _blocked = SignalsBlocked::new().map_err(Failure::at(Step::Fork))?;
         let gate = pipe()?;
         let (report, report_writer) = pipe()?;
         let prepared = Prepared::new(self, &gate.0, &report_writer).map_err(Failure::at(Step::Prepare))?;
         drop(report_writer);
         let mut footing = Footing::new(prepared, gate, report).map_err(Failure::at(Step::Prepare))?;
-        let blocked = SignalsBlocked::new().map_err(Failure::at(Step::Fork))?;
         // SAFETY: the footing keeps the ground, signals are blocked, and `birth` leaves `errno` alone until the new process waits.
         unsafe { child::start_orphan(footing.ground()) }.map_err(Failure::at(Step::Fork))?;
         birth(&mut footing)?;
-        drop(blocked);
         Ok(Waiting(footing))
     }
 }
@@ -116,8 +120,9 @@ impl Waiting {
 
     /// Lets it become its program, and returns when it has.
     pub(crate) fn proceed(self) -> Result<Process, Failure> {
-        let Self(mut footing) = self;
+        // First, so that it is dropped last, as in `launch`.
         let _blocked = SignalsBlocked::new().map_err(Failure::at(Step::Exec))?;
+        let Self(mut footing) = self;
         footing.open_gate().map_err(Failure::at(Step::Exec))?;
         let said = report::receive(&footing.report).map_err(Failure::at(Step::Exec))?;
         match (said, footing.process.take()) {
@@ -174,6 +179,10 @@ fn birth(footing: &mut Footing) -> Result<(), Failure> {
             // SAFETY: the kernel has put it into our table and told nobody but us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             footing.process = Some(Process::new(pid, pidfd));
+        }
+        Born::Unheld => {
+            let ignored = io::Error::new(io::ErrorKind::Unsupported, "clone(2) ignores CLONE_PIDFD");
+            return Err(fork_failed(ignored));
         }
         Born::No(errno) => return Err(fork_failed(io::Error::from_raw_os_error(errno))),
         Born::Unknown => return Err(fork_failed(io::Error::other("the process in between was killed"))),

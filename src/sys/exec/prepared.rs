@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    ffi::{CString, OsStr, OsString, c_char},
+    ffi::{CString, OsStr, OsString, c_char, c_int},
     io,
     iter::once,
     os::{
@@ -33,11 +33,22 @@ pub(super) struct Prepared {
     pub(super) gate: RawFd,
     /// Written by the new process when it waits, and where something fails; closed by `exec`.
     pub(super) report: RawFd,
-    own_pid: Vec<OwnPid>,
+    /// The soft limit of open files, if it is another than ours.
+    pub(super) open_files: Option<u64>,
+    pub(super) ignored: Vec<c_int>,
+    /// Both point into the fields below, and are made when those are complete: a text that moves in its box leaves pointers to it
+    /// invalid, while the elements of a `Vec` stay where they are when the `Vec` itself moves.
     arguments: Vec<*const c_char>,
     environment: Vec<*const c_char>,
-    /// What the pointers point to.
-    _texts: Vec<CString>,
+    argument_texts: Vec<CString>,
+    variables: Vec<Variable>,
+}
+
+/// `NAME=VALUE`.
+#[derive(Debug)]
+enum Variable {
+    Text(CString),
+    OwnPid(OwnPid),
 }
 
 /// What holds the numbers of `gate` and `report` until the new process has them in a table of its own.
@@ -45,9 +56,9 @@ pub(super) type Ends = [OwnedFd; 2];
 
 impl Prepared {
     pub(super) fn new(program: &Program, gate: &OwnedFd, report: &OwnedFd) -> io::Result<(Self, Ends)> {
-        let texts = program.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
-        let mut arguments: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
-        arguments.push(ptr::null());
+        let argument_texts = program.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
+        let variables = program.environment.iter().map(|(name, value)| Variable::new(name, value));
+        let variables = variables.collect::<io::Result<Vec<_>>>()?;
         let ends = [beyond(gate, floor(program)?)?, beyond(report, floor(program)?)?];
         let mut prepared = Self {
             path: text(program.path.as_os_str())?,
@@ -56,15 +67,15 @@ impl Prepared {
             floor: floor(program)?,
             gate: ends[0].as_raw_fd(),
             report: ends[1].as_raw_fd(),
-            own_pid: Vec::new(),
-            arguments,
+            open_files: program.open_files,
+            ignored: program.ignored.clone(),
+            arguments: Vec::new(),
             environment: Vec::new(),
-            _texts: texts,
+            argument_texts,
+            variables,
         };
-        for (name, value) in &program.environment {
-            prepared.set(name, value)?;
-        }
-        prepared.environment.push(ptr::null());
+        prepared.arguments = ended(prepared.argument_texts.iter().map(|text| text.as_ptr()));
+        prepared.environment = ended(prepared.variables.iter().map(Variable::as_ptr));
         prepared.plan_moves(program);
         Ok((prepared, ends))
     }
@@ -81,26 +92,11 @@ impl Prepared {
 
     /// Writes the process id where it belongs in the environment; allocates nothing.
     pub(super) fn write_own_pid(&self, pid: u32) {
-        self.own_pid.iter().for_each(|variable| variable.write(pid));
-    }
-
-    fn set(&mut self, name: &OsStr, value: &Value) -> io::Result<()> {
-        let mut start = name.to_owned();
-        start.push("=");
-        match value {
-            Value::Text(value) => {
-                start.push(value);
-                let variable = text(&start)?;
-                self.environment.push(variable.as_ptr());
-                self._texts.push(variable);
-            }
-            Value::OwnPid => {
-                let variable = OwnPid::new(&start)?;
-                self.environment.push(variable.as_ptr());
-                self.own_pid.push(variable);
+        for variable in &self.variables {
+            if let Variable::OwnPid(variable) = variable {
+                variable.write(pid);
             }
         }
-        Ok(())
     }
 
     fn plan_moves(&mut self, program: &Program) {
@@ -108,6 +104,27 @@ impl Prepared {
         let needed = |number: &RawFd| sources.contains(number) || [self.gate, self.report].contains(number);
         let spare = (self.floor..RawFd::MAX).find(|number| !needed(number));
         self.moves = moves::plan(&sources, spare.unwrap_or(RawFd::MAX));
+    }
+}
+
+impl Variable {
+    fn new(name: &OsStr, value: &Value) -> io::Result<Self> {
+        let mut start = name.to_owned();
+        start.push("=");
+        match value {
+            Value::Text(value) => {
+                start.push(value);
+                text(&start).map(Self::Text)
+            }
+            Value::OwnPid => OwnPid::new(&start).map(Self::OwnPid),
+        }
+    }
+
+    fn as_ptr(&self) -> *const c_char {
+        match self {
+            Self::Text(text) => text.as_ptr(),
+            Self::OwnPid(variable) => variable.as_ptr(),
+        }
     }
 }
 
@@ -144,6 +161,11 @@ impl OwnPid {
             divisor /= 10;
         }
     }
+}
+
+/// As `execve(2)` takes a list.
+fn ended(pointers: impl Iterator<Item = *const c_char>) -> Vec<*const c_char> {
+    pointers.chain(once(ptr::null())).collect()
 }
 
 fn text(text: &OsStr) -> io::Result<CString> {

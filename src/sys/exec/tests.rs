@@ -18,7 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// `sh -c SCRIPT`, at the root directory.
 fn shell(script: &str) -> Program {
     let arguments = ["sh", "-c", script].map(Into::into).into();
-    Program { path: "/bin/sh".into(), arguments, environment: Vec::new(), directory: "/".into(), fds: Vec::new() }
+    Program {
+        path: "/bin/sh".into(),
+        arguments,
+        environment: Vec::new(),
+        directory: "/".into(),
+        fds: Vec::new(),
+        open_files: None,
+        ignored: Vec::new(),
+    }
 }
 
 fn nothing() -> OwnedFd {
@@ -77,6 +85,20 @@ fn signals_are_as_a_new_program_expects_them() {
     };
     assert_eq!(mask("SigBlk:"), 0);
     assert_eq!(mask("SigIgn:") & (1 << (libc::SIGPIPE - 1)), 0, "every Rust program ignores it");
+}
+
+#[test]
+fn signals_that_are_to_be_ignored_do_not_end_the_process() {
+    let mut program = shell("kill -HUP $$; kill -USR2 $$; echo lives >&3");
+    program.ignored = vec![libc::SIGHUP, libc::SIGUSR2];
+    assert_eq!(said(program), "lives\n");
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_as_it_is_asked_for() {
+    let mut program = shell("ulimit -Sn >&3");
+    program.open_files = Some(77);
+    assert_eq!(said(program), "77\n");
 }
 
 #[test]
@@ -141,6 +163,27 @@ fn a_process_is_killed_by_its_descriptor_and_its_end_is_seen() {
     let (first, second) = runtime.block_on(waiting);
     first.and(second).unwrap();
     process.kill().expect("it is gone, which is what was wanted");
+}
+
+#[test]
+fn how_a_process_has_ended_is_known_where_the_kernel_tells() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (script, says) in [("kill -HUP $$", "signal: 1 (SIGHUP)"), ("exit 3", "exit status: 3")] {
+        let process = shell(script).start().unwrap();
+        assert_ends(&process);
+        let status = runtime.block_on(process.exit_status(PATIENCE));
+        assert_eq!(status.map(|status| status.to_string()), kernel_tells().then(|| says.to_owned()));
+    }
+    let runs = shell("exec sleep 1000").start().unwrap();
+    assert_eq!(runtime.block_on(runs.exit_status(Duration::ZERO)), None);
+    runs.kill().unwrap();
+}
+
+/// Linux 6.15 or later.
+fn kernel_tells() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
 #[test]
