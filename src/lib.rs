@@ -47,6 +47,7 @@
 
 pub mod activation;
 pub mod addr;
+mod blocking;
 pub mod drain;
 pub mod error;
 pub mod extract;

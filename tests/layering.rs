@@ -13,6 +13,7 @@ use self::source::Source;
 
 /// Every top-level module and its layer. A module names only modules of lower layers.
 const LAYERS: &[(&str, u8)] = &[
+    ("blocking", 0),
     ("error", 0),
     ("log", 0),
     ("unwind", 0),
@@ -34,8 +35,8 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Who may name a module of its own layer all the same: an error says what a descriptor is, an event catches what a subscriber
-/// throws.
-const EQUALS: &[(&str, &str)] = &[("error", "sys"), ("log", "unwind")];
+/// throws, and a thread that cannot be started is logged.
+const EQUALS: &[(&str, &str)] = &[("blocking", "log"), ("error", "sys"), ("log", "unwind")];
 
 /// The most lines that a file may have before its tests.
 const LONGEST_FILE: usize = 400;
@@ -53,6 +54,11 @@ fn unsafe_code_lives_in_sys_alone() {
 #[test]
 fn events_are_logged_by_one_file_alone() {
     assert_none(sources().iter().flat_map(stray_events));
+}
+
+#[test]
+fn threads_are_started_by_one_file_alone() {
+    assert_none(sources().iter().flat_map(stray_threads));
 }
 
 #[test]
@@ -151,6 +157,36 @@ fn a_stray_event_is_caught_in_code_and_not_in_words() {
 }
 
 #[test]
+fn a_stray_thread_is_caught_in_code_and_not_in_tests() {
+    for code in [
+        "use tokio::task::spawn_blocking;",
+        "use tokio::task::{self, spawn_blocking as f};",
+        "fn f() { tokio::task::spawn_blocking(g); }",
+        "fn f() { set.spawn_blocking_on(g, h); }",
+        "fn f() { tokio::task::block_in_place(g); }",
+        "fn f() { g(|| std::thread::spawn(h)); }",
+        "fn f() { thread::Builder::new().spawn(h); }",
+        "use std::thread::{self, spawn};",
+        "use std::{io, thread::Builder};",
+        "fn f() { thread::scope(g); }",
+        "async fn f() { tokio::fs::read(g).await; }",
+        "use tokio::{fs, time::sleep};",
+        "async fn f() { tokio::net::lookup_host(g).await; }",
+    ] {
+        assert_eq!(stray_threads(&Source::new("handoff/spawn.rs", code)).len(), 1, "{code}");
+    }
+    let code = "use std::thread;\nfn f() { thread::spawn(g); }";
+    let file = |path, code: &str| stray_threads(&Source::new(path, code));
+    assert!(file("handoff/spawn.rs", code)[0].starts_with("src/handoff/spawn.rs:2: "));
+    for path in ["blocking.rs", "handoff/tests/whole.rs", "sys/exec/tests.rs"] {
+        assert!(file(path, code).is_empty(), "{path}");
+    }
+    assert!(file("drain/shard.rs", &format!("#[cfg(test)]\nmod tests {{ {code} }}")).is_empty());
+    let harmless = "//! spawn_blocking\nuse std::{fs, thread}; fn f() { thread::sleep(g); std::fs::read(h); tokio::spawn(i); }";
+    assert!(file("handoff/spawn.rs", harmless).is_empty());
+}
+
+#[test]
 fn an_overlong_file_is_caught_and_its_tests_do_not_count() {
     let file = |lines: usize, rest: &str| Source::new("addr.rs", &("// line\n".repeat(lines) + rest));
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "// line\n".repeat(300));
@@ -228,6 +264,22 @@ fn stray_events(source: &Source) -> Vec<String> {
     }
     let lines = source.lines_with("tracing");
     let what = "a subscriber may panic; log by the macros of src/log.rs";
+    lines.into_iter().map(|line| format!("{}:{line}: {what}", source.file)).collect()
+}
+
+/// Where a thread is started outside of the one file, by name or by a function that starts one.
+fn stray_threads(source: &Source) -> Vec<String> {
+    let is_test = source.file.contains("/tests/") || source.file.ends_with("/tests.rs");
+    if is_test || source.file == "src/blocking.rs" {
+        return Vec::new();
+    }
+    let names = ["spawn_blocking", "spawn_blocking_on", "block_in_place", "lookup_host"];
+    let mut lines: Vec<_> = names.iter().flat_map(|name| source.lines_with(name)).collect();
+    for (module, names) in [("thread", &["spawn", "Builder", "scope"][..]), ("tokio", &["fs"])] {
+        lines.extend(names.iter().flat_map(|name| source.lines_with_path(module, name)));
+    }
+    lines.retain(|line| *line <= source.lines_before_tests());
+    let what = "the system may have no thread for it, which panics; use src/blocking.rs";
     lines.into_iter().map(|line| format!("{}:{line}: {what}", source.file)).collect()
 }
 

@@ -2,11 +2,10 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use tokio::task::spawn_blocking;
-
 use super::journal::{Journal, Record};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
+    blocking::on_thread_or_here,
     log,
     notify::Notifier,
     sys::socket,
@@ -32,7 +31,7 @@ impl KeptConnections {
 
     /// Takes them out of the store. Those of which nothing is known, and those whose client is gone, are closed.
     pub(crate) async fn take(self, notifier: &Notifier) -> Vec<IdleConnection> {
-        let matched = spawn_blocking(|| matched(self.fds)).await;
+        let matched = on_thread_or_here(|| matched(self.fds)).await;
         notifier.fd_store_remove(CONNECTIONS_NAME);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
             log::warn!(?error, "the service manager does not say that the store is empty, going on");

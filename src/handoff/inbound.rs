@@ -11,7 +11,7 @@ use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{spawn_blocking, yield_now},
+    task::yield_now,
     time::{sleep, timeout},
 };
 
@@ -26,6 +26,7 @@ use super::{
     state::Section,
 };
 use crate::{
+    blocking::on_thread_or_here,
     log,
     sys::{process::Process, table},
 };
@@ -168,7 +169,7 @@ impl Inbound {
             return Ok(());
         }
         // Where the kernel does not tell, what does not fit is refused when it comes.
-        let room = spawn_blocking(table::room).await.ok().and_then(Result::ok).unwrap_or(usize::MAX);
+        let room = on_thread_or_here(table::room).await.ok().and_then(Result::ok).unwrap_or(usize::MAX);
         let room = u32::try_from(room.saturating_sub(RESERVE)).unwrap_or(u32::MAX);
         let connections = room.min(WINDOW).saturating_sub(self.credit);
         if connections > 0 {
@@ -274,7 +275,7 @@ impl Inbound {
             (connections, names)
         };
         let (connections, names) = match has_memfd {
-            true => spawn_blocking(unpack).await.map_err(|error| error.to_string())?,
+            true => on_thread_or_here(unpack).await.map_err(|error| error.to_string())?,
             false => unpack(),
         };
         self.names = names;

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{
     inbound::{Inbound, InboundHandle},
     incoming::{Candidate, Joined, join_blocking},
@@ -16,6 +14,7 @@ use super::{
 };
 use crate::{
     activation::{ActivatedListeners, SocketOrigin},
+    blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
 };
@@ -46,7 +45,7 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
     let joined = match control.downcast::<OwnedFd>() {
         Ok(control) => {
             let deadline = Instant::now() + OFFER_LIMIT;
-            let joined = spawn_blocking(move || join_blocking(*control, deadline)).await;
+            let joined = on_thread_or_here(move || join_blocking(*control, deadline)).await;
             match joined.map_err(|error| refused(error.to_string()))? {
                 Ok(joined) => joined,
                 Err(refusal) if refusal.is_gone() => {

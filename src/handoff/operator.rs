@@ -5,14 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{
     channel::{Channel, unexpected},
     protocol::{HandOver, Message, Outcome},
     rendezvous::visit,
 };
-use crate::error::{Error, Kind};
+use crate::{
+    blocking::on_thread,
+    error::{Error, Kind},
+};
 
 /// How long the serving process may take to let somebody in.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
     let path = path.into();
     let visited = path.clone();
-    let visited = spawn_blocking(move || visit(&visited, Instant::now() + PATIENCE)).await;
+    let visited = on_thread(move || visit(&visited, Instant::now() + PATIENCE)).await;
     let failed = |reason: String| failed(&path, reason);
     let control = visited.map_err(|error| failed(error.to_string()))??;
     let control =

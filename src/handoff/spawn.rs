@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     activation::{ActivatedListeners, HELD_OFF, Origin, check_name},
+    blocking::on_thread_to_its_end,
     error::{Error, Kind},
     log,
     sys::{
@@ -130,11 +131,11 @@ impl NextProcess {
 
     /// Starts it. Dropped before it is done, it leaves nothing running.
     pub(crate) async fn start(self) -> Result<Process, Error> {
-        let started = tokio::task::spawn_blocking(|| self.start_blocking().map(Unclaimed::new)).await;
+        let started = on_thread_to_its_end(|| self.start_blocking().map(Unclaimed::new)).await;
         let started = started.map_err(|source| Kind::Start {
-            program: PathBuf::new(),
-            remedy: "the runtime is shutting down".to_owned(),
-            source: io::Error::other(source),
+            program: Origin::of_this_process().program.clone().unwrap_or_default(),
+            remedy: source.to_string(),
+            source,
         })?;
         Ok(started?.claim())
     }

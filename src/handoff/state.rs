@@ -3,13 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use super::{
     protocol::{Blob, LONGEST_INLINE, SectionKind, SectionRecord},
     refusal::Refusal,
 };
-use crate::sys::memfd;
+use crate::{blocking::on_thread_or_here, sys::memfd};
 
 /// The most that a section holds.
 pub(crate) const LONGEST_SECTION: u64 = 1 << 30;
@@ -36,9 +35,8 @@ impl Section {
             let problem = format!("section {name:?} has {len} bytes, the most is {LONGEST_SECTION}");
             return Err(Refusal::System { doing: "send the state", problem });
         }
-        let copied = spawn_blocking(move || memfd::sealed("axum-activation state", &[&data])).await;
-        let memfd = copied.unwrap_or_else(|error| Err(error.into()));
-        let memfd = memfd.map_err(Refusal::system("copy the state into a memfd"))?;
+        let copied = on_thread_or_here(move || memfd::sealed("axum-activation state", &[&data])).await;
+        let memfd = copied.and_then(|memfd| memfd).map_err(Refusal::system("copy the state into a memfd"))?;
         Ok((SectionRecord { kind, name, version, len, inline: None }, Some(memfd)))
     }
 
@@ -47,8 +45,8 @@ impl Section {
         if record.inline.is_some() {
             return Self::unpack(record, fds);
         }
-        let unpacked = spawn_blocking(|| Self::unpack(record, fds)).await;
-        unpacked.unwrap_or_else(|error| Err(Refusal::system("read the state")(error.into())))
+        let unpacked = on_thread_or_here(|| Self::unpack(record, fds)).await;
+        unpacked.unwrap_or_else(|error| Err(Refusal::system("read the state")(error)))
     }
 
     /// From what was received.

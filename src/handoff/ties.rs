@@ -1,8 +1,11 @@
 //! What a process knows of the one before it and the one after it, whatever it serves with.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     attempt::{Line, failed},
@@ -19,6 +22,7 @@ use super::{
 };
 use crate::{
     activation::{ActivatedListeners, held_off},
+    blocking::{on_thread, on_thread_or_here},
     error::Error,
     log,
     sys::signals,
@@ -80,13 +84,13 @@ impl Ties {
     async fn meet(&self, activated: &ActivatedListeners) -> Result<(), Error> {
         let Some(path) = self.options.socket.clone() else { return Ok(()) };
         let set = activated.clone();
-        blocking(move || meet_predecessor(&set, &path)).await
+        flat(on_thread(move || meet_predecessor(&set, &path)).await)
     }
 
     /// Does what may fail of taking over the place where the predecessor is met.
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
-            self.fresh_place = Some(blocking(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await?);
+            self.fresh_place = Some(flat(on_thread_or_here(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await)?);
         }
         Ok(())
     }
@@ -94,7 +98,7 @@ impl Ties {
     /// Lets this process be met from now on, in place of the predecessor.
     async fn open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         let place = match self.fresh_place.take() {
-            Some(fresh) => Some(blocking(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await?),
+            Some(fresh) => Some(flat(on_thread_or_here(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await)?),
             None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
         };
         let opened = place.map_or(Ok(()), |place| self.requests.open(place));
@@ -183,6 +187,6 @@ fn draining(handle: &Handoff, line: Line) -> u32 {
     if handle.is_predecessor_gone() { 0 } else { line.draining }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error.to_string())))
+fn flat<T>(done: io::Result<Result<T, Error>>) -> Result<T, Error> {
+    done.unwrap_or_else(|error| Err(failed(error.to_string())))
 }

@@ -15,12 +15,11 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 use tokio::{
     signal::unix::{Signal, SignalKind},
-    task::spawn_blocking,
     time::{Instant, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{log, sys::signals::handle};
+use crate::{blocking::on_thread_or_here, log, sys::signals::handle};
 
 /// How often to look, at most, while there are zombies.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -54,7 +53,7 @@ async fn watch(mut ended: Signal, within: Duration) {
     let mut zombies = Zombies { within, since: HashMap::new() };
     loop {
         // Off the runtime: /proc is read.
-        zombies = match spawn_blocking(move || zombies.look()).await {
+        zombies = match on_thread_or_here(move || zombies.look()).await {
             Ok(zombies) => zombies,
             Err(_) => return,
         };

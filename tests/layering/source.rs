@@ -53,6 +53,13 @@ impl Source {
         lines
     }
 
+    /// The lines on which `module::name` stands in code, also as a part of a use tree.
+    pub(crate) fn lines_with_path(&self, module: &str, name: &str) -> Vec<usize> {
+        let mut lines = Vec::new();
+        collect_path_lines(&flat(self.tokens.clone()), module, name, &mut lines);
+        lines
+    }
+
     pub(crate) fn lines_before_tests(&self) -> usize {
         let lines: Vec<_> = self.text.lines().collect();
         let tests = lines.windows(2).position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod "));
@@ -90,6 +97,20 @@ fn collect_lines(tokens: TokenStream, keyword: &str, lines: &mut Vec<usize>) {
         match token {
             TokenTree::Ident(ident) if ident == keyword => lines.push(ident.span().start().line),
             TokenTree::Group(group) => collect_lines(group.stream(), keyword, lines),
+            _ => {}
+        }
+    }
+}
+
+fn collect_path_lines(tokens: &[TokenTree], module: &str, name: &str, lines: &mut Vec<usize>) {
+    for (i, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Group(group) => collect_path_lines(&flat(group.stream()), module, name, lines),
+            TokenTree::Ident(ident) if ident == module => {
+                let line = ident.span().start().line;
+                let paths = paths(&tokens[i..]).into_iter();
+                lines.extend(paths.filter(|path| path.get(1).is_some_and(|part| part == name)).map(|_| line));
+            }
             _ => {}
         }
     }
