@@ -182,7 +182,8 @@ fn a_stray_thread_is_caught_in_code_and_not_in_tests() {
         assert!(file(path, code).is_empty(), "{path}");
     }
     assert!(file("drain/shard.rs", &format!("#[cfg(test)]\nmod tests {{ {code} }}")).is_empty());
-    let harmless = "//! spawn_blocking\nuse std::{fs, thread}; fn f() { thread::sleep(g); std::fs::read(h); tokio::spawn(i); }";
+    let harmless =
+        "//! spawn_blocking\nuse std::{fs, thread}; fn f() { thread::sleep(g); std::fs::read(h); tokio::spawn(i); }";
     assert!(file("handoff/spawn.rs", harmless).is_empty());
 }
 

@@ -134,10 +134,7 @@ fn receive_listeners(channel: &mut BlockingChannel) -> Result<Vec<(ListenerRecor
         let fds = fds.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         listeners.extend(records.into_iter().zip(fds));
         if listeners.len() > MOST_PARTS {
-            return Err(Refusal::Malformed {
-                problem: format!("more than {MOST_PARTS} listeners"),
-                is_answer: false,
-            });
+            return Err(Refusal::Malformed { problem: format!("more than {MOST_PARTS} listeners"), is_answer: false });
         }
         if !more {
             return Ok(listeners);

@@ -90,7 +90,8 @@ impl Ties {
     /// Does what may fail of taking over the place where the predecessor is met.
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
-            self.fresh_place = Some(flat(on_thread_or_here(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await)?);
+            self.fresh_place =
+                Some(flat(on_thread_or_here(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await)?);
         }
         Ok(())
     }

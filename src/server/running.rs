@@ -69,7 +69,8 @@ impl Server {
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
         let _reaping = self.orphans.and_then(orphans::reap);
-        let mut stop = Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
+        let mut stop =
+            Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures) = (self.drain_timeout, self.figures.clone());
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
