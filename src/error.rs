@@ -65,6 +65,10 @@ pub(crate) enum Kind {
     Start { program: PathBuf, remedy: String, source: io::Error },
     /// PID 1 asked to start its successor.
     SpawnAsInit,
+    /// This process may not start its successor: a successful hand-over would end the service.
+    SpawnRefused { reason: String },
+    /// Two servers of one process want to hand it over.
+    TwoCoordinators,
     /// A hand-over came to nothing.
     Handover { reason: String },
     /// The predecessor did not let this process take over, or could not be understood.
@@ -142,6 +146,7 @@ impl Error {
                 | Kind::Predecessor { .. }
                 | Kind::Start { .. }
                 | Kind::SpawnAsInit
+                | Kind::SpawnRefused { .. }
                 | Kind::Rendezvous { .. }
                 | Kind::Requested { .. }
         )
@@ -158,7 +163,9 @@ impl Error {
             Kind::Unit { source: Some(source), .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
-            Kind::NoRuntime { .. } | Kind::ShownOnly { .. } | Kind::SpawnAsInit => io::ErrorKind::Unsupported,
+            Kind::NoRuntime { .. } | Kind::ShownOnly { .. } | Kind::SpawnAsInit | Kind::SpawnRefused { .. } => {
+                io::ErrorKind::Unsupported
+            }
             _ => io::ErrorKind::InvalidInput,
         }
     }
@@ -324,6 +331,16 @@ impl fmt::Display for Kind {
             Self::SpawnAsInit => f.write_str(
                 "this process is PID 1, and what it starts ends with it, as a container does; start the next process from \
                  outside, and let both meet at a path (rendezvous)",
+            ),
+            Self::SpawnRefused { reason } => write!(
+                f,
+                "no hand-over by spawn: {reason}; start the next process from outside and let both meet at a path \
+                 (handoff_socket), or allow it with handoff_by_spawn(true)"
+            ),
+            Self::TwoCoordinators => f.write_str(
+                "another server of this process hands over at SIGHUP and SIGUSR2, and one hand-over replaces the whole process; \
+                 serve all names with one Server (one .route(name, ..) each), or add without_handoff_signals() to this one \
+                 (without_signals() of Handoff::alone), and end it with the other: with_drain(other.drain())",
             ),
         }
     }

@@ -235,7 +235,7 @@ async fn a_lame_duck_tells_new_connections_that_it_is_not_ready() {
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
     let addr = bound(activated.iter().next().expect("one socket").addr().expect("its address"));
     let server = Server::new(activated).route("http", Router::new().route("/", readiness()));
-    let server = server.without_signals().lame_duck(PATIENCE).drain_timeout(2 * PATIENCE);
+    let server = server.without_signals().without_handoff_signals().lame_duck(PATIENCE).drain_timeout(2 * PATIENCE);
     let drain = server.drain();
     let running = tokio::spawn(server.run());
     assert_eq!(Wire::connect(addr).unwrap().get("/").await.unwrap().status, 200);

@@ -24,7 +24,7 @@ pub use self::{
 };
 pub(crate) use self::{
     environment::check_name,
-    origin::{HELD_OFF, Origin, held_off},
+    origin::{HELD_OFF, Origin, Parent, held_off},
 };
 pub(crate) use self::{
     kept::CONNECTIONS_NAME,

@@ -3,12 +3,14 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fmt,
     fs::{self, Metadata},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    process,
     sync::OnceLock,
 };
 
@@ -34,6 +36,16 @@ pub(crate) struct Origin {
     pub(crate) directory: Option<PathBuf>,
     /// Those of SIGHUP and SIGUSR2 that were ignored (`nohup(1)`), but for those that the predecessor has ignored.
     pub(crate) ignored: Vec<i32>,
+    pub(crate) parent: Parent,
+}
+
+/// The process that was the parent at the first start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parent {
+    /// 0 for a parent outside of the pid namespace (`pid_namespaces(7)`).
+    pub(crate) pid: u32,
+    /// The first 15 bytes of its name (`proc_pid_comm(5)`); `None` where /proc does not show it.
+    pub(crate) name: Option<String>,
 }
 
 impl Origin {
@@ -49,7 +61,34 @@ impl Origin {
         let held_off = held_off();
         let is_ignored = |signal: &i32| signals::is_ignored(*signal) && !held_off.contains(signal);
         let ignored = signals::HANDOFF.into_iter().filter(is_ignored).collect();
-        Self { program, arguments, environment: env::vars_os().collect(), directory, ignored }
+        Self { program, arguments, environment: env::vars_os().collect(), directory, ignored, parent: Parent::look() }
+    }
+
+    /// The value of a variable of the first start; an empty one counts as unset.
+    pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
+        let value = self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_os_str());
+        value.filter(|value| !value.is_empty())
+    }
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.name) {
+            (0, _) => f.write_str("a process outside of this pid namespace"),
+            (pid, Some(name)) => write!(f, "PID {pid} ({name})"),
+            (pid, None) => write!(f, "PID {pid}, whose name /proc does not show"),
+        }
+    }
+}
+
+impl Parent {
+    fn look() -> Self {
+        let pid = std::os::unix::process::parent_id();
+        // In the procfs of another pid namespace the numbers are those of other processes.
+        let is_own = fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&process::id().to_string()));
+        let name = is_own.then(|| fs::read(format!("/proc/{pid}/comm")).ok()).flatten();
+        let name = name.map(|name| String::from_utf8_lossy(&name).trim_end().to_owned());
+        Self { pid, name }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The hand-over for a service that another server serves than ours: listeners and state go over, connections drain.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, process, sync::Arc};
 
 use tokio::{
     sync::oneshot,
@@ -10,7 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempt::{ReadySuccessor, attempt},
+    attempt::{ReadySuccessor, Way, attempt},
+    claim::Claim,
     connection::{IdleConnection, Why},
     handle::Handoff,
     inbound::{InboundHandle, Successor},
@@ -26,13 +27,18 @@ use crate::{
     drain::Drain,
     error::{Error, Kind},
     log,
+    notify::{Notifier, State},
 };
+
+/// How long the service manager may take to know the new main process.
+const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Hand-over for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
 /// or any server on tokio.
 ///
 /// Listeners and state go to the next process, and the old one drains. Connections move under `Server` alone: here the old
-/// process closes them when their time is over, as at any drain.
+/// process closes them when their time is over, as at any drain. Where `NOTIFY_SOCKET` is set, the old process tells systemd that the new
+/// one is the main process of the unit; the program itself says `READY=1`.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")]
@@ -77,6 +83,7 @@ pub struct Serving {
     committed: CancellationToken,
     finish: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
+    claim: Arc<Claim>,
 }
 
 impl Handoff {
@@ -93,10 +100,18 @@ impl HandoffAlone {
         self
     }
 
-    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then. Without it a SIGHUP that says that the
+    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then. One server of a process can have them,
+    /// so each `Handoff::alone` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
     /// terminal is gone hands over too, where `Server` drains.
     pub fn without_signals(mut self) -> Self {
         self.options.signals = false;
+        self
+    }
+
+    /// Whether this process may start the next one, see
+    /// [`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn).
+    pub fn handoff_by_spawn(mut self, allowed: bool) -> Self {
+        self.options.by_spawn = Some(allowed);
         self
     }
 
@@ -140,6 +155,7 @@ impl HandoffAlone {
         let Self { activated, options } = self;
         let (handle, calls) = Handoff::new();
         let mut ties = Ties::new(options, handle, Requests::new(calls));
+        ties.decide_spawn(&activated, Notifier::from_env().is_active())?;
         ties.install_signals()?;
         let arriving = ties.join(&activated).await?;
         Ok(Joined { activated, ties, arriving })
@@ -173,9 +189,10 @@ impl Joined {
         ties.begin(coming, &activated, finals).await;
         let (committed, handle) = (CancellationToken::new(), ties.handle.clone());
         let (finish, finished) = oneshot::channel();
+        let claim = Arc::clone(&ties.spawner.claim);
         let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };
         let running = tokio::spawn(alone.run(finished));
-        Ok(Serving { handle, committed, finish: Some(finish), running })
+        Ok(Serving { handle, committed, finish: Some(finish), running, claim })
     }
 
     /// Tells the predecessor that this process will not take over, and why.
@@ -216,6 +233,8 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.running.abort();
+        // The task is dropped later.
+        self.claim.release();
     }
 }
 
@@ -242,7 +261,10 @@ impl Alone {
             };
             let Some((successor, asker)) = self.prepare(request, &mut finished).await else { break };
             let Some(successor) = successor else { continue };
-            let pid = successor.pid();
+            let (pid, is_started) = (successor.pid(), successor.is_started());
+            if is_started {
+                set_main_pid(pid).await;
+            }
             match successor.commit().await {
                 Ok((mover, handle, _)) => {
                     log::info!(pid, "the successor accepts, draining what is here");
@@ -250,7 +272,12 @@ impl Alone {
                     self.leave(mover, handle, finished).await;
                     break;
                 }
-                Err(error) => self.failed(error, asker),
+                Err(error) => {
+                    if is_started {
+                        set_main_pid(process::id()).await;
+                    }
+                    self.failed(error, asker);
+                }
             }
         }
         self.ties.leave_predecessor().await;
@@ -264,8 +291,11 @@ impl Alone {
     ) -> Option<(Option<ReadySuccessor>, Asker)> {
         let Request { way, asker } = request;
         log::info!(asker = %asker, "handing over");
-        let Ties { options, requests, handle, line, .. } = &mut self.ties;
+        let Ties { options, requests, handle, line, spawner, .. } = &mut self.ties;
         let tried = async {
+            if matches!(way, Way::Spawn) {
+                spawner.check()?;
+            }
             let line = settled_line(options, handle, *line).await;
             attempt(options, &self.activated, line, way).await
         };
@@ -314,6 +344,19 @@ impl Alone {
             Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
             None => log::warn!("the successor does not listen to the last words"),
         }
+    }
+}
+
+/// Tells systemd which process is the main one of the unit from now on, and returns when systemd knows: the end of the old main process
+/// would end the service.
+async fn set_main_pid(pid: u32) {
+    let notifier = Notifier::from_env();
+    if !notifier.is_active() {
+        return;
+    }
+    notifier.say([State::MainPid(pid)]);
+    if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
+        log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
     }
 }
 

@@ -139,7 +139,7 @@ pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
 }
 
 async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {
-    let mut next = NextProcess::new().successor();
+    let mut next = NextProcess::new().may_spawn().successor();
     for heirloom in heirlooms {
         let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
         next = next.socket(heirloom.variable_name(), fd);

@@ -81,6 +81,7 @@ mod alone;
 pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod channel;
+pub(crate) mod claim;
 pub(crate) mod connection;
 pub(crate) mod handle;
 pub(crate) mod inbound;
@@ -98,6 +99,7 @@ pub(crate) mod refusal;
 pub(crate) mod rendezvous;
 pub(crate) mod requests;
 mod spawn;
+pub(crate) mod spawn_policy;
 pub(crate) mod state;
 pub(crate) mod ties;
 

@@ -88,6 +88,8 @@ pub(crate) struct Options {
     /// How many generations may drain at a time.
     pub(crate) draining: u32,
     pub(crate) signals: bool,
+    /// Whether this process may start the next one; `None` leaves that to the policy.
+    pub(crate) by_spawn: Option<bool>,
     pub(crate) states: Parts,
     pub(crate) final_states: Parts,
     pub(crate) before_start: Option<BeforeStart>,
@@ -114,6 +116,7 @@ impl Default for Options {
             variables: Vec::new(),
             draining: 2,
             signals: true,
+            by_spawn: None,
             states: Parts::default(),
             final_states: Parts::default(),
             before_start: None,

@@ -71,7 +71,7 @@ async fn prepare(
         PlainSuccessor::Notifies => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
         PlainSuccessor::Lives(_) => None,
     };
-    let mut next = NextProcess::new();
+    let mut next = NextProcess::new().may_spawn();
     for (name, value) in &options.variables {
         next = next.variable(name, value.clone());
     }

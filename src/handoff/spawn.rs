@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::spawn_policy::SUCCESSOR;
 use crate::{
     activation::{ActivatedListeners, HELD_OFF, Origin, check_name},
     blocking::on_thread_to_its_end,
@@ -26,7 +27,7 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 
 /// What speaks of one process alone, and would be stale in the next.
-const OWN: [&str; 6] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID, HELD_OFF];
+const OWN: [&str; 7] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR];
 
 /// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
 ///
@@ -62,6 +63,9 @@ const OWN: [&str; 6] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID, HELD_OF
 /// ```
 #[doc(alias = "StartProcess")]
 pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> Result<u32, Error> {
+    if std::process::id() == 1 {
+        return Err(Kind::SpawnAsInit.into());
+    }
     let mut next = NextProcess::new();
     for (name, fd) in sockets {
         next = next.socket(name, fd);
@@ -102,6 +106,7 @@ pub(crate) struct NextProcess {
     sockets: Vec<(String, OwnedFd)>,
     overrides: Vec<(OsString, Option<OsString>)>,
     is_successor: bool,
+    may_spawn: bool,
 }
 
 impl NextProcess {
@@ -119,6 +124,12 @@ impl NextProcess {
     /// (`LISTEN_FDS` and its like) cannot be changed.
     pub(crate) fn variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
         self.overrides.push((name.into(), value));
+        self
+    }
+
+    /// It may hand over by spawn, as this process may ([`SUCCESSOR`]).
+    pub(crate) fn may_spawn(mut self) -> Self {
+        self.may_spawn = true;
         self
     }
 
@@ -142,9 +153,6 @@ impl NextProcess {
 
     /// As [`start`](Self::start), on this thread.
     pub(crate) fn start_blocking(self) -> Result<Process, Error> {
-        if std::process::id() == 1 {
-            return Err(Kind::SpawnAsInit.into());
-        }
         let program = self.into_program(Origin::of_this_process())?;
         let started = program.start().map_err(|failure| explain(&program, failure))?;
         log::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
@@ -156,6 +164,9 @@ impl NextProcess {
         let directory = origin.directory.clone().ok_or_else(|| no_directory(&path))?;
         let names = names(&self.sockets)?;
         let mut environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
+        if self.may_spawn {
+            environment.push((SUCCESSOR.into(), Value::OwnPid));
+        }
         let mut ignored = origin.ignored.clone();
         if self.is_successor {
             let held_off: Vec<_> = signals::HANDOFF.into_iter().filter(|signal| !ignored.contains(signal)).collect();

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,6 +10,7 @@ use tokio::time::timeout;
 
 use super::{
     attempt::{Line, failed},
+    claim::Claim,
     handle::Handoff,
     inbound::{InboundHandle, Successor},
     joining::{Arriving, Coming, join},
@@ -18,12 +20,13 @@ use super::{
     place::{FreshPlace, Place},
     protocol::SectionKind,
     requests::Requests,
+    spawn_policy::SpawnPolicy,
     state::Section,
 };
 use crate::{
     activation::{ActivatedListeners, held_off},
     blocking::{on_thread, on_thread_or_here},
-    error::Error,
+    error::{Error, Kind},
     log,
     sys::signals,
 };
@@ -38,6 +41,8 @@ const OLDER_LIMIT: Duration = Duration::from_secs(1);
 /// How long the place where processes meet may be held by another.
 const PLACE_LIMIT: Duration = Duration::from_secs(5);
 
+const ANOTHER: &str = "another server of this process hands it over; ask for it there (Server::handoff)";
+
 /// The ties of a process to its predecessor and to whoever asks for a successor.
 #[derive(Debug)]
 pub(crate) struct Ties {
@@ -46,12 +51,49 @@ pub(crate) struct Ties {
     pub(crate) requests: Requests,
     pub(crate) line: Line,
     pub(crate) predecessor: Option<InboundHandle>,
+    pub(crate) spawner: Spawner,
     fresh_place: Option<FreshPlace>,
+}
+
+/// Whether a server may start the next process.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    /// `None` until the server starts.
+    policy: Option<SpawnPolicy>,
+    pub(crate) claim: Arc<Claim>,
+}
+
+impl Spawner {
+    /// An error where it may not. A server without signals that may has the right of the process from then on.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.policy.as_ref().map_or(Ok(()), SpawnPolicy::check)?;
+        if self.claim.take() { Ok(()) } else { Err(failed(ANOTHER)) }
+    }
 }
 
 impl Ties {
     pub(crate) fn new(options: Options, handle: Handoff, requests: Requests) -> Self {
-        Self { options, handle, requests, line: Line::default(), predecessor: None, fresh_place: None }
+        let spawner = Spawner { policy: None, claim: Arc::new(Claim::new()) };
+        Self { options, handle, requests, line: Line::default(), predecessor: None, spawner, fresh_place: None }
+    }
+
+    /// Decides whether this process may start the next one; `speaks` says that it tells systemd of the new main process. With signals
+    /// this server is then the only one of the process that hands over.
+    ///
+    /// # Errors
+    ///
+    /// Another server of this process hands over at the same signals.
+    pub(crate) fn decide_spawn(&mut self, activated: &ActivatedListeners, speaks: bool) -> Result<(), Error> {
+        if self.options.signals && !self.spawner.claim.take() {
+            return Err(Kind::TwoCoordinators.into());
+        }
+        let policy = SpawnPolicy::decide(self.options.by_spawn, activated, speaks);
+        // A process of `Accept=yes` has one connection, and nothing to hand over.
+        if activated.one_connection().is_none() {
+            policy.log(self.options.signals && self.options.by_spawn.is_none());
+        }
+        self.spawner.policy = Some(policy);
+        Ok(())
     }
 
     /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves. Before that they must not end it: who sends one

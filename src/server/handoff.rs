@@ -14,9 +14,10 @@ use crate::{
 
 /// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
 ///
-/// SIGHUP and SIGUSR2 start the next process and hand over to it, unless [`without_signals`](Self::without_signals) or
+/// SIGHUP and SIGUSR2 start the next process and hand over to it, unless
 /// [`without_handoff_signals`](Self::without_handoff_signals) is set. A SIGHUP that says that the terminal is gone in which this process
-/// was started drains.
+/// was started drains. Where a successful hand-over would end the service, it is refused
+/// ([`handoff_by_spawn`](Self::handoff_by_spawn)).
 impl Server {
     /// The handle of this server on its hand-overs: to ask for one, and to know when the predecessor is gone.
     #[must_use]
@@ -47,7 +48,29 @@ impl Server {
         self
     }
 
+    /// Whether this process may start the next one itself, at SIGHUP, SIGUSR2, [`Handoff::start`] or
+    /// [`request_handoff`](crate::handoff::request_handoff).
+    ///
+    /// Without it the server decides at its start, logs the decision (a refusal at WARN), and refuses where a successful hand-over would
+    /// end the service: as PID 1, under a supervisor or a container's init, under systemd without `Type=notify`. `docs/handoff.md` has
+    /// the rules. `true` allows it always, `false` never. A hand-over [at a path](Self::handoff_socket) is always allowed.
+    ///
+    /// ```no_run
+    /// # async fn serve(server: axum_activation::Server) -> axum_activation::Result<axum_activation::drain::DrainReport> {
+    /// // The supervisor starts the next process, which takes over at the path.
+    /// server.handoff_by_spawn(false).handoff_socket("/run/app/handoff.sock").run().await
+    /// # }
+    /// ```
+    pub fn handoff_by_spawn(mut self, allowed: bool) -> Self {
+        self.handoff.options.by_spawn = Some(allowed);
+        self
+    }
+
     /// Leaves SIGHUP and SIGUSR2 to the program.
+    ///
+    /// One server of a process can have them: a hand-over replaces the whole process. [`run`](Self::run) of a second one fails, so each
+    /// server beside the first needs this, and so do tests that run several servers in one process. The first one's signals, or its
+    /// [`handoff`](Self::handoff), then ask for the hand-over.
     pub fn without_handoff_signals(mut self) -> Self {
         self.handoff.options.signals = false;
         self
@@ -141,7 +164,6 @@ impl Server {
 
     pub(super) fn succession(&mut self) -> Succession {
         let (options, handle) = (self.handoff.options.clone(), self.handoff.handle.clone());
-        let options = Options { signals: options.signals && self.signals.are_wanted(), ..options };
         let (_, nobody) = Handoff::new();
         let calls = std::mem::replace(&mut self.handoff.calls, nobody);
         Succession::new(options, handle, Requests::new(calls))

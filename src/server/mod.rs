@@ -59,6 +59,9 @@ use crate::{
 /// Every request carries its [`ListenerName`](crate::ListenerName), the [`ActivatedListeners`] to be shown, and
 /// `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`, for whoever extracts them. HTTP/1.1 and HTTP/2 (with prior knowledge) are told
 /// apart by the first bytes.
+///
+/// One server of a process hands over at SIGHUP and SIGUSR2, so a second one that runs at the same time fails, unless
+/// [`without_handoff_signals`](Self::without_handoff_signals) is set. This holds for tests, too, that run several servers in one process.
 #[must_use = "a server does nothing until it is run"]
 pub struct Server {
     activated: ActivatedListeners,
@@ -190,7 +193,10 @@ impl Server {
         self
     }
 
-    /// Leaves SIGTERM and SIGINT to the program.
+    /// Leaves SIGTERM and SIGINT to the program, which ends the server with [`run_until`](Self::run_until) or its
+    /// [`drain`](Self::drain).
+    ///
+    /// SIGHUP and SIGUSR2 still hand over; [`without_handoff_signals`](Self::without_handoff_signals) leaves those two to the program.
     pub fn without_signals(mut self) -> Self {
         self.signals = Signals::none();
         self
@@ -231,7 +237,8 @@ impl Server {
     ///
     /// Before anything is served: no route, two of one name, a route whose name nobody passed or bound or whose socket is no
     /// stream socket or taken, or a listening socket that was passed and that no route serves, unless
-    /// [`allow_unused`](Self::allow_unused); or there is no tokio runtime. No socket has been taken then.
+    /// [`allow_unused`](Self::allow_unused); another server of this process hands over at SIGHUP, too
+    /// ([`without_handoff_signals`](Self::without_handoff_signals)); or there is no tokio runtime. No socket has been taken then.
     ///
     /// # Panics
     ///

@@ -64,6 +64,7 @@ impl Server {
         drop(sleep(Duration::ZERO));
         table::raise_limit();
         let mut succession = self.succession();
+        succession.decide_spawn(&self.activated, announcer.is_heard())?;
         let terminal = Terminal::note();
         succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());

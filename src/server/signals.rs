@@ -54,11 +54,6 @@ impl Signals {
         Self { wanted: false, installed: None, first: None }
     }
 
-    /// Whether the server listens to them.
-    pub(super) fn are_wanted(&self) -> bool {
-        self.wanted
-    }
-
     /// Handles them from now on, if they are wanted.
     pub(super) fn install(&mut self) -> Result<(), Error> {
         match &self.installed {

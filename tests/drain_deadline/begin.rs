@@ -72,7 +72,10 @@ async fn dropping_the_future_cuts_every_connection_and_closes_the_listener() {
         Some(axum_activation::ListenAddr::Tcp(addr)) => *addr,
         other => panic!("{other:?}"),
     };
-    let server = Server::new(activated).route("http", routes().route("/held", get(handler))).without_signals();
+    let server = Server::new(activated)
+        .route("http", routes().route("/held", get(handler)))
+        .without_signals()
+        .without_handoff_signals();
     let (drain, figures) = (server.drain(), server.figures());
     let serving = tokio::spawn(server.run());
     let clients = tokio::task::spawn_blocking(move || {

@@ -72,7 +72,12 @@ async fn a_request_that_comes_with_the_last_moment_of_the_linger_is_answered() {
         let Some(ListenAddr::Tcp(addr)) = activated.iter().next().and_then(|socket| socket.addr().cloned()) else {
             panic!("no TCP socket");
         };
-        let server = Server::new(activated).route("http", routes()).linger(LINGER).idle_timeout(None).without_signals();
+        let server = Server::new(activated)
+            .route("http", routes())
+            .linger(LINGER)
+            .idle_timeout(None)
+            .without_signals()
+            .without_handoff_signals();
         let (drain, figures) = (server.drain(), server.figures());
         let serving = tokio::spawn(server.run());
         let mut client = TcpStream::connect(addr).unwrap();

@@ -10,6 +10,7 @@ mod events;
 mod killed;
 mod one_process;
 mod orphaned;
+mod parents;
 mod peers;
 mod programs;
 mod refusals;

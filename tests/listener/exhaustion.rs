@@ -128,7 +128,10 @@ pub(crate) async fn drain_without_descriptors(stage: &Stage) {
     tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
     let address = activated.iter().next().unwrap().to_string();
-    let server = Server::new(activated).route("http", Router::new().route("/", get("hello"))).without_signals();
+    let server = Server::new(activated)
+        .route("http", Router::new().route("/", get("hello")))
+        .without_signals()
+        .without_handoff_signals();
     let (drain, figures) = (server.drain(), server.figures());
     let ended = tokio::spawn(server.run());
     while figures.now().is_empty() {

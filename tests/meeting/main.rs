@@ -6,6 +6,7 @@
 
 mod alone;
 mod faults;
+mod inits;
 mod load;
 mod operator;
 mod plain;

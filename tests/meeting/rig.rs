@@ -56,6 +56,14 @@ impl Process {
         Self::play(scene(settings).command(words(unshare, [folder.into(), name.into(), this_program()])))
     }
 
+    /// Starts it in a container by this script, which is given the program and its arguments and is the container's init.
+    pub(crate) fn start_under_init(settings: &Settings, script: &str) -> Self {
+        needs_root("namespaces");
+        needs::program("unshare", "util-linux");
+        let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", script, "init"];
+        Self::play(scene(settings).command(words(unshare, [this_program()])))
+    }
+
     /// Returns when a process has said a line that begins so: the rest of it. Nothing that is said twice is found twice.
     #[track_caller]
     pub(crate) fn hear(&mut self, begins: &str) -> String {

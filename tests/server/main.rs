@@ -11,6 +11,7 @@ mod protocols;
 mod refusals;
 mod routes;
 mod running;
+mod several;
 mod signals;
 
 #[path = "../support/child.rs"]
@@ -32,6 +33,9 @@ fn scene() {
         ("serve_until_signalled", signals::serve_until_signalled),
         ("serve_on_a_paused_clock", signals::serve_on_a_paused_clock),
         ("serve_without_signals", signals::serve_without_signals),
+        ("serve_until_its_own_signal", signals::serve_until_its_own_signal),
+        ("serve_several", several::serve_several),
+        ("hand_over_alone_beside", several::hand_over_alone_beside),
         ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
         ("serve_with_notify", notify::serve_with_notify),
         ("serve_without_notify", notify::serve_without_notify),

@@ -144,12 +144,12 @@ async fn a_service_that_cannot_start_says_why_and_is_never_ready() {
     let manager = Manager::start();
     let (failing, _gate) = server(&manager, tcp_set(&["http"]));
     let failing = failing.ready_when(ready(Err::<(), _>(IoError::other("no database"))));
-    let error = failing.without_signals().run().await.unwrap_err();
+    let error = failing.without_signals().without_handoff_signals().run().await.unwrap_err();
     assert!(error.to_string().contains("the service cannot start: no database"), "{error}");
 
     let (slow, _gate) = server(&manager, tcp_set(&["http"]));
     let slow = slow.ready_when(pending::<()>()).start_timeout(Duration::from_millis(1500));
-    let error = slow.without_signals().run().await.unwrap_err();
+    let error = slow.without_signals().without_handoff_signals().run().await.unwrap_err();
     assert!(error.to_string().contains("it is not ready after 1.5s"), "{error}");
 
     manager
@@ -175,7 +175,12 @@ async fn a_stop_while_it_starts_ends_it_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_before_it_starts_is_told_too() {
     let manager = Manager::start();
-    let error = Server::new(tcp_set(&["http"])).with_notifier(notifier(&manager)).run().await.unwrap_err();
+    let error = Server::new(tcp_set(&["http"]))
+        .with_notifier(notifier(&manager))
+        .without_handoff_signals()
+        .run()
+        .await
+        .unwrap_err();
     manager.wait("the last words", |manager| manager.status() == format!("failed: {error}"));
 }
 
@@ -253,7 +258,10 @@ fn a_runtime_that_is_stuck_feeds_no_watchdog() {
         let _ = stuck.recv();
         "free again"
     });
-    let server = Server::new(set).route("http", Router::new().route("/block", block)).without_signals();
+    let server = Server::new(set)
+        .route("http", Router::new().route("/block", block))
+        .without_signals()
+        .without_handoff_signals();
     let server = server.with_notifier(notifier(&manager).with_watchdog(interval));
     let drain = server.drain();
     let serving = thread::spawn(move || {
@@ -286,7 +294,7 @@ async fn an_idle_server_leaves_in_order_when_its_socket_stays_with_somebody_else
     let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
     let (server, gate) = server(&manager, set);
     let time = Duration::from_millis(200);
-    let running = tokio::spawn(server.idle_exit(time).without_signals().run());
+    let running = tokio::spawn(server.idle_exit(time).without_signals().without_handoff_signals().run());
     let mut client = Client::connect(&sockets::addr(&socket));
     client.ask("/wait");
     gate.arrival().await;
@@ -337,7 +345,7 @@ async fn a_connection_that_is_accepted_as_an_idle_server_is_about_to_leave_keeps
     };
     let time = Duration::from_millis(100);
     let server = Server::new(set).route("http", make).with_notifier(notifier(&manager)).linger(Duration::ZERO);
-    let running = tokio::spawn(server.idle_exit(time).without_signals().run());
+    let running = tokio::spawn(server.idle_exit(time).without_signals().without_handoff_signals().run());
     let mut client = Client::connect(&sockets::addr(&socket));
     accepted.acquire().await.unwrap().forget();
     // It is accepted, and counted only when it has a service: until then the server has nobody.
@@ -383,12 +391,12 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
             let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
             let server = Server::new(set).route("http", Gate::new().app()).linger(Duration::ZERO);
             let server = server.idle_exit(Duration::from_millis(2));
-            assert!(runtime.block_on(server.without_signals().run()).unwrap().is_clean());
+            assert!(runtime.block_on(server.without_signals().without_handoff_signals().run()).unwrap().is_clean());
         }
         has_left.store(true, SeqCst);
         // Whoever came last waits for one more.
         let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
-        let last = Server::new(set).route("http", Gate::new().app()).without_signals();
+        let last = Server::new(set).route("http", Gate::new().app()).without_signals().without_handoff_signals();
         let stop = async {
             for client in &clients {
                 while !client.is_finished() {

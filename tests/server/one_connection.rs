@@ -26,7 +26,7 @@ fn app(text: &'static str) -> Router {
 
 /// Runs `server` until it returns by itself.
 async fn run(server: Server) -> DrainReport {
-    let ended = timeout(Duration::from_secs(20), server.without_signals().run()).await;
+    let ended = timeout(Duration::from_secs(20), server.without_signals().without_handoff_signals().run()).await;
     ended.expect("it does not return").unwrap()
 }
 

@@ -29,7 +29,7 @@ fn app() -> Router {
 
 /// What running `server` fails with, at once.
 async fn refused(server: Server) -> SeenError {
-    let ended = timeout(Duration::from_secs(20), server.without_signals().run()).await;
+    let ended = timeout(Duration::from_secs(20), server.without_signals().without_handoff_signals().run()).await;
     failure(ended.expect("it serves"))
 }
 
@@ -126,9 +126,21 @@ async fn a_refused_run_has_taken_nothing() {
         .socket("dns", UdpSocket::bind("127.0.0.1:0").unwrap())
         .build()
         .unwrap();
-    let error = Server::new(set.clone()).route("http", app()).route("dns", app()).run().await.unwrap_err();
+    let error = Server::new(set.clone())
+        .route("http", app())
+        .route("dns", app())
+        .without_handoff_signals()
+        .run()
+        .await
+        .unwrap_err();
     assert!(error.is_wrong_kind(), "{error}");
-    let error = Server::new(set.clone()).route("http", app()).route("admin", app()).run().await.unwrap_err();
+    let error = Server::new(set.clone())
+        .route("http", app())
+        .route("admin", app())
+        .without_handoff_signals()
+        .run()
+        .await
+        .unwrap_err();
     assert!(error.is_unknown_name(), "{error}");
     set.one("http").unwrap();
 }
@@ -140,14 +152,14 @@ async fn a_sequential_packet_listener_that_nobody_can_serve_is_refused() {
     packets.bind(&SockAddr::unix(dir.path().join("packets")).unwrap()).unwrap();
     packets.listen(1).unwrap();
     let set = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("packets", packets).build().unwrap();
-    let error = Server::new(set).route("http", Router::new()).run().await.unwrap_err();
+    let error = Server::new(set).route("http", Router::new()).without_handoff_signals().run().await.unwrap_err();
     assert!(error.is_unserved(), "{error}");
 }
 
 #[test]
 fn outside_a_runtime_running_is_an_error_and_no_panic() {
     let set = ActivatedListeners::builder().socket("http", sockets::tcp()).build().unwrap();
-    let run = pin!(Server::new(set.clone()).route("http", Router::new()).run());
+    let run = pin!(Server::new(set.clone()).route("http", Router::new()).without_handoff_signals().run());
     let Poll::Ready(Err(error)) = run.poll(&mut Context::from_waker(Waker::noop())) else { panic!("it runs") };
     assert!(error.to_string().contains("outside a tokio runtime"), "{error}");
 }
@@ -163,7 +175,7 @@ fn a_runtime_without_timers_is_no_place_to_serve_in() {
     let (panicked, has_panicked) = channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let server = Server::new(tcp_set(&["http"])).route("http", app()).without_signals();
+        let server = Server::new(tcp_set(&["http"])).route("http", app()).without_signals().without_handoff_signals();
         let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(server.run()).is_ok()));
         panicked.send(served.is_err()).unwrap();
     });

@@ -177,6 +177,39 @@ fn a_signal_a_second_after_the_first_cuts_at_once() {
     serving.child.finish();
 }
 
+/// As axum's examples end: with a future of the program's own.
+#[tokio::main]
+pub(crate) async fn serve_until_its_own_signal(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let refuse = async || {
+        Stage.say("asked to hand over");
+        Err::<(), _>("not now")
+    };
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let shutdown_signal = async { terminate.recv().await.unwrap() };
+    tokio::spawn(async { Stage.say(Event::Ready) });
+    let server = Server::new(set).route("http", Gate::new().app()).before_handoff(refuse);
+    let report = server.without_signals().run_until(shutdown_signal).await.unwrap();
+    assert!(report.is_clean());
+    stage.say("drained");
+}
+
+#[test]
+fn the_signals_that_hand_over_stay_when_those_that_end_are_left_to_the_program() {
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let mut child = Scene::passed("serve_until_its_own_signal", [("http", socket.into())]).start();
+    assert_eq!(child.hear::<Event>(), Event::Ready);
+    for signal in [Signal::HUP, Signal::USR2] {
+        child.signal(signal);
+        assert_eq!(child.hear::<String>(), "asked to hand over");
+        assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    }
+    child.signal(Signal::TERM);
+    assert_eq!(child.hear::<String>(), "drained");
+    child.finish();
+}
+
 #[test]
 fn signals_can_be_left_to_the_program() {
     let socket = sockets::tcp();

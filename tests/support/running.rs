@@ -44,7 +44,8 @@ impl Running {
 
     fn serve(activated: ActivatedListeners, router: Router, configure: impl FnOnce(Server) -> Server) -> Self {
         let addr = address(&activated);
-        let server = configure(Server::new(activated).route("http", router).without_signals());
+        let server =
+            configure(Server::new(activated).route("http", router).without_signals().without_handoff_signals());
         let (drain, figures) = (server.drain(), server.figures());
         let (started, starting) = channel();
         let thread = thread::spawn(move || {

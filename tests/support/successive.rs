@@ -148,6 +148,9 @@ fn configured(mut server: Server) -> Server {
     if let Some(limit) = milliseconds("handoff_timeout") {
         server = server.handoff_timeout(limit);
     }
+    if let Some(allowed) = setting("by_spawn") {
+        server = server.handoff_by_spawn(allowed > 0);
+    }
     if let Some(most) = setting("draining_generations") {
         server = server.draining_generations(u32::try_from(most).expect("a small number"));
     }

@@ -67,6 +67,11 @@ impl Succession {
         Self { ties: Ties::new(options, handle, requests) }
     }
 
+    /// Decides whether this process may start the next one; `speaks` says that it tells systemd of the new main process.
+    pub(super) fn decide_spawn(&mut self, activated: &ActivatedListeners, speaks: bool) -> Result<(), Error> {
+        self.ties.decide_spawn(activated, speaks)
+    }
+
     /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves; before that they do not end it.
     pub(super) fn install_signals(&mut self) -> Result<(), Error> {
         self.ties.install_signals()
@@ -106,8 +111,11 @@ impl Succession {
             announcer.handing_over(self.ties.options.timeout);
         }
         let plain = self.ties.options.plain.filter(|_| is_spawned);
-        let Ties { options, requests, handle, line, .. } = &mut self.ties;
+        let Ties { options, requests, handle, line, spawner, .. } = &mut self.ties;
         let tried = async {
+            if is_spawned {
+                spawner.check()?;
+            }
             match plain {
                 Some(ready) => try_plainly(options, ready, serving).await.map(Ready::Plain),
                 None => {

@@ -1,0 +1,111 @@
+//! Several servers in one process, of which one hands over. In processes of their own, as the other tests have servers, too.
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Drain, Error, Server, handoff::Handoff};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::{
+    child::{Scene, Stage},
+    http::Client,
+    running::{addr_of, tcp_set},
+    sockets,
+};
+
+fn server(set: &ActivatedListeners) -> Server {
+    Server::new(set.clone()).route("http", Router::new().route("/", get(async || "hello")))
+}
+
+/// Serves until the drain begins; returns when it serves.
+async fn start(server: Server) -> (Drain, JoinHandle<()>) {
+    let (drain, (ready, is_ready)) = (server.drain(), oneshot::channel());
+    let ready = async move { ready.send(()).unwrap() };
+    let running = tokio::spawn(async move {
+        server.ready_when(ready).run().await.unwrap();
+    });
+    is_ready.await.unwrap();
+    (drain, running)
+}
+
+#[tokio::main]
+pub(crate) async fn serve_several(stage: &Stage) {
+    let first = server(&tcp_set(&["http"])).before_handoff(async || Err::<(), _>("not now"));
+    let first_handoff = first.handoff();
+    let (drain, running) = start(first).await;
+
+    // The second one fails before it has taken its socket.
+    let set = tcp_set(&["http"]);
+    stage.say(server(&set).run().await.unwrap_err().to_string());
+    stage.say(Handoff::alone(&set).join().await.map(drop).unwrap_err().to_string());
+
+    // It may serve beside the first one, and leaves the hand-over to that.
+    let second = server(&set).without_handoff_signals();
+    let second_handoff = second.handoff();
+    let (other_drain, other_running) = start(second).await;
+    assert_eq!(Client::connect(&addr_of(&set, "http")).get("/").body, "hello");
+    stage.say(second_handoff.start().await.unwrap_err().to_string());
+    stage.say(first_handoff.start().await.unwrap_err().to_string());
+
+    // Whichever comes when the first one has ended is the one.
+    drain.begin();
+    running.await.unwrap();
+    other_drain.begin();
+    other_running.await.unwrap();
+    for _ in 0..3 {
+        let (drain, running) = start(server(&tcp_set(&["http"]))).await;
+        drain.begin();
+        running.await.unwrap();
+    }
+    let dropped = tokio::spawn(server(&tcp_set(&["http"])).run());
+    tokio::task::yield_now().await;
+    dropped.abort();
+    assert!(dropped.await.unwrap_err().is_cancelled());
+    let (drain, running) = start(server(&tcp_set(&["http"]))).await;
+    drain.begin();
+    running.await.unwrap();
+    stage.say("all have ended");
+}
+
+#[tokio::main]
+pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
+    let serving = async |set| -> Result<_, Error> { Handoff::alone(&set).join().await?.ready(&Drain::new()).await };
+    let first = serving(tcp_set(&["http"])).await.unwrap();
+    let (one, two) = (tcp_set(&["http"]), tcp_set(&["http"]));
+    stage.say(server(&one).run().await.unwrap_err().to_string());
+    stage.say(serving(two).await.map(drop).unwrap_err().to_string());
+    // As soon as it is dropped, and as soon as it has finished.
+    drop(first);
+    serving(tcp_set(&["http"])).await.unwrap().finish().await;
+    drop(Handoff::alone(&tcp_set(&["http"])).join().await.unwrap());
+    let (drain, running) = start(server(&one)).await;
+    drain.begin();
+    running.await.unwrap();
+    stage.say("all have ended");
+}
+
+#[test]
+fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_write() {
+    let mut child = Scene::passed("serve_several", [("unused", sockets::tcp().into())]).start();
+    for _ in ["Server", "Handoff::alone"] {
+        let error: String = child.hear();
+        for word in ["one Server", "without_handoff_signals()", "without_signals() of Handoff::alone", "with_drain"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+    let error: String = child.hear();
+    assert!(error.contains("another server of this process hands it over"), "{error}");
+    let error: String = child.hear();
+    assert!(error.contains("not now"), "{error}");
+    assert_eq!(child.hear::<String>(), "all have ended");
+    child.finish();
+}
+
+#[test]
+fn a_hand_over_without_server_counts_as_a_server() {
+    let mut child = Scene::new("hand_over_alone_beside").start();
+    for _ in ["Server", "Handoff::alone"] {
+        let error: String = child.hear();
+        assert!(error.contains("without_handoff_signals()"), "{error}");
+    }
+    assert_eq!(child.hear::<String>(), "all have ended");
+    child.finish();
+}
