@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod failures;
+mod policy;
 mod reloads;
 mod service;
 mod stops;

@@ -15,7 +15,7 @@ use axum::{
     extract::Path as UrlPath,
     routing::{get, post},
 };
-use axum_activation::{ActivatedListeners, Server};
+use axum_activation::{ActivatedListeners, Drain, Error, Notifier, Server, handoff::Handoff, notify::State};
 
 use crate::{
     needs,
@@ -33,6 +33,8 @@ const PROGRAM: &str = "/run/bin/app";
 const FAULT: &str = "/run/bin/fault";
 /// Marks a process that the unit has started, and says how long a hand-over may take.
 const LIMIT: &str = "APP_HANDOFF_MILLISECONDS";
+/// The service is served without `Server`.
+pub(crate) const ALONE: &str = "APP_ALONE";
 
 /// How `systemctl reload` asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Service {
     pub(crate) fn start(way: Way, limit: Duration) -> Self {
         needs::example("handoff_request");
         let (name, text) = shipped(UNIT);
-        let exec = format!("\nExecStart={PROGRAM} --exact service --nocapture --test-threads=1 --quiet\n");
+        let exec = format!("\nExecStart={}\n", command());
         let edited = text.replace("\nExecStart=/usr/local/bin/app\n", &exec);
         assert_ne!(edited, text, "the unit starts another program");
         let edited = format!("{edited}\n[Service]\nEnvironment={LIMIT}={}\n", limit.as_millis());
@@ -69,7 +71,26 @@ impl Service {
         if way == Way::NotifyReload {
             units.push(("app-reload.service.d/notify-reload.conf", shipped_text("app-notify-reload.conf")));
         }
-        let rig = Rig::boot(&units);
+        Self::boot(&units)
+    }
+
+    /// Boots a systemd with a unit of these settings and without a socket unit, and starts the service, by `exec` with the command of
+    /// the program.
+    pub(crate) fn start_with(settings: &str, exec: impl FnOnce(&str) -> String) -> Self {
+        needs::example("handoff_request");
+        let exec = exec(&command());
+        let text = format!(
+            "[Service]\n{settings}\nExecStart={exec}\nExecReload=/bin/kill -HUP $MAINPID\nRuntimeDirectory=app-reload\n\
+             Restart=on-failure\nEnvironment={LIMIT}=30000\n"
+        );
+        let service = Self::boot(&[(UNIT, text)]);
+        // With `Type=simple` it counts as started before that.
+        eventually("it serves", || service.inside(|| Wire::connect(ADDRESS.parse().unwrap()).is_ok()));
+        service
+    }
+
+    fn boot(units: &[(&str, String)]) -> Self {
+        let rig = Rig::boot(units);
         let service = Self { rig };
         fs::create_dir(service.rig.path("/run/bin")).unwrap();
         service.install_this();
@@ -161,12 +182,20 @@ impl Service {
     }
 }
 
+/// The command line of the service.
+fn command() -> String {
+    format!("{PROGRAM} --exact service --nocapture --test-threads=1 --quiet")
+}
+
 /// The service itself, where that is what this process is.
 pub(crate) fn serve() {
     let Ok(limit) = env::var(LIMIT) else { return };
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
-    let activated = ActivatedListeners::from_env().unwrap();
+    let activated = ActivatedListeners::builder().fallback("http", ADDRESS).from_env().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if env::var_os(ALONE).is_some() {
+        return runtime.block_on(serve_alone(&activated)).unwrap();
+    }
     let socket = Path::new(&env::var_os("RUNTIME_DIRECTORY").unwrap()).join("handoff.sock");
     let server = Server::new(activated).route("http", app()).handoff_socket(socket);
     let server = server.handoff_timeout(Duration::from_millis(limit.parse().unwrap())).ready_when(fault());
@@ -179,6 +208,17 @@ pub(crate) fn serve() {
             std::process::exit(1);
         }
     }
+}
+
+/// As a program does that says `READY=1` itself.
+async fn serve_alone(activated: &ActivatedListeners) -> Result<(), Error> {
+    let (listener, drain) = (activated.one("http")?, Drain::new());
+    let handoff = Handoff::alone(activated).join().await?.ready(&drain).await?;
+    Notifier::from_env().say([State::Ready]);
+    let served = axum::serve(listener.stop_with(&drain), app()).with_graceful_shutdown(drain.begun_for(Duration::ZERO));
+    drain.drive(served, Duration::from_secs(5)).await;
+    handoff.finish().await;
+    Ok(())
 }
 
 /// What is planned for this process.

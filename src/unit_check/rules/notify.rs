@@ -18,9 +18,10 @@ pub(super) fn service_type(case: &Case<'_>) -> Option<Finding> {
         "notify" | "notify-reload" => {
             (Severity::Error, "the service says no READY=1, so the start fails when TimeoutStartSec= is over")
         }
-        _ if case.hands_over() => {
-            (Severity::Error, "systemd takes no new main process from it, so a hand-over ends the service")
-        }
+        _ if case.hands_over() => (
+            Severity::Error,
+            "systemd takes no new main process from it, so the service refuses each hand-over by spawn",
+        ),
         _ if speaks && !is_heard(case) && !is_silenced(case) && !case.is_per_connection() => (
             Severity::Warning,
             "READY=1, STATUS= and EXTEND_TIMEOUT_USEC= are not heard; a start counts as done before the service can answer",
