@@ -306,6 +306,8 @@ impl Drop for Service {
         self.running().into_iter().for_each(|pid| {
             let _ = kill_process(as_pid(pid), Signal::KILL);
         });
+        // A supervisor does not end with them.
+        let _ = self.first.kill();
         let _ = self.first.wait();
         if thread::panicking() {
             eprintln!("{}", self.log());
