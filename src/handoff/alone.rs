@@ -16,6 +16,7 @@ use super::{
     handle::Handoff,
     inbound::{InboundHandle, Successor},
     joining::Arriving,
+    main_pid::set_main_pid,
     mover::{Mover, MoverHandle, Parted, Predecessor},
     options::{BoxError, Options, Parts, Snapshot},
     requests::{Asker, Request, Requests},
@@ -27,11 +28,8 @@ use crate::{
     drain::Drain,
     error::{Error, Kind},
     log,
-    notify::{Notifier, State},
+    notify::Notifier,
 };
-
-/// How long the service manager may take to know the new main process.
-const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Hand-over for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
 /// or any server on tokio.
@@ -344,19 +342,6 @@ impl Alone {
             Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
             None => log::warn!("the successor does not listen to the last words"),
         }
-    }
-}
-
-/// Tells systemd which process is the main one of the unit from now on, and returns when systemd knows: the end of the old main process
-/// would end the service.
-async fn set_main_pid(pid: u32) {
-    let notifier = Notifier::from_env();
-    if !notifier.is_active() {
-        return;
-    }
-    notifier.say([State::MainPid(pid)]);
-    if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
-        log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) mod handle;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
 pub(crate) mod joining;
+mod main_pid;
 pub(crate) mod meeting;
 pub(crate) mod mover;
 mod operator;
