@@ -21,8 +21,8 @@ use crate::{
     sys::process::Process,
 };
 
-/// How long init may take to reap a process that has ended; only then the kernel tells how it did.
-const REAPED_LIMIT: Duration = Duration::from_millis(250);
+/// How long a process that has closed the control socket may take until it is known how it ended.
+const STATUS_LIMIT: Duration = Duration::from_millis(250);
 
 /// How the two processes meet.
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl Started {
     /// Says that it has ended, and how if the kernel tells.
     pub(crate) async fn ended_early(&self) -> String {
         let status = match &self.process {
-            Some(process) => process.exit_status(REAPED_LIMIT).await,
+            Some(process) => process.exit_status(STATUS_LIMIT).await,
             None => None,
         };
         let how = status.map_or(String::new(), |status| format!(" ({status})"));

@@ -1,13 +1,14 @@
 //! A process that is not our child, held by its pidfd: the number may be given to another, the descriptor never is.
 
 use std::{
-    ffi::c_ulong,
-    io,
+    ffi::{c_ulong, c_void},
+    fs, io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
     process::ExitStatus,
+    ptr,
     time::Duration,
 };
 
@@ -26,8 +27,8 @@ const PIDFD_GET_INFO: c_ulong = (3 << 30) | ((size_of::<Info>() as c_ulong) << 1
 /// `PIDFD_INFO_EXIT`: the exit status is asked for, and is there.
 const INFO_EXIT: u64 = 1 << 3;
 
-/// How often to look whether a process that has ended is reaped.
-const REAPED_PAUSE: Duration = Duration::from_millis(2);
+/// How often to look how a process has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// `struct pidfd_info`.
 #[derive(Debug, Default)]
@@ -72,20 +73,34 @@ impl Process {
         rustix::event::poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
-    /// How it ended, if the kernel says so: since Linux 6.15, to each that holds a pidfd, once the parent has reaped the process. Waits for
-    /// that up to `limit`.
+    /// How it ended, if that can be known to another than its parent: while it is a zombie, to its own user; once it is reaped, since Linux
+    /// 6.15. Waits up to `limit` for it to be either.
     pub(crate) async fn exit_status(&self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
-            match self.exit_info() {
+            match self.zombie_status().map_or_else(|| self.exit_info(), |status| Ok(Some(status))) {
                 Ok(Some(status)) => return Some(status),
-                Ok(None) if Instant::now() < deadline => sleep(REAPED_PAUSE).await,
+                Ok(None) if Instant::now() < deadline => sleep(LOOK_PAUSE).await,
                 Ok(None) | Err(_) => return None,
             }
         }
     }
 
-    /// `None` as long as it runs, or nothing has reaped it; an error where the kernel does not know the question.
+    /// `None` unless it has ended, is not reaped yet, and is of this user (`proc_pid_stat(5)`).
+    fn zombie_status(&self) -> Option<ExitStatus> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // Until it is reaped no other process has its number.
+        self.exists().then(|| zombie_status(&stat)).flatten()
+    }
+
+    /// Whether it runs, or is a zombie.
+    fn exists(&self) -> bool {
+        let (fd, nothing) = (self.pidfd.as_raw_fd(), ptr::null_mut::<c_void>());
+        // SAFETY: sends no signal, and reads nothing of ours.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, nothing, 0) == 0 }
+    }
+
+    /// `None` as long as it is not reaped; an error where the kernel does not know the question.
     fn exit_info(&self) -> io::Result<Option<ExitStatus>> {
         let mut info = Info { mask: INFO_EXIT, ..Info::default() };
         // SAFETY: the kernel writes no more than the size that is part of the request, into a structure of that size.
@@ -116,5 +131,27 @@ impl Process {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+/// Of `/proc/PID/stat`. The name, which may contain anything, ends with the last parenthesis; the state follows, and at the end the exit
+/// status.
+fn zombie_status(stat: &str) -> Option<ExitStatus> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let status = fields.trim().strip_prefix("Z ")?.rsplit(' ').next()?;
+    status.parse().ok().map(ExitStatus::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_zombie_is_its_last_field() {
+        let status = |stat: &str| zombie_status(stat).map(|status| status.to_string());
+        assert_eq!(status("7 (a) Z) Z 1 7 0 9\n").as_deref(), Some("signal: 9 (SIGKILL)"));
+        assert_eq!(status("7 (sh) Z 1 7 0 768\n").as_deref(), Some("exit status: 3"));
+        assert_eq!(status("7 (Z) S 1 7 0 0\n"), None);
+        assert_eq!(status(""), None);
     }
 }

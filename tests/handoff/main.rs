@@ -17,6 +17,7 @@ mod refusals;
 mod roll_back;
 mod signals;
 mod state;
+mod threads;
 mod traces;
 
 #[path = "../support"]

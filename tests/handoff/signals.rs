@@ -1,13 +1,152 @@
 //! Signals in quick succession, and while a hand-over is under way.
 
 use std::{
+    env, fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::{roll_back::under_load, support::service::Service};
+use super::{
+    roll_back::{rolls_back, under_load},
+    support::{
+        needs,
+        service::{Line, Service},
+    },
+};
+
+/// Both signals that ask for a hand-over.
+const HANDOFF: [Signal; 2] = [Signal::HUP, Signal::USR2];
+
+/// A program that waits until somebody writes to `exec.gate`, before it becomes the test binary; its pid stands in `pid`.
+const LATE: &str =
+    "#!/bin/sh\ncd FOLDER\necho $$ >pid.draft\nmv pid.draft pid\nread x <exec.gate\nexec PROGRAM \"$@\"\n";
+
+#[test]
+fn a_storm_of_signals_at_a_process_that_has_no_handlers_yet_does_not_end_it() {
+    let service = Service::start("");
+    let (folder, program) = (service.folder(), service.program());
+    service.gate("exec.gate");
+    service.gate("import.gate");
+    let late = folder.join("late");
+    let text = LATE.replace("FOLDER", folder.to_str().unwrap());
+    fs::write(&late, text.replace("PROGRAM", env::current_exe().unwrap().to_str().unwrap())).unwrap();
+    fs::set_permissions(&late, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(late, &program).unwrap();
+    service.plan("import", "wait");
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| service.ask_to_hand_over());
+        let new = pid_in(&folder.join("pid"));
+        for _ in 0..100 {
+            HANDOFF.into_iter().for_each(|signal| service.signal(new, signal));
+        }
+        service.open("exec.gate");
+        // Its own handlers are there when it imports the state.
+        while !service.lines().iter().any(|line| line.text == "at import wait") {
+            assert!(!asked.is_finished(), "{:?}", asked.join());
+            for signal in HANDOFF {
+                let _ = kill_process(Pid::from_raw(new.try_into().unwrap()).unwrap(), signal);
+            }
+            thread::yield_now();
+        }
+        service.signal(new, Signal::HUP);
+        service.open("import.gate");
+        assert_eq!(asked.join().unwrap(), Ok(new), "{}", service.log());
+    });
+    // What came when it had handlers is heard when it serves.
+    let imported = |line: &Line| line.text.starts_with("imports ");
+    let last = service.wait_for_some(2, imported).remove(1).pid;
+    service.wait_for_word(last, "is alone");
+    service.end();
+}
+
+/// The pid in that file, once it is there.
+fn pid_in(file: &Path) -> u32 {
+    let began = Instant::now();
+    loop {
+        if let Some(pid) = fs::read_to_string(file).ok().and_then(|pid| pid.trim().parse().ok()) {
+            return pid;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no {}", file.display());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_signal_that_the_program_leaves_alone_ends_every_generation() {
+    for generation in 0..2 {
+        let mut service = Service::start("handoff_signals=0");
+        for _ in 0..generation {
+            let new = service.ask_to_hand_over().unwrap();
+            service.wait_for_word(new, "is alone");
+        }
+        let last = service.who();
+        assert_eq!(last.generation, generation);
+        service.signal(last.pid, Signal::HUP);
+        service.wait_for_all();
+        assert!(!service.lines().iter().any(|line| line.pid == last.pid && line.text.starts_with("ends")));
+    }
+}
+
+#[test]
+fn a_child_of_the_service_has_the_same_limit_and_signals_in_every_generation() {
+    // As systemd has it: a soft limit that is lower than the hard one.
+    let service = Service::start_as("", |folder| {
+        let program = folder.join("program");
+        symlink(env::current_exe().unwrap(), &program).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -Sn 900; exec \"$@\"", "sh"]).arg(program);
+        command
+    });
+    let first = service.get("/child");
+    assert!(first.contains("SigIgn"), "{first}");
+    for _ in 0..2 {
+        service.hand_over();
+        assert_eq!(service.get("/child"), first);
+    }
+    service.end();
+}
+
+#[test]
+fn signals_that_the_parent_has_blocked_are_received() {
+    needs::program("python3", "python3");
+    let block = "import os, signal, sys\n\
+                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n\
+                 os.execv(sys.argv[1], sys.argv[1:])";
+    for current_thread in [0, 1] {
+        let start = || {
+            Service::start_as(&format!("current_thread={current_thread}"), |folder| {
+                let program = folder.join("program");
+                symlink(env::current_exe().unwrap(), &program).unwrap();
+                let mut command = Command::new("python3");
+                command.args(["-c", block]).arg(program);
+                command
+            })
+        };
+        for signal in HANDOFF {
+            let service = start();
+            let first = service.who();
+            service.signal(first.pid, signal);
+            service.wait_until_after(first);
+            service.end();
+        }
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut service = start();
+            service.signal(service.who().pid, signal);
+            service.wait_for_all();
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_ends_the_new_process_is_named() {
+    let plan = |service: &Service| service.plan("start", "kill self");
+    rolls_back(Service::start(""), "ended before it was ready (signal: 9 (SIGKILL))", plan, |_| {});
+}
 
 #[test]
 fn of_30_hang_ups_in_a_second_each_is_a_hand_over_or_refused_and_nothing_is_left_over() {

@@ -26,7 +26,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
@@ -49,7 +49,7 @@ use axum_activation::{
     handoff::{Handoff, Snapshot},
 };
 use rustix::{
-    process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit},
+    process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
     time::{ClockId, clock_gettime},
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::spawn_blocking};
@@ -154,6 +154,9 @@ fn configured(mut server: Server) -> Server {
     if let Some(most) = setting("draining_generations") {
         server = server.draining_generations(u32::try_from(most).expect("a small number"));
     }
+    if setting("handoff_signals") == Some(0) {
+        server = server.without_handoff_signals();
+    }
     server
 }
 
@@ -219,6 +222,8 @@ fn service(work: &Work) -> Router {
         .route("/who", get(async |State(work): State<Work>| format!("{} {}", work.handoff.generation(), process::id())))
         .route("/count", get(async |State(work): State<Work>| work.count.load(Relaxed).to_string()))
         .route("/handover", post(hand_over))
+        .route("/tasks/{room}", get(async |UrlPath(room): UrlPath<u64>| limit_tasks(room)))
+        .route("/child", get(async || child()))
         .route("/gone", get(async |State(work): State<Work>| work.handoff.predecessor_gone().await))
         .route("/slow/{gate}/{id}", get(slow))
         .merge(lasting::routes())
@@ -248,6 +253,25 @@ async fn hand_over(State(work): State<Work>) -> String {
         Ok(pid) => format!("over to {pid}"),
         Err(error) => format!("failed {} {error}", error.is_handoff_failure() || error.is_start_failure()),
     }
+}
+
+/// Lets the user of this process have so many processes and threads more than now, zombies included.
+fn limit_tasks(room: u64) {
+    let user = rustix::process::getuid().as_raw();
+    let entries = fs::read_dir("/proc").expect("procfs").flatten().map(|entry| entry.path());
+    // Not `self`, which would count this process twice.
+    let is_own = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|file| file.is_dir() && file.uid() == user);
+    let count = |path: PathBuf| fs::read_dir(path.join("task")).map_or(0, Iterator::count) as u64;
+    let tasks: u64 = entries.filter(is_own).map(count).sum();
+    let limit = Rlimit { current: Some(tasks + room), ..getrlimit(Resource::Nproc) };
+    setrlimit(Resource::Nproc, limit).expect("a soft limit");
+}
+
+/// What a child of the service has from it: its limit of open files and its signals.
+fn child() -> String {
+    let looks = "ulimit -Sn; exec grep -E 'SigBlk|SigIgn' /proc/self/status";
+    let looked = Command::new("sh").args(["-c", looks]).output().expect("sh runs");
+    String::from_utf8(looked.stdout).expect("text")
 }
 
 impl Work {
