@@ -22,15 +22,13 @@ use super::{
 /// Both signals that ask for a hand-over.
 const HANDOFF: [Signal; 2] = [Signal::HUP, Signal::USR2];
 
-/// A program that waits until somebody writes to `exec.gate`, before it becomes the test binary; its pid stands in `pid`.
-const LATE: &str =
-    "#!/bin/sh\ncd FOLDER\necho $$ >pid.draft\nmv pid.draft pid\nread x <exec.gate\nexec PROGRAM \"$@\"\n";
+/// A program that waits until there is a file `go`, before it becomes the test binary; its pid stands in `pid`.
+const LATE: &str = "#!/bin/sh\ncd FOLDER\necho $$ >pid.draft\nmv pid.draft pid\nuntil [ -e go ]; do sleep 0.01; done\nexec PROGRAM \"$@\"\n";
 
 #[test]
 fn a_storm_of_signals_at_a_process_that_has_no_handlers_yet_does_not_end_it() {
     let service = Service::start("");
     let (folder, program) = (service.folder(), service.program());
-    service.gate("exec.gate");
     service.gate("import.gate");
     let late = folder.join("late");
     let text = LATE.replace("FOLDER", folder.to_str().unwrap());
@@ -44,7 +42,7 @@ fn a_storm_of_signals_at_a_process_that_has_no_handlers_yet_does_not_end_it() {
         for _ in 0..100 {
             HANDOFF.into_iter().for_each(|signal| service.signal(new, signal));
         }
-        service.open("exec.gate");
+        fs::write(folder.join("go"), "").unwrap();
         // Its own handlers are there when it imports the state.
         while !service.lines().iter().any(|line| line.text == "at import wait") {
             assert!(!asked.is_finished(), "{:?}", asked.join());
