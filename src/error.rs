@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-use std::{error::Error as StdError, fmt, io, os::fd::RawFd, path::PathBuf};
+use std::{error::Error as StdError, fmt, io, ops::Range, os::fd::RawFd, path::PathBuf};
 
 use crate::sys::socket::SocketKind;
 
@@ -22,9 +22,9 @@ pub(crate) enum Kind {
     /// The sockets are meant for another process.
     PidMismatch { variable: &'static str, value: String, own: String },
     /// The environment promises a descriptor that is closed.
-    ClosedFd { fd: RawFd, count: usize },
+    ClosedFd { fd: RawFd, promised: Range<RawFd> },
     /// The environment promises a descriptor that this process opened itself.
-    OwnedFd { fd: RawFd, count: usize },
+    OwnedFd { fd: RawFd, promised: Range<RawFd> },
     /// Nobody passed or bound a socket of that name.
     UnknownName { name: String, known: Vec<String> },
     /// Every socket of that name has been taken.
@@ -234,22 +234,31 @@ impl fmt::Display for Kind {
                  this program must exec it (in a shell: `exec program`), or unset LISTEN_FDS; \
                  `ActivatedListeners::builder().ignore_pid()` takes the sockets all the same"
             ),
-            Self::ClosedFd { fd, count } => write!(
+            Self::ClosedFd { fd, promised } => write!(
                 f,
-                "LISTEN_FDS={count} promises {}, but descriptor {fd} is not open; a wrapper has closed it or the count is wrong",
-                Range(*count)
+                "LISTEN_FDS={} promises {}, but descriptor {fd} is not open; a wrapper has closed it or the count is wrong",
+                promised.len(),
+                Descriptors(promised)
             ),
-            Self::OwnedFd { fd, count } => write!(
+            Self::OwnedFd { fd, promised } => write!(
                 f,
-                "LISTEN_FDS={count} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: whoever \
+                "LISTEN_FDS={} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: whoever \
                  started this process left that number closed and it was opened here since, or another library has claimed it; \
                  pass as many as LISTEN_FDS says, and call from_env first thing in main, and only this one",
-                Range(*count)
+                promised.len(),
+                Descriptors(promised)
             ),
             Self::UnknownName { name, known } if known.is_empty() => write!(
                 f,
                 "no socket named {name:?}: this process was passed none; start it with one \
                  (FileDescriptorName={} in its .socket unit), or give the name an address to bind with `fallback`",
+                name.escape_debug()
+            ),
+            Self::UnknownName { name, known } if known.iter().all(String::is_empty) => write!(
+                f,
+                "no socket named {name:?}, those that were passed have no names; name them with LISTEN_FDNAMES={} \
+                 (FileDescriptorName= in a .socket unit, --fdname= of systemd-socket-activate), or give the program one `fallback`, \
+                 whose name they get, or take them as \"\"",
                 name.escape_debug()
             ),
             Self::UnknownName { name, known } => write!(
@@ -287,6 +296,13 @@ impl fmt::Display for Kind {
             Self::ShownOnly { name } => write!(
                 f,
                 "{name:?} cannot be taken by a handler: a request only shows which sockets this process serves; take it in main"
+            ),
+            Self::Unserved { name, address, routes } if name.is_empty() => write!(
+                f,
+                "a socket ({address}) was passed without a name and no route serves it, its clients would hang; routes: {}; name \
+                 each socket with LISTEN_FDNAMES=NAME:NAME (FileDescriptorName= in a .socket unit, --fdname= of \
+                 systemd-socket-activate), or give the server one route only, or allow it with allow_unused()",
+                Names(routes)
             ),
             Self::Unserved { name, address, routes } => write!(
                 f,
@@ -347,13 +363,13 @@ impl fmt::Display for Kind {
 }
 
 /// `descriptors 3 to 5`, `descriptor 3`.
-struct Range(usize);
+struct Descriptors<'a>(&'a Range<RawFd>);
 
-impl fmt::Display for Range {
+impl fmt::Display for Descriptors<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            1 => f.write_str("descriptor 3"),
-            count => write!(f, "descriptors 3 to {}", count.saturating_add(2)),
+            one if one.len() == 1 => write!(f, "descriptor {}", one.start),
+            Range { start, end } => write!(f, "descriptors {start} to {}", end - 1),
         }
     }
 }

@@ -66,13 +66,13 @@ impl fmt::Debug for Meeting {
 #[non_exhaustive]
 pub enum ForeignPid {
     /// An error ([`Error::is_pid_mismatch`]): most often a wrapper between the service manager and this program forgot to
-    /// `exec` it.
+    /// `exec` it. Sockets that name no process are taken if all of them are there, see `docs/activation.md`.
     #[default]
     Refuse,
-    /// Leave them alone, as if nothing had been passed: for a program that a socket-activated service starts as its child,
-    /// which inherits the variables and not the sockets.
+    /// Leave them alone, as if nothing had been passed, also when they name no process: for a program that a socket-activated
+    /// service starts as its child, which inherits the variables and not the sockets.
     Leave,
-    /// Take them all the same, even with no `LISTEN_PID` at all: for a program behind a wrapper that passes the descriptors on
+    /// Take them all the same, and with no `LISTEN_PID` whatever they are: for a program behind a wrapper that passes the descriptors on
     /// and cannot correct the variable. A helper that inherited nothing but the variables gets an error then, or worse,
     /// descriptors that are something else.
     Take,
@@ -177,6 +177,10 @@ impl ActivatedListenersBuilder {
         }
         let passed = names_passed(&set);
         let names: Vec<_> = self.fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
+        if let Some(name) = names.first().filter(|first| names.iter().all(|name| name == *first)) {
+            valid_name(name)?;
+            set.name_unnamed(name);
+        }
         settle_kept(&set, &self.fallbacks);
         for fallback in self.fallbacks {
             valid_name(&fallback.name)?;
@@ -208,10 +212,11 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
         Err(error) if error.is_pid_mismatch() && foreign_pid == ForeignPid::Leave => Passed::default(),
         passed => passed?,
     };
-    let count = passed.count;
-    let fds = inherit::claim(passed.range()).map_err(|problem| match problem {
-        Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, count }),
-        Unclaimable::Owned(fd) => Kind::OwnedFd { fd, count }.into(),
+    let passed = if passed.is_unaddressed { settle_unaddressed(passed, foreign_pid) } else { passed };
+    let promised = passed.range();
+    let fds = inherit::claim(promised.clone()).map_err(|problem| match problem {
+        Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, promised }),
+        Unclaimable::Owned(fd) => Kind::OwnedFd { fd, promised }.into(),
     })?;
     let (mut slots, mut control, mut kept) = (Vec::new(), None, Kept::default());
     for (name, fd) in passed.names().zip(fds) {
@@ -229,6 +234,28 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
     }
     log::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
     Ok(set)
+}
+
+/// Without `LISTEN_PID` the sockets may be for this process or for one that has started it: `systemfd --no-pid` leaves it out, as
+/// programs stand between it and the service. They are for this process if all of them are there. A process that has claimed
+/// them has set close-on-exec, so its children have the variables alone.
+fn settle_unaddressed(passed: Passed, foreign_pid: ForeignPid) -> Passed {
+    if foreign_pid == ForeignPid::Leave {
+        return Passed::default();
+    }
+    match inherit::first_not_passed(passed.range()) {
+        None => {
+            log::info!(count = passed.count, "taking the sockets of LISTEN_FDS, no LISTEN_PID says which process they are for");
+            passed
+        }
+        Some((fd, problem)) => {
+            log::warn!(
+                "LISTEN_FDS is set, LISTEN_PID is not, and descriptor {fd} {problem}, so nothing was passed to this process; the \
+                 variable is from a process above it: unset LISTEN_FDS, or take the descriptors with ignore_pid()"
+            );
+            Passed::default()
+        }
+    }
 }
 
 pub(super) fn valid_name(name: &str) -> Result<(), Error> {
@@ -263,20 +290,21 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
     if !error.is_address_in_use() {
         return error;
     }
-    let mut sockets = set.iter().chain(more.iter().map(|slot| slot.info.clone()));
-    match sockets.find(|socket| socket.is_passed() && socket.addr().is_some_and(|bound| addr.overlaps(bound))) {
-        None => error,
-        Some(socket) => Kind::Bind {
-            address: addr.to_string(),
-            remedy: format!(
-                "this process was passed a socket there, under the name {:?}; name it {name:?} with FileDescriptorName= in \
-                 its .socket unit (--fdname= of systemd-socket-activate)",
-                socket.name()
-            ),
-            source: io::ErrorKind::AddrInUse.into(),
-        }
-        .into(),
-    }
+    let slots = set.lock();
+    let there = |slot: &&Slot| slot.info.is_passed() && slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
+    let Some(slot) = slots.iter().chain(more).find(there) else { return error };
+    let descriptor = slot.descriptor().map_or(String::new(), |fd| format!(" as descriptor {fd}"));
+    let remedy = match slot.info.name() {
+        "" => format!(
+            "this process was passed a socket there{descriptor}, without a name; name each that was passed with \
+             LISTEN_FDNAMES=NAME:NAME (FileDescriptorName= in a .socket unit, --fdname= of systemd-socket-activate), this one {name:?}"
+        ),
+        other => format!(
+            "this process was passed a socket there{descriptor}, under the name {other:?}; name it {name:?} with \
+             FileDescriptorName= in its .socket unit (--fdname= of systemd-socket-activate)"
+        ),
+    };
+    Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into()
 }
 
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
@@ -289,7 +317,10 @@ fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::unix::net::UnixListener};
+    use std::{
+        net::TcpListener,
+        os::{fd::AsRawFd, unix::net::UnixListener},
+    };
 
     use super::*;
 
@@ -301,11 +332,14 @@ mod tests {
         let wildcard = TcpListener::bind("[::]:0").unwrap();
         let specific = format!("127.0.0.1:{}", wildcard.local_addr().unwrap().port());
         for (fd, addr) in [(OwnedFd::from(unix), path.to_str().unwrap()), (wildcard.into(), &*specific)] {
+            let descriptor = fd.as_raw_fd();
             let builder = ActivatedListenersBuilder::default().socket("app.socket", fd).fallback("http", addr);
             let error = builder.build().unwrap_err();
             assert!(error.is_address_in_use());
-            let says = "this process was passed a socket there, under the name \"app.socket\"; name it \"http\" with";
-            assert!(error.to_string().contains(says), "{error}");
+            let says = format!(
+                "this process was passed a socket there as descriptor {descriptor}, under the name \"app.socket\"; name it \"http\" with"
+            );
+            assert!(error.to_string().contains(&says), "{error}");
         }
     }
 

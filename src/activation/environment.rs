@@ -9,13 +9,13 @@ use std::{
 
 use crate::{
     error::{Error, Kind},
-    log,
     sys::inherit::FIRST,
 };
 
 const PID: &str = "LISTEN_PID";
 const PIDFD_ID: &str = "LISTEN_PIDFDID";
 const FDS: &str = "LISTEN_FDS";
+const FIRST_FD: &str = "LISTEN_FDS_FIRST_FD";
 const NAMES: &str = "LISTEN_FDNAMES";
 
 /// The longest name that `FileDescriptorName=` of `systemd.socket(5)` takes.
@@ -27,6 +27,8 @@ pub(super) struct Environment {
     pub(super) pid: Option<OsString>,
     pub(super) pidfd_id: Option<OsString>,
     pub(super) fds: Option<OsString>,
+    /// The number of the first descriptor: systemfd sets it, systemd does not.
+    pub(super) first: Option<OsString>,
     pub(super) names: Option<OsString>,
 }
 
@@ -37,38 +39,43 @@ pub(super) struct Identity {
     pub(super) pidfd_id: Option<u64>,
 }
 
-/// How many descriptors were passed, and a name for each, or none at all.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// Which descriptors were passed, and a name for each, or none at all.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Passed {
     pub(super) count: usize,
+    first: RawFd,
     names: Vec<String>,
+    /// No variable says which process they are for.
+    pub(super) is_unaddressed: bool,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self { count: 0, first: FIRST, names: Vec::new(), is_unaddressed: false }
+    }
 }
 
 impl Environment {
     /// Reads the process's environment; an empty variable counts as unset, as `sd_listen_fds` and Go's package have it.
     pub(super) fn read() -> Self {
         let read = |name| env::var_os(name).filter(|value| !value.is_empty());
-        Self { pid: read(PID), pidfd_id: read(PIDFD_ID), fds: read(FDS), names: read(NAMES) }
+        let (fds, first) = (read(FDS), read(FIRST_FD));
+        Self { pid: read(PID), pidfd_id: read(PIDFD_ID), fds, first, names: read(NAMES) }
     }
 
-    /// Which descriptors are ours, by name. With `ignore_pid` they are ours whoever they are addressed to.
+    /// Which descriptors are ours, by name. With `ignore_pid` they are ours, whichever process the variables name.
     pub(super) fn passed(&self, identity: &Identity, ignore_pid: bool) -> Result<Passed, Error> {
         let Some(fds) = &self.fds else {
             return Ok(Passed::default());
         };
         if !ignore_pid {
-            let Some(pid) = &self.pid else {
-                log::warn!(
-                    "LISTEN_FDS is set but LISTEN_PID is not, so nothing was passed to this process (sd_listen_fds(3)); \
-                     set LISTEN_PID, or take the sockets with ignore_pid()"
-                );
-                return Ok(Passed::default());
-            };
-            check_pid(pid, identity)?;
+            self.pid.as_deref().map_or(Ok(()), |pid| check_pid(pid, identity))?;
             self.pidfd_id.as_deref().map_or(Ok(()), |id| check_pidfd_id(id, identity))?;
         }
-        let count = count(fds)?;
-        Ok(Passed { count, names: self.names(count)? })
+        let first = self.first.as_deref().map_or(Ok(FIRST), first)?;
+        let count = count(fds, first)?;
+        let is_unaddressed = !ignore_pid && self.pid.is_none() && self.pidfd_id.is_none();
+        Ok(Passed { count, first, names: self.names(count)?, is_unaddressed })
     }
 
     /// One name a descriptor, by position: names repeat and may be empty. Nothing is made of `count` before the descriptors are
@@ -100,7 +107,7 @@ impl Passed {
     pub(super) fn range(&self) -> Range<RawFd> {
         // `count` has seen to it that the end fits.
         let count = RawFd::try_from(self.count).unwrap_or(0);
-        FIRST..FIRST + count
+        self.first..self.first + count
     }
 
     /// A name for each; the empty one where there are none.
@@ -139,10 +146,15 @@ fn check_pidfd_id(value: &OsStr, identity: &Identity) -> Result<(), Error> {
     }
 }
 
-fn count(value: &OsStr) -> Result<usize, Error> {
+fn first(value: &OsStr) -> Result<RawFd, Error> {
+    let first = number(value).filter(|first| *first >= FIRST);
+    first.ok_or_else(|| invalid(FIRST_FD, value, "is not the number of a file descriptor from 3 on"))
+}
+
+fn count(value: &OsStr, first: RawFd) -> Result<usize, Error> {
     let count: u64 = number(value).ok_or_else(|| invalid(FDS, value, "is not a number of file descriptors"))?;
     let beyond = || invalid(FDS, value, "is more than a process can have open");
-    let fits = RawFd::try_from(count).is_ok_and(|count| count <= RawFd::MAX - FIRST);
+    let fits = RawFd::try_from(count).is_ok_and(|count| count <= RawFd::MAX - first);
     if fits { usize::try_from(count).map_err(|_| beyond()) } else { Err(beyond()) }
 }
 
@@ -165,7 +177,7 @@ mod tests {
 
     fn environment(pid: &str, pidfd_id: &str, fds: &str, names: &str) -> Environment {
         let set = |value: &str| (!value.is_empty()).then(|| value.into());
-        Environment { pid: set(pid), pidfd_id: set(pidfd_id), fds: set(fds), names: set(names) }
+        Environment { pid: set(pid), pidfd_id: set(pidfd_id), fds: set(fds), first: None, names: set(names) }
     }
 
     fn passed(pid: &str, pidfd_id: &str, fds: &str, names: &str) -> Result<Vec<String>, Error> {
@@ -177,10 +189,33 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_passed_unless_both_variables_are_set() {
-        for (pid, fds) in [("", ""), ("42", ""), ("1", ""), ("", "4"), ("42", "0")] {
+    fn nothing_is_passed_without_a_count() {
+        for (pid, fds) in [("", ""), ("42", ""), ("1", ""), ("42", "0"), ("", "0")] {
             assert!(passed(pid, "", fds, "").unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn without_a_pid_the_descriptors_are_addressed_to_no_process() {
+        for (pid, pidfd_id, ignore_pid, expected) in
+            [("", "", false, true), ("42", "", false, false), ("", "7", false, false), ("", "", true, false)]
+        {
+            let passed = environment(pid, pidfd_id, "1", "").passed(&IDENTITY, ignore_pid).unwrap();
+            assert_eq!((passed.count, passed.is_unaddressed), (1, expected), "{pid:?} {pidfd_id:?} {ignore_pid}");
+        }
+        assert!(passed("", "8", "1", "").unwrap_err().is_pid_mismatch());
+    }
+
+    #[test]
+    fn the_first_descriptor_may_be_another_than_3() {
+        let from = |first: &str| Environment { first: Some(first.into()), ..environment("42", "", "2", "") };
+        assert_eq!(from("5").passed(&IDENTITY, false).unwrap().range(), 5..7);
+        for first in ["2", "-1", "x", "2147483648"] {
+            let error = from(first).passed(&IDENTITY, false).unwrap_err().to_string();
+            assert!(error.contains(&format!("LISTEN_FDS_FIRST_FD={first:?} is not the number of a file descriptor")), "{error}");
+        }
+        let error = from("2147483646").passed(&IDENTITY, false).unwrap_err();
+        assert!(error.to_string().contains("is more than a process can have open"), "{error}");
     }
 
     #[test]

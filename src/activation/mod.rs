@@ -38,6 +38,7 @@ use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
     listener::{ActivatedListener, ListenOptions},
+    log,
     sys::socket::{SocketFamily, SocketKind},
 };
 
@@ -68,7 +69,8 @@ const ANYTHING: Wanted = Wanted { what: "a file", matches: |_| true, remedy: "" 
 /// the environment is never edited.
 ///
 /// Names repeat: a `.socket` unit with several `ListenStream=` lines passes them all under its one `FileDescriptorName=`.
-/// Without that line the name is the unit's own, such as `app.socket`. Where no names are passed, each is `""`.
+/// Without that line the name is the unit's own, such as `app.socket`. Where no names are passed, each is `""`; where the program
+/// then has one name for a listener, that of its fallbacks or of the server's one route, the listeners get this name.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -269,6 +271,20 @@ impl ActivatedListeners {
     /// An error unless [`one`](Self::one) can take that name now; takes nothing.
     pub(crate) fn check_one(&self, name: &str) -> Result<(), Error> {
         self.take(name, self.stream(), |_| None::<()>).map(drop)
+    }
+
+    /// Names the listeners that were passed without a name, where no socket that was passed has one and none is named `name`: the
+    /// launcher cannot name sockets, and the program asks for no other.
+    pub(crate) fn name_unnamed(&self, name: &str) {
+        let mut slots = self.lock();
+        let is_named = |slot: &Slot| slot.info.is_passed() && !slot.info.name().is_empty();
+        if slots.iter().any(|slot| is_named(slot) || slot.info.name() == name) {
+            return;
+        }
+        for slot in slots.iter_mut().filter(|slot| slot.info.is_passed() && slot.is_free() && slot.is_listener()) {
+            log::info!(address = slot.info.place(), name, "a socket that was passed without a name gets the only name there is");
+            slot.rename(name);
+        }
     }
 
     /// What can be accepted from: a connection only when it is all that was passed.

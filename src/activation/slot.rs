@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::Shutdown,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     sync::{Arc, Weak},
 };
 
@@ -154,6 +154,11 @@ impl Slot {
 
     pub(super) fn is_free(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Its number, until it is taken.
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.held.as_ref().map(|held| held.fd.as_raw_fd())
     }
 
     pub(super) fn is_connection(&self) -> bool {

@@ -27,7 +27,7 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 
 /// What speaks of one process alone, and would be stale in the next.
-const OWN: [&str; 7] = [PID, "LISTEN_PIDFDID", FDS, NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR];
+const OWN: [&str; 8] = [PID, "LISTEN_PIDFDID", FDS, "LISTEN_FDS_FIRST_FD", NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR];
 
 /// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
 ///

@@ -272,6 +272,9 @@ impl Server {
     /// Takes every socket and checks all there is to check before the first connection is accepted.
     fn take(self) -> Result<(Common, Vec<(Route, ActivatedListener)>), Error> {
         let common = self.common();
+        if let [(name, _)] = &self.routes[..] {
+            common.activated.name_unnamed(name);
+        }
         let routes = match common.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
             None => self.into_checked_routes()?,

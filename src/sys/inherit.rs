@@ -8,10 +8,12 @@
 use std::{
     io,
     ops::Range,
-    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use rustix::fs::OFlags;
+
+use super::socket::{self, SocketKind};
 
 /// The first inherited descriptor: `SD_LISTEN_FDS_START` of `sd_listen_fds(3)`.
 pub(crate) const FIRST: RawFd = 3;
@@ -29,6 +31,26 @@ pub(crate) enum Unclaimable {
 pub(crate) fn claim(range: Range<RawFd>) -> Result<Vec<OwnedFd>, Unclaimable> {
     range.clone().try_for_each(check)?;
     Ok(range.map(own).collect())
+}
+
+/// The first descriptor in `range` that no launcher has passed, and what it is instead; changes nothing.
+///
+/// A launcher passes sockets that wait for clients: they listen, or take datagrams from any sender.
+pub(crate) fn first_not_passed(mut range: Range<RawFd>) -> Option<(RawFd, String)> {
+    range.find_map(|fd| match check(fd) {
+        Err(Unclaimable::Closed(_)) => Some((fd, "is not open".to_owned())),
+        Err(Unclaimable::Owned(_)) => Some((fd, "is close-on-exec, so this process has opened it".to_owned())),
+        Ok(()) => not_waiting(fd).map(|kind| (fd, format!("is {kind}"))),
+    })
+}
+
+/// What an open descriptor is that does not wait for clients.
+fn not_waiting(fd: RawFd) -> Option<SocketKind> {
+    // SAFETY: `check` has seen it open, and nothing in this process owns and closes it (see above).
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let kind = socket::kind(fd);
+    let takes_datagrams = || matches!(kind, SocketKind::Datagram(_)) && rustix::net::getpeername(fd).is_err();
+    (!socket::is_listening(fd) && !takes_datagrams()).then_some(kind)
 }
 
 /// Sets `O_NONBLOCK` if it is not set, and says whether it was missing.

@@ -1,6 +1,12 @@
 //! `LISTEN_PID`, `LISTEN_PIDFDID`, `LISTEN_FDS` and `LISTEN_FDNAMES` that say something impossible.
 
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStringExt, net::UnixDatagram as StdUnixDatagram},
+    process::Command,
+};
 
 use axum_activation::{ActivatedListeners, Error, ForeignPid};
 use serde::{Deserialize, Serialize};
@@ -31,6 +37,14 @@ pub(crate) fn claim(stage: &Stage) {
     let after = FdTable::now();
     let forced = names(ActivatedListeners::builder().ignore_pid().from_env());
     stage.say(Claimed { before, outcome, after, forced, after_forced: FdTable::now() });
+}
+
+/// Claims, and then starts itself once more with the same environment.
+pub(crate) fn claim_and_start_a_child(stage: &Stage) {
+    claim(stage);
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(env::args_os().skip(1)).env("SCENE", "claim");
+    assert!(child.status().unwrap().success());
 }
 
 /// Leaves alone what is meant for another process.
@@ -233,10 +247,59 @@ fn the_right_pidfd_id_is_taken() {
 }
 
 #[test]
-fn a_count_without_a_pid_passes_nothing_until_told_otherwise() {
-    let claimed: Claimed = Scene::new("claim").fd(sockets::tcp()).count("1").names("http").report();
+fn a_count_without_a_pid_passes_sockets_that_wait_for_clients() {
+    let scene = Scene::new("claim").fd(sockets::tcp()).fd(sockets::udp()).fd(sockets::unix_datagram());
+    let claimed: Claimed = scene.count("3").names("http:dns:log").report();
+    assert_eq!(claimed.outcome.unwrap(), ["http", "dns", "log"]);
+    assert!((3..6).all(|fd| claimed.after.is_owned(fd)));
+}
+
+#[test]
+fn a_count_without_a_pid_passes_nothing_where_one_descriptor_is_something_else() {
+    let beside = |scene: Scene| scene.fd(sockets::tcp());
+    let passed = || beside(Scene::new("claim"));
+    for (what, scene) in [
+        ("closed", passed()),
+        ("closed, and one behind it", beside(passed().closed())),
+        ("a pipe", passed().fd(sockets::a_pipe())),
+        ("a device", passed().fd(sockets::device())),
+        ("a connection", passed().fd(sockets::tcp_connection().0)),
+        ("connected datagrams", passed().fd(StdUnixDatagram::pair().unwrap().0)),
+        ("bound, and deaf", passed().fd(sockets::not_yet_listening())),
+        ("a file of this process", beside(Scene::new("claim_beside_own_file"))),
+    ] {
+        let claimed: Claimed = scene.count("2").report();
+        assert_eq!(claimed.outcome, Ok(Vec::new()), "{what}");
+        assert_eq!(claimed.after, claimed.before, "{what}");
+    }
+}
+
+#[test]
+fn a_count_without_a_pid_passes_nothing_to_a_program_that_leaves_what_is_not_its_own() {
+    let claimed: Claimed = Scene::new("claim_leaving").fd(sockets::tcp()).count("1").names("http").report();
     assert_eq!(claimed.outcome, Ok(Vec::new()));
     assert_eq!(claimed.after, claimed.before);
+}
+
+#[test]
+fn a_child_of_a_service_inherits_the_variables_and_not_the_sockets() {
+    let mut service = Scene::new("claim_and_start_a_child").fd(sockets::tcp()).count("1").names("http").start();
+    assert_eq!(service.hear::<Claimed>().outcome.unwrap(), ["http"]);
+    let child: Claimed = service.hear();
+    assert_eq!(child.outcome, Ok(Vec::new()));
+    assert_eq!(child.after, child.before);
+    service.finish();
+}
+
+#[test]
+fn the_first_descriptor_may_have_another_number() {
+    let scene = Scene::new("claim").fd(sockets::device()).fd(sockets::tcp()).count("1").names("http");
+    let claimed: Claimed = scene.variable("LISTEN_FDS_FIRST_FD", "4").report();
+    assert_eq!(claimed.outcome.unwrap(), ["http"]);
+    assert!(claimed.after.is_owned(4) && claimed.after.0[&3] == claimed.before.0[&3]);
+    let says = ["LISTEN_FDS=2 promises descriptors 4 to 5, but descriptor 5 is not open"];
+    let scene = Scene::new("claim").fd(sockets::device()).fd(sockets::tcp()).own_pid().count("2");
+    refused_for_good(scene.variable("LISTEN_FDS_FIRST_FD", "4"), &says);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod sockets;
 fn scene() {
     child::play(&[
         ("claim", environment::claim),
+        ("claim_and_start_a_child", environment::claim_and_start_a_child),
         ("claim_leaving", environment::claim_leaving),
         ("claim_beside_own_file", environment::claim_beside_own_file),
         ("take", kinds::take),

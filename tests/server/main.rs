@@ -13,6 +13,7 @@ mod routes;
 mod running;
 mod several;
 mod signals;
+mod unnamed;
 
 #[path = "../support/child.rs"]
 mod child;
@@ -40,5 +41,9 @@ fn scene() {
         ("serve_with_notify", notify::serve_with_notify),
         ("serve_without_notify", notify::serve_without_notify),
         ("serve_one_connection", one_connection::serve_one_connection),
+        ("serve_with_one_fallback", unnamed::serve_with_one_fallback),
+        ("serve_by_axum", unnamed::serve_by_axum),
+        ("serve_one_route", unnamed::serve_one_route),
+        ("serve_routes", unnamed::serve_routes),
     ]);
 }

@@ -1,0 +1,109 @@
+//! Sockets that arrive as `systemfd --no-pid` passes them: without names, and without `LISTEN_PID`.
+
+use std::net::TcpListener;
+
+use axum::{Router, routing::get};
+use axum_activation::{ActivatedListeners, Server};
+use rustix::process::Signal;
+
+use crate::{
+    child::{Scene, Stage},
+    http,
+    seen::{SeenError, failure},
+    sockets,
+};
+
+/// A program that is passed these sockets.
+fn started_by_systemfd(scene: &'static str, sockets: &[&TcpListener]) -> Scene {
+    let scene = sockets.iter().fold(Scene::new(scene), |scene, socket| scene.fd(sockets::copy(socket)));
+    scene.count(sockets.len().to_string()).variable("LISTEN_FDS_FIRST_FD", "3")
+}
+
+fn app() -> Router {
+    Router::new().route("/", get(async || "hello"))
+}
+
+/// As most programs are: one fallback, and a route of its name.
+#[tokio::main]
+pub(crate) async fn serve_with_one_fallback(stage: &Stage) {
+    let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
+    stage.say(set.names());
+    Server::new(set).route("http", app()).run().await.unwrap();
+}
+
+/// As axum's own examples are.
+#[tokio::main]
+pub(crate) async fn serve_by_axum(stage: &Stage) {
+    let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
+    stage.say(set.names());
+    axum::serve(set.one("http").unwrap(), app()).await.unwrap();
+}
+
+#[tokio::main]
+pub(crate) async fn serve_one_route(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    stage.say(set.names());
+    Server::new(set).route("http", app()).run().await.unwrap();
+}
+
+/// Falls back to the addresses of the words that it is given, and serves a route for each.
+#[tokio::main]
+pub(crate) async fn serve_routes(stage: &Stage) {
+    let (words, mut builder) = (stage.arg(), ActivatedListeners::builder());
+    let names = ["http", "admin"];
+    for (name, addr) in names.into_iter().zip(words.split_terminator(' ')) {
+        builder = builder.fallback(name, addr);
+    }
+    let set = match builder.from_env() {
+        Ok(set) => set,
+        Err(error) => return stage.say(SeenError::from(error)),
+    };
+    let unknown = failure(set.one("http"));
+    let server = names.into_iter().fold(Server::new(set), |server, name| server.route(name, app()));
+    stage.say([unknown, failure(server.run().await)]);
+}
+
+/// Fails unless the program finds sockets of these names, and serves them.
+#[track_caller]
+fn is_served(scene: &'static str, names: &[&str]) {
+    let (one, other) = (sockets::tcp(), sockets::tcp());
+    let mut program = started_by_systemfd(scene, &[&one, &other]).start();
+    assert_eq!(program.hear::<Vec<String>>(), names, "{scene}");
+    for addr in [sockets::addr(&one), sockets::addr(&other)] {
+        assert_eq!(http::text(&addr, "/"), "hello", "{scene}");
+    }
+    program.signal(Signal::KILL);
+    assert!(!program.end().success());
+}
+
+#[test]
+fn the_one_fallback_names_them() {
+    is_served("serve_with_one_fallback", &["http"]);
+    is_served("serve_by_axum", &["http"]);
+}
+
+#[test]
+fn the_one_route_serves_them() {
+    is_served("serve_one_route", &[""]);
+}
+
+#[test]
+fn a_fallback_that_one_of_them_is_in_the_way_of_says_which() {
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let scene = started_by_systemfd("serve_routes", &[&sockets::tcp(), &socket]);
+    let error: SeenError = scene.arg(format!("{addr} 127.0.0.1:0")).report();
+    assert_eq!(error.is, ["address_in_use"]);
+    let says = format!("cannot listen on {addr}: this process was passed a socket there as descriptor 4, without a name");
+    error.assert_says(&[&says, "LISTEN_FDNAMES=", "--fdname=", "this one \"http\""]);
+}
+
+#[test]
+fn two_routes_and_no_names_are_an_error_that_says_how_to_name_them() {
+    let socket = sockets::tcp();
+    let [unknown, unserved]: [SeenError; 2] = started_by_systemfd("serve_routes", &[&socket]).arg("").report();
+    unknown.assert_says(&["no socket named \"http\", those that were passed have no names", "LISTEN_FDNAMES=http"]);
+    assert_eq!(unserved.is, ["unserved"]);
+    let addr = sockets::addr(&socket);
+    unserved.assert_says(&[&format!("a socket ({addr}) was passed without a name"), "LISTEN_FDNAMES=", "one route only"]);
+}
