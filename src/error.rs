@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     /// The environment promises a descriptor that this process opened itself.
     OwnedFd { fd: RawFd, promised: Range<RawFd> },
     /// Nobody passed or bound a socket of that name.
-    UnknownName { name: String, known: Vec<String> },
+    UnknownName { name: String, known: Vec<String>, has_predecessor: bool },
     /// Every socket of that name has been taken.
     Taken { name: String },
     /// A socket of that name is something else than what was asked for.
@@ -248,20 +248,26 @@ impl fmt::Display for Kind {
                 promised.len(),
                 Descriptors(promised)
             ),
-            Self::UnknownName { name, known } if known.is_empty() => write!(
+            Self::UnknownName { name, has_predecessor: true, .. } => write!(
+                f,
+                "no socket named {name:?} came from the process before this one; if that one has taken it with `files`, `udp` or \
+                 `unix_datagram`, let it pass it on with `ActivatedListeners::share`, otherwise give the name an address to bind \
+                 with `fallback`"
+            ),
+            Self::UnknownName { name, known, .. } if known.is_empty() => write!(
                 f,
                 "no socket named {name:?}: this process was passed none; start it with one \
                  (FileDescriptorName={} in its .socket unit), or give the name an address to bind with `fallback`",
                 name.escape_debug()
             ),
-            Self::UnknownName { name, known } if known.iter().all(String::is_empty) => write!(
+            Self::UnknownName { name, known, .. } if known.iter().all(String::is_empty) => write!(
                 f,
                 "no socket named {name:?}, those that were passed have no names; name them with LISTEN_FDNAMES={} \
                  (FileDescriptorName= in a .socket unit, --fdname= of systemd-socket-activate), or give the program one `fallback`, \
                  whose name they get, or take them as \"\"",
                 name.escape_debug()
             ),
-            Self::UnknownName { name, known } => write!(
+            Self::UnknownName { name, known, .. } => write!(
                 f,
                 "no socket named {name:?}, there is {}; name it so with FileDescriptorName={} in its .socket unit, or give \
                  the name an address to bind with `fallback`",

@@ -284,6 +284,11 @@ fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {
     set.one_connection().is_some() || matches!(more, [slot] if slot.is_connection())
 }
 
+/// What to do in a successor whose address is in use.
+const NOT_SHARED: &str = "the address is in use, and the old process has not passed a socket there; if that one has taken it with \
+                          `files`, `udp` or `unix_datagram`, let it pass it on with `ActivatedListeners::share`, otherwise stop \
+                          the process that listens there (ss -ltnp; ss -lxp), or choose another";
+
 /// Where a socket that was passed has the fallback's address, under another name, the error says so: who is told only that
 /// the address is in use looks for another process, and there is none.
 fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners, more: &[Slot]) -> Error {
@@ -292,7 +297,11 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
     }
     let slots = set.lock();
     let there = |slot: &&Slot| slot.info.is_passed() && slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
-    let Some(slot) = slots.iter().chain(more).find(there) else { return error };
+    let bind = |remedy| Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
+    let Some(slot) = slots.iter().chain(more).find(there) else {
+        drop(slots);
+        return if set.has_predecessor() { bind(NOT_SHARED.to_owned()) } else { error };
+    };
     let descriptor = slot.descriptor().map_or(String::new(), |fd| format!(" as descriptor {fd}"));
     let remedy = match slot.info.name() {
         "" => format!(
@@ -304,7 +313,7 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
              FileDescriptorName= in its .socket unit (--fdname= of systemd-socket-activate)"
         ),
     };
-    Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into()
+    bind(remedy)
 }
 
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {

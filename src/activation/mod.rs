@@ -337,7 +337,8 @@ impl ActivatedListeners {
         let mut slots = self.lock();
         let answers = |slot: &Slot| slot.info.name() == name || one_connection.as_ref() == Some(&slot.info);
         if !slots.iter().any(answers) {
-            return Err(Kind::UnknownName { name: name.to_owned(), known }.into());
+            let has_predecessor = self.has_predecessor();
+            return Err(Kind::UnknownName { name: name.to_owned(), known, has_predecessor }.into());
         }
         let mut free: Vec<_> = slots.iter_mut().filter(|slot| slot.is_free() && answers(slot)).collect();
         if free.is_empty() {

@@ -190,6 +190,16 @@ impl Slot {
         Some(RawEndpoint { fd: held.fd, kind, local, passed, handle })
     }
 
+    /// Whether the service has it as a bare descriptor or a datagram socket, of which no successor gets anything.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.info.taken && matches!(self.taken, Taken::No) && !self.is_connection()
+    }
+
+    /// Whether the service has shared it with its successor.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.taken, Taken::Shared(_))
+    }
+
     /// What a successor gets of it, if it can be passed on.
     pub(super) fn heirloom(&self) -> io::Result<Option<Heirloom>> {
         if self.is_connection() {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError},
 };
 
-use super::{ActivatedListeners, Place, builder::valid_name, environment::check_name, slot::Slot};
+use super::{ActivatedListeners, ActivatedSocket, Place, builder::valid_name, environment::check_name, slot::Slot};
 use crate::{
     error::{Error, Kind},
     log,
@@ -73,6 +73,14 @@ impl ActivatedListeners {
         self.lock().iter().filter_map(|slot| slot.heirloom().transpose()).collect()
     }
 
+    /// The sockets that no successor gets, as the service took them from the set and has not shared them.
+    pub(crate) fn withheld(&self) -> Vec<ActivatedSocket> {
+        let slots = self.lock();
+        let is_shared = |name: &str| slots.iter().any(|slot| slot.is_shared() && slot.info.name() == name);
+        let withheld = slots.iter().filter(|slot| slot.is_withheld() && !is_shared(slot.info.name()));
+        withheld.map(|slot| slot.info.clone()).collect()
+    }
+
     /// Makes the listening sockets block, as a program expects them that knows nothing of this one, or not block again. The flag is of
     /// the socket, so nobody may accept here while they block.
     pub(crate) fn set_blocking(&self, blocking: bool) -> io::Result<()> {
@@ -111,6 +119,11 @@ impl ActivatedListeners {
     pub(crate) fn has_control(&self) -> bool {
         let control = self.set.control.lock().unwrap_or_else(PoisonError::into_inner);
         control.as_ref().is_some_and(|control| control.is::<OwnedFd>())
+    }
+
+    /// Whether a predecessor waits for this process, wherever they met.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.set.control.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// What the predecessor is spoken to through, once.

@@ -117,7 +117,7 @@ async fn prepare(
     match way {
         Way::Joiner(joiner) => {
             let prepared = joiner.offer(offered(records(heirlooms))).await;
-            let prepared = prepared.map_err(|refusal| failed(refusal.to_string()))?;
+            let prepared = prepared.map_err(|refusal| failed(with_withheld(activated, refusal.to_string())))?;
             Ok(ReadySuccessor { prepared, started: None })
         }
         Way::Spawn => {
@@ -126,10 +126,23 @@ async fn prepare(
             let prepared = offer(channel, offered(records(heirlooms))).await;
             match prepared {
                 Ok(prepared) => Ok(ReadySuccessor { prepared, started: Some(started) }),
-                Err(refusal) => Err(failed(started.explain(&refusal).await)),
+                Err(refusal) => Err(failed(with_withheld(activated, started.explain(&refusal).await))),
             }
         }
     }
+}
+
+/// A successor's failure, and which sockets it did not get: it may have tried to bind them.
+fn with_withheld(activated: &ActivatedListeners, mut reason: String) -> String {
+    let withheld: Vec<_> = activated.withheld().iter().map(|socket| format!("{:?} ({})", socket.name(), socket.place())).collect();
+    if !withheld.is_empty() {
+        reason += &format!(
+            "; it does not get {}, which the service has taken with `files`, `udp` or `unix_datagram`: \
+             `ActivatedListeners::share` passes it on",
+            withheld.join(", ")
+        );
+    }
+    reason
 }
 
 /// Runs the hook before the start of the next process.

@@ -54,6 +54,8 @@ pub(crate) struct Requests {
     signals: Option<Signals>,
     rendezvous: Option<Rendezvous>,
     visitors: JoinSet<Option<Request>>,
+    /// A SIGHUP came while another hand-over was under way.
+    has_refused_hangup: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ struct Signals {
 
 impl Requests {
     pub(crate) fn new(calls: UnboundedReceiver<Call>) -> Self {
-        Self { calls, signals: None, rendezvous: None, visitors: JoinSet::new() }
+        Self { calls, signals: None, rendezvous: None, visitors: JoinSet::new(), has_refused_hangup: false }
     }
 
     /// SIGHUP and SIGUSR2 ask for a hand-over from now on.
@@ -110,8 +112,15 @@ impl Requests {
     /// As [`next`](Self::next).
     pub(crate) async fn refuse_all(&mut self, reason: &str) -> Infallible {
         loop {
-            self.next().await.refuse(reason);
+            let request = self.next().await;
+            self.has_refused_hangup |= request.is_hangup();
+            request.refuse(reason);
         }
+    }
+
+    /// Whether a SIGHUP was refused since the last call: it may have said that the terminal is gone, which is no request.
+    pub(crate) fn take_refused_hangup(&mut self) -> bool {
+        std::mem::take(&mut self.has_refused_hangup)
     }
 }
 

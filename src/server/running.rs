@@ -91,7 +91,12 @@ impl Server {
                 }
                 keeping.taken().await;
                 match succession.prepare(request, &serving, announcer, stop.begun()).await {
-                    Prepared::Failed => {}
+                    Prepared::Failed => {
+                        if succession.take_refused_hangup() && terminal.has_hung_up() {
+                            log::info!("the terminal is gone, draining");
+                            break;
+                        }
+                    }
                     Prepared::Stopped => break,
                     Prepared::Ready(Ready::Plain(successor), asker) => {
                         let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };

@@ -70,6 +70,24 @@ fn an_error_of_the_service_may_panic_when_it_is_printed_and_nothing_has_changed(
 }
 
 #[test]
+fn a_socket_that_the_service_has_taken_bare_is_named_until_it_is_shared() {
+    let service = Service::start("bare=0");
+    let path = service.folder().join("bare.sock");
+    let reason = service.ask_to_hand_over().unwrap_err();
+    let says = format!("it does not get \"bare\" (unix:{}), which the service has taken with `files`", path.display());
+    assert!(reason.contains(&says) && reason.contains("`ActivatedListeners::share` passes it on"), "{reason}");
+    let failure = service.wait_for(|line| line.text.starts_with("fails ")).text;
+    let says = format!("cannot listen on unix:{}: the address is in use, and the old process has not passed", path.display());
+    assert!(failure.contains(&says) && failure.contains("`ActivatedListeners::share`"), "{failure}");
+    service.end();
+
+    let service = Service::start("bare=1");
+    service.hand_over();
+    service.hand_over();
+    service.end();
+}
+
+#[test]
 fn the_hook_on_a_failure_may_panic_and_nothing_has_changed() {
     let plan = |service: &Service| {
         service.plan("failed", "panic");

@@ -8,6 +8,10 @@ use rustix::{
     process::Signal,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::yield_now,
+};
 
 use crate::{
     child::{Scene, Stage},
@@ -20,6 +24,25 @@ pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
     let set = ActivatedListeners::from_env().unwrap();
     let refuse = async || {
         Stage.say("asked to hand over");
+        Err::<(), _>("not now")
+    };
+    let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
+    server.run().await.unwrap();
+    stage.say("drained");
+}
+
+/// Refuses to hand over when the terminal is gone.
+#[tokio::main]
+pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let refuse = async || {
+        let mut hangup = signal(SignalKind::hangup()).unwrap();
+        Stage.say("asked to hand over");
+        hangup.recv().await;
+        // The server has it by now, too.
+        for _ in 0..1000 {
+            yield_now().await;
+        }
         Err::<(), _>("not now")
     };
     let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
@@ -47,12 +70,22 @@ fn what_is_to_outlive_its_terminal_is_not_ended_by_it() {
 
 #[test]
 fn a_terminal_that_is_closed_ends_what_was_started_in_it() {
+    ends_with_its_terminal("serve_in_a_terminal");
+}
+
+#[test]
+fn so_does_one_that_is_closed_during_a_hand_over_that_fails() {
+    ends_with_its_terminal("serve_in_a_terminal_that_closes");
+}
+
+#[track_caller]
+fn ends_with_its_terminal(scene: &'static str) {
     let (terminal, path) = terminal();
     let socket = sockets::tcp();
     let addr = sockets::addr(&socket);
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
-    let mut child = Scene::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
+    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
     assert_eq!(Client::connect(&addr).get("/").body, "hello");
 
     child.signal(Signal::HUP);

@@ -38,6 +38,7 @@ fn scene() {
         ("serve_several", several::serve_several),
         ("hand_over_alone_beside", several::hand_over_alone_beside),
         ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
+        ("serve_in_a_terminal_that_closes", hang_up::serve_in_a_terminal_that_closes),
         ("serve_with_notify", notify::serve_with_notify),
         ("serve_without_notify", notify::serve_without_notify),
         ("serve_one_connection", one_connection::serve_one_connection),

@@ -26,7 +26,10 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
@@ -128,7 +131,12 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
     for name in &names {
         builder = builder.fallback(name, "127.0.0.1:0");
     }
+    let bare = setting("bare");
+    if bare.is_some() {
+        builder = builder.fallback("bare", folder.join("bare.sock"));
+    }
     let activated = builder.from_env()?;
+    let _bare = bare.map(|shared| take_bare(&activated, shared == 1)).transpose()?;
     for name in &names {
         say(&format!("listens {name} {}", address(&activated, name)));
     }
@@ -140,6 +148,15 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
         server = server.route(name, service(&work));
     }
     Ok(with_hooks(configured(server), &work).run().await?)
+}
+
+/// Takes a socket as a bare descriptor, and shares it with the next process or not.
+fn take_bare(activated: &ActivatedListeners, is_shared: bool) -> Result<Vec<OwnedFd>, Failure> {
+    let files = activated.files("bare")?;
+    if is_shared {
+        files.iter().try_for_each(|file| activated.share("bare", file))?;
+    }
+    Ok(files)
 }
 
 fn configured(mut server: Server) -> Server {

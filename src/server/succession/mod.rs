@@ -90,6 +90,11 @@ impl Succession {
         activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
     }
 
+    /// Whether a SIGHUP came while a hand-over was under way that has failed.
+    pub(super) fn take_refused_hangup(&mut self) -> bool {
+        self.ties.requests.take_refused_hangup()
+    }
+
     /// The next request for a hand-over.
     pub(super) async fn requested(&mut self) -> Request {
         self.ties.requests.next().await
