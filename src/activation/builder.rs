@@ -245,7 +245,10 @@ fn settle_unaddressed(passed: Passed, foreign_pid: ForeignPid) -> Passed {
     }
     match inherit::first_not_passed(passed.range()) {
         None => {
-            log::info!(count = passed.count, "taking the sockets of LISTEN_FDS, no LISTEN_PID says which process they are for");
+            log::info!(
+                count = passed.count,
+                "taking the sockets of LISTEN_FDS, no LISTEN_PID says which process they are for"
+            );
             passed
         }
         Some((fd, problem)) => {
@@ -297,7 +300,8 @@ fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners
     }
     let slots = set.lock();
     let there = |slot: &&Slot| slot.info.is_passed() && slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
-    let bind = |remedy| Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
+    let bind =
+        |remedy| Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
     let Some(slot) = slots.iter().chain(more).find(there) else {
         drop(slots);
         return if set.has_predecessor() { bind(NOT_SHARED.to_owned()) } else { error };

@@ -212,7 +212,10 @@ mod tests {
         assert_eq!(from("5").passed(&IDENTITY, false).unwrap().range(), 5..7);
         for first in ["2", "-1", "x", "2147483648"] {
             let error = from(first).passed(&IDENTITY, false).unwrap_err().to_string();
-            assert!(error.contains(&format!("LISTEN_FDS_FIRST_FD={first:?} is not the number of a file descriptor")), "{error}");
+            assert!(
+                error.contains(&format!("LISTEN_FDS_FIRST_FD={first:?} is not the number of a file descriptor")),
+                "{error}"
+            );
         }
         let error = from("2147483646").passed(&IDENTITY, false).unwrap_err();
         assert!(error.to_string().contains("is more than a process can have open"), "{error}");

@@ -282,7 +282,11 @@ impl ActivatedListeners {
             return;
         }
         for slot in slots.iter_mut().filter(|slot| slot.info.is_passed() && slot.is_free() && slot.is_listener()) {
-            log::info!(address = slot.info.place(), name, "a socket that was passed without a name gets the only name there is");
+            log::info!(
+                address = slot.info.place(),
+                name,
+                "a socket that was passed without a name gets the only name there is"
+            );
             slot.rename(name);
         }
     }

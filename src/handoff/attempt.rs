@@ -134,7 +134,8 @@ async fn prepare(
 
 /// A successor's failure, and which sockets it did not get: it may have tried to bind them.
 fn with_withheld(activated: &ActivatedListeners, mut reason: String) -> String {
-    let withheld: Vec<_> = activated.withheld().iter().map(|socket| format!("{:?} ({})", socket.name(), socket.place())).collect();
+    let withheld: Vec<_> =
+        activated.withheld().iter().map(|socket| format!("{:?} ({})", socket.name(), socket.place())).collect();
     if !withheld.is_empty() {
         reason += &format!(
             "; it does not get {}, which the service has taken with `files`, `udp` or `unix_datagram`: \

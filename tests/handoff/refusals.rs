@@ -77,7 +77,8 @@ fn a_socket_that_the_service_has_taken_bare_is_named_until_it_is_shared() {
     let says = format!("it does not get \"bare\" (unix:{}), which the service has taken with `files`", path.display());
     assert!(reason.contains(&says) && reason.contains("`ActivatedListeners::share` passes it on"), "{reason}");
     let failure = service.wait_for(|line| line.text.starts_with("fails ")).text;
-    let says = format!("cannot listen on unix:{}: the address is in use, and the old process has not passed", path.display());
+    let says =
+        format!("cannot listen on unix:{}: the address is in use, and the old process has not passed", path.display());
     assert!(failure.contains(&says) && failure.contains("`ActivatedListeners::share`"), "{failure}");
     service.end();
 

@@ -94,7 +94,8 @@ fn a_fallback_that_one_of_them_is_in_the_way_of_says_which() {
     let scene = started_by_systemfd("serve_routes", &[&sockets::tcp(), &socket]);
     let error: SeenError = scene.arg(format!("{addr} 127.0.0.1:0")).report();
     assert_eq!(error.is, ["address_in_use"]);
-    let says = format!("cannot listen on {addr}: this process was passed a socket there as descriptor 4, without a name");
+    let says =
+        format!("cannot listen on {addr}: this process was passed a socket there as descriptor 4, without a name");
     error.assert_says(&[&says, "LISTEN_FDNAMES=", "--fdname=", "this one \"http\""]);
 }
 
@@ -105,5 +106,9 @@ fn two_routes_and_no_names_are_an_error_that_says_how_to_name_them() {
     unknown.assert_says(&["no socket named \"http\", those that were passed have no names", "LISTEN_FDNAMES=http"]);
     assert_eq!(unserved.is, ["unserved"]);
     let addr = sockets::addr(&socket);
-    unserved.assert_says(&[&format!("a socket ({addr}) was passed without a name"), "LISTEN_FDNAMES=", "one route only"]);
+    unserved.assert_says(&[
+        &format!("a socket ({addr}) was passed without a name"),
+        "LISTEN_FDNAMES=",
+        "one route only",
+    ]);
 }
