@@ -46,8 +46,8 @@ fn under_way(service: &Service) -> Vec<Wire> {
         wire.ask(&format!("/slow/gate{id}/{id}")).unwrap();
         wire
     };
-    let wires = (1..=UNDER_WAY).map(ask).collect();
-    service.wait_for_some(UNDER_WAY as usize, |line| line.text.starts_with("holds gate"));
+    let wires: Vec<_> = (1..=UNDER_WAY).map(ask).collect();
+    service.wait_for_some(wires.len(), |line| line.text.starts_with("holds gate"));
     wires
 }
 
