@@ -14,7 +14,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::sys::signals;
+use crate::{log, sys::signals};
 
 /// What the kernel shows of a program that has been removed or replaced (`proc_pid_exe(5)`).
 const DELETED: &[u8] = b" (deleted)";
@@ -36,6 +36,8 @@ pub(crate) struct Origin {
     pub(crate) directory: Option<PathBuf>,
     /// Those of SIGHUP and SIGUSR2 that were ignored (`nohup(1)`), but for those that the predecessor has ignored.
     pub(crate) ignored: Vec<i32>,
+    /// The directory by the symbolic link through which the program was found, where its own path does not go through that.
+    linked_directory: Option<PathBuf>,
     pub(crate) parent: Parent,
 }
 
@@ -61,7 +63,35 @@ impl Origin {
         let held_off = held_off();
         let is_ignored = |signal: &i32| signals::is_ignored(*signal) && !held_off.contains(signal);
         let ignored = signals::HANDOFF.into_iter().filter(is_ignored).collect();
-        Self { program, arguments, environment: env::vars_os().collect(), directory, ignored, parent: Parent::look() }
+        let linked_directory = program.as_deref().zip(directory.as_deref());
+        let linked_directory = linked_directory.and_then(|(program, directory)| by_link_of(program, directory));
+        Self {
+            program,
+            arguments,
+            environment: env::vars_os().collect(),
+            directory,
+            ignored,
+            linked_directory,
+            parent: Parent::look(),
+        }
+    }
+
+    /// Warns where the next process may run in the directory of another release than its program is of.
+    pub(crate) fn note_releases(&self) {
+        if let (Some(linked), Some(directory)) = (&self.linked_directory, &self.directory) {
+            log::warn!(
+                "the program was started through a symbolic link, and the working directory is known as {}: when the link is \
+                 switched, the next process runs the new program there; say Environment=PWD={} in the unit, or successor_directory",
+                directory.display(),
+                linked.display()
+            );
+        }
+    }
+
+    /// The directory by the link of the program, where that leads to another place now.
+    pub(crate) fn switched_directory(&self) -> Option<&Path> {
+        let linked = self.linked_directory.as_deref()?;
+        (fs::canonicalize(linked).ok().as_deref() != self.directory.as_deref()).then_some(linked)
     }
 
     /// The value of a variable of the first start; an empty one counts as unset.
@@ -117,6 +147,19 @@ fn program(name: &OsStr, directory: Option<&Path>) -> Option<PathBuf> {
         false => search(name, directory).find(|path| is_same_file(path, Path::new("/proc/self/exe"))),
     };
     at_name.or_else(|| fs::read_link("/proc/self/exe").ok().map(without_mark))
+}
+
+/// `/srv/app/current/data`, for a program `/srv/app/current/bin/app` and the directory `/srv/app/releases/7/data`.
+///
+/// Only for a link to something beside it: what leads elsewhere, or stands in the root directory (`/bin`), is none that a deploy
+/// switches.
+fn by_link_of(program: &Path, directory: &Path) -> Option<PathBuf> {
+    let links = program.ancestors().skip(1).filter(|link| link.is_symlink());
+    links.into_iter().find_map(|link| {
+        let folder = fs::canonicalize(link.parent()?).ok().filter(|folder| folder != Path::new("/"))?;
+        let release = fs::canonicalize(link).ok().filter(|release| release.starts_with(folder))?;
+        directory.strip_prefix(release).ok().map(|inside| link.join(inside))
+    })
 }
 
 fn absolute(path: &Path, directory: Option<&Path>) -> Option<PathBuf> {

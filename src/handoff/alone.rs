@@ -1,6 +1,6 @@
 //! The hand-over for a service that another server serves than ours: listeners and state go over, connections drain.
 
-use std::{fmt, future::Future, process, sync::Arc};
+use std::{fmt, future::Future, path::PathBuf, process, sync::Arc};
 
 use tokio::{
     sync::oneshot,
@@ -95,6 +95,12 @@ impl HandoffAlone {
     /// How long the next process may take until it is ready; 30 s by default.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = limit;
+        self
+    }
+
+    /// The working directory of the next process, see [`Server::successor_directory`](crate::Server::successor_directory).
+    pub fn successor_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.options.directory = Some(path.into());
         self
     }
 

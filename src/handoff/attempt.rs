@@ -153,13 +153,10 @@ pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
 }
 
 async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {
-    let mut next = NextProcess::new().may_spawn().successor();
+    let mut next = NextProcess::of(options).may_spawn().successor();
     for heirloom in heirlooms {
         let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
         next = next.socket(heirloom.variable_name(), fd);
-    }
-    for (name, value) in &options.variables {
-        next = next.variable(name, value.clone());
     }
     Ok(Started::new(next.socket(CONTROL_NAME, control).start().await?))
 }

@@ -85,6 +85,8 @@ pub(crate) struct Options {
     pub(crate) socket: Option<PathBuf>,
     pub(crate) plain: Option<PlainSuccessor>,
     pub(crate) variables: Vec<(OsString, Option<OsString>)>,
+    /// Where the next process starts; without it where this one did.
+    pub(crate) directory: Option<PathBuf>,
     /// How many generations may drain at a time.
     pub(crate) draining: u32,
     pub(crate) signals: bool,
@@ -114,6 +116,7 @@ impl Default for Options {
             socket: None,
             plain: None,
             variables: Vec::new(),
+            directory: None,
             draining: 2,
             signals: true,
             by_spawn: None,

@@ -71,10 +71,7 @@ async fn prepare(
         PlainSuccessor::Notifies => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
         PlainSuccessor::Lives(_) => None,
     };
-    let mut next = NextProcess::new().may_spawn();
-    for (name, value) in &options.variables {
-        next = next.variable(name, value.clone());
-    }
+    let mut next = NextProcess::of(options).may_spawn();
     if let Some(inbox) = &inbox {
         next = next.variable("NOTIFY_SOCKET", Some(inbox.address.clone().into()));
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::spawn_policy::SUCCESSOR;
+use super::{options::Options, spawn_policy::SUCCESSOR};
 use crate::{
     activation::{ActivatedListeners, HELD_OFF, Origin, check_name},
     blocking::on_thread_to_its_end,
@@ -25,6 +25,7 @@ const FDS: &str = "LISTEN_FDS";
 const NAMES: &str = "LISTEN_FDNAMES";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+const DIRECTORY: &str = "PWD";
 
 /// What speaks of one process alone, and would be stale in the next.
 const OWN: [&str; 8] = [PID, "LISTEN_PIDFDID", FDS, "LISTEN_FDS_FIRST_FD", NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR];
@@ -107,11 +108,21 @@ pub(crate) struct NextProcess {
     overrides: Vec<(OsString, Option<OsString>)>,
     is_successor: bool,
     may_spawn: bool,
+    /// Where it starts; without it where this process did.
+    directory: Option<PathBuf>,
 }
 
 impl NextProcess {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// As the service has it, without sockets.
+    pub(crate) fn of(options: &Options) -> Self {
+        let directory = options.directory.clone();
+        let overrides = directory.iter().map(|path| (DIRECTORY.into(), Some(path.into())));
+        let overrides = overrides.chain(options.variables.iter().cloned()).collect();
+        Self { overrides, directory, ..Self::default() }
     }
 
     /// Passes `fd` under `name`, at the next number from 3 on.
@@ -153,15 +164,22 @@ impl NextProcess {
 
     /// As [`start`](Self::start), on this thread.
     pub(crate) fn start_blocking(self) -> Result<Process, Error> {
+        let is_given = self.directory.is_some();
         let program = self.into_program(Origin::of_this_process())?;
-        let started = program.start().map_err(|failure| explain(&program, failure))?;
+        let started = program.start().map_err(|failure| explain(&program, is_given, failure))?;
         log::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
         Ok(started)
     }
 
     fn into_program(self, origin: &Origin) -> Result<Program, Error> {
         let path = origin.program.clone().ok_or_else(unknown_program)?;
-        let directory = origin.directory.clone().ok_or_else(|| no_directory(&path))?;
+        let directory = match self.directory {
+            Some(given) => given,
+            None => {
+                note_old_release(origin);
+                origin.directory.clone().ok_or_else(|| no_directory(&path))?
+            }
+        };
         let names = names(&self.sockets)?;
         let mut environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
         if self.may_spawn {
@@ -247,6 +265,18 @@ fn unknown_program() -> Error {
     Kind::Start { program, remedy: remedy.to_owned(), source: io::ErrorKind::NotFound.into() }.into()
 }
 
+/// The program follows a symbolic link that was switched, and the directory does not.
+fn note_old_release(origin: &Origin) {
+    if let (Some(path), Some(directory)) = (origin.switched_directory(), &origin.directory) {
+        log::warn!(
+            "the next process runs in {}, which is no longer where {} leads; name that with Environment=PWD= in the unit, or with \
+             successor_directory",
+            directory.display(),
+            path.display()
+        );
+    }
+}
+
 fn no_directory(program: &Path) -> Error {
     let remedy = "the working directory of the first start was gone already when it was asked for; start the program in one \
                   that stays (WorkingDirectory= in systemd.exec(5))";
@@ -254,13 +284,18 @@ fn no_directory(program: &Path) -> Error {
         .into()
 }
 
-fn explain(program: &Program, failure: Failure) -> Error {
+fn explain(program: &Program, is_given: bool, failure: Failure) -> Error {
     let Failure { step, source } = failure;
     let remedy = match step {
         Step::Exec => refused(&source).to_owned(),
+        Step::Directory if is_given => format!(
+            "it starts in {}, as successor_directory says, which cannot be entered; create it before the hand-over",
+            program.directory.display()
+        ),
         Step::Directory => format!(
             "it starts in {}, the working directory of the first start, which cannot be entered; create it again, or start \
-             the program in one that stays (WorkingDirectory= in systemd.exec(5))",
+             the program in one that stays (WorkingDirectory= in systemd.exec(5)). Where that leads through a symbolic link, such as \
+             /srv/app/current, say so with Environment=PWD=/srv/app/current in the unit, or with successor_directory",
             program.directory.display()
         ),
         Step::Prepare | Step::Descriptors => limited(&source, program.fds.len()),

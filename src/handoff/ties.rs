@@ -24,7 +24,7 @@ use super::{
     state::Section,
 };
 use crate::{
-    activation::{ActivatedListeners, held_off},
+    activation::{ActivatedListeners, Origin, held_off},
     blocking::{on_thread, on_thread_or_here},
     error::{Error, Kind},
     log,
@@ -104,6 +104,9 @@ impl Ties {
 
     /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
     pub(crate) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+        if self.options.directory.is_none() {
+            Origin::of_this_process().note_releases();
+        }
         self.meet(activated).await?;
         let Some(mut arriving) = join(activated).await? else { return Ok(None) };
         let hello = arriving.hello();

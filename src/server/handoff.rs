@@ -82,6 +82,23 @@ impl Server {
         self
     }
 
+    /// The working directory of the next process, in place of that of the first start. It is looked up when the next process starts, and
+    /// its `PWD` says so.
+    ///
+    /// For a service that runs in a release behind a symbolic link, such as `/srv/app/current`: the kernel knows the working directory
+    /// without the link, so that the next process would run in the old release. `Environment=PWD=/srv/app/current` in the unit does the
+    /// same.
+    ///
+    /// ```no_run
+    /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
+    /// server.successor_directory("/srv/app/current")
+    /// # }
+    /// ```
+    pub fn successor_directory(mut self, path: impl Into<PathBuf>) -> Self {
+        self.handoff.options.directory = Some(path.into());
+        self
+    }
+
     /// The next process is a program that knows nothing of this crate and takes its sockets by `sd_listen_fds(3)`: listeners go over,
     /// and this process drains as at its end.
     pub fn plain_successor(mut self, ready: PlainSuccessor) -> Self {

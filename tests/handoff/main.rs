@@ -14,6 +14,7 @@ mod parents;
 mod peers;
 mod programs;
 mod refusals;
+mod releases;
 mod roll_back;
 mod signals;
 mod state;

@@ -168,6 +168,9 @@ fn configured(mut server: Server) -> Server {
     if let Some(allowed) = setting("by_spawn") {
         server = server.handoff_by_spawn(allowed > 0);
     }
+    if let (Some(name), Some(folder)) = (word("successor_directory"), env::var_os(FOLDER)) {
+        server = server.successor_directory(Path::new(&folder).join(name));
+    }
     if let Some(most) = setting("draining_generations") {
         server = server.draining_generations(u32::try_from(most).expect("a small number"));
     }
@@ -403,9 +406,13 @@ fn names() -> Vec<String> {
 }
 
 fn setting(name: &str) -> Option<u64> {
+    word(name).map(|value| value.parse().expect("a number"))
+}
+
+fn word(name: &str) -> Option<String> {
     let settings = env::var(SETTINGS).unwrap_or_default();
     let setting = settings.split(' ').find_map(|setting| setting.strip_prefix(name)?.strip_prefix('='));
-    setting.map(|value| value.parse().expect("a number"))
+    setting.map(str::to_owned)
 }
 
 fn address(activated: &ActivatedListeners, name: &str) -> String {

@@ -1,6 +1,6 @@
 //! `systemctl reload`, again and again, under clients that never send a request twice.
 
-use std::{env, thread, time::Duration};
+use std::{env, fs, thread, time::Duration};
 
 use crate::{
     looks::{Look, Looking},
@@ -139,4 +139,20 @@ fn with_notify_reload_clients_that_think_lose_nothing_and_what_systemctl_shows_i
 #[test]
 fn with_notify_reload_clients_that_post_lose_nothing_and_what_systemctl_shows_is_true() {
     check(Way::NotifyReload, POSTING);
+}
+
+#[test]
+fn the_new_process_runs_in_the_new_release_when_the_old_one_is_removed() {
+    let service = Service::start(Way::ExecReload, LONG);
+    service.deploy("v1");
+    service.rig.run(&["systemctl", "restart", UNIT]);
+    assert_eq!(service.directory(), "/run/srv/v1");
+    for (old, new) in [("v1", "v2"), ("v2", "v3")] {
+        service.deploy(new);
+        fs::remove_dir(service.rig.path("/run/srv").join(old)).unwrap();
+        let reloaded = service.reload();
+        assert!(reloaded.status.success(), "{reloaded:?}\n{}", service.log());
+        assert_eq!(service.directory(), format!("/run/srv/{new}"));
+    }
+    service.assert_no_complaint();
 }

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Output,
     sync::Arc,
@@ -27,6 +27,9 @@ use crate::{
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
 
 pub(crate) const UNIT: &str = "app-reload.service";
+
+/// The working directory that the unit names, if it is there.
+pub(crate) const CURRENT: &str = "/run/srv/current";
 
 const PROGRAM: &str = "/run/bin/app";
 /// What the next process that starts finds there is why it does not get ready.
@@ -66,6 +69,7 @@ impl Service {
         let exec = format!("\nExecStart={}\n", command());
         let edited = text.replace("\nExecStart=/usr/local/bin/app\n", &exec);
         assert_ne!(edited, text, "the unit starts another program");
+        let edited = edited.replace("/srv/app/current", CURRENT);
         let edited = format!("{edited}\n[Service]\nEnvironment={LIMIT}={}\n", limit.as_millis());
         let mut units = vec![(name, edited), shipped("app-reload.socket")];
         if way == Way::NotifyReload {
@@ -119,6 +123,19 @@ impl Service {
 
     pub(crate) fn reload(&self) -> Output {
         self.rig.exec(&["systemctl", "reload", UNIT])
+    }
+
+    /// Makes a release and switches the link to it, at once as deploy scripts do.
+    pub(crate) fn deploy(&self, release: &str) {
+        let current = self.rig.path(CURRENT);
+        fs::create_dir_all(current.with_file_name(release)).unwrap();
+        symlink(release, current.with_file_name("new")).unwrap();
+        fs::rename(current.with_file_name("new"), current).unwrap();
+    }
+
+    /// The working directory of the main process.
+    pub(crate) fn directory(&self) -> String {
+        self.rig.run(&["readlink", &format!("/proc/{}/cwd", self.main_pid())]).trim().to_owned()
     }
 
     pub(crate) fn property(&self, property: &str) -> String {
