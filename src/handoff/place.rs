@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     error::{Error, Kind},
+    listener::unwritable,
     sys::{
         path::{self, CreatedPath, Occupant},
         seqpacket,
@@ -162,10 +163,9 @@ impl<'a> Locked<'a> {
 
     fn refused(&self, source: io::Error) -> Error {
         let remedy = match source.kind() {
-            io::ErrorKind::PermissionDenied => "a path takes the right to write its directory",
-            io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path under /run",
-            io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only; choose a path under /run",
-            _ => "the system refused it",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => unwritable(self.path),
+            io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path below /run".to_owned(),
+            _ => "the system refused it".to_owned(),
         };
         cannot_bind(self.path, remedy, source)
     }

@@ -177,19 +177,65 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
+/// What to do where the directory of a path cannot be written: as any user but root, and in the read-only file system that
+/// `ProtectSystem=strict` makes, also by `DynamicUser=`.
+pub(crate) fn unwritable(path: &Path) -> String {
+    let below_run = path.strip_prefix("/run").or_else(|_| path.strip_prefix("/var/run")).unwrap_or(Path::new(""));
+    let own = below_run.parent().filter(|parent| *parent != Path::new(""));
+    let name = own.or(path.file_stem().map(Path::new)).unwrap_or(Path::new("app")).display();
+    let file = path.file_name().map_or(Path::new("app.sock"), Path::new).display();
+    format!(
+        "a path takes the right to write its directory, which a service with User=, DynamicUser= or ProtectSystem=strict has in \
+         few; set RuntimeDirectory={name} in its unit, and choose /run/{name}/{file}"
+    )
+}
+
 fn failed(addr: &ListenAddr, source: io::Error) -> Error {
-    let remedy = match source.kind() {
+    let remedy = match (source.kind(), addr) {
+        (io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem, ListenAddr::Unix(path)) => {
+            unwritable(path)
+        }
+        (kind, _) => refused(kind, addr).to_owned(),
+    };
+    Kind::Bind { address: addr.to_string(), remedy, source }.into()
+}
+
+fn refused(kind: io::ErrorKind, addr: &ListenAddr) -> &'static str {
+    match kind {
         io::ErrorKind::AddrInUse if matches!(addr, ListenAddr::Abstract(_)) => {
             "the name is in use; stop who has it (ss -lxp), or choose another"
         }
         io::ErrorKind::AddrInUse => "the address is in use; stop who has it (ss -ltnp), or choose another",
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
         io::ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 take CAP_NET_BIND_SERVICE, a path takes the right to write its directory"
+            "permission denied; a port below 1024 takes CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd.exec(5)), or a \
+             .socket unit that opens it"
         }
         io::ErrorKind::NotFound => "no such directory or host; create it first (RuntimeDirectory= in systemd.exec(5))",
         io::ErrorKind::NotADirectory => "a part of the path is a file that is no directory; choose another path",
         _ => "the system refused it",
-    };
-    Kind::Bind { address: addr.to_string(), remedy: remedy.to_owned(), source }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_moved_into_a_directory_of_the_service() {
+        for (path, says) in [
+            ("/run/m7.sock", "set RuntimeDirectory=m7 in its unit, and choose /run/m7/m7.sock"),
+            ("/run/app/admin.sock", "set RuntimeDirectory=app in its unit, and choose /run/app/admin.sock"),
+            ("/var/run/a/b/x.sock", "set RuntimeDirectory=a/b in its unit, and choose /run/a/b/x.sock"),
+            ("/srv/app/admin.sock", "set RuntimeDirectory=admin in its unit, and choose /run/admin/admin.sock"),
+        ] {
+            for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+                let error = failed(&ListenAddr::Unix(path.into()), kind.into()).to_string();
+                assert!(
+                    error.starts_with(&format!("cannot listen on unix:{path}: ")) && error.ends_with(says),
+                    "{error}"
+                );
+            }
+        }
+    }
 }

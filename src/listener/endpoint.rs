@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
@@ -19,7 +20,7 @@ use crate::{
     addr::{ListenAddr, PeerAddr},
     log,
     sys::{
-        inherit,
+        inherit, path,
         socket::{self, SocketFamily, SocketKind},
     },
 };
@@ -56,6 +57,29 @@ pub(crate) struct RawEndpoint {
     pub(crate) kind: SocketKind,
     pub(crate) local: ListenAddr,
     pub(crate) passed: bool,
+}
+
+impl RawEndpoint {
+    /// What keeps clients from a Unix path that was passed: systemd does not notice when it is removed.
+    ///
+    /// The first process of a container was passed a path of another file system.
+    fn obstacle(&self) -> Option<(&Path, &'static str)> {
+        let ListenAddr::Unix(path) = &self.local else { return None };
+        let is_seen = self.passed && self.kind.is_served_listener() && path.is_absolute() && std::process::id() != 1;
+        is_seen.then(|| path::obstacle(path)).flatten().map(|obstacle| (path.as_path(), obstacle))
+    }
+
+    pub(super) fn note_obstacle(&self, name: &str) {
+        if let Some((path, obstacle)) = self.obstacle() {
+            log::warn!(
+                name,
+                path = %path.display(),
+                obstacle,
+                "no client can connect at the path of a socket that was passed: restart the .socket unit, and let its ListenStream= \
+                 lie in no RuntimeDirectory= of a service; with PrivateTmp= the clients may see another file there"
+            );
+        }
+    }
 }
 
 impl Endpoint {

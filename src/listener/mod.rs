@@ -25,7 +25,7 @@ mod stream;
 
 use self::backoff::{Backoff, concerns_one_connection, is_shortage};
 pub(crate) use self::{
-    bind::{Bound, bind},
+    bind::{Bound, bind, unwritable},
     endpoint::{Endpoint, RawEndpoint},
     handle::ListenerHandle,
 };
@@ -71,6 +71,7 @@ pub struct ActivatedListener {
 impl ActivatedListener {
     /// Registers sockets with the current runtime.
     pub(crate) fn register(name: Arc<str>, sockets: Vec<RawEndpoint>) -> Result<Self, Error> {
+        sockets.iter().for_each(|raw| raw.note_obstacle(&name));
         let ended = CancellationToken::new();
         let register = |raw| Endpoint::register(raw, || ended.clone().drop_guard());
         let endpoints = sockets.into_iter().map(register).collect::<io::Result<_>>();

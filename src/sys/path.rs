@@ -123,6 +123,19 @@ fn occupant_of(connected: io::Result<()>) -> Occupant {
     }
 }
 
+/// What keeps clients from the socket that another process has bound at `path`, as far as this process sees that.
+pub(crate) fn obstacle(path: &Path) -> Option<&'static str> {
+    match fs::metadata(path) {
+        Ok(file) if file.file_type().is_socket() => None,
+        Ok(_) => Some("a file that is no socket stands there"),
+        // Without its directory, this process may see another file system than the clients: in a container, under RootDirectory=.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && directory_of(path).is_dir() => {
+            Some("nothing is there")
+        }
+        Err(_) => None,
+    }
+}
+
 /// Keeps other processes of this crate from taking over a path in the same directory meanwhile; until the file is dropped.
 ///
 /// Between bind and listen a fresh socket refuses connections just as a stale one does. An error where the directory cannot be opened

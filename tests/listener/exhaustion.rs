@@ -37,9 +37,13 @@ struct Exhausted {
 
 /// Lines that were traced.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
     fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
     }

@@ -32,6 +32,7 @@ fn scene() {
         ("serve_one_connection", one_connection::serve_one_connection),
         ("bind_with_a_strict_umask", unix_path::bind_with_a_strict_umask),
         ("leave_the_directory", unix_path::leave_the_directory),
+        ("take_and_log", unix_path::take_and_log),
         ("race_for_a_path", unix_race::race_for_a_path),
     ]);
 }

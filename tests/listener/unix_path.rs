@@ -21,6 +21,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::{
     child::{Scene, Stage},
+    exhaustion::Log,
     seen::failure,
 };
 
@@ -261,4 +262,42 @@ fn knock(path: &Path, done: &AtomicBool) {
             assert!(!is_same || seen == (0o620, 1, 2), "connected to {seen:?}");
         }
     }
+}
+
+/// Takes everything that it was passed, and says what it logged meanwhile.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn take_and_log(stage: &Stage) {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
+    let activated = ActivatedListeners::from_env().unwrap();
+    for name in activated.names() {
+        activated.one(&name).unwrap();
+    }
+    stage.say(log.text());
+}
+
+#[test]
+fn a_passed_path_that_does_not_lead_to_its_socket_is_warned_of() {
+    let folder = tempdir().unwrap();
+    let bound = |path: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        UnixListener::bind(path).unwrap()
+    };
+    let sockets = ["there", "removed", "replaced", "hidden/removed", "linked"].map(|name| (name, bound(name).into()));
+    fs::remove_file(folder.path().join("removed")).unwrap();
+    fs::remove_file(folder.path().join("replaced")).unwrap();
+    fs::write(folder.path().join("replaced"), "").unwrap();
+    fs::remove_dir_all(folder.path().join("hidden")).unwrap();
+    fs::rename(folder.path().join("linked"), folder.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink("moved", folder.path().join("linked")).unwrap();
+
+    let log: String = Scene::passed("take_and_log", sockets).report();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("no client can connect")).collect();
+    let [removed, replaced] = warnings[..] else { panic!("two of them: {log}") };
+    let path = |name: &str| format!("path={}", folder.path().join(name).display());
+    assert!(removed.contains("nothing is there") && removed.contains(&path("removed")), "{removed}");
+    assert!(replaced.contains("no socket stands there") && replaced.contains(&path("replaced")), "{replaced}");
+    assert!(warnings.iter().all(|line| line.contains("WARN") && line.contains("RuntimeDirectory=")), "{log}");
 }
