@@ -135,7 +135,10 @@ impl FromStr for ListenAddr {
 
     /// Parses any of the forms above.
     fn from_str(text: &str) -> Result<Self, Error> {
-        parse(text).map_err(|problem| Kind::Address { text: text.to_owned(), problem: problem.to_owned() }.into())
+        parse(text).map_err(|problem| {
+            let write = suggestion(text).map_or(String::new(), |right| format!(", write {right}"));
+            Kind::Address { text: text.to_owned(), problem: format!("{problem}{write}") }.into()
+        })
     }
 }
 
@@ -255,6 +258,9 @@ fn parse_tcp(text: &str) -> Result<ListenAddr, &'static str> {
     if let Ok(addr) = text.parse() {
         return Ok(ListenAddr::Tcp(addr));
     }
+    if text.starts_with('[') && text.ends_with(']') {
+        return Err("the port is missing");
+    }
     let (host, port) = text.rsplit_once(':').ok_or(match number::<u64>(text) {
         Some(_) => "a port alone has a colon before it",
         None => "the port is missing",
@@ -268,6 +274,21 @@ fn parse_tcp(text: &str) -> Result<ListenAddr, &'static str> {
         _ if !host.bytes().all(is_host_byte) => Err("that is no host name"),
         _ if looks_like_ipv4(host) => Err("that is no IPv4 address"),
         _ => Ok(ListenAddr::Host { name: host.to_owned(), port }),
+    }
+}
+
+/// How an IP address, a host name or a port is written that lacks something.
+fn suggestion(text: &str) -> Option<String> {
+    let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_ipv6(host) && number::<u16>(port).is_some() => Some(format!("[{host}]:{port}")),
+        _ if is_ipv6(text) => Some(format!("[{text}]:8080")),
+        _ if text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).is_some_and(is_ipv6) => {
+            Some(format!("{text}:8080"))
+        }
+        None if number::<u16>(text).is_some() => Some(format!(":{text}")),
+        None => parse(&format!("{text}:8080")).ok().filter(|addr| addr.port().is_some()).map(|addr| addr.to_string()),
+        _ => None,
     }
 }
 
@@ -342,23 +363,28 @@ mod tests {
     #[test]
     fn a_malformed_address_says_what_is_wrong_with_it() {
         for (text, problem) in [
-            ("", "the port is missing"),
-            ("localhost", "the port is missing"),
+            ("", "the port is missing, write :8080"),
+            ("localhost", "the port is missing, write localhost:8080"),
+            ("127.0.0.1", "the port is missing, write 127.0.0.1:8080"),
+            ("[::1]", "the port is missing, write [::1]:8080"),
+            ("[::]", "the port is missing, write [::]:8080"),
+            ("[nonsense]", "the port is missing"),
+            ("::1", "an IPv6 address is written in brackets, write [::1]:8080"),
             ("localhost:", "the port is no number up to 65535"),
             ("localhost:http", "the port is no number up to 65535"),
             ("localhost:65536", "the port is no number up to 65535"),
             ("localhost:+80", "the port is no number up to 65535"),
-            ("::1:80", "an IPv6 address is written in brackets"),
+            ("::1:80", "an IPv6 address is written in brackets, write [::1]:80"),
             ("[::1:80", "what stands in brackets is no IPv6 address"),
             ("[nonsense]:80", "what stands in brackets is no IPv6 address"),
             ("256.0.0.1:80", "that is no IPv4 address"),
             ("127.1:80", "that is no IPv4 address"),
             ("a b:80", "that is no host name"),
-            ("fe80::1:80", "an IPv6 address is written in brackets"),
-            ("::ffff:127.0.0.1:80", "an IPv6 address is written in brackets"),
+            ("fe80::1:80", "an IPv6 address is written in brackets, write [fe80::1]:80"),
+            ("::ffff:127.0.0.1:80", "an IPv6 address is written in brackets, write [::ffff:127.0.0.1]:80"),
             ("http://x:80", "that is a URL, leave its scheme away"),
             ("tcp:127.0.0.1:80", "that is no host name"),
-            ("8080", "a port alone has a colon before it"),
+            ("8080", "a port alone has a colon before it, write :8080"),
             ("unix:", "the path is missing"),
             ("unix:@x", "an abstract socket is written @name, a file of that name unix:./@name"),
             ("/a\0b", "a path cannot contain a NUL byte"),
