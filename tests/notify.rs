@@ -28,7 +28,7 @@ const MANY: u32 = 2000;
 
 #[test]
 fn scene() {
-    child::play(&[("say_who_is_told", say_who_is_told)]);
+    child::play(&[("say_who_is_told", say_who_is_told), ("claim_in_vain", claim_in_vain)]);
 }
 
 #[tokio::test]
@@ -189,6 +189,32 @@ fn a_socket_that_cannot_be_spoken_to_is_as_none() {
     let scene = Scene::new("say_who_is_told").variable("NOTIFY_SOCKET", "vsock:2:1234");
     let told: (bool, Option<Duration>, Option<usize>, String) = scene.variable("WATCHDOG_USEC", "2000000").report();
     assert_eq!(told, (false, None, None, "vsock:2:1234".to_owned()));
+}
+
+#[test]
+fn what_keeps_a_service_from_its_sockets_reaches_the_status() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (variable, value, fallback, says, errno) in [
+        ("LISTEN_PID", "1", "127.0.0.1:0", "STATUS=failed: LISTEN_PID=1 names another process", None),
+        ("LISTEN_PID", "one", "127.0.0.1:0", "STATUS=failed: LISTEN_PID=\"one\" ", None),
+        ("A", "B", &*taken, "STATUS=failed: cannot listen on 127.0.0.1:", Some("ERRNO=98")),
+        ("A", "B", "[::1]", "STATUS=failed: \"[::1]\" is no address: the port is missing, write [::1]:8080", None),
+    ] {
+        let manager = Manager::start();
+        let scene = Scene::new("claim_in_vain").variable("NOTIFY_SOCKET", manager.address()).arg(fallback);
+        let error: String = scene.variable(variable, value).variable("LISTEN_FDS", "1").report();
+        let [told] = &manager.texts()[..] else { panic!("one message: {:?}", manager.texts()) };
+        let mut lines = told.lines();
+        assert!(lines.next().is_some_and(|line| line.starts_with(says)), "{told}");
+        assert_eq!(lines.next(), errno, "{told}");
+        assert!(told.contains(&error), "{told}");
+    }
+}
+
+fn claim_in_vain(stage: &Stage) {
+    let builder = axum_activation::ActivatedListeners::builder().fallback("http", stage.arg().as_str());
+    stage.say(builder.from_env().unwrap_err().to_string());
 }
 
 fn say_who_is_told(stage: &Stage) {

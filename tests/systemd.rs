@@ -182,6 +182,35 @@ fn a_socket_unit_without_a_name_is_an_error_that_names_it_and_the_remedy() {
 }
 
 #[test]
+fn what_keeps_a_service_from_its_sockets_is_in_its_status() {
+    let rig = Rig::boot(&[
+        ("app.socket", socket("ListenStream=[::]:8080")),
+        ("app.service", service("Type=notify\nExecStart=/usr/local/bin/named")),
+    ]);
+    assert!(!rig.exec(&["systemctl", "start", "app.service"]).status.success(), "{}", rig.log("app.service"));
+    let status = rig.property("app.service", "StatusText");
+    assert!(
+        status.starts_with("failed: cannot listen on 127.0.0.1:8080: this process was passed a socket there"),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_socket_whose_path_went_with_a_runtime_directory_is_warned_of_at_the_next_start() {
+    let rig = Rig::boot(&[
+        ("http.socket", socket("ListenStream=/run/app/http.sock\nFileDescriptorName=http\nService=app.service")),
+        ("app.service", service("Type=notify\nRuntimeDirectory=app\nExecStart=/usr/local/bin/handoff")),
+    ]);
+    let lost = "no client can connect at the path of a socket that was passed";
+    rig.run(&["systemctl", "start", "app.service"]);
+    assert!(!rig.log("app.service").contains(lost), "{}", rig.log("app.service"));
+    assert!(rig.path("/run/app/http.sock").exists(), "or this test proves nothing");
+    rig.run(&["systemctl", "restart", "app.service"]);
+    assert!(!rig.path("/run/app/http.sock").exists(), "or this test proves nothing");
+    assert!(rig.log("app.service").contains(lost), "{}", rig.log("app.service"));
+}
+
+#[test]
 fn a_start_that_clears_o_nonblock_under_a_running_server_does_not_block_it() {
     let rig = Rig::boot(&[
         ("http.socket", socket("ListenStream=127.0.0.1:8080\nFileDescriptorName=http\nService=app.service")),

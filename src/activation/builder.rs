@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error as _,
     fmt, io,
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
@@ -20,6 +21,7 @@ use crate::{
     error::{Error, Kind},
     listener::ListenOptions,
     log,
+    notify::{Notifier, State},
     sys::{
         inherit::{self, Unclaimable},
         signals,
@@ -136,8 +138,18 @@ impl ActivatedListenersBuilder {
     /// A `LISTEN_*` variable says something impossible ([`is_invalid_environment`](Error::is_invalid_environment)) or names
     /// another process ([`is_pid_mismatch`](Error::is_pid_mismatch)): no descriptor has been touched. A fallback's address
     /// is malformed or cannot be bound: none is bound then, and what was passed stays claimed for the next call.
+    ///
+    /// The service manager is told of the error (`STATUS=`, `sd_notify(3)`), so that `systemctl status` shows it.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
         Origin::of_this_process();
+        let set = self.claimed();
+        if let Err(error) = &set {
+            tell_manager(error);
+        }
+        set
+    }
+
+    fn claimed(self) -> Result<ActivatedListeners, Error> {
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let set = match &*process {
             Some(set) => set.clone(),
@@ -203,6 +215,13 @@ impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
     }
+}
+
+/// No server speaks yet, and most programs end now.
+fn tell_manager(error: &Error) {
+    let errno = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    let status = State::Status(format!("failed: {error:?}"));
+    Notifier::from_env().say([status].into_iter().chain(errno.map(State::Errno)));
 }
 
 /// Takes what the environment promises, all of it or nothing.

@@ -32,6 +32,8 @@ pub enum State {
     Stopping,
     /// `STATUS=`: what it is doing, for people. Line breaks become spaces; what is beyond 1,024 bytes is left out.
     Status(String),
+    /// `ERRNO=`: the error number of what went wrong, `errno(3)`.
+    Errno(i32),
     /// `MAINPID=`: which process is the main one from now on.
     MainPid(u32),
     /// `EXTEND_TIMEOUT_USEC=`: what it is doing may take that much longer, from now.
@@ -49,6 +51,7 @@ impl State {
             Self::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_usec()),
             Self::Stopping => "STOPPING=1".to_owned(),
             Self::Status(status) => format!("STATUS={}", one_line(status)),
+            Self::Errno(errno) => format!("ERRNO={errno}"),
             Self::MainPid(pid) => format!("MAINPID={pid}"),
             Self::ExtendTimeout(time) => format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()),
             Self::Watchdog => "WATCHDOG=1".to_owned(),
