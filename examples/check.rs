@@ -40,6 +40,9 @@ struct Args {
     /// The path at which the service is asked for a hand-over.
     #[arg(long, value_name = "PATH")]
     handoff_socket: Option<PathBuf>,
+    /// The service names the directory of the next process itself: `Server::successor_directory`.
+    #[arg(long)]
+    successor_directory: bool,
     /// How many descriptors the service keeps in the fd store.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     fd_store: u64,
@@ -52,7 +55,7 @@ struct Args {
     /// Read the output of `systemctl show UNIT...` from standard input, alone or beside files.
     #[arg(long)]
     show: bool,
-    /// Unit files (drop-ins beside them are read too) and single drop-ins.
+    /// Unit files and `.container` files of Podman (drop-ins beside them are read too) and single drop-ins.
     #[arg(required_unless_present = "show")]
     files: Vec<PathBuf>,
 }
@@ -104,6 +107,9 @@ fn expectation(args: &Args) -> Result<Expectation, Box<dyn Error>> {
     }
     if let Some(path) = &args.handoff_socket {
         expectation = expectation.handoff_socket(path);
+    }
+    if args.successor_directory {
+        expectation = expectation.successor_directory();
     }
     if args.allow_unused {
         expectation = expectation.allow_unused();

@@ -8,6 +8,8 @@ pub(super) struct Case<'a> {
     pub(super) service: &'a Unit,
     /// Those that start it, those that it asks for with `Sockets=`, and, beside one service alone, those that nothing claims.
     pub(super) sockets: Vec<&'a Unit>,
+    /// All units that are checked together.
+    pub(super) units: &'a [Unit],
     pub(super) wanted: &'a Expectation,
 }
 
@@ -22,7 +24,7 @@ impl<'a> Case<'a> {
         };
         let case = |service: &'a Unit| {
             let sockets = units.iter().filter(|unit| unit.is_socket() && belongs(service, unit)).collect();
-            Self { service, sockets, wanted }
+            Self { service, sockets, units, wanted }
         };
         services.iter().copied().map(case).collect()
     }
@@ -46,9 +48,10 @@ impl<'a> Case<'a> {
         self.listening().map(passed_name).collect()
     }
 
-    /// Where a connection starts the service, and there is one for all.
+    /// Whether a reload starts the next process: not where each connection has one, and not in a container, which ends with its
+    /// first process.
     pub(super) fn hands_over(&self) -> bool {
-        self.wanted.handoff && !self.is_per_connection()
+        self.wanted.handoff && !self.is_per_connection() && !self.service.is_container
     }
 
     /// `Type=`, as systemd takes it where it is not set.

@@ -78,6 +78,32 @@ pub(super) fn with_exec(line: &str) -> Option<String> {
     Some(format!("{}{quote}{}{quote}{}", &line[..range.start], exec_last(script), &line[range.end..]))
 }
 
+/// The file that a command line runs, or has a shell run: a script, or a program.
+pub(super) fn script_file(line: &str) -> Option<String> {
+    if script(line).is_some() {
+        return None;
+    }
+    let words = words(line);
+    let (program, arguments) = words.split_first()?;
+    let path = strip_prefixes(&program.text);
+    if !SHELLS.contains(&base_name(path)) {
+        return Some(path.to_owned());
+    }
+    arguments.iter().find(|word| !word.text.starts_with('-')).map(|word| word.text.clone())
+}
+
+/// Whether what a command line runs is a script by its name, or by the shell that runs it.
+pub(super) fn is_script_name(line: &str) -> bool {
+    let is_run_by_a_shell = SHELLS.contains(&program(line).as_str());
+    is_run_by_a_shell || script_file(line).is_some_and(|path| path.ends_with(".sh") || path.ends_with(".bash"))
+}
+
+/// Whether a line of a script replaces the interpreter by a program: `exec app`, and `os.execv(..)` of other languages.
+pub(super) fn execs(line: &str) -> bool {
+    let code = line.trim_start();
+    !code.starts_with('#') && code.split(|c: char| !c.is_alphanumeric()).any(|word| word.starts_with("exec"))
+}
+
 /// Where the script of `sh -c SCRIPT` is written.
 fn script(line: &str) -> Option<Range<usize>> {
     let words = words(line);

@@ -32,6 +32,7 @@ pub struct Expectation {
     pub(super) handoff: bool,
     pub(super) handoff_timeout: Duration,
     pub(super) handoff_socket: Option<PathBuf>,
+    pub(super) successor_directory: bool,
     pub(super) fd_store: u64,
     pub(super) connections: u64,
     pub(super) idle_exit: bool,
@@ -50,6 +51,7 @@ impl Expectation {
             handoff: false,
             handoff_timeout: Duration::from_secs(30),
             handoff_socket: None,
+            successor_directory: false,
             fd_store: 0,
             connections: 0,
             idle_exit: false,
@@ -112,6 +114,13 @@ impl Expectation {
         self.handoff(true)
     }
 
+    /// The service says itself in which directory the next process starts (`Server::successor_directory`), so that
+    /// `WorkingDirectory=` may lead through a symbolic link.
+    pub fn successor_directory(mut self) -> Self {
+        self.successor_directory = true;
+        self
+    }
+
     /// How many descriptors the service keeps with the service manager over a restart, listeners and idle connections
     /// together; none by default.
     pub fn fd_store(mut self, descriptors: u64) -> Self {
@@ -138,6 +147,12 @@ impl Expectation {
 
     pub(super) fn has_fallback(&self, name: &str) -> bool {
         self.fallbacks.iter().any(|(known, _)| known == name)
+    }
+
+    /// The name of the fallback that is bound at `path`.
+    pub(super) fn fallback_at(&self, path: &Path) -> Option<&str> {
+        let is_there = |addr: &ListenAddr| matches!(addr, ListenAddr::Unix(bound) if bound == path);
+        self.fallbacks.iter().find(|(_, addr)| is_there(addr)).map(|(name, _)| name.as_str())
     }
 
     /// The Unix paths that the service binds itself, given the names that it is passed.

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! The program `examples/check.rs` does the same from a command line. Which faults are known is in `docs/systemd-units.md`.
-//! Nothing is started and no service manager asked; unknown keys and misplaced sections are left to `systemd-analyze verify`.
+//! Nothing is started and no service manager asked; of the files that a unit names, a script of `ExecStart=` is read and
+//! `WorkingDirectory=` looked at where they are there. Unknown keys and misplaced sections are left to `systemd-analyze verify`.
 
 mod case;
 mod command;

@@ -33,7 +33,7 @@ fn parse_unit(block: &str) -> Result<Unit, Error> {
 fn add(unit: &mut Unit, key: &str, value: &str) {
     let own = if unit.is_socket() { "Socket" } else { "Service" };
     match key {
-        "ExecStart" | "ExecReload" => {
+        "ExecStart" | "ExecReload" | "ExecReloadPost" => {
             if let Some(line) = command_line(value) {
                 unit.add_shown(own, key, &command::requote(line));
             }

@@ -7,12 +7,26 @@ use super::{syntax, value};
 /// What the service manager does where a unit says nothing, systemd-system.conf(5).
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The settings of a socket unit that open something, systemd.socket(5).
+const LISTENS: &[&str] = &[
+    "ListenStream",
+    "ListenDatagram",
+    "ListenSequentialPacket",
+    "ListenFIFO",
+    "ListenSpecial",
+    "ListenNetlink",
+    "ListenMessageQueue",
+    "ListenUSBFunction",
+];
+
 /// A service or a socket unit.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) name: String,
     /// The service manager was asked, so that every value is an effective one, also where nobody wrote it.
     pub(super) is_shown: bool,
+    /// Podman makes it of a `.container` file, podman-systemd.unit(5).
+    pub(super) is_container: bool,
     settings: Vec<Setting>,
 }
 
@@ -20,7 +34,7 @@ pub(super) struct Unit {
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     section: String,
-    key: String,
+    pub(super) key: String,
     pub(super) value: String,
     /// The file and the line.
     pub(super) place: Option<(String, usize)>,
@@ -28,7 +42,18 @@ pub(super) struct Setting {
 
 impl Unit {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), is_shown: false, settings: Vec::new() }
+        Self { name: name.to_owned(), is_shown: false, is_container: false, settings: Vec::new() }
+    }
+
+    /// The service that Podman makes of a `.container` file, with what Podman writes into it.
+    pub(super) fn of_container(name: &str) -> Self {
+        let mut unit = Self { is_container: true, ..Self::new(name) };
+        for (key, value) in
+            [("Type", "notify"), ("NotifyAccess", "all"), ("KillMode", "mixed"), ("ExecStart", "/usr/bin/podman run")]
+        {
+            unit.add_shown("Service", key, value);
+        }
+        unit
     }
 
     /// Adds what a file says, after all that was there.
@@ -109,6 +134,11 @@ impl Unit {
     /// `TimeoutStartSec=` or `TimeoutStopSec=`, or `TimeoutSec=` for both.
     pub(super) fn timeout(&self, key: &str) -> Duration {
         self.last("Service", &[key, "TimeoutSec"], value::time_limit).unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// What a socket unit opens, each with its key, in order. An empty assignment of any of the keys drops all before it.
+    pub(super) fn listens(&self) -> Vec<&Setting> {
+        self.list("Socket", LISTENS)
     }
 
     /// Where the last assignment of a key is written.

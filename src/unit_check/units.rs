@@ -11,6 +11,9 @@ use crate::error::{Error, Kind};
 /// What a mend is called among the drop-ins: nothing comes after it.
 const LAST_DROP_IN: &str = "~mended.conf";
 
+/// The file of which Podman makes a service, podman-systemd.unit(5).
+pub(super) const CONTAINER: &str = ".container";
+
 /// A service and its sockets, as unit files or as `systemctl show` tells them.
 ///
 /// ```
@@ -43,12 +46,12 @@ impl Units {
         self
     }
 
-    /// Reads a unit file, with the drop-ins in the directory beside it (`app.service.d/*.conf`, for an instance those of its
+    /// Reads a unit file or a `.container` file of Podman, with the drop-ins in the directory beside it (`app.service.d/*.conf`, for an instance those of its
     /// template too), or a single drop-in.
     ///
     /// # Errors
     ///
-    /// A file cannot be read, or is named like neither a service, a socket nor a drop-in of one.
+    /// A file cannot be read, or is named like neither a service, a socket, a container nor a drop-in of one.
     pub fn read(self, path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let name = name_of(path)?;
@@ -90,9 +93,11 @@ impl Units {
         let mut files: Vec<_> = self.files.iter().map(|(name, text)| (drop_in_of(name), name, text)).collect();
         files.sort_by_key(|(drop_in, ..)| drop_in.map(|(_, file)| file));
         for (drop_in, name, text) in files {
-            let unit = drop_in.map_or(name.as_str(), |(unit, _)| unit);
+            let file = drop_in.map_or(name.as_str(), |(unit, _)| unit);
+            let container = file.strip_suffix(CONTAINER).map(|stem| format!("{stem}.service"));
+            let unit = container.as_deref().unwrap_or(file);
             let at = units.iter().position(|known| known.name == unit).unwrap_or_else(|| {
-                units.push(Unit::new(unit));
+                units.push(if container.is_some() { Unit::of_container(unit) } else { Unit::new(unit) });
                 units.len() - 1
             });
             units[at].add_file(name, text);
@@ -116,13 +121,13 @@ fn name_of(path: &Path) -> Result<String, Error> {
     } else if file.ends_with(".conf") && parent.strip_suffix(".d").is_some_and(is_unit) {
         Ok(format!("{parent}/{file}"))
     } else {
-        let problem = "is neither a .service, a .socket nor a .conf in the .d directory of one";
+        let problem = "is neither a .service, a .socket, a .container nor a .conf in the .d directory of one";
         Err(Kind::Unit { unit: path.display().to_string(), problem, source: None }.into())
     }
 }
 
 fn is_unit(name: &str) -> bool {
-    name.ends_with(".service") || name.ends_with(".socket")
+    [".service", ".socket", CONTAINER].iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// The drop-ins of a unit, which lie in directories beside it.

@@ -236,6 +236,38 @@ pub(crate) fn faults() -> Vec<Fault> {
             .edit("ExecReload=/usr/local/bin/handoff_request /run/app-reload/handoff.sock", "ReloadSignal=SIGUSR1"),
         in_service(Reload, "RuntimeDirectory", Warning).edit("RuntimeDirectory=app-reload", ""),
         in_service(Reload, "RuntimeDirectory", Warning).edit("RuntimeDirectory=app-reload", "RuntimeDirectory=app"),
+        in_service(Restart, "NotifyAccess", Warning).add("NotifyAccess=all"),
+        in_service(Reload, "NotifyAccess", Warning).edit("NotifyAccess=main", "NotifyAccess=all"),
+        in_service(Restart, "ExecStart", Warning)
+            .edit("ExecStart=/usr/local/bin/app", "ExecStart=/no/such/place/start.sh --production")
+            .with_more_to_mend(),
+        in_service(Restart, "ExecStart", Warning)
+            .edit("ExecStart=/usr/local/bin/app", "ExecStart=/bin/bash -eu /no/such/place/start")
+            .with_more_to_mend(),
+        in_service(Reload, "WorkingDirectory", Error).edit("Environment=PWD=/srv/app/current", ""),
+        in_service(Reload, "WorkingDirectory", Error)
+            .edit("Environment=PWD=/srv/app/current", "Environment=A=b \"PWD=/srv/app\""),
+        in_service(Reload, "ExecReload", Error)
+            .edit(
+                "ExecReload=/usr/local/bin/handoff_request /run/app-reload/handoff.sock",
+                "RefreshOnReload=credentials\nExecReloadPost=/bin/true",
+            )
+            .untold(),
+        in_service(Reload, "ExecReloadPost", Warning)
+            .add("ExecReloadPost=/usr/local/bin/handoff_request /run/app-reload/handoff.sock")
+            .untold(),
+        in_service(Restart, "PrivateTmp", Error)
+            .expecting(|service| service.fallback("admin", "/tmp/admin.sock").expect("an address")),
+        in_service(Restart, "RuntimeDirectory", Error)
+            .expecting(|service| service.fallback("admin", "/run/m7.sock").expect("an address")),
+        in_service(Restart, "RuntimeDirectory", Error)
+            .edit("DynamicUser=yes", "User=www-data")
+            .expecting(|service| service.fallback("admin", "/run/m7.sock").expect("an address")),
+        in_service(Restart, "RuntimeDirectory", Error)
+            .edit("DynamicUser=yes", "ProtectSystem=strict")
+            .expecting(|service| service.fallback("admin", "/srv/app/admin.sock").expect("an address")),
+        in_socket(Reload, "ListenStream", Error).add("ListenStream=/run/app-reload/http.sock"),
+        in_socket(Store, "ListenStream", Error).add("ListenStream=/var/run/app-store/deep/http.sock"),
         in_service(Store, "FileDescriptorStoreMax", Error).edit("FileDescriptorStoreMax=512", ""),
         in_service(Store, "FileDescriptorStoreMax", Error)
             .edit("FileDescriptorStoreMax=512", "FileDescriptorStoreMax=100"),
@@ -250,6 +282,10 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_second_socket(Named, "Service", Error).edit("Service=named.service", ""),
         in_second_socket(Named, "Service", Error).edit("Service=named.service", "Service=nobody.service"),
         in_socket(Restart, "FlushPending", Error).add("FlushPending=yes"),
+        in_socket(Restart, "SocketMode", Warning).add("ListenStream=/run/app-restart.sock\nSocketMode=0660"),
+        in_second_socket(Named, "SocketMode", Warning).edit("SocketUser=root", ""),
+        in_socket(Accept, "DeferTrigger", Error).add("DeferTrigger=patient").untold(),
+        in_socket(Restart, "DeferTriggerMaxSec", Warning).add("DeferTrigger=yes\nDeferTriggerMaxSec=1min").untold(),
         in_socket(Restart, "FileDescriptorName", Error).edit("FileDescriptorName=http", ""),
         in_socket(Restart, "FileDescriptorName", Error).edit("FileDescriptorName=http", "FileDescriptorName=web"),
         in_second_socket(Named, "FileDescriptorName", Error)

@@ -2,6 +2,7 @@
 //!
 //! Some need root and Debian's packages systemd, util-linux, bsdutils and curl.
 
+mod documents;
 mod faults;
 mod files;
 mod judged;
@@ -13,7 +14,7 @@ mod systemd;
 
 use std::{fs, path::Path};
 
-use axum_activation::unit_check::{Expectation, Finding, Units, check};
+use axum_activation::unit_check::{Expectation, Finding, Severity, Units, check};
 
 use self::faults::{Way, faults};
 
@@ -96,7 +97,34 @@ fn typical_units_raise_no_alarm() {
             "KillMode=mixed without a hand-over",
             vec![("app.service", more("KillMode=mixed")), ("app.socket", socket.to_owned())],
         ),
-        ("access for all", vec![("app.service", more("NotifyAccess=all")), ("app.socket", socket.to_owned())]),
+        (
+            "settings of systemd 258 to 262",
+            vec![
+                (
+                    "app.service",
+                    more("RefreshOnReload=yes\nExecReloadPost=/bin/true\nFileDescriptorStorePreserve=on-success"),
+                ),
+                ("app.socket", format!("{socket}DeferTrigger=patient\nPassPIDFD=yes\n")),
+            ],
+        ),
+        (
+            "a program that is no script, whatever its name",
+            vec![("app.service", more("ExecStart=\nExecStart=/bin/true")), ("app.socket", socket.to_owned())],
+        ),
+        (
+            "a socket that stays where its directory does",
+            vec![
+                ("app.service", more("RuntimeDirectory=app\nRuntimeDirectoryPreserve=yes")),
+                ("app.socket", format!("{socket}ListenStream=/run/app/http.sock\n")),
+            ],
+        ),
+        (
+            "a socket for a group",
+            vec![
+                ("app.service", service.clone()),
+                ("app.socket", format!("{socket}ListenStream=/run/app.sock\nSocketMode=0660\nSocketGroup=www-data\n")),
+            ],
+        ),
         (
             "a shell that execs",
             vec![
@@ -144,6 +172,90 @@ fn typical_units_raise_no_alarm() {
     ] {
         let findings = check(&units(&files), &expectation());
         assert!(findings.is_empty(), "{what}\n{}", printed(&findings));
+    }
+}
+
+#[test]
+fn a_socket_in_the_runtime_directory_of_any_service_is_found_and_moved() {
+    let mut files = Way::Restart.files();
+    files.push((
+        "web.service".to_owned(),
+        "[Service]\nType=notify\nExecStart=/bin/x\nRuntimeDirectory=web a/b\n".to_owned(),
+    ));
+    let (_, socket) = &mut files[1];
+    *socket =
+        socket.replace("ListenStream=8080", "ListenStream=8080\nListenStream=/run/a/b/http.sock\nListenFIFO=/run/x");
+    let findings = check(&units(&files), &Expectation::new());
+    assert_eq!(brief(&findings), [("app-restart.socket", "ListenStream")], "{}", printed(&findings));
+    assert!(findings[0].problem.contains("RuntimeDirectory=a/b of web.service"), "{}", printed(&findings));
+    let moved = ["ListenStream=", "ListenStream=8080", "ListenStream=/run/a-b-http.sock", "ListenFIFO=/run/x"];
+    assert_eq!(findings[0].mend.lines, moved);
+    assert!(check(&units(&files).mended(&findings[0].mend), &Expectation::new()).is_empty());
+}
+
+#[test]
+fn a_script_that_can_be_read_is_judged_by_what_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, expected) in [
+        ("#!/bin/sh\ncd /srv\n/usr/local/bin/app\n", Some(Severity::Error)),
+        ("#!/bin/sh\n# exec is not here\n/usr/local/bin/app\n", Some(Severity::Error)),
+        ("#!/bin/sh\ncd /srv && exec /usr/local/bin/app \"$@\"\n", None),
+        ("#!/usr/bin/python3\nimport os\nos.execv('/usr/local/bin/app', ['app'])\n", None),
+        ("\x7fELF", None),
+    ] {
+        write(dir.path(), &[("start", text)]);
+        let mut files = Way::Restart.files();
+        let start = format!("ExecStart={}", dir.path().join("start").display());
+        files[0].1 = files[0].1.replace("ExecStart=/usr/local/bin/app", &start);
+        let findings = check(&units(&files), &Way::Restart.expectation());
+        assert_eq!(findings.first().map(|finding| finding.severity), expected, "{text:?}\n{}", printed(&findings));
+    }
+}
+
+#[test]
+fn a_working_directory_is_judged_by_what_it_is_on_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("v1/data")).unwrap();
+    std::os::unix::fs::symlink("v1", dir.path().join("live")).unwrap();
+    for (directory, is_fault) in [("v1", false), ("live", true), ("live/data", true), ("nowhere", false)] {
+        let path = dir.path().join(directory);
+        let mut files = Way::Reload.files();
+        files[0].1 = files[0].1.replace("-/srv/app/current", path.to_str().unwrap());
+        let findings = check(&units(&files), &Way::Reload.expectation());
+        let expected: &[_] = if is_fault { &[("app-reload.service", "WorkingDirectory")] } else { &[] };
+        assert_eq!(brief(&findings), expected, "{directory}\n{}", printed(&findings));
+        let told = check(&units(&files), &Way::Reload.expectation().successor_directory());
+        assert!(told.is_empty(), "{directory}\n{}", printed(&told));
+    }
+}
+
+#[test]
+fn a_container_is_read_as_the_service_that_podman_makes_of_it() {
+    let read = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/deploy").join(name);
+        (name.to_owned(), fs::read_to_string(path).unwrap())
+    };
+    let files = [read("app.socket"), read("app.container")];
+    let expectation = Expectation::new().name("http");
+    let shipped = check(&units(&files), &expectation);
+    assert!(shipped.is_empty(), "{}", printed(&shipped));
+    for (line, instead, unit, directive) in [
+        ("Notify=true", "", "app.container", "Notify"),
+        ("StopTimeout=35", "", "app.container", "StopTimeout"),
+        ("StopTimeout=35", "StopTimeout=30", "app.container", "StopTimeout"),
+        ("ReadOnly=true", "RunInit=yes", "app.container", "RunInit"),
+        ("ReadOnly=true", "Exec=sh -c '/usr/local/bin/app --port 1'", "app.container", "Exec"),
+        ("TimeoutStopSec=45", "TimeoutStopSec=33", "app.service", "TimeoutStopSec"),
+        ("NonBlocking=yes", "", "app.service", "NonBlocking"),
+        ("StartLimitIntervalSec=0", "", "app.service", "StartLimitIntervalSec"),
+    ] {
+        let [socket, (name, text)] = &files;
+        assert_eq!(text.matches(&format!("\n{line}\n")).count(), 1, "{line}");
+        let broken = [socket.clone(), (name.clone(), text.replace(&format!("\n{line}\n"), &format!("\n{instead}\n")))];
+        let findings = check(&units(&broken), &expectation);
+        assert_eq!(brief(&findings), [(unit, directive)], "{instead}\n{}", printed(&findings));
+        let left = check(&units(&broken).mended(&findings[0].mend), &expectation);
+        assert!(left.is_empty(), "{}\n{}", findings[0].mend, printed(&left));
     }
 }
 

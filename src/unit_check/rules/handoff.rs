@@ -1,6 +1,6 @@
 //! What a hand-over needs: `systemctl reload`, and the time for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     super::{case::Case, command, finding::Finding, value},
@@ -11,6 +11,12 @@ use super::{
 const HANDING_OVER: &[&str] = &["SIGHUP", "SIGUSR2", "HUP", "USR2", "1", "12"];
 
 const NO_COMMAND: &str = "ExecReload= is missing: systemctl reload, which hands the service over, is refused";
+
+const ONLY_REFRESHES: &str = "ExecReload= is missing: with RefreshOnReload= systemctl reload may succeed, and it refreshes extensions \
+                              and credentials without handing the service over";
+
+const ASKS_AFTERWARDS: &str = "ExecReloadPost= asks for a hand-over when the reload, which is one, is done: each reload starts two \
+                               processes";
 
 const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
                              when it fails; let a command ask for it and wait (Server::handoff_socket)";
@@ -29,7 +35,8 @@ pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
     if asks_itself {
         Some(warning(TWO_REQUESTS).mend("ExecReload="))
     } else if commands.is_empty() {
-        Some(Finding::error(case.service, "Service", "ExecReload", NO_COMMAND.to_owned()).mend(asking))
+        let problem = if refreshes(case) { ONLY_REFRESHES } else { NO_COMMAND };
+        Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()).mend(asking))
     } else if commands.iter().all(|command| command::only_signals(&command.value)) {
         Some(warning(ONLY_A_SIGNAL).mend("ExecReload=").mend(asking))
     } else {
@@ -37,9 +44,53 @@ pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
     }
 }
 
+/// `RefreshOnReload=` of systemd 258 and later: a boolean or what is refreshed.
+fn refreshes(case: &Case<'_>) -> bool {
+    case.service.text("Service", "RefreshOnReload").is_some_and(|text| value::boolean(text) != Some(false))
+}
+
+/// `ExecReloadPost=` of systemd 259 and later is for what follows a hand-over.
+pub(super) fn second_request(case: &Case<'_>) -> Option<Finding> {
+    let commands = case.service.list("Service", &["ExecReloadPost"]);
+    let asks = |line: &str| command::only_signals(line) || command::program(line) == "handoff_request";
+    if !case.hands_over() || !commands.iter().any(|command| asks(&command.value)) {
+        return None;
+    }
+    let finding = Finding::warning(case.service, "Service", "ExecReloadPost", ASKS_AFTERWARDS.to_owned());
+    Some(finding.mend("ExecReloadPost="))
+}
+
+/// The next process starts in the directory of the first start. The kernel knows it without symbolic links; `PWD` keeps them.
+pub(super) fn working_directory(case: &Case<'_>) -> Option<Finding> {
+    let directory = case.service.text("Service", "WorkingDirectory")?.trim_start_matches(['-', '!']);
+    let directory = case.service.expand(directory);
+    if !case.hands_over() || case.wanted.successor_directory || !may_be_switched(Path::new(&directory)) {
+        return None;
+    }
+    let variables = case.service.list("Service", &["Environment"]);
+    let variables = variables.iter().flat_map(|setting| command::words(&setting.value));
+    let shown =
+        variables.filter_map(|word| word.text.strip_prefix("PWD=").map(|path| case.service.expand(path))).next_back();
+    if shown.is_some_and(|shown| Path::new(&shown) == Path::new(&directory)) {
+        return None;
+    }
+    let problem = format!(
+        "WorkingDirectory={directory} leads through a symbolic link, and no Environment=PWD= says so: after a hand-over the new \
+         version runs in the directory of the old one, and cannot start once that is removed"
+    );
+    let mend = format!("Environment=PWD={directory}");
+    Some(Finding::error(case.service, "Service", "WorkingDirectory", problem).mend(mend))
+}
+
+/// A symbolic link on this machine, or called as the one is that a deploy switches.
+fn may_be_switched(directory: &Path) -> bool {
+    directory.is_absolute()
+        && directory.ancestors().any(|part| part.is_symlink() || part.file_name().is_some_and(|name| name == "current"))
+}
+
 /// systemd.service(5) takes the end of the main process by SIGTERM for a clean one, and not that of a command.
 pub(super) fn stopped_reload(case: &Case<'_>) -> Option<Finding> {
-    let commands = case.service.list("Service", &["ExecReload"]);
+    let commands = ["ExecReload", "ExecReloadPost"].map(|key| case.service.list("Service", &[key])).concat();
     let waits =
         commands.iter().any(|command| !command::only_signals(&command.value) && !command.value.starts_with('-'));
     let signal = signal_name(case.service.text("Service", "KillSignal").unwrap_or("SIGTERM"));

@@ -1,5 +1,6 @@
 //! What may be wrong. A rule is a function that finds one fault, with the setting that mends it.
 
+mod container;
 mod handoff;
 mod notify;
 mod paths;
@@ -19,9 +20,11 @@ type SocketRule = fn(&Case<'_>, &Unit) -> Option<Finding>;
 const RULES: &[Rule] = &[
     notify::service_type,
     notify::access,
+    notify::access_for_all,
     notify::watchdog,
     notify::address_families,
     start::shell,
+    start::script,
     start::non_blocking,
     start::start_limit,
     start::standard_input,
@@ -33,18 +36,34 @@ const RULES: &[Rule] = &[
     stop::restart_kill_signal,
     stop::timeout,
     handoff::reload_command,
+    handoff::second_request,
     handoff::stopped_reload,
     handoff::reload_signal,
     handoff::timeout,
+    handoff::working_directory,
     store::size,
     store::restart,
     store::kept_directory,
     paths::runtime_directory,
     paths::private_tmp,
+    paths::read_only,
+    container::notify,
+    container::first_process,
+    container::shell,
+    container::stop_timeout,
+    container::stop_limit,
 ];
 
-const SOCKET_RULES: &[SocketRule] =
-    &[sockets::accept, sockets::started_service, sockets::trigger_limit, sockets::flush];
+const SOCKET_RULES: &[SocketRule] = &[
+    sockets::accept,
+    sockets::started_service,
+    sockets::trigger_limit,
+    sockets::deferred,
+    sockets::deferred_limit,
+    sockets::flush,
+    sockets::owner,
+    sockets::runtime_directory,
+];
 
 /// Everything that is wrong with a service and its sockets.
 pub(super) fn apply(case: &Case<'_>) -> Vec<Finding> {

@@ -49,6 +49,18 @@ pub(super) fn access(case: &Case<'_>) -> Option<Finding> {
     Some(finding.mend("NotifyAccess=main"))
 }
 
+/// Children inherit `NOTIFY_SOCKET`. Podman's `all` is right for a container, whose processes systemd does not start.
+pub(super) fn access_for_all(case: &Case<'_>) -> Option<Finding> {
+    let is_open = case.service.text("Service", "NotifyAccess") == Some("all") && !case.service.is_container;
+    if !is_open || !(case.wanted.notify || case.wanted.handoff) {
+        return None;
+    }
+    let problem = "NotifyAccess=all: systemd also believes the children of the service, which inherit NOTIFY_SOCKET; the READY=1, \
+                   STOPPING=1 or MAINPID= of one of them changes the state of the service. The main process names its \
+                   successor itself, so main is enough";
+    Some(Finding::warning(case.service, "Service", "NotifyAccess", problem.to_owned()).mend("NotifyAccess=main"))
+}
+
 pub(super) fn watchdog(case: &Case<'_>) -> Option<Finding> {
     if case.wanted.notify || watchdog_span(case).is_zero() {
         return None;

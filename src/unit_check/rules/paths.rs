@@ -4,6 +4,14 @@ use std::path::Path;
 
 use super::super::{case::Case, finding::Finding};
 
+/// The settings of systemd.exec(5) that make a directory for the service, and where.
+const MADE: [(&str, &str); 4] = [
+    ("RuntimeDirectory", "/run"),
+    ("StateDirectory", "/var/lib"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+];
+
 pub(super) fn runtime_directory(case: &Case<'_>) -> Option<Finding> {
     let own = case.service.words("Service", "RuntimeDirectory");
     let missing = directories(case).into_iter().find(|directory| !is_made(directory, &own))?;
@@ -17,18 +25,41 @@ pub(super) fn runtime_directory(case: &Case<'_>) -> Option<Finding> {
 }
 
 pub(super) fn private_tmp(case: &Case<'_>) -> Option<Finding> {
+    let is_dynamic = case.service.is_yes("Service", "DynamicUser");
     let own_tmp = case.service.text("Service", "PrivateTmp").is_some_and(|value| value == "disconnected")
         || case.service.is_yes("Service", "PrivateTmp");
-    let path = own_paths(case).into_iter().find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))?;
-    // With DynamicUser= it cannot be switched off.
-    if !own_tmp || case.service.is_yes("Service", "DynamicUser") {
+    let path = own_paths(case).into_iter().find(|path| is_temporary(path))?;
+    if !own_tmp && !is_dynamic {
         return None;
     }
+    let why = if is_dynamic { "PrivateTmp=yes, which DynamicUser=yes implies" } else { "PrivateTmp=" };
+    let problem =
+        format!("{why}: the service binds {} in a directory of its own, where no client finds it", path.display());
+    let finding = Finding::error(case.service, "Service", "PrivateTmp", problem);
+    // With DynamicUser= it cannot be switched off.
+    Some(if is_dynamic { in_another_place(case, finding, path) } else { finding.mend("PrivateTmp=no") })
+}
+
+/// Where the service may not write: everywhere but in its own directories with `ProtectSystem=strict`, which `DynamicUser=` implies,
+/// and in /run itself as any user but root.
+pub(super) fn read_only(case: &Case<'_>) -> Option<Finding> {
+    let is_dynamic = case.service.is_yes("Service", "DynamicUser");
+    let is_strict = is_dynamic || case.service.text("Service", "ProtectSystem") == Some("strict");
+    let user = case.service.text("Service", "User").filter(|user| !["root", "0"].contains(user));
+    let why = match (is_dynamic, is_strict, user) {
+        (true, ..) => "DynamicUser=yes".to_owned(),
+        (_, true, _) => "ProtectSystem=strict".to_owned(),
+        (.., Some(user)) => format!("User={user}"),
+        _ => return None,
+    };
+    let is_refused = |path: &&Path| is_in_run(path) || is_strict && !is_below_run(path);
+    let path = own_paths(case).into_iter().filter(is_refused).find(|path| !is_own(case, path))?;
     let problem = format!(
-        "PrivateTmp=: the service binds {} in a directory of its own, where no client finds it",
+        "with {why} the service cannot bind {}, as it may not write there; choose a path below /run/NAME, which \
+         RuntimeDirectory=NAME makes",
         path.display()
     );
-    Some(Finding::error(case.service, "Service", "PrivateTmp", problem).mend("PrivateTmp=no"))
+    Some(in_another_place(case, Finding::error(case.service, "Service", "RuntimeDirectory", problem), path))
 }
 
 /// Whether a Unix socket is bound in a directory that comes and goes with the service.
@@ -37,8 +68,50 @@ pub(super) fn binds_in_own_directory(case: &Case<'_>) -> bool {
     directories(case).iter().any(|directory| is_made(directory, &own))
 }
 
+/// A socket unit opens the path of a fallback; the path at which the service is asked for a hand-over is its own to choose.
+fn in_another_place(case: &Case<'_>, finding: Finding, path: &Path) -> Finding {
+    let stem = case.service.prefix();
+    match case.wanted.fallback_at(path) {
+        Some(name) => finding
+            .mend_in(format!("{stem}-{name}.socket"), "Socket")
+            .mend(format!("FileDescriptorName={name}"))
+            .mend(format!("ListenStream={}", path.display()))
+            .mend(format!("Service={}", case.service.name)),
+        None => finding.mend(format!("RuntimeDirectory={stem}")),
+    }
+}
+
 fn own_paths<'a>(case: &Case<'a>) -> Vec<&'a Path> {
-    if case.is_per_connection() { Vec::new() } else { case.wanted.own_paths(&case.passed()) }
+    // The paths of a container are in a file system of its own.
+    if case.is_per_connection() || case.service.is_container {
+        Vec::new()
+    } else {
+        case.wanted.own_paths(&case.passed())
+    }
+}
+
+/// Whether `PrivateTmp=` hides it.
+fn is_temporary(path: &Path) -> bool {
+    path.starts_with("/tmp") || path.starts_with("/var/tmp")
+}
+
+fn is_in_run(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent == Path::new("/run") || parent == Path::new("/var/run"))
+}
+
+fn is_below_run(path: &Path) -> bool {
+    path.starts_with("/run") || path.starts_with("/var/run")
+}
+
+/// Whether it lies where the unit lets the service write.
+fn is_own(case: &Case<'_>, path: &Path) -> bool {
+    let made = |(key, root): (&str, &str)| {
+        let own = case.service.words("Service", key);
+        own.iter().any(|own| path.starts_with(Path::new(root).join(own.split(':').next().unwrap_or_default())))
+    };
+    let opened = case.service.words("Service", "ReadWritePaths");
+    let is_opened = opened.iter().any(|opened| path.starts_with(opened.trim_start_matches(['-', '+'])));
+    is_temporary(path) || path.starts_with("/dev/shm") || is_opened || MADE.into_iter().any(made)
 }
 
 /// The directories below /run that Unix sockets are bound in.

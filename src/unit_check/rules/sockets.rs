@@ -1,9 +1,11 @@
 //! The sockets of a service: what starts it, and under which names they are passed.
 
+use std::path::Path;
+
 use super::super::{
     case::{Case, accepts, is_started_by, passed_name, started},
     finding::Finding,
-    unit::Unit,
+    unit::{Setting, Unit},
     value,
 };
 
@@ -50,6 +52,91 @@ pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
         Finding::warning(socket, "Socket", "TriggerLimitIntervalSec", problem.to_owned())
             .mend("TriggerLimitIntervalSec=0"),
     )
+}
+
+/// `DeferTrigger=` of systemd 258 and later.
+pub(super) fn deferred(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    if !accepts(socket) || !is_deferred(socket) {
+        return None;
+    }
+    let problem = "DeferTrigger= beside Accept=yes: systemd does not load the unit".to_owned();
+    Some(Finding::error(socket, "Socket", "DeferTrigger", problem).mend("DeferTrigger=no"))
+}
+
+pub(super) fn deferred_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    let limit = socket.last("Socket", &["DeferTriggerMaxSec"], value::time_limit)?;
+    if accepts(socket) || !is_deferred(socket) || limit == value::INFINITY {
+        return None;
+    }
+    let problem = "DeferTriggerMaxSec= has a limit: when the service cannot be started in that time, the socket unit fails and the \
+                   socket is closed"
+        .to_owned();
+    Some(Finding::warning(socket, "Socket", "DeferTriggerMaxSec", problem).mend("DeferTriggerMaxSec=infinity"))
+}
+
+/// A boolean, or `patient`.
+fn is_deferred(socket: &Unit) -> bool {
+    socket.text("Socket", "DeferTrigger").is_some_and(|text| value::boolean(text) != Some(false))
+}
+
+/// Whose a path is that not everybody may use.
+pub(super) fn owner(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    let mode = socket.last("Socket", &["SocketMode"], |mode| u32::from_str_radix(mode, 8).ok())?;
+    let has_owner = ["SocketUser", "SocketGroup"].iter().any(|key| socket.text("Socket", key).is_some());
+    let has_path = socket.listens().iter().any(|listen| listen.value.starts_with(['/', '%']));
+    if mode & 0o002 != 0 || has_owner || !has_path {
+        return None;
+    }
+    let (who, mend) = match mode & 0o020 {
+        0 => ("root alone", "SocketUser=root"),
+        _ => ("root and its group alone", "SocketGroup=www-data"),
+    };
+    let problem = format!(
+        "SocketMode={mode:04o} without SocketUser= or SocketGroup=: the socket belongs to root, so that {who} can connect; name the \
+         user or the group of the clients"
+    );
+    Some(Finding::warning(socket, "Socket", "SocketMode", problem).mend(mend))
+}
+
+/// systemd removes `RuntimeDirectory=` with all that is in it whenever the service stops, and the socket unit does not notice.
+pub(super) fn runtime_directory(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
+    const PATHS: [&str; 4] = ["ListenStream", "ListenDatagram", "ListenSequentialPacket", "ListenFIFO"];
+    let removed: Vec<_> = case.units.iter().flat_map(removed_directories).collect();
+    let listens = socket.listens();
+    let found = |listen: &&Setting| {
+        let directive = PATHS.into_iter().find(|key| *key == listen.key)?;
+        let below_run = below_run(&socket.expand(&listen.value))?;
+        let (service, directory) =
+            removed.iter().find(|(_, directory)| Path::new(&below_run).starts_with(directory))?;
+        Some((directive, below_run, service, directory))
+    };
+    let (directive, _, service, directory) = listens.iter().find_map(found)?;
+    let problem = format!(
+        "{directive}= lies in RuntimeDirectory={directory} of {service}, which systemd removes whenever that service stops or \
+         restarts: the path is gone then, and no client can connect"
+    );
+    let moved = listens.iter().map(|listen| match found(listen) {
+        Some((directive, below_run, ..)) => format!("{directive}=/run/{}", below_run.replace('/', "-")),
+        None => format!("{}={}", listen.key, listen.value),
+    });
+    let finding = Finding::error(socket, "Socket", directive, problem).mend(format!("{directive}="));
+    Some(moved.fold(finding, Finding::mend))
+}
+
+/// The directories below /run that go when `unit` stops.
+fn removed_directories(unit: &Unit) -> Vec<(&str, String)> {
+    if unit.is_yes("Service", "RuntimeDirectoryPreserve") {
+        return Vec::new();
+    }
+    let directories = unit.words("Service", "RuntimeDirectory").into_iter();
+    directories.map(|word| (unit.name.as_str(), word.split(':').next().unwrap_or_default().to_owned())).collect()
+}
+
+/// What follows `/run/` in a path.
+fn below_run(path: &str) -> Option<String> {
+    let path = Path::new(path);
+    let path = path.strip_prefix("/run").or_else(|_| path.strip_prefix("/var/run")).ok()?;
+    path.to_str().map(str::to_owned)
 }
 
 pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {

@@ -1,9 +1,22 @@
 //! How the service is started, and what it is given.
 
-use super::super::{case::Case, command, finding::Finding, value};
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use super::super::{
+    case::Case,
+    command,
+    finding::{Finding, Severity},
+    value,
+};
 
 /// Descriptors that a service has open beside its connections.
 const BESIDE: u64 = 64;
+
+/// How much of a file is looked at.
+const LONGEST_SCRIPT: u64 = 64 * 1024;
 
 /// The soft limit that systemd sets by default, and the hard one.
 const DEFAULT_OPEN_FILES: u64 = 1024;
@@ -19,6 +32,40 @@ pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
             .mend("ExecStart=")
             .mend(format!("ExecStart={mended}")),
     )
+}
+
+/// A script between systemd and the service, which is right only where it ends with `exec`.
+pub(super) fn script(case: &Case<'_>) -> Option<Finding> {
+    let start = case.service.list("Service", &["ExecStart"]).pop()?;
+    let path = command::script_file(&start.value)?;
+    let finding = |problem: &str| {
+        let problem = format!("ExecStart= starts the script {path}{problem}");
+        let program = format!("ExecStart=/usr/local/bin/{}", case.service.prefix());
+        Finding::error(case.service, "Service", "ExecStart", problem).mend("ExecStart=").mend(program)
+    };
+    match beginning(&path) {
+        Ok(text) if !text.starts_with(b"#!") => None,
+        Ok(text) if String::from_utf8_lossy(&text).lines().any(command::execs) => None,
+        Ok(_) => Some(finding(
+            ", which does not exec the service: LISTEN_PID names the script, so that the service refuses its sockets, and the signals \
+             that end it go to the script; write `exec` before the program, or start the program itself",
+        )),
+        Err(_) if command::is_script_name(&start.value) => {
+            let finding = finding(
+                ", which must exec the service: otherwise LISTEN_PID names the script, and the service refuses its sockets; let \
+                 the check run where the script can be read, or start the program itself",
+            );
+            Some(Finding { severity: Severity::Warning, ..finding })
+        }
+        Err(_) => None,
+    }
+}
+
+/// As much of a file as a script has.
+fn beginning(path: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST_SCRIPT).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 pub(super) fn non_blocking(case: &Case<'_>) -> Option<Finding> {
@@ -87,7 +134,8 @@ pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
     let limit = case.service.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);
     let needed =
         case.wanted.connections.saturating_add(case.wanted.fd_store).saturating_add(BESIDE).max(DEFAULT_OPEN_FILES);
-    if limit >= needed {
+    // Podman sets the limit of a container.
+    if limit >= needed || case.service.is_container {
         return None;
     }
     let problem =
