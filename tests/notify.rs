@@ -204,11 +204,11 @@ fn what_keeps_a_service_from_its_sockets_reaches_the_status() {
         let manager = Manager::start();
         let scene = Scene::new("claim_in_vain").variable("NOTIFY_SOCKET", manager.address()).arg(fallback);
         let error: String = scene.variable(variable, value).variable("LISTEN_FDS", "1").report();
-        let [told] = &manager.texts()[..] else { panic!("one message: {:?}", manager.texts()) };
-        let mut lines = told.lines();
-        assert!(lines.next().is_some_and(|line| line.starts_with(says)), "{told}");
-        assert_eq!(lines.next(), errno, "{told}");
-        assert!(told.contains(&error), "{told}");
+        let [said] = &manager.texts()[..] else { panic!("one message: {:?}", manager.texts()) };
+        let mut lines = said.lines();
+        assert!(lines.next().is_some_and(|line| line.starts_with(says)), "{said}");
+        assert_eq!(lines.next(), errno, "{said}");
+        assert!(said.contains(&error), "{said}");
     }
 }
 

@@ -139,7 +139,7 @@ impl ActivatedListenersBuilder {
     /// another process ([`is_pid_mismatch`](Error::is_pid_mismatch)): no descriptor has been touched. A fallback's address
     /// is malformed or cannot be bound: none is bound then, and what was passed stays claimed for the next call.
     ///
-    /// The service manager is told of the error (`STATUS=`, `sd_notify(3)`), so that `systemctl status` shows it.
+    /// The error is sent to the service manager as `STATUS=` (`sd_notify(3)`), so that `systemctl status` shows it.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
         Origin::of_this_process();
         let set = self.claimed();

@@ -224,8 +224,8 @@ fn a_working_directory_is_judged_by_what_it_is_on_this_machine() {
         let findings = check(&units(&files), &Way::Reload.expectation());
         let expected: &[_] = if is_fault { &[("app-reload.service", "WorkingDirectory")] } else { &[] };
         assert_eq!(brief(&findings), expected, "{directory}\n{}", printed(&findings));
-        let told = check(&units(&files), &Way::Reload.expectation().successor_directory());
-        assert!(told.is_empty(), "{directory}\n{}", printed(&told));
+        let silent = check(&units(&files), &Way::Reload.expectation().successor_directory());
+        assert!(silent.is_empty(), "{directory}\n{}", printed(&silent));
     }
 }
 
