@@ -17,7 +17,7 @@ use super::{
     succession::CONTROL_NAME,
 };
 use crate::{
-    addr::ListenAddr,
+    addr::{AskedAddr, ListenAddr},
     error::{Error, Kind},
     listener::ListenOptions,
     log,
@@ -50,6 +50,7 @@ pub struct ActivatedListenersBuilder {
     sockets: Vec<(String, OwnedFd)>,
     foreign_pid: ForeignPid,
     meeting: Option<Meeting>,
+    peers: Vec<u32>,
 }
 
 /// Takes what a process has that is met at some place.
@@ -81,10 +82,18 @@ pub enum ForeignPid {
 }
 
 #[derive(Debug)]
-struct Fallback {
+struct Fallback<A = ListenAddr> {
     name: String,
-    addr: Result<ListenAddr, Error>,
+    addr: Result<A, Error>,
     options: ListenOptions,
+}
+
+impl Fallback {
+    /// Looks its host name up where the set has to know more than the name of the fallback.
+    fn look_up(self, set: &ActivatedListeners) -> Fallback<AskedAddr> {
+        let look_up = if set.needs_lookup(&self.name) { AskedAddr::look_up } else { AskedAddr::unasked };
+        Fallback { name: self.name, addr: self.addr.map(look_up), options: self.options }
+    }
 }
 
 impl ActivatedListenersBuilder {
@@ -150,11 +159,7 @@ impl ActivatedListenersBuilder {
     }
 
     fn claimed(self) -> Result<ActivatedListeners, Error> {
-        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = match &*process {
-            Some(set) => set.clone(),
-            None => process.insert(claim(self.foreign_pid)?).clone(),
-        };
+        let set = claim_once(self.foreign_pid)?;
         self.complete(set)
     }
 
@@ -176,11 +181,21 @@ impl ActivatedListenersBuilder {
         self
     }
 
-    /// Adds what the set lacks, all of it or nothing.
+    /// Users of other processes of this service.
+    pub(crate) fn peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.peers.extend(users);
+        self
+    }
+
+    /// Adds what the set lacks, all of it or nothing. Only binding is done by one caller at a time: to meet another process and to look
+    /// up a name may take long, and others do not wait for it.
     fn complete(self, set: ActivatedListeners) -> Result<ActivatedListeners, Error> {
+        set.add_handoff_peers(&self.peers);
         if let Some(Meeting(meet)) = self.meeting {
             meet(&set)?;
         }
+        let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set)).collect();
+        let alone = set.alone();
         let mut more = Vec::new();
         for (name, fd) in self.sockets {
             valid_name(&name)?;
@@ -188,13 +203,13 @@ impl ActivatedListenersBuilder {
             more.push(Slot::passed(&name, fd));
         }
         let passed = names_passed(&set);
-        let names: Vec<_> = self.fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
+        let names: Vec<_> = fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
         if let Some(name) = names.first().filter(|first| names.iter().all(|name| name == *first)) {
             valid_name(name)?;
             set.name_unnamed(name);
         }
-        settle_kept(&set, &self.fallbacks);
-        for fallback in self.fallbacks {
+        settle_kept(&set, &fallbacks);
+        for fallback in fallbacks {
             valid_name(&fallback.name)?;
             let addr = fallback.addr?;
             let given = |slot: &Slot| slot.info.is_passed() && slot.info.name() == fallback.name;
@@ -204,9 +219,10 @@ impl ActivatedListenersBuilder {
             let bound = set.bind_in_place(&addr, &fallback.options, |name| names.iter().any(|known| known == name));
             let bound = bound.map_err(|error| explain(error, &fallback.name, &addr, &set, &more))?;
             more.push(Slot::bound(&fallback.name, bound));
-            note_fallback(&fallback.name, &addr, &passed);
+            note_fallback(&fallback.name, addr.addr(), &passed);
         }
         set.extend(more);
+        drop(alone);
         Ok(set)
     }
 }
@@ -222,6 +238,15 @@ fn tell_manager(error: &Error) {
     let errno = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
     let status = State::Status(format!("failed: {error:?}"));
     Notifier::from_env().say([status].into_iter().chain(errno.map(State::Errno)));
+}
+
+/// Takes what the environment promises at the first call, and answers with the same set at every other one.
+fn claim_once(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
+    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*process {
+        Some(set) => Ok(set.clone()),
+        None => Ok(process.insert(claim(foreign_pid)?).clone()),
+    }
 }
 
 /// Takes what the environment promises, all of it or nothing.
@@ -285,7 +310,7 @@ pub(super) fn valid_name(name: &str) -> Result<(), Error> {
 }
 
 /// Names what was kept as the fallbacks now do, and closes what has the name of one whose address has changed meanwhile.
-fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback]) {
+fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) {
     let valid = fallbacks.iter().filter_map(|fallback| Some((fallback.name.as_str(), fallback.addr.as_ref().ok()?)));
     set.rename_kept(&valid.collect::<Vec<_>>());
     for fallback in fallbacks {
@@ -313,14 +338,14 @@ const NOT_SHARED: &str = "the address is in use, and the old process has not pas
 
 /// Where a socket that was passed has the fallback's address, under another name, the error says so: who is told only that
 /// the address is in use looks for another process, and there is none.
-fn explain(error: Error, name: &str, addr: &ListenAddr, set: &ActivatedListeners, more: &[Slot]) -> Error {
+fn explain(error: Error, name: &str, addr: &AskedAddr, set: &ActivatedListeners, more: &[Slot]) -> Error {
     if !error.is_address_in_use() {
         return error;
     }
     let slots = set.lock();
     let there = |slot: &&Slot| slot.info.is_passed() && slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
     let bind =
-        |remedy| Kind::Bind { address: addr.to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
+        |remedy| Kind::Bind { address: addr.addr().to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
     let Some(slot) = slots.iter().chain(more).find(there) else {
         drop(slots);
         return if set.has_predecessor() { bind(NOT_SHARED.to_owned()) } else { error };

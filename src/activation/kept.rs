@@ -13,7 +13,7 @@ use std::{
 
 use super::{ActivatedListeners, environment::check_name, slot::Slot, succession::Heirloom};
 use crate::{
-    addr::ListenAddr,
+    addr::{AskedAddr, ListenAddr},
     error::Error,
     listener::{self, Bound, ListenOptions},
     log,
@@ -123,7 +123,7 @@ impl ActivatedListeners {
 
     /// Gives what was kept the name that its address has now among `fallbacks`: under the one it had nobody asks for it, and its
     /// address could not be bound beside it.
-    pub(super) fn rename_kept(&self, fallbacks: &[(&str, &ListenAddr)]) {
+    pub(super) fn rename_kept(&self, fallbacks: &[(&str, &AskedAddr)]) {
         let mut slots = self.lock();
         let passed: Vec<_> =
             slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
@@ -131,7 +131,7 @@ impl ActivatedListeners {
             if fallbacks.iter().any(|(name, addr)| slot.info.name() == *name && is_at(slot, addr)) {
                 continue;
             }
-            let same = |addr: &ListenAddr| slot.info.addr().is_some_and(|bound| addr.means(bound));
+            let same = |addr: &AskedAddr| slot.info.addr().is_some_and(|bound| addr.means(bound));
             let now =
                 fallbacks.iter().find(|(name, addr)| same(addr) && !passed.iter().any(|passed| **passed == **name));
             if let Some((name, _)) = now {
@@ -145,7 +145,7 @@ impl ActivatedListeners {
     /// pass it to one process after the other, none of which could start.
     pub(super) fn bind_in_place(
         &self,
-        addr: &ListenAddr,
+        addr: &AskedAddr,
         options: &ListenOptions,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Bound, Error> {
@@ -158,7 +158,7 @@ impl ActivatedListeners {
     }
 
     /// Closes what was kept under `name` and is at none of these addresses, so that they can be bound.
-    pub(super) fn close_relocated(&self, name: &str, addrs: &[&ListenAddr]) {
+    pub(super) fn close_relocated(&self, name: &str, addrs: &[&AskedAddr]) {
         let mut slots = self.lock();
         slots.retain_mut(|slot| {
             let stays = slot.info.name() != name || !slot.is_revived() || addrs.iter().any(|addr| is_at(slot, addr));
@@ -171,21 +171,28 @@ impl ActivatedListeners {
     }
 
     /// Whether there is a socket of that name, and for what was kept: at that address.
-    pub(super) fn provides(&self, name: &str, addr: &ListenAddr) -> bool {
+    pub(super) fn provides(&self, name: &str, addr: &AskedAddr) -> bool {
         let slots = self.lock();
         let mut namesakes = slots.iter().filter(|slot| slot.info.name() == name);
         namesakes.any(|slot| !slot.is_revived() || is_at(slot, addr))
     }
 
+    /// Whether a host name must be looked up to know if a fallback of that name is bound, and where: not if a socket of the name was
+    /// passed and nothing was kept.
+    pub(super) fn needs_lookup(&self, name: &str) -> bool {
+        let slots = self.lock();
+        slots.iter().any(Slot::is_revived) || !slots.iter().any(|slot| slot.info.name() == name)
+    }
+
     /// Whether there was any.
-    fn close_in_the_way(&self, addr: &ListenAddr, wanted: impl Fn(&str) -> bool) -> bool {
+    fn close_in_the_way(&self, addr: &AskedAddr, wanted: impl Fn(&str) -> bool) -> bool {
         let mut slots = self.lock();
         let before = slots.len();
         slots.retain_mut(|slot| {
             let is_over = slot.is_revived() && !wanted(slot.info.name());
             let stays = !is_over || !slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
             if !stays {
-                log::info!(socket = %slot.info, %addr, "closed a kept socket, it is in the way of another address");
+                log::info!(socket = %slot.info, addr = %addr.addr(), "closed a kept socket, it is in the way of another address");
                 slot.stop_listening();
             }
             stays
@@ -199,9 +206,9 @@ impl ActivatedListeners {
 }
 
 /// Whether a kept socket is what somebody gets who binds `addr`; any port will do for port 0.
-fn is_at(slot: &Slot, addr: &ListenAddr) -> bool {
-    let any_port = matches!(addr, ListenAddr::Tcp(addr) if addr.port() == 0)
-        || matches!(addr, ListenAddr::Port(0) | ListenAddr::Host { port: 0, .. });
+fn is_at(slot: &Slot, addr: &AskedAddr) -> bool {
+    let any_port = matches!(addr.addr(), ListenAddr::Tcp(addr) if addr.port() == 0)
+        || matches!(addr.addr(), ListenAddr::Port(0) | ListenAddr::Host { port: 0, .. });
     slot.info.addr().is_some_and(|bound| addr.means(bound) || any_port && matches!(bound, ListenAddr::Tcp(_)))
 }
 

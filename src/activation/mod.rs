@@ -14,6 +14,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 mod builder;
 mod environment;
 mod kept;
+mod loan;
 mod origin;
 mod slot;
 mod succession;
@@ -32,10 +33,11 @@ pub(crate) use self::{
 };
 use self::{
     kept::Kept,
+    loan::Loan,
     slot::{Slot, Wanted},
 };
 use crate::{
-    addr::ListenAddr,
+    addr::{AskedAddr, ListenAddr},
     error::{Error, Kind},
     listener::{ActivatedListener, ListenOptions},
     log,
@@ -102,6 +104,8 @@ pub struct ActivatedListeners {
 #[derive(Default)]
 struct Place {
     path: Option<PathBuf>,
+    /// Users of other processes of this service.
+    peers: Vec<u32>,
     bound: Option<Box<dyn Any + Send>>,
 }
 
@@ -113,6 +117,10 @@ struct Set {
     place: Mutex<Place>,
     /// What the service manager kept for this process.
     kept: Mutex<Kept>,
+    /// Held while sockets are added that the set lacks, and never for long.
+    completion: Mutex<()>,
+    /// Held while another process is met, for as long as that takes.
+    meeting: Mutex<()>,
 }
 
 impl ActivatedListeners {
@@ -143,8 +151,7 @@ impl ActivatedListeners {
     /// [`is_wrong_kind`](Error::is_wrong_kind)), or there is no tokio runtime. Nothing is taken then.
     pub fn one(&self, name: &str) -> Result<ActivatedListener, Error> {
         ActivatedListener::check_runtime(name)?;
-        let sockets = self.take(name, self.stream(), Slot::take_endpoint)?;
-        ActivatedListener::register(name.into(), sockets)
+        self.take(name, self.stream(), |slots| Loan::of(slots)?.listener(name.into()))
     }
 
     /// As [`one`](Self::one), or `None` where that is an error.
@@ -160,8 +167,7 @@ impl ActivatedListeners {
     /// As [`one`](Self::one).
     pub fn all(&self, name: &str) -> Result<Vec<ActivatedListener>, Error> {
         ActivatedListener::check_runtime(name)?;
-        let sockets = self.take(name, self.stream(), Slot::take_endpoint)?;
-        sockets.into_iter().map(|socket| ActivatedListener::register(name.into(), vec![socket])).collect()
+        self.take(name, self.stream(), |slots| Loan::of(slots)?.listeners(&name.into()))
     }
 
     /// Everything of that name as it came: a FIFO, a netlink socket, a message queue, a regular file.
@@ -172,7 +178,7 @@ impl ActivatedListeners {
     ///
     /// Nobody passed or bound that name, or it has been taken.
     pub fn files(&self, name: &str) -> Result<Vec<OwnedFd>, Error> {
-        self.take(name, &ANYTHING, Slot::take_fd)
+        self.take(name, &ANYTHING, |slots| Ok(slots.into_iter().filter_map(Slot::take_fd).collect()))
     }
 
     /// The UDP sockets of that name.
@@ -234,18 +240,19 @@ impl ActivatedListeners {
         let text = addr.to_string();
         ActivatedListener::check_runtime(&text)?;
         self.check_not_shown_only(&text)?;
+        let addr = AskedAddr::look_up(addr.clone());
         let mut slots = self.lock();
-        let inherited = slots.iter_mut().find(|slot| slot.is_free() && slot.is_listener() && has_addr(slot, addr));
+        let inherited = slots.iter_mut().find(|slot| slot.is_free() && slot.is_listener() && has_addr(slot, &addr));
         if let Some(slot) = inherited {
             let name = slot.info.shared_name();
-            return ActivatedListener::register(name, slot.take_endpoint().into_iter().collect());
+            return Loan::of(vec![slot])?.listener(name);
         }
         drop(slots);
         let is_a_name = |name: &str| name.parse::<ListenAddr>().is_err();
-        let mut slot = Slot::bound(&text, self.bind_in_place(addr, options, is_a_name)?);
-        let endpoint = slot.take_endpoint();
+        let mut slot = Slot::bound(&text, self.bind_in_place(&addr, options, is_a_name)?);
+        let listener = Loan::of(vec![&mut slot])?.listener(text.into())?;
         self.lock().push(slot);
-        ActivatedListener::register(text.into(), endpoint.into_iter().collect())
+        Ok(listener)
     }
 
     /// The names of this set, each once, in the order in which they were passed and then bound.
@@ -270,7 +277,7 @@ impl ActivatedListeners {
 
     /// An error unless [`one`](Self::one) can take that name now; takes nothing.
     pub(crate) fn check_one(&self, name: &str) -> Result<(), Error> {
-        self.take(name, self.stream(), |_| None::<()>).map(drop)
+        self.take(name, self.stream(), |_| Ok(()))
     }
 
     /// Names the listeners that were passed without a name, where no socket that was passed has one and none is named `name`: the
@@ -317,12 +324,19 @@ impl ActivatedListeners {
             control: Mutex::new(None),
             place: Mutex::default(),
             kept: Mutex::default(),
+            completion: Mutex::default(),
+            meeting: Mutex::default(),
         };
         Self { set: Arc::new(set), shown_only: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Slot>> {
         self.set.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps others from adding sockets meanwhile that both would find missing.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.set.completion.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn extend(&self, more: Vec<Slot>) {
@@ -333,8 +347,13 @@ impl ActivatedListeners {
         if self.shown_only { Err(Kind::ShownOnly { name: name.to_owned() }.into()) } else { Ok(()) }
     }
 
-    /// Takes every free socket of that name, or none of them.
-    fn take<T>(&self, name: &str, wanted: &Wanted, take: fn(&mut Slot) -> Option<T>) -> Result<Vec<T>, Error> {
+    /// Takes every free socket of that name, or none of them. The set is locked meanwhile.
+    fn take<T>(
+        &self,
+        name: &str,
+        wanted: &Wanted,
+        take: impl FnOnce(Vec<&mut Slot>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.check_not_shown_only(name)?;
         let one_connection = self.one_connection();
         let known = self.names();
@@ -344,12 +363,12 @@ impl ActivatedListeners {
             let has_predecessor = self.has_predecessor();
             return Err(Kind::UnknownName { name: name.to_owned(), known, has_predecessor }.into());
         }
-        let mut free: Vec<_> = slots.iter_mut().filter(|slot| slot.is_free() && answers(slot)).collect();
+        let free: Vec<_> = slots.iter_mut().filter(|slot| slot.is_free() && answers(slot)).collect();
         if free.is_empty() {
             return Err(Kind::Taken { name: name.to_owned() }.into());
         }
         free.iter().try_for_each(|slot| wanted.check(slot))?;
-        Ok(free.iter_mut().filter_map(|slot| take(slot)).collect())
+        take(free)
     }
 
     fn datagram<T>(
@@ -358,9 +377,7 @@ impl ActivatedListeners {
         wanted: &Wanted,
         register: impl Fn(OwnedFd) -> std::io::Result<T>,
     ) -> Result<Vec<T>, Error> {
-        let sockets = self.take(name, wanted, Slot::take_fd)?;
-        let registered = sockets.into_iter().map(register).collect::<std::io::Result<_>>();
-        registered.map_err(|source| Kind::Socket { name: name.to_owned(), doing: "register", source }.into())
+        self.take(name, wanted, |slots| Loan::of(slots)?.datagrams(register))
     }
 }
 
@@ -379,6 +396,6 @@ impl IntoIterator for &ActivatedListeners {
     }
 }
 
-fn has_addr(slot: &Slot, addr: &ListenAddr) -> bool {
+fn has_addr(slot: &Slot, addr: &AskedAddr) -> bool {
     slot.info.addr().is_some_and(|bound| addr.means(bound))
 }

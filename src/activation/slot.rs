@@ -14,6 +14,7 @@ use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
     listener::{Bound, ListenerHandle, RawEndpoint},
+    log,
     sys::{
         path::CreatedPath,
         socket::{self, SocketKind},
@@ -171,11 +172,30 @@ impl Slot {
 
     /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.
     pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
-        let held = self.take()?;
-        if let Some(path) = held.path {
+        let (path, fd) = self.take_parts()?;
+        if let Some(path) = path {
             path.keep();
         }
-        Some(held.fd)
+        Some(fd)
+    }
+
+    /// Takes the descriptor, and the path that was created for it.
+    pub(super) fn take_parts(&mut self) -> Option<(Option<CreatedPath>, OwnedFd)> {
+        self.take().map(|held| (held.path, held.fd))
+    }
+
+    /// A duplicate of the descriptor, as long as nobody has taken it.
+    pub(super) fn duplicate(&self) -> Option<io::Result<OwnedFd>> {
+        self.held.as_ref().map(|held| held.fd.try_clone())
+    }
+
+    /// Is as it was before it was taken, with a duplicate of the descriptor. Nothing changes if it was not taken.
+    pub(super) fn give_back(&mut self, fd: OwnedFd, path: Option<CreatedPath>) {
+        if self.held.is_none() {
+            self.held = Some(Held { path, fd });
+            self.taken = Taken::No;
+            self.info.taken = false;
+        }
     }
 
     /// Takes it to accept connections from.
@@ -277,12 +297,28 @@ impl Slot {
     pub(super) fn note(&mut self, origin: &SocketOrigin) {
         self.info.passed = !origin.bound;
         self.inherited = origin.bound;
+        let path = origin.created_path().filter(|path| self.is_bound_to(path));
         if let Some(held) = &mut self.held {
-            held.path = origin.created_path();
+            held.path = path;
         } else if let Some(handle) = self.handle() {
             handle.set_shared(!origin.bound);
-            *handle.path() = origin.created_path();
+            *handle.path() = path;
         }
+    }
+
+    /// Whether the kernel says that the socket was bound to that path, which a predecessor says. It may have been given as a relative
+    /// one.
+    fn is_bound_to(&self, path: &CreatedPath) -> bool {
+        let (path, ..) = path.identity();
+        let is_same = match &self.info.addr {
+            Some(ListenAddr::Unix(name)) if name.is_absolute() => path == name,
+            Some(ListenAddr::Unix(name)) => path.ends_with(name.strip_prefix(".").unwrap_or(name)),
+            _ => false,
+        };
+        if !is_same {
+            log::warn!(socket = %self.info, path = %path.display(), "the predecessor names a path of another socket, so it stays");
+        }
+        is_same
     }
 
     /// Closes it if a predecessor had bound it and nobody has taken it.

@@ -147,6 +147,11 @@ impl ActivatedListeners {
         }
     }
 
+    /// Keeps others from meeting another process meanwhile: they wait, and find what was met.
+    pub(crate) fn meeting(&self) -> MutexGuard<'_, ()> {
+        self.set.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where the next process may meet this one.
     pub(crate) fn handoff_path(&self) -> Option<PathBuf> {
         self.place().path.clone()
@@ -154,6 +159,15 @@ impl ActivatedListeners {
 
     pub(crate) fn set_handoff_path(&self, path: &Path) {
         self.place().path = Some(path.to_owned());
+    }
+
+    /// The users beside its own that this process hands over to, and takes over from.
+    pub(crate) fn handoff_peers(&self) -> Vec<u32> {
+        self.place().peers.clone()
+    }
+
+    pub(crate) fn add_handoff_peers(&self, users: &[u32]) {
+        self.place().peers.extend(users);
     }
 
     pub(crate) fn has_place(&self) -> bool {

@@ -83,20 +83,20 @@ impl ListenAddr {
     ///
     /// Wildcards compare equal, of either family, and so do an IPv4 address and the same one mapped into IPv6; a Unix path
     /// is the same by name or by inode. Port 0 asks for a fresh port, so it matches nothing.
-    pub(crate) fn means(&self, bound: &Self) -> bool {
+    /// `candidates` are those that it [resolves](Self::resolve) to.
+    pub(super) fn means_at(&self, candidates: &[SocketAddr], bound: &Self) -> bool {
         match (self, bound) {
             (Self::Tcp(_) | Self::Host { .. } | Self::Port(_), Self::Tcp(bound)) => {
-                self.resolve().is_ok_and(|asked| asked.iter().any(|asked| same_endpoint(*asked, *bound)))
+                candidates.iter().any(|asked| same_endpoint(*asked, *bound))
             }
             (Self::Unix(asked), Self::Unix(bound)) => asked == bound || same_file(asked, bound),
             _ => self == bound,
         }
     }
 
-    /// Whether both cannot be bound; of IP addresses the port tells enough, as a wildcard is in the way of all others.
-    pub(crate) fn overlaps(&self, bound: &Self) -> bool {
-        let same_port = self.port().is_some_and(|asked| bound.port() == Some(asked));
-        same_port || self.means(bound)
+    /// Whether both have one port: that tells enough to know that both cannot be bound, as a wildcard is in the way of all others.
+    pub(super) fn has_port_of(&self, bound: &Self) -> bool {
+        self.port().is_some_and(|asked| bound.port() == Some(asked))
     }
 
     /// The port of an IP address.
@@ -109,7 +109,7 @@ impl ListenAddr {
     }
 
     /// The IP addresses to try, in order; empty for what is no IP address. A host name is looked up, which may block.
-    pub(crate) fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+    pub(super) fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         Ok(match self {
             Self::Tcp(addr) => vec![*addr],
             Self::Port(port) => {
@@ -438,7 +438,9 @@ mod tests {
             ("@a", "/a", false),
             ("vsock::1", "vsock::1", true),
         ] {
-            assert_eq!(parsed(asked).means(&parsed(bound)), same, "{asked} for {bound}");
+            let addr = parsed(asked);
+            let candidates = addr.resolve().unwrap();
+            assert_eq!(addr.means_at(&candidates, &parsed(bound)), same, "{asked} for {bound}");
         }
     }
 }

@@ -9,10 +9,12 @@
 //! # Ok::<(), axum_activation::Error>(())
 //! ```
 
+mod asked;
 mod listen;
 mod peer;
 mod wire;
 
+pub(crate) use self::asked::AskedAddr;
 pub use self::{
     listen::ListenAddr,
     peer::{PeerAddr, PeerCredentials, UnixPeer},

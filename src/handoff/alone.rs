@@ -104,6 +104,13 @@ impl HandoffAlone {
         self
     }
 
+    /// The users beside its own whose processes this one hands over to, see
+    /// [`ActivatedListenersBuilder::handoff_peers`](crate::ActivatedListenersBuilder::handoff_peers).
+    pub fn handoff_peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.options.peers.extend(users);
+        self
+    }
+
     /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then. One server of a process can have them,
     /// so each `Handoff::alone` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
     /// terminal is gone hands over too, where `Server` drains.
@@ -273,7 +280,9 @@ impl Alone {
                 Ok((mover, handle, _)) => {
                     log::info!(pid, "the successor accepts, draining what is here");
                     asker.tell(Ok(pid));
+                    self.ties.note_handed_over();
                     self.leave(mover, handle, finished).await;
+                    self.ties.requests.yield_place().await;
                     break;
                 }
                 Err(error) => {
@@ -340,7 +349,7 @@ impl Alone {
                     drop(handle);
                     timeout(FAREWELL_LIMIT, moving).await.ok()
                 }
-                never = self.ties.requests.refuse_all("this process has handed over") => match never {},
+                never = self.ties.requests.refer_all() => match never {},
             }
         };
         match parted {

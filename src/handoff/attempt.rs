@@ -49,7 +49,7 @@ pub(crate) struct ReadySuccessor {
 }
 
 impl ReadySuccessor {
-    /// Its process id; as it tells itself where this process has not started it.
+    /// Its process id; 0 if it was not started here and cannot be seen from this pid namespace.
     pub(crate) fn pid(&self) -> u32 {
         self.started.as_ref().map_or(self.prepared.pid, Started::pid)
     }

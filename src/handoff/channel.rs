@@ -150,6 +150,8 @@ impl Channel {
             match self.receive("an answer").await.map(|envelope| envelope.message) {
                 Ok(message @ (Message::Abort(_) | Message::Failed(_))) => return unexpected(message, "an answer"),
                 Ok(_) => {}
+                // It was not sent at all.
+                Err(Refusal::Gone { awaited, .. }) => return Refusal::Gone { awaited, left_unread: true },
                 Err(refusal) => return refusal,
             }
         }
@@ -251,7 +253,7 @@ pub(crate) fn reason(text: &(impl ToString + ?Sized)) -> String {
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Result<Result<Option<Envelope>, Refusal>> {
     let received = scm::receive(fd, buffer)?;
     if received.len == 0 {
-        return Ok(Err(Refusal::Gone { awaited }));
+        return Ok(Err(Refusal::Gone { awaited, left_unread: received.left_unread }));
     }
     if received.is_cut {
         return Ok(Err(Malformed::Long.into()));

@@ -9,7 +9,10 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::{peer, process::Process};
+use crate::sys::{
+    peer::{self, Peer},
+    process::Process,
+};
 
 /// The most listeners and the most sections that a predecessor may have.
 const MOST_PARTS: usize = 4096;
@@ -23,6 +26,8 @@ pub(crate) struct Joined {
     pub(crate) sections: Vec<Section>,
     /// The predecessor has ended since it told its listeners, so sections may be missing, and this process serves alone.
     pub(crate) is_orphaned: bool,
+    /// Who the predecessor is, as the kernel says.
+    pub(crate) peer: Peer,
     pub(crate) control: Control,
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct Candidate {
 ///
 /// [`is_gone`](Refusal::is_gone) if the predecessor ended before it told its listeners.
 pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joined, Refusal> {
+    let peer = peer::credentials(&control).map_err(Refusal::system("ask who has the control socket"))?;
     let mut channel = BlockingChannel::new(control, deadline)?;
     let joined = channel.send(Join::own(), "a `Hello`").and_then(|()| receive_offer(&mut channel));
     match joined {
@@ -53,6 +59,7 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
             listeners,
             is_orphaned: offered.is_none(),
             sections: offered.unwrap_or_default(),
+            peer,
             control: Control(channel.into_fd()),
         }),
         Err(refusal) => {

@@ -17,6 +17,7 @@ use crate::{
     blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
+    sys::path::may_remove,
 };
 
 /// How long a predecessor may take to say what it has: it has started this process, so it is waiting for nothing else.
@@ -65,8 +66,8 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
 
 impl Arriving {
     fn new(joined: Joined, activated: &ActivatedListeners) -> Result<Self, Error> {
-        let Joined { hello, listeners, sections, is_orphaned, control } = joined;
-        let origins: Vec<_> = listeners.iter().map(|(record, _)| origin(record)).collect();
+        let Joined { hello, listeners, sections, is_orphaned, peer, control } = joined;
+        let origins: Vec<_> = listeners.iter().map(|(record, _)| origin(record, peer.user)).collect();
         activated.note_origins(&origins);
         let candidate = (!is_orphaned).then(|| control.into_candidate()).transpose();
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
@@ -116,8 +117,20 @@ impl Arriving {
     }
 }
 
-pub(super) fn origin(record: &ListenerRecord) -> SocketOrigin {
-    let created = record.created.as_ref().map(|created| (created.path.clone(), created.device, created.inode));
+/// What a predecessor of `user` says of a listener. A path that it names is removed by this process in the end: only one that it could
+/// have removed itself. That the socket is bound there is for the set to see.
+pub(super) fn origin(record: &ListenerRecord, user: u32) -> SocketOrigin {
+    let created = record.created.as_ref().filter(|created| {
+        let may_remove = may_remove(user, &created.path);
+        if !may_remove {
+            log::warn!(
+                path = %created.path.display(), user, listener = record.name,
+                "the predecessor names a path that it may not remove itself, so it stays"
+            );
+        }
+        may_remove
+    });
+    let created = created.map(|created| (created.path.clone(), created.device, created.inode));
     SocketOrigin { bound: record.bound, created }
 }
 

@@ -20,14 +20,15 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How often to go there once more when the process that serves ends in between.
-const TRIES: usize = 3;
+const TRIES: usize = 10;
 
 impl ActivatedListenersBuilder {
     /// Takes over from the process that serves at `path`, if there is one: its sockets join the set under their names, before any
     /// fallback is bound. [`Server`](crate::Server) then takes its connections too, and is met at `path` itself.
     ///
-    /// For processes that start each other in no way: containers that share a directory, two units, another supervisor. The path is
-    /// open to the same user and root alone. Blocks until the process there has said what it has, 30 s at most.
+    /// For processes that start each other in no way: containers that share a directory, two units, another supervisor. Both must run
+    /// as one user, unless [`handoff_peers`](Self::handoff_peers) names the other one. For a process that runs as root, the directory must
+    /// not be writable by other users. Blocks until the process there has said what it has, 30 s at most.
     ///
     /// Nothing is asked at `path` where a predecessor has started this process.
     ///
@@ -50,17 +51,40 @@ impl ActivatedListenersBuilder {
         let path = path.into();
         self.meeting(move |set| meet_predecessor(set, &path))
     }
+
+    /// The users beside its own whose processes this one takes over from, and hands over to, at
+    /// [`handoff_socket`](Self::handoff_socket); none by default, and root is no exception.
+    ///
+    /// For a service that changes its user from one version to the next: a process of user 0 that takes over from one of user 1000 names
+    /// 1000, and does so only for as long as that is needed. It trusts that user with what the service is: its listeners, their names,
+    /// its state and its clients. What the kernel can be asked is not believed all the same: who a client is, and which file a socket is
+    /// bound to. An old process hands over to root without being asked to.
+    ///
+    /// ```no_run
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .handoff_socket("/run/app/handoff.sock") // /run/app belongs to user 1000
+    ///     .handoff_peers([1000])
+    ///     .fallback("http", "0.0.0.0:8080")
+    ///     .from_env()?;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
+    pub fn handoff_peers(self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.peers(users)
+    }
 }
 
 /// Takes the sockets of the process that serves at `path` into `set`, or takes the place where there is none. Blocks.
 pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> {
     set.set_handoff_path(path);
+    let _alone = set.meeting();
     if set.has_control() || set.has_place() {
         return Ok(());
     }
-    let deadline = Instant::now() + LIMIT;
+    let (deadline, peers) = (Instant::now() + LIMIT, set.handoff_peers().into());
     for _ in 0..TRIES {
-        match meet(path, deadline)? {
+        match meet(path, &peers, deadline)? {
             Met::Nobody(place) => {
                 set.set_place(Box::new(place));
                 return Ok(());
@@ -79,9 +103,10 @@ pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<
 }
 
 fn admit(set: &ActivatedListeners, mut joined: Joined) {
-    log::info!(pid = joined.hello.pid, "taking over from the process that serves");
+    log::info!(pid = joined.peer.pid, user = joined.peer.user, "taking over from the process that serves");
+    let user = joined.peer.user;
     let sockets = joined.listeners.drain(..).filter_map(|(record, fd)| {
-        let origin = origin(&record);
+        let origin = origin(&record, user);
         fd.map(|fd| (record.name, fd, origin))
     });
     set.admit(sockets);

@@ -93,6 +93,7 @@ pub(crate) mod mover;
 mod operator;
 pub(crate) mod options;
 pub(crate) mod outgoing;
+pub(crate) mod peers;
 pub(crate) mod place;
 pub(crate) mod plain;
 pub(crate) mod protocol;

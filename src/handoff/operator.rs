@@ -8,7 +8,8 @@ use std::{
 use super::{
     channel::{Channel, unexpected},
     protocol::{HandOver, Message, Outcome},
-    rendezvous::visit,
+    refusal::Refusal,
+    rendezvous::visit_to_ask,
 };
 use crate::{
     blocking::on_thread,
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks the process that serves at `path` (`Server::handoff_socket`) to hand over to a next one, and waits until it has: the
 /// process id of the new one, as the old one sees it.
+///
+/// Root may ask the service of any user: what comes back is a process id and a reason, and nothing is done with either.
 ///
 /// For deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as the
 /// hand-over takes, which the serving process bounds (`handoff_timeout`); where that hangs, it waits for ever.
@@ -48,21 +51,41 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// ```
 pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
     let path = path.into();
-    let visited = path.clone();
-    let visited = on_thread(move || visit(&visited, Instant::now() + PATIENCE)).await;
-    let failed = |reason: String| failed(&path, reason);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask(&path, deadline).await? {
+            // The old process of a hand-over has given the path to the new one, which is found there now.
+            Ok(Message::Leaving(_)) if Instant::now() < deadline => {}
+            Err(refusal) if refusal.is_unheard() && Instant::now() < deadline => {}
+            Ok(message) => return outcome(&path, message),
+            Err(refusal) => return Err(failed(&path, refusal.to_string())),
+        }
+    }
+}
+
+/// Asks once: the answer, or why there is none. An error where there is no process to ask.
+async fn ask(path: &Path, deadline: Instant) -> Result<Result<Message, Refusal>, Error> {
+    let visited = path.to_owned();
+    let visited = on_thread(move || visit_to_ask(&visited, deadline)).await;
+    let failed = |reason: String| failed(path, reason);
     let control = visited.map_err(|error| failed(error.to_string()))??;
     let control =
         control.ok_or_else(|| failed("nobody serves there; start the service, or mend the path".to_owned()))?;
     let channel = Channel::new(control).map_err(|error| failed(error.to_string()))?;
-    channel.send(HandOver {}, &[]).await.map_err(|refusal| failed(refusal.to_string()))?;
-    let answer = channel.receive("the outcome").await.map_err(|refusal| failed(refusal.to_string()))?;
-    match answer.message {
+    let answer = match channel.send(HandOver {}, &[]).await {
+        Ok(()) => channel.receive("the outcome").await,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(answer.map(|envelope| envelope.message))
+}
+
+fn outcome(path: &Path, answer: Message) -> Result<u32, Error> {
+    match answer {
         Message::Outcome(Outcome { pid: Some(pid), .. }) => Ok(pid),
         Message::Outcome(Outcome { reason, .. }) => {
-            Err(failed(reason.unwrap_or_else(|| "no reason is given".to_owned())))
+            Err(failed(path, reason.unwrap_or_else(|| "no reason is given".to_owned())))
         }
-        message => Err(failed(unexpected(message, "the outcome").to_string())),
+        message => Err(failed(path, unexpected(message, "the outcome").to_string())),
     }
 }
 

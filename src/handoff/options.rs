@@ -83,6 +83,8 @@ pub enum PlainSuccessor {
 pub(crate) struct Options {
     pub(crate) timeout: Duration,
     pub(crate) socket: Option<PathBuf>,
+    /// Users beside this process's own that hand over to it, or take over from it.
+    pub(crate) peers: Vec<u32>,
     pub(crate) plain: Option<PlainSuccessor>,
     pub(crate) variables: Vec<(OsString, Option<OsString>)>,
     /// Where the next process starts; without it where this one did.
@@ -114,6 +116,7 @@ impl Default for Options {
         Self {
             timeout: Duration::from_secs(30),
             socket: None,
+            peers: Vec::new(),
             plain: None,
             variables: Vec::new(),
             directory: None,

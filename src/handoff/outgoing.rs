@@ -15,7 +15,7 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::scm::MOST_FDS;
+use crate::sys::{peer, scm::MOST_FDS};
 
 /// What the successor is offered.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub(crate) enum Visitor {
 #[derive(Debug)]
 pub(crate) struct Joiner {
     channel: Undecided,
-    /// Its process id, as it tells; in another pid namespace it is another one here.
+    /// Its process id, as the kernel says: 0 if it cannot be seen from this pid namespace, and this process's own where that has
+    /// started it and left it one end of a pair.
     pub(crate) pid: u32,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct Joiner {
 #[must_use = "dropping it aborts the hand-over"]
 pub(crate) struct Prepared {
     channel: Undecided,
-    /// Its process id, as it tells.
+    /// As that of the [`Joiner`].
     pub(crate) pid: u32,
 }
 
@@ -83,7 +84,8 @@ pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<Prepared, Re
 
 impl Joiner {
     fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
-        let joiner = Self { channel: Undecided(Some(channel)), pid: join.pid };
+        let pid = peer::credentials(&channel).map_or(0, |peer| peer.pid);
+        let joiner = Self { channel: Undecided(Some(channel)), pid };
         match join.check() {
             Ok(()) => Ok(joiner),
             Err(refusal) => {
@@ -96,6 +98,11 @@ impl Joiner {
     /// Sends it away.
     pub(crate) fn refuse(self, reason: &str) {
         self.channel.abort(reason);
+    }
+
+    /// Leaves it without a word, so that it takes this process for gone.
+    pub(crate) fn leave(self) {
+        drop(self.channel.decide());
     }
 
     /// Offers `offer` to it, and waits until it is ready.

@@ -2,20 +2,24 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
-    io,
+    fs, io,
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::FileTypeExt},
+        unix::{
+            ffi::OsStrExt,
+            fs::{FileTypeExt, MetadataExt},
+        },
     },
     path::{Path, PathBuf},
     time::Instant,
 };
 
+use super::peers::Peers;
 use crate::{
     error::{Error, Kind},
     listener::unwritable,
     sys::{
+        lock::{LockFailure, PathLock, what_is},
         path::{self, CreatedPath, Occupant},
         seqpacket,
     },
@@ -31,7 +35,7 @@ const FRESH: &str = ".new";
 ///
 /// It is bound beside the path and renamed over it, when it listens already: so whoever finds a socket at the path that refuses
 /// knows that its owner is gone, and there is no moment without one from one generation to the next. (A name that
-/// `getsockname` tells, which stays the first one, is of no use here.) Changes are made under a lock of the directory.
+/// `getsockname` tells, which stays the first one, is of no use here.) Changes are made under a lock beside the path.
 #[derive(Debug)]
 pub(crate) struct Place {
     /// Before the socket, see [`CreatedPath`]. It is removed at the end unless a successor has bound the path.
@@ -48,14 +52,16 @@ pub(crate) struct FreshPlace {
     socket: OwnedFd,
     fresh: PathBuf,
     path: PathBuf,
+    peers: Peers,
 }
 
 /// What stands at the path, seen by its lock's holder.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     path: &'a Path,
-    /// Holds the lock. While it does, no [`CreatedPath`] may be dropped: it takes the same lock.
-    _directory: File,
+    peers: &'a Peers,
+    /// While it is held, no [`CreatedPath`] of the path may be dropped: it takes the same lock.
+    _lock: PathLock,
 }
 
 impl Place {
@@ -64,8 +70,8 @@ impl Place {
     /// # Errors
     ///
     /// Another kind of file stands there, another process is about to take the path, or the system refuses.
-    pub(crate) fn prepare(path: &Path, deadline: Instant) -> Result<FreshPlace, Error> {
-        Locked::new(path, deadline)?.prepare()
+    pub(crate) fn prepare(path: &Path, peers: &Peers, deadline: Instant) -> Result<FreshPlace, Error> {
+        Locked::new(path, peers, deadline)?.prepare()
     }
 
     pub(super) fn into_parts(self) -> (CreatedPath, OwnedFd) {
@@ -80,7 +86,7 @@ impl FreshPlace {
     ///
     /// As [`Place::prepare`]: the predecessor still has the path.
     pub(crate) fn settle(self, deadline: Instant) -> Result<Place, Error> {
-        let locked = Locked::new(&self.path, deadline)?;
+        let locked = Locked::new(&self.path, &self.peers, deadline)?;
         let settled = locked.settle(&self);
         drop(locked);
         settled.map(|created| self.into_place(created))
@@ -93,27 +99,26 @@ impl FreshPlace {
 }
 
 impl<'a> Locked<'a> {
-    pub(super) fn new(path: &'a Path, deadline: Instant) -> Result<Self, Error> {
+    pub(super) fn new(path: &'a Path, peers: &'a Peers, deadline: Instant) -> Result<Self, Error> {
         check_length(path)?;
-        match path::lock_directory_until(path, deadline) {
-            Ok(directory) => Ok(Self { path, _directory: directory }),
-            Err(source) => {
-                let remedy = match source.kind() {
-                    io::ErrorKind::NotFound => {
-                        "no such directory; create it first (RuntimeDirectory= in systemd.exec(5))"
-                    }
-                    io::ErrorKind::TimedOut => "another process keeps its directory locked (flock(2)); end it",
-                    io::ErrorKind::PermissionDenied => "its directory must be readable and writable for this process",
-                    _ => "its directory cannot be locked",
-                };
-                Err(cannot_bind(path, remedy, source))
+        check_directory(path, peers)?;
+        let lock = PathLock::take(path, |user| peers.may_own(user), deadline);
+        let lock = lock.map_err(|failure| match failure {
+            LockFailure::InTheWay(what) => in_the_way(path, &what),
+            LockFailure::Held(lock) => {
+                let problem = format!("another process holds {} locked (flock(2)); end it", lock.display());
+                cannot_bind(path, problem, io::ErrorKind::TimedOut.into())
             }
-        }
+            LockFailure::System(source) => refused(path, source),
+        })?;
+        Ok(Self { path, peers, _lock: lock })
     }
 
     /// Whether a successor that listens beside the path is about to take it.
     pub(super) fn is_about_to_change(&self) -> bool {
-        matches!(path::occupant(&fresh(self.path)), Ok(Occupant::Live | Occupant::Hidden))
+        let fresh = fresh(self.path);
+        let is_ours = fs::symlink_metadata(&fresh).is_ok_and(|found| self.peers.may_own(found.uid()));
+        is_ours && matches!(path::occupant(&fresh), Ok(Occupant::Live | Occupant::Hidden))
     }
 
     /// Puts a fresh socket at the path, whatever socket is there.
@@ -128,57 +133,106 @@ impl<'a> Locked<'a> {
         self.expect_socket_or_nothing()?;
         let fresh = fresh(self.path);
         self.vacate(&fresh)?;
-        let bound = seqpacket::listen(&fresh).and_then(|socket| Ok((CreatedPath::note(&fresh)?, socket)));
+        let bound = seqpacket::listen(&fresh, !self.peers.are_none())
+            .and_then(|socket| Ok((CreatedPath::note(&fresh)?, socket)));
         match bound {
-            Ok((created, socket)) => Ok(FreshPlace { created, socket, fresh, path: self.path.to_owned() }),
+            Ok((created, socket)) => {
+                let (path, peers) = (self.path.to_owned(), self.peers.clone());
+                Ok(FreshPlace { created, socket, fresh, path, peers })
+            }
             Err(source) => {
                 let _ = fs::remove_file(&fresh);
-                Err(self.refused(source))
+                Err(refused(self.path, source))
             }
         }
     }
 
     fn settle(&self, place: &FreshPlace) -> Result<CreatedPath, Error> {
         self.expect_socket_or_nothing()?;
-        let settled = fs::rename(&place.fresh, self.path).and_then(|()| CreatedPath::note(self.path));
-        settled.map_err(|source| self.refused(source))
+        let settled = fs::rename(&place.fresh, self.path).and_then(|()| {
+            let created = CreatedPath::note(self.path)?;
+            if created.is_same_file(&place.created) {
+                return Ok(created);
+            }
+            created.set_owned(false);
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another file has taken the place of the socket"))
+        });
+        settled.map_err(|source| refused(self.path, source))
     }
 
     /// Removes what a process left that was killed before it settled.
     fn vacate(&self, fresh: &Path) -> Result<(), Error> {
+        let found = match fs::symlink_metadata(fresh) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(refused(self.path, source)),
+        };
+        if !self.peers.may_own(found.uid()) {
+            return Err(in_the_way(self.path, &format!("{} belongs to user {}", fresh.display(), found.uid())));
+        }
         match path::occupant(fresh) {
             Ok(Occupant::Free) => Ok(()),
-            Ok(Occupant::Stale) => fs::remove_file(fresh).map_err(|source| self.refused(source)),
+            Ok(Occupant::Stale) => fs::remove_file(fresh).map_err(|source| refused(self.path, source)),
             Ok(Occupant::Live | Occupant::Hidden) => {
                 let problem = "another process is about to take this path over; wait for it, or end it";
                 Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
             }
             Ok(Occupant::NotASocket) => {
-                let problem = format!("{} is in the way and no socket; remove it", fresh.display());
-                Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
+                let what = format!("{} is {}", fresh.display(), what_is(&found));
+                Err(in_the_way(self.path, &what))
             }
-            Err(source) => Err(self.refused(source)),
+            Err(source) => Err(refused(self.path, source)),
         }
     }
 
-    fn refused(&self, source: io::Error) -> Error {
-        let remedy = match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => unwritable(self.path),
-            io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path below /run".to_owned(),
-            _ => "the system refused it".to_owned(),
-        };
-        cannot_bind(self.path, remedy, source)
-    }
-
     fn expect_socket_or_nothing(&self) -> Result<(), Error> {
-        let problem = "a file that is no socket stands there; remove it, or choose another path";
         match fs::symlink_metadata(self.path) {
             Ok(file) if file.file_type().is_socket() => Ok(()),
-            Ok(_) => Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into())),
+            Ok(_) => {
+                let problem = path::no_socket(self.path);
+                Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(cannot_bind(self.path, "the system refused it", source)),
         }
     }
+}
+
+/// An error where this process is root's and another user can put something at the path: who takes over is served with root's rights,
+/// and so is what it hands over.
+pub(super) fn check_directory(path: &Path, peers: &Peers) -> Result<(), Error> {
+    if seqpacket::own_user() != 0 {
+        return Ok(());
+    }
+    let problem = match path::weak_point(path, |user| peers.may_own(user)) {
+        Ok(None) => return Ok(()),
+        Ok(Some(problem)) => problem,
+        Err(source) => return Err(refused(path, source)),
+    };
+    let problem = format!(
+        "{problem}, and this process runs as root; choose a path in a directory that root alone can write (RuntimeDirectory= in \
+         systemd.exec(5)), or name the user with handoff_peers if root is to take over from its processes"
+    );
+    Err(cannot_bind(path, problem, io::ErrorKind::PermissionDenied.into()))
+}
+
+fn refused(path: &Path, source: io::Error) -> Error {
+    let remedy = match source.kind() {
+        io::ErrorKind::NotFound => "no such directory; create it first (RuntimeDirectory= in systemd.exec(5))",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => &unwritable(path),
+        io::ErrorKind::StorageFull => "the file system is full; make room, or choose a path below /run",
+        io::ErrorKind::NotADirectory => "a part of the path is a file that is no directory; choose another path",
+        _ => "the system refused it",
+    };
+    cannot_bind(path, remedy, source)
+}
+
+fn in_the_way(path: &Path, what: &str) -> Error {
+    let problem = format!(
+        "{what}, and is in the way; remove it, and use a directory that only this service can write (RuntimeDirectory= in \
+         systemd.exec(5))"
+    );
+    cannot_bind(path, problem, io::ErrorKind::AddrInUse.into())
 }
 
 /// An error for a path that no socket can have. The fresh name is the longer one.

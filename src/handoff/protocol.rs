@@ -246,7 +246,8 @@ pub(crate) struct Trim {
     pub(crate) generations: u32,
 }
 
-/// New to old: it stops, so send nothing more, and do not resume because it goes.
+/// New to old: it stops, so send nothing more, and do not resume because it goes. As an answer to [`HandOver`]: it has handed over, ask
+/// the process that is at the path now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leaving {}
 

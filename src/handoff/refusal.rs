@@ -11,6 +11,8 @@ pub(crate) enum Refusal {
     Gone {
         /// What was waited for.
         awaited: &'static str,
+        /// It has not read what this side sent.
+        left_unread: bool,
     },
     /// The other side said no.
     Declined {
@@ -63,6 +65,11 @@ impl Refusal {
         matches!(self, Self::Gone { .. })
     }
 
+    /// The other side is no more, and has never heard what was asked of it.
+    pub(crate) fn is_unheard(&self) -> bool {
+        matches!(self, Self::Gone { left_unread: true, .. })
+    }
+
     pub(super) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::System { doing, problem: error.to_string() }
     }
@@ -77,7 +84,9 @@ impl From<Malformed> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone { awaited } => write!(f, "the other process closed the control socket before it sent {awaited}"),
+            Self::Gone { awaited, .. } => {
+                write!(f, "the other process closed the control socket before it sent {awaited}")
+            }
             Self::Declined { reason } => write!(f, "the other process declined: {reason}"),
             Self::Version { theirs: (newest, oldest), ours: (our_newest, our_oldest) } => write!(
                 f,

@@ -1,8 +1,9 @@
 //! Two processes of one service meet at a path: the old one listens there, the new one looks whether somebody does.
 //!
-//! For services whose next process is started by somebody else: a container engine, a supervisor, a second unit. Only the
-//! same user and root may come ([`SO_PEERCRED`](seqpacket::peer_user)). Both may live in namespaces of their own, where the
-//! process id of one means nothing to the other: it is told to people, and nobody is ever killed by it.
+//! For services whose next process is started by somebody else: a container engine, a supervisor, a second unit. Each side asks the
+//! kernel which user the other one is ([`SO_PEERCRED`](peer::credentials)), and goes on with those that [`Peers`] names. Both may
+//! live in namespaces of their own, where the process id of one means nothing to the other: it is for logs, and no process is killed
+//! by it.
 
 use std::{
     io,
@@ -19,13 +20,17 @@ use tokio::{
 
 use super::{
     channel::Channel,
-    place::{Locked, Place, check_length},
+    peers::Peers,
+    place::{Locked, Place, check_directory, check_length},
     protocol::{Abort, Message},
 };
 use crate::{
     error::{Error, Kind},
     log,
-    sys::{path::CreatedPath, scm, seqpacket},
+    sys::{
+        path::{CreatedPath, identity},
+        peer, scm, seqpacket,
+    },
 };
 
 /// How long to leave a successor alone that is about to take the path.
@@ -51,13 +56,13 @@ pub(crate) enum Met {
 ///
 /// Something else stands at the path, a foreign user's process is there, it does not answer in time, or the path cannot be
 /// bound.
-pub(crate) fn meet(path: &Path, deadline: Instant) -> Result<Met, Error> {
+pub(crate) fn meet(path: &Path, peers: &Peers, deadline: Instant) -> Result<Met, Error> {
     loop {
-        if let Some(control) = visit(path, deadline)? {
+        if let Some(control) = visit_predecessor(path, peers, deadline)? {
             return Ok(Met::Serving(control));
         }
-        let locked = Locked::new(path, deadline)?;
-        if let Some(control) = visit(path, deadline)? {
+        let locked = Locked::new(path, peers, deadline)?;
+        if let Some(control) = visit_predecessor(path, peers, deadline)? {
             return Ok(Met::Serving(control));
         }
         // A successor takes the path after its predecessor has left it.
@@ -69,41 +74,79 @@ pub(crate) fn meet(path: &Path, deadline: Instant) -> Result<Met, Error> {
     }
 }
 
-/// Connects to whoever listens at `path`; `None` where nobody does, or nobody any more.
-pub(crate) fn visit(path: &Path, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
-    check_length(path)?;
-    let control = match seqpacket::connect(path, deadline) {
-        Ok(control) => control,
-        Err(error) if is_nobody(&error) => return Ok(None),
-        Err(source) => return Err(cannot_meet(path, explain(&source), source)),
-    };
-    let user = seqpacket::peer_user(&control).map_err(|source| cannot_meet(path, "who listens is unknown", source))?;
-    let own = seqpacket::own_user();
-    if own == 0 || is_welcome(user) {
+/// Connects to the process that serves at `path`, to take over from it.
+fn visit_predecessor(path: &Path, peers: &Peers, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
+    let Some(control) = visit(path, deadline)? else { return Ok(None) };
+    let user = user_of(&control, path)?;
+    if !peers.may_serve(user) {
+        let own = seqpacket::own_user();
+        let problem = format!(
+            "a process of user {user} listens there, and this one is of user {own}; if it is to take over from that user, name it \
+             with handoff_peers([{user}]), else remove the socket and choose a path in a directory that user {own} alone can write"
+        );
+        return Err(cannot_meet(path, problem, io::ErrorKind::PermissionDenied.into()));
+    }
+    check_directory(path, peers)?;
+    Ok(Some(control))
+}
+
+/// Connects to the process that serves at `path`, to ask it for a hand-over and read what became of it. Root may ask any user's: it
+/// believes nothing but a process id and a reason.
+pub(crate) fn visit_to_ask(path: &Path, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
+    let Some(control) = visit(path, deadline)? else { return Ok(None) };
+    let (user, own) = (user_of(&control, path)?, seqpacket::own_user());
+    if own == 0 || user == 0 || user == own {
         return Ok(Some(control));
     }
-    let problem = format!("a process of user {user} listens there, and this one is of user {own}; choose another path");
+    let problem =
+        format!("a process of user {user} listens there, and this one is of user {own}; run this as user {user}");
     Err(cannot_meet(path, problem, io::ErrorKind::PermissionDenied.into()))
+}
+
+/// Connects to the process that listens at `path`; `None` where there is none, or none any more.
+fn visit(path: &Path, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
+    check_length(path)?;
+    loop {
+        let before = identity(path);
+        match seqpacket::connect(path, deadline) {
+            Ok(control) => return Ok(Some(control)),
+            // A successor has taken the path since this process looked there, and the socket that it found is closed.
+            Err(error) if is_nobody(&error) && before != identity(path) => {}
+            Err(error) if is_nobody(&error) => return Ok(None),
+            Err(source) => return Err(cannot_meet(path, explain(&source), source)),
+        }
+    }
+}
+
+fn user_of(control: &OwnedFd, path: &Path) -> Result<u32, Error> {
+    let peer = peer::credentials(control).map_err(|source| cannot_meet(path, "who listens is unknown", source))?;
+    Ok(peer.user)
 }
 
 /// The place of a serving process, watched.
 #[derive(Debug)]
 pub(crate) struct Rendezvous {
     /// Before the socket, see [`CreatedPath`].
-    _created: CreatedPath,
+    created: CreatedPath,
     socket: AsyncFd<OwnedFd>,
+    peers: Peers,
 }
 
 impl Rendezvous {
     /// Registers the socket with the current runtime.
-    pub(crate) fn new(place: Place) -> io::Result<Self> {
+    pub(crate) fn new(place: Place, peers: Peers) -> io::Result<Self> {
         let (created, socket) = place.into_parts();
         #[allow(
             deprecated,
             reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { _created: created, socket })
+        Ok(Self { created, socket, peers })
+    }
+
+    /// Whether a successor has put its own socket at the path: no visitor finds this one any more.
+    pub(crate) fn is_replaced(&self) -> bool {
+        !self.created.is_still_ours()
     }
 
     /// The next who comes and may: a new process, or an operator's program. Others are told that they may not.
@@ -114,7 +157,7 @@ impl Rendezvous {
     pub(crate) async fn visitor(&self) -> Channel {
         loop {
             let accepted = self.socket.async_io(Interest::READABLE, |socket| seqpacket::accept(socket)).await;
-            match accepted.and_then(admit) {
+            match accepted.and_then(|control| admit(control, &self.peers)) {
                 Ok(Some(channel)) => return channel,
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -127,25 +170,21 @@ impl Rendezvous {
     }
 }
 
-fn admit(control: OwnedFd) -> io::Result<Option<Channel>> {
-    let user = seqpacket::peer_user(&control)?;
-    if is_welcome(user) {
+fn admit(control: OwnedFd, peers: &Peers) -> io::Result<Option<Channel>> {
+    let user = peer::credentials(&control)?.user;
+    if peers.may_come(user) {
         return Channel::new(control).map(Some);
     }
     log::warn!(user, "a foreign user came to the path of the hand-over and was sent away");
     let reason = format!(
-        "the process that serves is of user {}, and takes nobody of user {user}, but its own and root",
-        seqpacket::own_user()
+        "the process that serves is of user {own}, and does not hand over to user {user}; run this as user {own}, or name user {user} \
+         there with handoff_peers",
+        own = seqpacket::own_user()
     );
     if let Ok(packet) = Message::from(Abort { reason }).encode() {
         let _ = scm::send(&control, &packet, &[]);
     }
     Ok(None)
-}
-
-/// The same user, or root.
-fn is_welcome(user: u32) -> bool {
-    user == 0 || user == seqpacket::own_user()
 }
 
 /// Nothing is there, or what a process left that is gone. A file that is no socket refuses too: to bind it is an error.

@@ -6,7 +6,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind},
     sync::mpsc::UnboundedReceiver,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -14,8 +14,9 @@ use super::{
     channel::Channel,
     handle::Call,
     outgoing::{Visitor, greet},
+    peers::Peers,
     place::Place,
-    protocol::Outcome,
+    protocol::{Leaving, Outcome},
     rendezvous::Rendezvous,
 };
 use crate::{
@@ -27,7 +28,22 @@ use crate::{
 /// How long who comes by may take to say what it wants.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
+/// How many may be about to say it. More wait in the kernel's queue, which has a limit of its own.
+const MOST_VISITORS: usize = 32;
+
+/// How long a successor may take to put its own socket at the path, once it serves.
+const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often to look whether it has.
+const REPLACEMENT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the socket that is no longer at the path stays open for a visitor that has found it there: in the kernel, to look a path
+/// up and to connect are two steps.
+const VISITOR_GRACE: Duration = Duration::from_millis(50);
+
 const HANGUP: &str = "SIGHUP";
+
+const HANDED_OVER: &str = "this process has handed over";
 
 /// A hand-over that somebody asks for.
 #[derive(Debug)]
@@ -56,6 +72,8 @@ pub(crate) struct Requests {
     visitors: JoinSet<Option<Request>>,
     /// A SIGHUP came while another hand-over was under way.
     has_refused_hangup: bool,
+    /// When this process handed over to one that is to take its place at the path; `None` again if that one does not in time.
+    handed_over: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -66,7 +84,14 @@ struct Signals {
 
 impl Requests {
     pub(crate) fn new(calls: UnboundedReceiver<Call>) -> Self {
-        Self { calls, signals: None, rendezvous: None, visitors: JoinSet::new(), has_refused_hangup: false }
+        Self {
+            calls,
+            signals: None,
+            rendezvous: None,
+            visitors: JoinSet::new(),
+            has_refused_hangup: false,
+            handed_over: None,
+        }
     }
 
     /// SIGHUP and SIGUSR2 ask for a hand-over from now on.
@@ -78,9 +103,32 @@ impl Requests {
     }
 
     /// Whoever comes to `place` asks for one from now on.
-    pub(crate) fn open(&mut self, place: Place) -> io::Result<()> {
-        self.rendezvous = Some(Rendezvous::new(place)?);
+    pub(crate) fn open(&mut self, place: Place, peers: Peers) -> io::Result<()> {
+        self.rendezvous = Some(Rendezvous::new(place, peers)?);
         Ok(())
+    }
+
+    /// A successor serves, and is to be met in place of this process. Visitors wait from now on until it has the path: then this
+    /// process closes its socket, and they go to the successor. Where it does not take the path in time, they are refused as before.
+    pub(crate) fn note_handed_over(&mut self) {
+        self.handed_over = Some(Instant::now());
+    }
+
+    /// The successor has died, and this process serves again. `false` if it cannot be met any more, as it has lost the path.
+    pub(crate) fn note_serving_again(&mut self) -> bool {
+        self.handed_over = None;
+        self.rendezvous.as_ref().is_some_and(|rendezvous| !rendezvous.is_replaced())
+    }
+
+    /// Returns when the successor has taken the path: a process that ended before would remove it. At most until the limit, and at once
+    /// where this process has not handed over the path.
+    pub(crate) async fn yield_place(&mut self) {
+        if let (Some(rendezvous), Some(since)) = (&self.rendezvous, self.handed_over) {
+            if !replaced(rendezvous, since).await {
+                log::warn!("the successor has not taken the path of the hand-over, which is removed");
+            }
+        }
+        self.rendezvous = None;
     }
 
     /// The next one.
@@ -93,8 +141,16 @@ impl Requests {
             tokio::select! {
                 Some(call) = self.calls.recv() => return Request { way: Way::Spawn, asker: Asker::Service(call) },
                 name = next_signal(&mut self.signals) => return Request { way: Way::Spawn, asker: Asker::Nobody(name) },
-                channel = next_visitor(self.rendezvous.as_ref()) => {
+                channel = next_visitor(self.rendezvous.as_ref()),
+                    if self.handed_over.is_none() && self.visitors.len() < MOST_VISITORS =>
+                {
                     self.visitors.spawn(hear(channel));
+                }
+                is_replaced = is_place_taken(self.rendezvous.as_ref(), self.handed_over) => {
+                    match is_replaced {
+                        true => self.rendezvous = None,
+                        false => self.handed_over = None,
+                    }
                 }
                 Some(visitor) = self.visitors.join_next() => {
                     if let Ok(Some(request)) = visitor {
@@ -122,6 +178,22 @@ impl Requests {
     pub(crate) fn take_refused_hangup(&mut self) -> bool {
         std::mem::take(&mut self.has_refused_hangup)
     }
+
+    /// As [`refuse_all`](Self::refuse_all), when this process has handed over: those that come to the path are sent to the successor, as
+    /// long as that is to be met there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`next`](Self::next).
+    pub(crate) async fn refer_all(&mut self) -> Infallible {
+        loop {
+            let request = self.next().await;
+            match self.handed_over {
+                Some(_) => request.refer(),
+                None => request.refuse(HANDED_OVER),
+            }
+        }
+    }
 }
 
 async fn next_visitor(rendezvous: Option<&Rendezvous>) -> Channel {
@@ -129,6 +201,25 @@ async fn next_visitor(rendezvous: Option<&Rendezvous>) -> Channel {
         None => pending().await,
         Some(rendezvous) => rendezvous.visitor().await,
     }
+}
+
+/// Resolves when this process has handed over and its place is the successor's, or still its own after the limit: `false`.
+async fn is_place_taken(rendezvous: Option<&Rendezvous>, handed_over: Option<Instant>) -> bool {
+    match (rendezvous, handed_over) {
+        (Some(rendezvous), Some(since)) => replaced(rendezvous, since).await,
+        _ => pending().await,
+    }
+}
+
+async fn replaced(rendezvous: &Rendezvous, since: Instant) -> bool {
+    while !rendezvous.is_replaced() {
+        if since.elapsed() > REPLACEMENT_LIMIT {
+            return false;
+        }
+        sleep(REPLACEMENT_PAUSE).await;
+    }
+    sleep(VISITOR_GRACE).await;
+    true
 }
 
 async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
@@ -163,6 +254,16 @@ impl Request {
     /// Whether it came as SIGHUP, which also says that a terminal is gone.
     pub(crate) fn is_hangup(&self) -> bool {
         matches!(self.asker, Asker::Nobody(HANGUP))
+    }
+
+    /// Sends it to the process that is met at the path from now on.
+    fn refer(self) {
+        match self {
+            // To one that joins, the end of the connection without a word says that this process is gone: it goes to the path again.
+            Self { way: Way::Joiner(joiner), .. } => joiner.leave(),
+            Self { asker: Asker::Operator(channel), .. } => channel.try_send(Leaving {}),
+            request => request.refuse(HANDED_OVER),
+        }
     }
 
     /// Turns it down.

@@ -107,10 +107,11 @@ impl Ties {
         if self.options.directory.is_none() {
             Origin::of_this_process().note_releases();
         }
+        activated.add_handoff_peers(&self.options.peers);
         self.meet(activated).await?;
         let Some(mut arriving) = join(activated).await? else { return Ok(None) };
         let hello = arriving.hello();
-        self.line = Line { generation: hello.generation + 1, draining: hello.draining + 1 };
+        self.line = Line { generation: hello.generation.saturating_add(1), draining: hello.draining.saturating_add(1) };
         self.handle.set_generation(self.line.generation);
         let initialised = match self.prepare_place(activated).await {
             Ok(()) => arriving.import(&self.options.states).await,
@@ -135,10 +136,30 @@ impl Ties {
     /// Does what may fail of taking over the place where the predecessor is met.
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
-            self.fresh_place =
-                Some(flat(on_thread_or_here(move || Place::prepare(&path, Instant::now() + PLACE_LIMIT)).await)?);
+            let peers = activated.handoff_peers().into();
+            let prepare = move || Place::prepare(&path, &peers, Instant::now() + PLACE_LIMIT);
+            self.fresh_place = Some(flat(on_thread_or_here(prepare).await)?);
         }
         Ok(())
+    }
+
+    /// A successor serves in place of this process, and is to be met there, too.
+    pub(crate) fn note_handed_over(&mut self) {
+        self.requests.note_handed_over();
+    }
+
+    /// Lets this process be met again, as its successor has died.
+    pub(crate) async fn take_place_again(&mut self, activated: &ActivatedListeners) {
+        if self.requests.note_serving_again() || activated.handoff_path().is_none() {
+            return;
+        }
+        let taken = async {
+            self.prepare_place(activated).await?;
+            self.open_place(activated).await
+        };
+        if let Err(error) = taken.await {
+            log::error!(%error, "the next process cannot meet this one");
+        }
     }
 
     /// Lets this process be met from now on, in place of the predecessor.
@@ -147,7 +168,8 @@ impl Ties {
             Some(fresh) => Some(flat(on_thread_or_here(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await)?),
             None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
         };
-        let opened = place.map_or(Ok(()), |place| self.requests.open(place));
+        let peers = activated.handoff_peers().into();
+        let opened = place.map_or(Ok(()), |place| self.requests.open(place, peers));
         opened.map_err(|error| failed(format!("nobody can be met: {error}")))
     }
 

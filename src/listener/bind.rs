@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsStr,
-    fs::File,
     io,
     net::SocketAddr,
     os::{
@@ -17,17 +16,20 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ListenOptions;
 use crate::{
-    addr::ListenAddr,
+    addr::{AskedAddr, ListenAddr},
     error::{Error, Kind},
     log,
-    sys::path::{self, CreatedPath, Occupant},
+    sys::{
+        lock::{LockFailure, PathLock},
+        path::{self, CreatedPath, Occupant, is_own_user},
+    },
 };
 
 /// The longest path that `sockaddr_un` takes without its closing NUL, and the longest abstract name without its leading one
 /// (`unix(7)`).
 const LONGEST_PATH: usize = 107;
 
-/// How long a Unix path waits for the lock on its directory, which processes of this crate hold for an instant.
+/// How long a Unix path waits for its lock, which processes of this crate hold for an instant.
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A socket that listens, and the path it created for that.
@@ -38,10 +40,10 @@ pub(crate) struct Bound {
     pub(crate) fd: OwnedFd,
 }
 
-/// Listens on `addr`.
-pub(crate) fn bind(addr: &ListenAddr, options: &ListenOptions) -> Result<Bound, Error> {
-    match addr {
-        ListenAddr::Tcp(_) | ListenAddr::Host { .. } | ListenAddr::Port(_) => bind_tcp(addr, options),
+/// Listens on the address that is asked for.
+pub(crate) fn bind(asked: &AskedAddr, options: &ListenOptions) -> Result<Bound, Error> {
+    match asked.addr() {
+        ListenAddr::Tcp(_) | ListenAddr::Host { .. } | ListenAddr::Port(_) => bind_tcp(asked, options),
         ListenAddr::Unix(path) => bind_unix(path, options),
         ListenAddr::Abstract(name) => bind_abstract(name, options),
         ListenAddr::Vsock { cid, port } => bind_vsock(*cid, *port, options),
@@ -53,11 +55,12 @@ pub(crate) fn bind(addr: &ListenAddr, options: &ListenOptions) -> Result<Bound, 
     }
 }
 
-fn bind_tcp(addr: &ListenAddr, options: &ListenOptions) -> Result<Bound, Error> {
-    let candidates = addr.resolve().map_err(|source| failed(addr, source))?;
+fn bind_tcp(asked: &AskedAddr, options: &ListenOptions) -> Result<Bound, Error> {
+    let addr = asked.addr();
+    let candidates = asked.candidates().map_err(|source| failed(addr, source))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for candidate in candidates {
-        match listen_tcp(addr, candidate, options) {
+        match listen_tcp(addr, *candidate, options) {
             Ok(socket) => return Ok(Bound { fd: socket.into(), path: None }),
             // A wildcard falls back to IPv4 only where there is no IPv6: a port that is taken is taken.
             Err(error) if is_wildcard(addr) && !lacks_ipv6(&error) => return Err(failed(addr, error)),
@@ -83,17 +86,26 @@ fn listen_tcp(asked: &ListenAddr, addr: SocketAddr, options: &ListenOptions) -> 
 fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
     let addr = ListenAddr::Unix(path.to_owned());
     check_length(path.as_os_str().len(), "path", &addr)?;
-    let _lock = lock_directory(path);
+    let _lock = lock(path);
     vacate(path, &addr)?;
     listen_unix(path, options).map_err(|source| failed(&addr, source))
 }
 
-fn lock_directory(path: &Path) -> Option<File> {
-    let locked = path::lock_directory_until(path, Instant::now() + LOCK_LIMIT);
-    if locked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-        log::warn!(path = %path.display(), "another program keeps the directory locked (flock(2)), listening without the lock");
-    }
-    locked.ok()
+/// Without the lock two processes of one service that start in the same instant may both take a stale path. That is no reason not to
+/// start, as another user may have put a file in the way.
+fn lock(path: &Path) -> Option<PathLock> {
+    let failure = match PathLock::take(path, is_own_user, Instant::now() + LOCK_LIMIT) {
+        Ok(lock) => return Some(lock),
+        Err(failure) => failure,
+    };
+    let problem = match failure {
+        LockFailure::InTheWay(what) => format!("{what}, and is in the way; remove it"),
+        LockFailure::Held(lock) => format!("another process holds {} locked (flock(2))", lock.display()),
+        // Why nothing can be created there, binding says as well.
+        LockFailure::System(_) => return None,
+    };
+    log::warn!(path = %path.display(), problem, "listening without a lock on the path");
+    None
 }
 
 /// Removes a stale socket; anything else that stands there is an error.
@@ -104,14 +116,15 @@ fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
             log::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
             return std::fs::remove_file(path).map_err(|source| failed(addr, source));
         }
-        Occupant::Live => "another process listens there; stop it, or choose another path",
+        Occupant::Live => "another process listens there; stop it, or choose another path".to_owned(),
         Occupant::Hidden => {
             "a socket of another user stands there, and this user may not ask whether anybody listens; remove it, or choose another path"
+                .to_owned()
         }
-        Occupant::NotASocket => "a file that is no socket stands there; remove it, or choose another path",
+        Occupant::NotASocket => path::no_socket(path),
     };
     let source = io::ErrorKind::AddrInUse.into();
-    Err(Kind::Bind { address: addr.to_string(), remedy: problem.to_owned(), source }.into())
+    Err(Kind::Bind { address: addr.to_string(), remedy: problem, source }.into())
 }
 
 /// Mode and owner are set before `listen`, so nobody connects while they are still wrong.

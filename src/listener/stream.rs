@@ -100,6 +100,12 @@ impl ActivatedStream {
         peer
     }
 
+    /// Who is at the other end, as the kernel says now; an error if the other end is gone.
+    pub(crate) fn peer_addr(&self) -> io::Result<PeerAddr> {
+        let peer = PeerAddr::from_kernel(&SockRef::from(self).peer_addr()?);
+        Ok(self.identify(peer))
+    }
+
     /// Registers a connected socket with the current runtime; an error if it is none.
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
         let SocketKind::Connection(family) = socket::kind(fd.as_fd()) else {

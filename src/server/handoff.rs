@@ -36,6 +36,15 @@ impl Server {
         self
     }
 
+    /// The users beside its own whose processes this one takes over from and hands over to, at [`handoff_socket`](Self::handoff_socket);
+    /// none by default, and root is no exception. See
+    /// [`ActivatedListenersBuilder::handoff_peers`](crate::ActivatedListenersBuilder::handoff_peers), which a server that tells the builder
+    /// its path tells this, too.
+    pub fn handoff_peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
+        self.handoff.options.peers.extend(users);
+        self
+    }
+
     /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on.
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
         self.handoff.options.timeout = limit;

@@ -5,6 +5,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod inherit;
+pub(crate) mod lock;
 pub(crate) mod memfd;
 pub(crate) mod notify;
 pub(crate) mod path;

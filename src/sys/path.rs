@@ -9,20 +9,15 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
-    io::Errno,
-};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// How often a lock that somebody else has is asked for.
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
+use super::lock::PathLock;
 
-/// How long a path that is to be removed waits for its directory: processes of this crate have done with it long before.
+/// How long a path that is to be removed waits for its lock: processes of this crate have done with it long before.
 const REMOVAL_LIMIT: Duration = Duration::from_millis(100);
 
 /// A socket path that this process, or one before it, created; removed on drop, as long as it is this process's to remove and
@@ -35,18 +30,27 @@ pub(crate) struct CreatedPath {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// Which directory it was in, device and inode; `None` where that is not known, and the path then stays. What leads there may
+    /// be replaced by another user, and lead to a directory that only this process may write.
+    directory: Option<(u64, u64)>,
     owned: AtomicBool,
 }
 
 impl CreatedPath {
     /// A path that another process created, and which is still that one's to remove.
     pub(crate) fn of_another(path: PathBuf, device: u64, inode: u64) -> Self {
-        Self { path, device, inode, owned: AtomicBool::new(false) }
+        let directory = identity_of_directory(&path);
+        Self { path, device, inode, directory, owned: AtomicBool::new(false) }
     }
 
     /// Which file it is: path, device and inode.
     pub(crate) fn identity(&self) -> (&Path, u64, u64) {
         (&self.path, self.device, self.inode)
+    }
+
+    /// Whether both are the same file, under whatever name.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 
     /// Whether this process is the one to remove it.
@@ -58,7 +62,8 @@ impl CreatedPath {
     pub(crate) fn note(path: &Path) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let file = fs::symlink_metadata(&path)?;
-        Ok(Self { path, device: file.dev(), inode: file.ino(), owned: AtomicBool::new(true) })
+        let directory = identity_of_directory(&path);
+        Ok(Self { path, device: file.dev(), inode: file.ino(), directory, owned: AtomicBool::new(true) })
     }
 
     /// Leaves the file where it is.
@@ -68,8 +73,23 @@ impl CreatedPath {
 
     /// Whether it is still the file that stands there.
     pub(crate) fn is_still_ours(&self) -> bool {
-        fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| file.file_type().is_socket() && (file.dev(), file.ino()) == (self.device, self.inode))
+        self.directory_if_ours().is_some()
+    }
+
+    /// The directory, if the file still stands in it.
+    fn directory_if_ours(&self) -> Option<File> {
+        const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+        let directory =
+            rustix::fs::open(directory_of(&self.path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let directory = File::from(directory);
+        let found = directory.metadata().ok()?;
+        if self.directory != Some((found.dev(), found.ino())) {
+            return None;
+        }
+        let file = File::from(rustix::fs::openat(&directory, self.path.file_name()?, PLACE, Mode::empty()).ok()?);
+        let file = file.metadata().ok()?;
+        let is_same = file.file_type().is_socket() && (file.dev(), file.ino()) == (self.device, self.inode);
+        is_same.then_some(directory)
     }
 }
 
@@ -78,9 +98,9 @@ impl Drop for CreatedPath {
         if !*self.owned.get_mut() {
             return;
         }
-        let _lock = lock_directory_until(&self.path, Instant::now() + REMOVAL_LIMIT);
-        if self.is_still_ours() {
-            let _ = fs::remove_file(&self.path);
+        let _lock = PathLock::take(&self.path, is_own_user, Instant::now() + REMOVAL_LIMIT);
+        if let (Some(directory), Some(name)) = (self.directory_if_ours(), self.path.file_name()) {
+            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
         }
     }
 }
@@ -136,22 +156,74 @@ pub(crate) fn obstacle(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Keeps other processes of this crate from taking over a path in the same directory meanwhile; until the file is dropped.
+/// Whether a file of that user can be trusted as one of this process's own: the same user, and root.
+pub(crate) fn is_own_user(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+/// Whether `user` may remove a file from the directory of `path`, as far as owner and mode of the directory tell. This process's
+/// own user may do what this process may.
+pub(crate) fn may_remove(user: u32, path: &Path) -> bool {
+    /// The owner may write and search.
+    const OWNER_CHANGES: u32 = 0o300;
+    if is_own_user(user) {
+        return true;
+    }
+    let directory = fs::metadata(directory_of(path));
+    directory.is_ok_and(|found| found.uid() == user && found.mode() & OWNER_CHANGES == OWNER_CHANGES)
+}
+
+/// Where another user than those that `trusted` names could put something of its own at `path`, or before it: the directory and
+/// why, in words. `None` where no other user can.
 ///
-/// Between bind and listen a fresh socket refuses connections just as a stale one does. An error where the directory cannot be opened
-/// for reading, or is locked beyond `deadline`: anybody who may read it can lock it, and for as long as he likes. Without the lock two
-/// processes that start in the same instant may both take a stale path.
-pub(crate) fn lock_directory_until(path: &Path, deadline: Instant) -> io::Result<File> {
-    let directory = File::open(directory_of(path))?;
-    loop {
-        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(directory),
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK) => return Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error.into()),
+/// The directory itself must not be writable by others, be it sticky or not: where the sticky bit is set, anybody may be first at a
+/// name. Above it the sticky bit is enough, as what stands there is not to be replaced (`inode(7)`).
+pub(crate) fn weak_point(path: &Path, trusted: impl Fn(u32) -> bool) -> io::Result<Option<String>> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let directory = std::path::absolute(directory_of(path))?;
+    // What leads there, as it is written and as it is.
+    for chain in [&directory, &fs::canonicalize(&directory)?] {
+        for (height, part) in chain.ancestors().enumerate() {
+            let (link, found) = (fs::symlink_metadata(part)?, fs::metadata(part)?);
+            let strangers = [&link, &found].map(MetadataExt::uid).into_iter().find(|user| !trusted(*user));
+            let is_open = found.mode() & WRITABLE_BY_OTHERS != 0 && (height == 0 || found.mode() & STICKY == 0);
+            let name = part.display();
+            match strangers {
+                Some(user) => return Ok(Some(format!("{name} belongs to user {user}"))),
+                None if is_open => {
+                    let mode = found.mode() & 0o7777;
+                    return Ok(Some(format!("{name} can be written by other users (mode {mode:04o})")));
+                }
+                None => {}
+            }
         }
     }
+    Ok(None)
+}
+
+/// Which file stands at `path`: device and inode.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// What to do about a file at `path` that is no socket. A symbolic link is none, whatever it leads to: to bind does not follow it, and
+/// one that leads nowhere is not seen by who looks for the file.
+pub(crate) fn no_socket(path: &Path) -> String {
+    match (fs::read_link(path), fs::metadata(path)) {
+        (Err(_), _) => "a file that is no socket stands there; remove it, or choose another path".to_owned(),
+        (Ok(target), Ok(_)) => {
+            format!("a symbolic link to {} stands there; remove it, or use the path that it leads to", target.display())
+        }
+        (Ok(target), Err(_)) => format!(
+            "a symbolic link to {} stands there, which leads nowhere; remove the link, or choose another path",
+            target.display()
+        ),
+    }
+}
+
+fn identity_of_directory(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(directory_of(path)).ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -12,6 +12,21 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::process::Process;
 
+/// The process at the other end when it connected, listened or made the pair, as the kernel noted it (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its process id as it is called here; 0 if it lives in a pid namespace that cannot be seen from here.
+    pub(crate) pid: u32,
+    pub(crate) user: u32,
+}
+
+/// Who is at the other end. By hand, as not every type for it can hold the process id 0.
+pub(crate) fn credentials(socket: impl AsFd) -> io::Result<Peer> {
+    let none = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let peer = option(socket.as_fd().as_raw_fd(), libc::SO_PEERCRED, none)?;
+    Ok(Peer { pid: peer.pid.unsigned_abs(), user: peer.uid })
+}
+
 /// The process that made the pair, or that listened where this socket connected.
 ///
 /// `SO_PEERPIDFD` (Linux 6.5) names the process itself. Before that there is its number alone (`SO_PEERCRED`), which is 0 for a

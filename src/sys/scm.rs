@@ -35,6 +35,8 @@ pub(crate) struct Received {
     pub(crate) is_cut: bool,
     /// More descriptors came than this process could take (`MSG_CTRUNC`): its table is full. They are closed.
     pub(crate) lacks_fds: bool,
+    /// The other side has closed and left unread what this side sent, or has never accepted the connection.
+    pub(crate) left_unread: bool,
 }
 
 /// A connected pair, close-on-exec and non-blocking.
@@ -72,11 +74,13 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let mut left_unread = false;
     let message = loop {
         match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Ok(message) => break message,
             // Says that the other side closed with packets of ours unread, and says it once, before what is still to be read here.
-            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(Errno::CONNRESET) => left_unread = true,
+            Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     };
@@ -91,6 +95,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
         fds,
         is_cut: message.flags.contains(ReturnFlags::TRUNC),
         lacks_fds: message.flags.contains(ReturnFlags::CTRUNC),
+        left_unread,
     })
 }
 

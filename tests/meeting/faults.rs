@@ -84,7 +84,7 @@ fn a_full_file_system_is_a_refusal_and_the_old_one_serves_on() {
     needs::program("unshare", "util-linux");
     needs::program("nsenter", "util-linux");
     let settings = met("/mnt/handoff.sock");
-    let small = "mount -t tmpfs -o nr_inodes=6 none /mnt && exec \"$@\"";
+    let small = "mount -t tmpfs -o nr_inodes=6,mode=0755 none /mnt && exec \"$@\"";
     let unshare = words(["unshare", "--mount", "sh", "-c", small, "sh"], [this_program()]);
     let mut old = Process::play(scene(&settings).command(unshare));
     let addr = old.addr();
@@ -95,14 +95,16 @@ fn a_full_file_system_is_a_refusal_and_the_old_one_serves_on() {
 
     let fill = |number: u32| inside.join(format!("file-{number}"));
     let full = (0..).find(|number| File::create(fill(*number)).is_err()).unwrap();
-    assert!((1..6).contains(&full), "it takes a few files: {full}");
+    assert!((2..6).contains(&full), "it takes a few files: {full}");
     let reason = start().failed();
     assert!(reason.contains("/mnt/handoff.sock") && reason.contains("the file system is full; make room"), "{reason}");
     let reason = old.hear("failed ");
     assert!(reason.contains("the file system is full; make room"), "{reason}");
     assert_eq!(get(addr, "/7"), "7");
 
+    // One for the socket and one for the lock.
     fs::remove_file(fill(0)).unwrap();
+    fs::remove_file(fill(1)).unwrap();
     let new = start();
     old.ended();
     wait_for_generation(addr, 1).signal(Signal::TERM);

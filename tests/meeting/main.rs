@@ -8,6 +8,7 @@ mod alone;
 mod faults;
 mod inits;
 mod load;
+mod moments;
 mod operator;
 mod plain;
 mod predecessors;

@@ -31,6 +31,8 @@ pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Settings {
     /// Where it is met, and how it knows.
     pub(crate) met: Option<Met>,
+    /// Users that it takes over from, and hands over to.
+    pub(crate) peers: Vec<u32>,
     /// It is passed its sockets, and binds none.
     pub(crate) passed: bool,
     /// It serves with plain `axum::serve`.
@@ -92,7 +94,7 @@ pub(crate) fn serve(stage: &Stage) {
 fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
     let mut builder = ActivatedListeners::builder();
     if let Some(Met::ByBuilder(path)) = &settings.met {
-        builder = builder.handoff_socket(path);
+        builder = builder.handoff_socket(path).handoff_peers(settings.peers.clone());
     }
     if !settings.passed {
         builder =
@@ -104,7 +106,7 @@ fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
 async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<String, Failure> {
     let mut server = Server::new(activated).drain_timeout(DRAIN_TIMEOUT);
     if let Some(Met::ByServer(path)) = &settings.met {
-        server = server.handoff_socket(path);
+        server = server.handoff_socket(path).handoff_peers(settings.peers.clone());
     }
     if let Some(plain) = settings.plain {
         server = server.plain_successor(match plain {

@@ -1,4 +1,4 @@
-//! Who may come to the place: the same user, and root.
+//! Who may come to the place, and who may be there: the same user, and those that are named. Root may come.
 
 use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt};
 
@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::{
-    process::Settings,
+    process::{Met, Settings},
     rig::{Process, folder, met, needs_root, scene, this_program, wait_for_generation, who, words},
     support::needs,
 };
@@ -48,7 +48,11 @@ fn a_foreign_user_is_not_let_in() {
     // Nor where the path was opened to everybody.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let reason = start_as_nobody(&met(&path)).failed();
-    assert!(reason.contains("the process that serves is of user 0, and takes nobody of user 65534"), "{reason}");
+    assert!(reason.contains("a process of user 0 listens there, and this one is of user 65534"), "{reason}");
+    assert!(reason.contains("handoff_peers([0])"), "{reason}");
+    let forward = Settings { peers: vec![0], ..met(&path) };
+    let reason = start_as_nobody(&forward).failed();
+    assert!(reason.contains("the process that serves is of user 0, and does not hand over to user 65534"), "{reason}");
 
     assert_eq!(who(addr).generation, 0);
     old.signal(Signal::TERM);
@@ -72,7 +76,7 @@ fn nobody_takes_over_from_a_foreign_user() {
 }
 
 #[test]
-fn the_same_user_takes_over_and_so_does_root() {
+fn the_same_user_takes_over_and_so_does_root_that_names_it() {
     let folder = folder();
     chown(folder.path(), Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
     let settings = met(folder.path().join("handoff.sock"));
@@ -82,11 +86,64 @@ fn the_same_user_takes_over_and_so_does_root() {
     let new = start_as_nobody(&settings);
     old.ended();
     wait_for_generation(addr, 1);
-    let root = Process::start(&settings);
+    let reason = Process::start(&settings).failed();
+    assert!(reason.contains("a process of user 65534 listens there, and this one is of user 0"), "{reason}");
+    for met in [Met::ByBuilder(folder.path().join("handoff.sock")), Met::ByServer(folder.path().join("handoff.sock"))] {
+        assert_eq!(who(addr).generation, 1);
+        let reason = Process::start(&Settings { met: Some(met), passed: true, ..Settings::default() }).failed();
+        assert!(reason.contains("handoff_peers([65534])"), "{reason}");
+    }
+    let root = Process::start(&Settings { peers: vec![NOBODY], ..settings });
     new.ended();
     wait_for_generation(addr, 2);
     root.signal(Signal::TERM);
     root.ended();
+}
+
+#[test]
+fn root_hands_over_to_a_user_that_both_name_and_back() {
+    let folder = folder();
+    chown(folder.path(), Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+    let met = met(folder.path().join("handoff.sock"));
+    let as_root = Settings { peers: vec![NOBODY], ..met.clone() };
+    let mut old = Process::start(&as_root);
+    let addr = old.addr();
+    who(addr);
+    let new = start_as_nobody(&Settings { peers: vec![0], ..met });
+    old.ended();
+    wait_for_generation(addr, 1);
+    let last = Process::start(&as_root);
+    new.ended();
+    wait_for_generation(addr, 2);
+    last.signal(Signal::TERM);
+    last.ended();
+}
+
+/// The path is in a sticky directory, as `/tmp` is, and another user is there first.
+#[test]
+fn root_takes_over_nothing_from_another_user_who_is_first_at_the_path() {
+    let folder = folder();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let path = folder.path().join("handoff.sock");
+    let mut attacker = start_as_nobody(&met(&path));
+    let addr = attacker.addr();
+    who(addr);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+
+    let reason = Process::start(&met(&path)).failed();
+    let says = [path.to_str().unwrap(), "a process of user 65534 listens there", "handoff_peers([65534])"];
+    assert!(says.iter().all(|words| reason.contains(words)), "{reason}");
+    // Nor where it is named: in that directory anybody could have been first.
+    let reason = Process::start(&Settings { peers: vec![NOBODY], ..met(&path) }).failed();
+    assert!(reason.contains("can be written by other users (mode 1777)"), "{reason}");
+    assert_eq!(who(addr).generation, 0, "the attacker has not been asked for anything");
+    attacker.signal(Signal::TERM);
+    attacker.ended();
+
+    // Nor is it the first one itself there.
+    let reason = Process::start(&met(&path)).failed();
+    assert!(reason.contains("this process runs as root"), "{reason}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 pub(crate) fn start_as_nobody(settings: &Settings) -> Process {

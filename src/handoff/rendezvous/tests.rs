@@ -3,7 +3,7 @@ mod stage;
 use std::{
     fs::{self, File},
     os::unix::{
-        fs::{MetadataExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt, chown, symlink},
         net::UnixListener,
     },
     path::PathBuf,
@@ -24,19 +24,34 @@ use crate::{
         protocol::Outcome,
         request_handoff,
     },
-    sys::path::{Occupant, occupant},
+    sys::{
+        lock::PathLock,
+        path::{Occupant, occupant},
+    },
 };
 
 /// Two users that are neither root nor anybody.
 const USER: u32 = 4_001;
 const OTHER_USER: u32 = 4_002;
 
-/// A folder that every user may use, and a path in it.
+/// A folder that every user may pass through, and a path in it.
 fn somewhere() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let path = folder.path().join("handoff.sock");
     (folder, path)
+}
+
+/// The same, of that user. Needs root.
+fn somewhere_of(user: u32) -> (TempDir, PathBuf) {
+    let (folder, path) = somewhere();
+    chown(folder.path(), Some(user), Some(user)).expect("this test needs root: it acts as other users");
+    (folder, path)
+}
+
+/// No other user.
+fn alone() -> Peers {
+    Peers::default()
 }
 
 /// Only a failing test waits so long.
@@ -51,7 +66,7 @@ fn at_once() -> Instant {
 
 #[track_caller]
 fn first(path: &Path) -> Place {
-    match meet(path, soon()).unwrap() {
+    match meet(path, &alone(), soon()).unwrap() {
         Met::Nobody(place) => place,
         Met::Serving(_) => panic!("somebody is there"),
     }
@@ -59,7 +74,7 @@ fn first(path: &Path) -> Place {
 
 #[track_caller]
 fn assert_served(path: &Path) -> OwnedFd {
-    match meet(path, soon()).unwrap() {
+    match meet(path, &alone(), soon()).unwrap() {
         Met::Serving(control) => control,
         Met::Nobody(_) => panic!("nobody is there"),
     }
@@ -105,6 +120,9 @@ fn only_the_owner_can_read_and_write_the_path() {
     let (_folder, path) = somewhere();
     let _place = first(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    // Where another user is named, the kernel is asked which one comes.
+    let _next = Place::prepare(&path, &vec![USER].into(), soon()).unwrap().settle(soon()).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
 }
 
 #[test]
@@ -123,7 +141,7 @@ fn a_stale_path_is_nobody_and_is_replaced() {
 fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
     let (_folder, path) = somewhere();
     let old = first(&path);
-    let new = Place::prepare(&path, soon()).unwrap().settle(soon()).unwrap();
+    let new = Place::prepare(&path, &alone(), soon()).unwrap().settle(soon()).unwrap();
     let control = assert_served(&path);
     let (created, socket) = new.into_parts();
     let accepted = seqpacket::accept(&socket).unwrap();
@@ -139,8 +157,8 @@ fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
 fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
     let (folder, path) = somewhere();
     let old = first(&path);
-    let fresh = Place::prepare(&path, soon()).unwrap();
-    says(&Place::prepare(&path, soon()).unwrap_err(), &["another process is about to take this path over"]);
+    let fresh = Place::prepare(&path, &alone(), soon()).unwrap();
+    says(&Place::prepare(&path, &alone(), soon()).unwrap_err(), &["another process is about to take this path over"]);
     drop(fresh);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let control = assert_served(&path);
@@ -172,7 +190,7 @@ fn somebody_is_there_at_every_moment_of_many_generations() {
             });
             while seqpacket::accept(&place.1).is_ok() {}
             if old.len() < 100 {
-                let next = Place::prepare(&path, soon()).unwrap().settle(soon()).unwrap().into_parts();
+                let next = Place::prepare(&path, &alone(), soon()).unwrap().settle(soon()).unwrap().into_parts();
                 old.push((std::mem::replace(&mut place, next), visits.load(Ordering::Relaxed)));
                 generations += 1;
             }
@@ -214,13 +232,14 @@ fn processes_of_two_pid_namespaces_meet() {
     let place = first(&path);
     let mut visitor = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
     let joined = rendezvous.block_on(async {
-        let old = Rendezvous::new(place).unwrap();
+        let old = Rendezvous::new(place, alone()).unwrap();
         tokio::time::timeout(Duration::from_secs(30), async { greet(old.visitor().await).await.unwrap() })
             .await
             .unwrap()
     });
     let Visitor::Joiner(joiner) = joined else { panic!("{joined:?}") };
-    assert_eq!(joiner.pid, 1, "its own number, which is another's here");
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", visitor.id())).unwrap();
+    assert_eq!(children.trim(), joiner.pid.to_string(), "as the kernel calls it here; it calls itself 1");
     assert_eq!(visitor.line(), "joined");
 }
 
@@ -235,62 +254,168 @@ fn a_foreign_user_is_kept_out_by_the_mode_of_the_path() {
 #[test]
 fn a_foreign_user_who_gets_through_is_told_that_he_may_not() {
     let (_folder, path) = somewhere();
-    let place = as_user(USER, || first(&path));
+    let place = first(&path);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
-    // Root serves in place of USER from here on: who listens is what the listener was bound by.
-    let foreign = as_user(OTHER_USER, || seqpacket::connect(&path, soon())).unwrap();
-    let own = assert_served(&path);
+    let connect_as = |user| as_user(user, || seqpacket::connect(&path, soon())).unwrap();
+    let (foreign, peer, own) = (connect_as(OTHER_USER), connect_as(USER), connect_as(0));
     let came = runtime().block_on(async {
-        let old = Rendezvous::new(place).unwrap();
-        let _channel = tokio::time::timeout(Duration::from_secs(30), old.visitor()).await.unwrap();
+        let old = Rendezvous::new(place, vec![USER].into()).unwrap();
+        for _ in [&peer, &own] {
+            let _channel = tokio::time::timeout(Duration::from_secs(30), old.visitor()).await.unwrap();
+        }
         Channel::new(foreign).unwrap().receive("an answer").await.unwrap().message
     });
     let Message::Abort(Abort { reason }) = came else { panic!("{came:?}") };
-    assert!(reason.contains(&format!("takes nobody of user {OTHER_USER}")), "{reason}");
-    drop(own);
+    assert!(reason.contains(&format!("does not hand over to user {OTHER_USER}")), "{reason}");
+    assert!(reason.contains("handoff_peers"), "{reason}");
 }
 
 #[test]
-fn a_foreign_users_process_at_the_path_is_not_joined_but_by_root() {
-    let (_folder, path) = somewhere();
+fn a_foreign_users_process_at_the_path_is_not_joined_by_root_either_unless_it_is_named() {
+    let (_folder, path) = somewhere_of(USER);
     let _place = as_user(USER, || first(&path));
     fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
-    let error = as_user(OTHER_USER, || meet(&path, soon())).unwrap_err();
-    says(&error, &[&format!("a process of user {USER} listens there"), &format!("of user {OTHER_USER}")]);
-    assert!(as_user(USER, || visit(&path, soon())).unwrap().is_some());
+    assert!(matches!(as_user(USER, || meet(&path, &alone(), soon())).unwrap(), Met::Serving(_)));
+    for user in [OTHER_USER, 0] {
+        for peers in [vec![], vec![USER + 10]] {
+            let error = as_user(user, || meet(&path, &peers.into(), soon())).unwrap_err();
+            let names =
+                [&format!("a process of user {USER} listens there"), &format!("of user {user};"), "handoff.sock"];
+            says(&error, &names);
+            says(&error, &[&format!("handoff_peers([{USER}])")]);
+        }
+        assert!(matches!(as_user(user, || meet(&path, &vec![USER].into(), soon())).unwrap(), Met::Serving(_)));
+    }
+}
+
+#[test]
+fn root_may_ask_the_process_of_any_user_and_others_their_own_and_roots() {
+    let (_folder, path) = somewhere_of(USER);
+    let _place = as_user(USER, || first(&path));
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    for user in [USER, 0] {
+        assert!(as_user(user, || visit_to_ask(&path, soon())).unwrap().is_some());
+    }
+    let error = as_user(OTHER_USER, || visit_to_ask(&path, soon())).unwrap_err();
+    says(&error, &[&format!("a process of user {USER} listens there"), &format!("run this as user {USER}")]);
+}
+
+#[test]
+fn root_is_met_in_no_directory_that_another_user_can_write() {
+    let (folder, path) = somewhere();
+    let refuses = |words: &[&str]| {
+        let error = meet(&path, &alone(), soon()).unwrap_err();
+        says(&error, &["handoff.sock", "runs as root", "RuntimeDirectory="]);
+        says(&error, words);
+        says(&Place::prepare(&path, &alone(), soon()).unwrap_err(), words);
+    };
+    let set = |mode| fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
+    for mode in [0o1777, 0o777, 0o775, 0o757] {
+        set(mode);
+        refuses(&["can be written by other users", &format!("(mode {mode:04o})")]);
+    }
+    set(0o755);
+    chown(folder.path(), Some(USER), None).unwrap();
+    refuses(&[&format!("belongs to user {USER}"), "handoff_peers"]);
+    let peer = |user: u32| meet(&path, &vec![user].into(), soon());
+    assert!(peer(OTHER_USER).is_err());
+    drop(peer(USER).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn root_looks_at_every_directory_that_leads_to_the_path_and_at_links_among_them() {
+    let (folder, _) = somewhere();
+    let (above, below) = (folder.path().join("above"), folder.path().join("above/below"));
+    fs::create_dir_all(&below).unwrap();
+    let path = below.join("handoff.sock");
+    let set = |mode| fs::set_permissions(&above, PermissionsExt::from_mode(mode)).unwrap();
+    set(0o777);
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &["above can be written by other users (mode 0777)"]);
+    // Nobody can replace what another one has there.
+    set(0o1777);
+    drop(first(&path));
+    let link = above.join("link");
+    symlink(&below, &link).unwrap();
+    drop(first(&link.join("handoff.sock")));
+    std::os::unix::fs::lchown(&link, Some(USER), None).unwrap();
+    let error = meet(&link.join("handoff.sock"), &alone(), soon()).unwrap_err();
+    says(&error, &[&format!("link belongs to user {USER}")]);
+    chown(&above, Some(USER), None).unwrap();
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &[&format!("above belongs to user {USER}")]);
+}
+
+#[test]
+fn a_lock_on_the_directory_is_in_no_ones_way() {
+    let (folder, path) = somewhere();
+    let locked = File::open(folder.path()).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockShared).unwrap();
+    let old = first(&path);
+    let new = Place::prepare(&path, &alone(), at_once()).unwrap().settle(at_once()).unwrap();
+    drop(old);
     assert_served(&path);
+    drop(new);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_of_another_user_with_a_name_of_ours_is_named_at_once() {
+    let (folder, path) = somewhere_of(USER);
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let named = |name: &str| {
+        let began = Instant::now();
+        let error = as_user(USER, || meet(&path, &alone(), soon())).unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(10), "it was waited for");
+        says(&error, &[name, &format!("user {OTHER_USER}"), "is in the way; remove it", "handoff.sock"]);
+        fs::remove_file(folder.path().join(name)).unwrap();
+    };
+    as_user(OTHER_USER, || File::create(folder.path().join("handoff.sock.lock"))).unwrap();
+    named("handoff.sock.lock");
+    as_user(OTHER_USER, || File::create(folder.path().join("handoff.sock.new"))).unwrap();
+    named("handoff.sock.new");
+    let _live = as_user(OTHER_USER, || seqpacket::listen(&folder.path().join("handoff.sock.new"), true)).unwrap();
+    named("handoff.sock.new");
+    drop(as_user(USER, || first(&path)));
 }
 
 #[test]
 fn what_is_in_the_way_is_named() {
     let (folder, path) = somewhere();
     File::create(&path).unwrap();
-    says(&meet(&path, soon()).unwrap_err(), &["handoff.sock", "a file that is no socket stands there"]);
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &["handoff.sock", "a file that is no socket stands there"]);
     fs::remove_file(&path).unwrap();
 
     fs::create_dir(&path).unwrap();
-    says(&meet(&path, soon()).unwrap_err(), &["a file that is no socket stands there"]);
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &["a file that is no socket stands there"]);
     fs::remove_dir(&path).unwrap();
 
     let _stream = UnixListener::bind(&path).unwrap();
-    says(&meet(&path, soon()).unwrap_err(), &["a socket of another kind listens there"]);
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &["a socket of another kind listens there"]);
     fs::remove_file(&path).unwrap();
 
-    says(&meet(&folder.path().join("no/such.sock"), soon()).unwrap_err(), &["no such directory", "RuntimeDirectory="]);
-    says(&meet(Path::new("/"), soon()).unwrap_err(), &["it names no file"]);
+    says(
+        &meet(&folder.path().join("no/such.sock"), &alone(), soon()).unwrap_err(),
+        &["no such directory", "RuntimeDirectory="],
+    );
+    says(&meet(Path::new("/"), &alone(), soon()).unwrap_err(), &["it names no file"]);
     let long = folder.path().join("x".repeat(100));
-    says(&meet(&long, soon()).unwrap_err(), &["more than 103 bytes"]);
+    says(&meet(&long, &alone(), soon()).unwrap_err(), &["more than 103 bytes"]);
 
-    let locked = File::open(folder.path()).unwrap();
-    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
-    says(&meet(&path, at_once()).unwrap_err(), &["keeps its directory locked"]);
+    symlink(folder.path().join("gone"), &path).unwrap();
+    let leads_nowhere = ["a symbolic link to ", "/gone stands there, which leads nowhere; remove the link"];
+    says(&meet(&path, &alone(), soon()).unwrap_err(), &leads_nowhere);
+    fs::remove_file(&path).unwrap();
+
+    let _held = PathLock::take(&path, |_| true, soon()).unwrap();
+    says(&meet(&path, &alone(), at_once()).unwrap_err(), &["another process holds ", "handoff.sock.lock locked"]);
 }
 
 #[test]
 fn a_full_disk_is_named_and_the_predecessor_keeps_the_path() {
     let folder = tempfile::tempdir().unwrap();
-    // The directory itself is one of two.
-    let mount = format!("mount -t tmpfs -o nr_inodes=2 none '{}' && exec \"$0\" \"$@\"", folder.path().display());
+    // The directory itself is one of three, and the lock is another as long as it is held.
+    let mount =
+        format!("mount -t tmpfs -o nr_inodes=3,mode=0755 none '{}' && exec \"$0\" \"$@\"", folder.path().display());
     let words = ["unshare", "--mount", "sh", "-c", &mount];
     let mut full = Scene::start(&words, "full", &folder.path().join("handoff.sock"));
     let said = full.line();
@@ -323,7 +448,7 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
         None,
     ];
     let told = runtime.block_on(async {
-        let old = Rendezvous::new(first(&path)).unwrap();
+        let old = Rendezvous::new(first(&path), alone()).unwrap();
         let mut told = Vec::new();
         for answer in answers {
             let asked = tokio::spawn(request_handoff(path.clone()));

@@ -49,11 +49,14 @@ pub(in crate::server) struct Arrival {
 }
 
 impl Arrival {
-    /// Gives the socket to the runtime; an error if it is none, or its client is gone.
+    /// Gives the socket to the runtime; an error if it is none, or its client is gone. The kernel says who the client is, whatever
+    /// the process said that had the connection before.
     pub(in crate::server) fn register(connection: IdleConnection) -> io::Result<Self> {
-        let IdleConnection { stream, peer, ahead, fresh, keep, .. } = connection;
+        let IdleConnection { stream, ahead, fresh, keep, .. } = connection;
         let lease = keep.and_then(|keep| keep.downcast::<Lease>().ok()).map(|lease| *lease);
-        Ok(Self { stream: ActivatedStream::register(stream)?, peer, ahead, fresh, lease })
+        let stream = ActivatedStream::register(stream)?;
+        let peer = stream.peer_addr()?;
+        Ok(Self { stream, peer, ahead, fresh, lease })
     }
 }
 

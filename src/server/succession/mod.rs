@@ -195,6 +195,7 @@ impl Succession {
         let mut old = Old::new(&serving, &drain, self.ties.predecessor.clone());
         let (returned, told_to_stop) = (Arc::clone(&old.returned), AtomicBool::new(false));
         serving.activated().set_passed_on(true);
+        self.ties.note_handed_over();
         serving.lead_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
@@ -223,7 +224,7 @@ impl Succession {
                         Outcome::Left(left.await, None)
                     }
                 },
-                never = self.ties.requests.refuse_all("this process has handed over") => match never {},
+                never = self.ties.requests.refer_all() => match never {},
             }
         };
         match outcome {
@@ -232,6 +233,7 @@ impl Succession {
                 serving.activated().set_passed_on(false);
                 serving.lead_to(None);
                 serving.renew(take(&returned));
+                self.ties.take_place_again(serving.activated()).await;
                 Succeeded::Back(serving)
             }
             Outcome::Left(report, parted) => {
@@ -239,7 +241,9 @@ impl Succession {
                     self.ties.say_farewell(farewell, &mut old).await;
                 }
                 self.ties.leave_predecessor().await;
-                Succeeded::Over(serving.end(report).await)
+                let report = serving.end(report).await;
+                self.ties.requests.yield_place().await;
+                Succeeded::Over(report)
             }
         }
     }

@@ -36,7 +36,7 @@ fn hear() -> String {
 fn race(path: &Path) {
     say("up");
     hear();
-    match meet(path, soon()).unwrap() {
+    match meet(path, &alone(), soon()).unwrap() {
         Met::Nobody(place) => {
             say("first");
             hear();
@@ -65,7 +65,7 @@ fn join(path: &Path) {
 /// There is room for one socket: the old one's.
 fn meet_on_full_disk(path: &Path) {
     let _place = first(path);
-    say(Place::prepare(path, soon()).unwrap_err());
+    say(Place::prepare(path, &alone(), soon()).unwrap_err());
     assert_served(path);
     say("met");
 }
@@ -83,6 +83,10 @@ impl Scene {
         let mut child = command.spawn().expect("unshare is here (Debian's package util-linux)");
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self(child, input, BufReader::new(output))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub(super) fn tell(&mut self, line: &str) {

@@ -1,0 +1,37 @@
+//! Which users a process hands over to, and takes over from.
+
+use crate::sys::{path::is_own_user, seqpacket};
+
+/// The users beside this process's own that the other process of a hand-over may run as (`handoff_peers`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peers(Vec<u32>);
+
+impl Peers {
+    /// Whether no other user is named. Where one is, the mode of the path cannot tell it from others, and the kernel is asked who comes.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this process takes over from one of `user`. Root is no exception in either place: a process that runs as root gives
+    /// what it takes over rights that the other user does not have.
+    pub(crate) fn may_serve(&self, user: u32) -> bool {
+        user == seqpacket::own_user() || self.0.contains(&user)
+    }
+
+    /// Whether one of `user` may come for a hand-over. Root can do anything to this process anyway.
+    pub(crate) fn may_come(&self, user: u32) -> bool {
+        user == 0 || self.may_serve(user)
+    }
+
+    /// Whether a file of `user` may stand where this process has its own: its user's, root's, or that of a process that it takes
+    /// over from.
+    pub(crate) fn may_own(&self, user: u32) -> bool {
+        is_own_user(user) || self.0.contains(&user)
+    }
+}
+
+impl From<Vec<u32>> for Peers {
+    fn from(users: Vec<u32>) -> Self {
+        Self(users)
+    }
+}
