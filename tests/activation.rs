@@ -3,14 +3,25 @@
 
 use std::{
     collections::BTreeMap,
-    os::{fd::OwnedFd, unix::net::UnixDatagram as StdUnixDatagram},
+    ffi::OsString,
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram as StdUnixDatagram, UnixStream},
+    },
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    thread,
+    time::Duration,
 };
 
-use axum_activation::{ActivatedListeners, ListenAddr, SocketFamily, SocketKind};
+use axum_activation::{ActivatedListeners, ActivatedListenersBuilder, ListenAddr, SocketFamily, SocketKind};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::tempdir;
+use tokio::runtime::Builder;
 
 #[path = "support/child.rs"]
 mod child;
@@ -29,7 +40,13 @@ use self::{
 
 #[test]
 fn scene() {
-    child::play(&[("describe", describe), ("fall_back", fall_back), ("claim_many", claim_many)]);
+    child::play(&[
+        ("describe", describe),
+        ("fall_back", fall_back),
+        ("claim_many", claim_many),
+        ("claim_while_another_meets", claim_while_another_meets),
+        ("claim_while_another_looks_up", claim_while_another_looks_up),
+    ]);
 }
 
 fn empty() -> ActivatedListeners {
@@ -287,4 +304,123 @@ fn an_address_is_an_argument_of_clap_and_a_field_of_serde() {
     let json = r#"{"listen":"unix:/run/app.sock"}"#;
     assert_eq!(serde_json::to_string(&config).unwrap(), json);
     assert_eq!(serde_json::from_str::<Config>(json).unwrap(), config);
+}
+
+/// Does `task` with a runtime that has ended: it takes no socket, and says so.
+fn in_an_ended_runtime<T>(task: impl FnOnce() -> T) -> T {
+    let handle = Builder::new_current_thread().enable_all().build().unwrap().handle().clone();
+    let _entered = handle.enter();
+    task()
+}
+
+#[test]
+fn a_socket_that_the_runtime_does_not_take_stays_in_its_set() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    let addr: ListenAddr = "127.0.0.1:0".parse().unwrap();
+    let set = ActivatedListeners::builder()
+        .fallback("http", addr.clone())
+        .fallback("http", path.as_path())
+        .socket("udp", sockets::udp())
+        .socket("datagram", sockets::unix_datagram())
+        .build()
+        .unwrap();
+    let bound = set.iter().find(|socket| socket.name() == "http").unwrap().addr().cloned().unwrap();
+    let states = || set.iter().map(|socket| socket.to_string()).collect::<Vec<_>>();
+    let before = states();
+    in_an_ended_runtime(|| {
+        let errors = [
+            failure(set.one("http")),
+            failure(set.all("http")),
+            failure(set.listen(&bound)),
+            failure(set.udp("udp")),
+            failure(set.unix_datagram("datagram")),
+        ];
+        errors.iter().for_each(|error| error.assert_says(&["the socket named"]));
+    });
+    assert_eq!(states(), before);
+    // In a runtime without I/O tokio panics.
+    let without_io = Builder::new_current_thread().build().unwrap();
+    let entered = without_io.enter();
+    let takes: [fn(&ActivatedListeners); 3] =
+        [|set| drop(set.one("http")), |set| drop(set.all("http")), |set| drop(set.udp("udp"))];
+    for take in takes {
+        catch_unwind(AssertUnwindSafe(|| take(&set))).unwrap_err();
+    }
+    drop(entered);
+    assert_eq!(states(), before);
+
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let listener = set.one("http").unwrap();
+    assert_eq!(listener.local_addrs(), [bound, ListenAddr::Unix(path.clone())]);
+    assert!(UnixStream::connect(&path).is_ok());
+    assert_eq!((set.udp("udp").unwrap().len(), set.unix_datagram("datagram").unwrap().len()), (1, 1));
+    drop((listener, set));
+    assert!(!path.exists());
+}
+
+/// One thread waits for the process at a path, and another one asks for its sockets meanwhile.
+fn claim_while_another_meets(stage: &Stage) {
+    let path = stage.arg();
+    claim_while_another(stage, move || ActivatedListeners::builder().handoff_socket(path));
+}
+
+fn claim_while_another_looks_up(stage: &Stage) {
+    claim_while_another(stage, || ActivatedListeners::builder().fallback("db", "slow.example:80"));
+}
+
+fn claim_while_another(stage: &Stage, slow: impl FnOnce() -> ActivatedListenersBuilder + Send + 'static) {
+    let _waiting = thread::spawn(|| slow().from_env());
+    stage.hear();
+    let threads: Vec<_> = (0..4)
+        .map(|_| thread::spawn(|| ActivatedListeners::builder().fallback("admin", "127.0.0.1:0").from_env().unwrap()))
+        .collect();
+    let sets: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    // One set, and one socket for all of them.
+    let seen = sets.iter().map(|set| set.iter().map(|socket| socket.to_string()).collect::<Vec<_>>());
+    stage.say(seen.collect::<Vec<_>>());
+}
+
+#[track_caller]
+fn assert_one_set(child: &mut child::Child) {
+    child.tell("it waits");
+    let seen: Vec<Vec<String>> = child.hear();
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{seen:?}");
+    assert!(
+        matches!(&seen[0][..], [http, admin] if http.starts_with("http: ") && admin.starts_with("admin: ")),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn the_sockets_are_claimed_once_and_at_once_while_another_thread_waits_for_a_predecessor() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("handoff.sock");
+    let silent = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    silent.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    silent.listen(1).unwrap();
+    let scene = Scene::passed("claim_while_another_meets", [("http", sockets::tcp().into())]);
+    let mut child = scene.arg(&path).start();
+    let (_connection, _) = silent.accept().unwrap();
+    assert_one_set(&mut child);
+}
+
+/// In a mount namespace with a name server that does not answer.
+#[test]
+fn the_sockets_are_claimed_once_and_at_once_while_another_thread_waits_for_dns() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root, for a mount namespace");
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let server = Ipv4Addr::new(127, 53, high, low);
+    let silent = UdpSocket::bind((server, 53)).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let dir = tempdir().unwrap();
+    let resolv = dir.path().join("resolv.conf");
+    fs::write(&resolv, format!("nameserver {server}\noptions timeout:30 attempts:2\n")).unwrap();
+    let mount = format!("mount --bind '{}' /etc/resolv.conf && exec \"$@\"", resolv.display());
+    let words = ["unshare", "--mount", "sh", "-c", &mount, "sh"].map(OsString::from);
+    let scene = Scene::passed("claim_while_another_looks_up", [("http", sockets::tcp().into())]);
+    let mut child = scene.command(words.into_iter().chain([std::env::current_exe().unwrap().into()])).start();
+    silent.recv(&mut [0; 512]).expect("a question comes");
+    assert_one_set(&mut child);
 }

@@ -7,12 +7,9 @@ use std::{
         net::{UnixDatagram, UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::channel,
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum_activation::{ActivatedListeners, Error, ListenAddr, ListenOptions};
@@ -150,22 +147,49 @@ fn a_socket_whose_queue_is_full_is_alive() {
     drop(live);
 }
 
-/// Whoever may read a directory can lock it, such as a deploy script that runs under `flock /run/app`.
+/// Any process that may read a directory can lock it, such as a deploy script that runs under `flock /run/app`.
 #[test]
-fn a_directory_that_somebody_keeps_locked_is_waited_for_but_not_for_ever() {
+fn a_directory_that_another_process_keeps_locked_is_not_waited_for() {
     let (dir, path) = socket_path();
     let locked = fs::File::open(dir.path()).unwrap();
     rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
-    let (done, is_done) = channel();
-    let socket = path.clone();
-    thread::spawn(move || {
-        let set = bind(&socket, ListenOptions::new()).unwrap();
-        assert!(UnixStream::connect(&socket).is_ok());
-        drop(set);
-        done.send(()).unwrap();
-    });
-    is_done.recv_timeout(Duration::from_secs(60)).expect("it listens without the lock, and goes without it");
+    let began = Instant::now();
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(set);
     assert!(!path.exists());
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "it waited for the lock of another program: {:?}",
+        began.elapsed()
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_lock_file_that_is_not_ours_keeps_nothing_from_listening() {
+    let (dir, path) = socket_path();
+    let lock = dir.path().join("app.sock.lock");
+    std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
+    let set = bind(&path, ListenOptions::new()).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(set);
+    assert!(!path.exists());
+    assert_eq!(fs::read_link(&lock).unwrap(), Path::new("/etc/passwd"), "it is not ours to remove");
+}
+
+#[test]
+fn a_symbolic_link_that_leads_nowhere_is_named_as_one() {
+    let (dir, path) = socket_path();
+    let target = dir.path().join("gone.sock");
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    let error = failure(bind(&path, ListenOptions::new()));
+    assert_eq!(error.is, ["address_in_use"]);
+    let leads = format!("a symbolic link to {} stands there", target.display());
+    error.assert_says(&[&leads, "which leads nowhere; remove the link, or choose another path"]);
+    let _there = UnixListener::bind(&target).unwrap();
+    failure(bind(&path, ListenOptions::new())).assert_says(&[&leads, "remove it, or use the path that it leads to"]);
+    assert!(path.is_symlink() && !dir.path().join("app.sock.lock").exists());
 }
 
 #[test]
