@@ -6,6 +6,7 @@
 
 mod alone;
 mod faults;
+mod hostile;
 mod inits;
 mod load;
 mod moments;

@@ -10,9 +10,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Bytes, extract::Path as UrlPath, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{ConnectInfo, Path as UrlPath},
+    routing::get,
+};
 use axum_activation::{
-    ActivatedListeners, Drain, ListenAddr, Server,
+    ActivatedListeners, Drain, ListenAddr, PeerAddr, Server,
     handoff::{Handoff, PlainSuccessor, Snapshot},
     layer::DrainLayer,
 };
@@ -179,6 +184,7 @@ fn app(handoff: Handoff) -> Router {
             })
             .post(async |body: Bytes| body),
         )
+        .route("/peer", get(async |ConnectInfo(peer): ConnectInfo<PeerAddr>| peer.to_string()))
         .route("/who", get(async move || format!("{} {}", who.generation(), process::id())))
         .route(
             "/handover",

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The user `nobody`.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 #[test]
 fn the_path_is_open_to_its_own_user_alone() {
