@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
-    os::unix::fs::MetadataExt,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
@@ -22,12 +22,16 @@ use super::rig::{Process, folder, met, wait_for_generation, who};
 
 /// Whether a process listens at the path; a full queue is one that does.
 fn knock(path: &Path) -> Result<(), Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    match connect(&socket, &SocketAddrUnix::new(path).unwrap()) {
-        Ok(()) | Err(Errno::AGAIN) => Ok(()),
+    match visit(path) {
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn visit(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    connect(&socket, &SocketAddrUnix::new(path).unwrap()).map(|()| socket)
 }
 
 #[test]
@@ -132,6 +136,31 @@ fn who_serves_again_after_its_successor_has_died_is_met_again() {
     next.signal(Signal::TERM);
     next.ended();
     assert!(!path.exists());
+}
+
+#[test]
+fn visitors_that_say_nothing_take_a_few_descriptors_and_no_more() {
+    /// As many as the process lets in, and a few of its own.
+    const MOST: usize = 32 + 4;
+    let folder = folder();
+    let path = folder.path().join("handoff.sock");
+    let mut service = Process::start(&met(&path));
+    let addr = service.addr();
+    let pid = who(addr).pid;
+    let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = open();
+    let silent: Vec<_> = (0..100).map(|_| visit(&path).unwrap()).collect();
+    until(|| open() >= before + 28);
+    for _ in 0..100 {
+        who(addr);
+        assert!(open() <= before + MOST, "{} descriptors are open, {before} were", open());
+    }
+    drop(silent);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(request_handoff(&path)).unwrap();
+    wait_for_generation(addr, 1).signal(Signal::TERM);
+    service.hear("ends ");
+    service.hear("ends ");
 }
 
 #[track_caller]
