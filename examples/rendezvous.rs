@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! cargo build --example rendezvous --example handoff_request
-//! target/debug/examples/rendezvous /tmp/app.sock &         # serves on 127.0.0.1:8080
+//! target/debug/examples/rendezvous &                       # serves on 127.0.0.1:8080
 //! curl http://127.0.0.1:8080/                              # generation 0
-//! target/debug/examples/rendezvous /tmp/app.sock &         # takes over; the first one ends
+//! target/debug/examples/rendezvous &                       # takes over; the first one ends
 //! curl http://127.0.0.1:8080/                              # generation 1
-//! target/debug/examples/handoff_request /tmp/app.sock      # or asks the one that serves to start the next itself
+//! target/debug/examples/handoff_request $XDG_RUNTIME_DIR/rendezvous.sock # or asks the one that serves to start the next itself
 //! ```
+//!
+//! The directory must be the service's own: `RuntimeDirectory=` makes one under `/run` for a unit, and a user has that of the session.
+//! In `/tmp` any user can be first at the path.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, Error, Server};
@@ -17,7 +23,7 @@ use axum_activation::{ActivatedListeners, Error, Server};
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt().init();
-    let path = env::args_os().nth(1).map_or_else(|| env::temp_dir().join("rendezvous.sock"), PathBuf::from);
+    let path = env::args_os().nth(1).map_or_else(default_path, PathBuf::from);
     // Asked for its sockets first: what the process there has need not be bound, and could not be.
     let activated = ActivatedListeners::builder().handoff_socket(path).fallback("http", "127.0.0.1:8080").from_env()?;
     let server = Server::new(activated);
@@ -29,4 +35,10 @@ async fn main() -> Result<(), Error> {
     let report = server.route("http", Router::new().route("/", get(index))).run().await?;
     tracing::info!(%report, "bye");
     Ok(())
+}
+
+/// In the directory that systemd made for the unit, in that of the user's session, or in `/run`, where root alone can write.
+fn default_path() -> PathBuf {
+    let directory = env::var_os("RUNTIME_DIRECTORY").or_else(|| env::var_os("XDG_RUNTIME_DIR"));
+    Path::new(&directory.unwrap_or_else(|| "/run".into())).join("rendezvous.sock")
 }

@@ -89,9 +89,11 @@ struct Fallback<A = ListenAddr> {
 }
 
 impl Fallback {
-    /// Looks its host name up where the set has to know more than the name of the fallback.
-    fn look_up(self, set: &ActivatedListeners) -> Fallback<AskedAddr> {
-        let look_up = if set.needs_lookup(&self.name) { AskedAddr::look_up } else { AskedAddr::unasked };
+    /// Looks its host name up where more of the fallback than its name has to be known: where something was kept, or it is to be bound.
+    fn look_up(self, set: &ActivatedListeners, more: &[Slot]) -> Fallback<AskedAddr> {
+        let is_given = is_one_connection(set, more) || more.iter().any(|slot| slot.info.name() == self.name);
+        let is_needed = set.has_revived() || !is_given && !set.names().contains(&self.name);
+        let look_up = if is_needed { AskedAddr::look_up } else { AskedAddr::unasked };
         Fallback { name: self.name, addr: self.addr.map(look_up), options: self.options }
     }
 }
@@ -194,14 +196,14 @@ impl ActivatedListenersBuilder {
         if let Some(Meeting(meet)) = self.meeting {
             meet(&set)?;
         }
-        let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set)).collect();
-        let alone = set.alone();
         let mut more = Vec::new();
         for (name, fd) in self.sockets {
             valid_name(&name)?;
             let _ = inherit::set_nonblocking(&fd);
             more.push(Slot::passed(&name, fd));
         }
+        let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set, &more)).collect();
+        let alone = set.alone();
         let passed = names_passed(&set);
         let names: Vec<_> = fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
         if let Some(name) = names.first().filter(|first| names.iter().all(|name| name == *first)) {

@@ -177,11 +177,9 @@ impl ActivatedListeners {
         namesakes.any(|slot| !slot.is_revived() || is_at(slot, addr))
     }
 
-    /// Whether a host name must be looked up to know if a fallback of that name is bound, and where: not if a socket of the name was
-    /// passed and nothing was kept.
-    pub(super) fn needs_lookup(&self, name: &str) -> bool {
-        let slots = self.lock();
-        slots.iter().any(Slot::is_revived) || !slots.iter().any(|slot| slot.info.name() == name)
+    /// Whether anything was kept that nobody has taken yet: addresses say then what becomes of it.
+    pub(super) fn has_revived(&self) -> bool {
+        self.lock().iter().any(Slot::is_revived)
     }
 
     /// Whether there was any.

@@ -19,7 +19,7 @@
 //! | state | comes | sends | goes to |
 //! | --- | --- | --- | --- |
 //! | greeting (`greet`) | `Join` | | `Joiner` |
-//! | | `HandOver` | | an operator waits for `Outcome` |
+//! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
 //! | `Joiner` | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
 //! | waiting | `Ready` | | `Prepared` |
 //! | `Prepared` | the server's commit | `Commit` | `Mover` |
@@ -75,7 +75,8 @@
 //! | new | `Taken` cannot be sent, as old has closed | new serves that batch if old has died; it drops it if it finds an `Abort`, as then old has it back |
 //! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
 //!
-//! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed.
+//! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed. What is believed of each
+//! field, and what is asked of the kernel, is in a table in `docs/handoff.md` ("What is believed").
 
 mod alone;
 pub(crate) mod attempt;

@@ -194,7 +194,9 @@ fn is_nobody(error: &io::Error) -> bool {
 
 fn explain(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => "it lets only its own user and root in; run this as one of them",
+        Some(libc::EACCES | libc::EPERM) => {
+            "it lets only its own user and root in; run this as one of them, or name this user there with handoff_peers"
+        }
         Some(libc::EPROTOTYPE) => "a socket of another kind listens there; choose another path",
         Some(libc::ENOTDIR) => "a part of the path is a file that is no directory; choose another path",
         _ if error.kind() == io::ErrorKind::TimedOut => "too many wait there already, and it answers none of them",

@@ -21,6 +21,7 @@ use self::stage::Scene;
 use super::*;
 use crate::{
     handoff::{
+        incoming::join_blocking,
         outgoing::{Visitor, greet},
         protocol::Outcome,
         request_handoff,
@@ -348,5 +349,15 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
         let error = told.as_ref().unwrap_err();
         assert!(error.is_handoff_failure());
         says(error, &["no hand-over at", "handoff.sock", reason]);
+    }
+}
+
+#[test]
+fn a_control_socket_of_another_kind_is_refused() {
+    let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for socket in [OwnedFd::from(stream), listener.into()] {
+        let refusal = join_blocking(socket, soon()).unwrap_err().to_string();
+        assert!(refusal.contains("not a Unix sequential-packet socket"), "{refusal}");
     }
 }

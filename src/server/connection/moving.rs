@@ -88,3 +88,39 @@ impl<S: HttpService> Connection<S> {
         Reapable::retire(self.io.state());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        net::{TcpListener, TcpStream},
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+
+    use super::*;
+
+    fn arriving(stream: impl Into<OwnedFd>, peer: &str) -> io::Result<PeerAddr> {
+        let (listener, stream, peer) = ("http".into(), stream.into(), peer.parse().unwrap());
+        let connection = IdleConnection { listener, stream, peer, ahead: Bytes::new(), fresh: true, keep: None };
+        Arrival::register(connection).map(|arrival| arrival.peer)
+    }
+
+    #[tokio::test]
+    async fn who_a_client_is_the_kernel_says_and_not_the_process_before() {
+        let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+        for claimed in ["10.9.8.7:1", "unix (pid 1, uid 4001, gid 4001)"] {
+            let client = TcpStream::connect(gate.local_addr().unwrap()).unwrap();
+            let (far, _) = gate.accept().unwrap();
+            assert_eq!(arriving(far, claimed).unwrap(), PeerAddr::Tcp(client.local_addr().unwrap()));
+        }
+        let (one, _other) = UnixStream::pair().unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let peer = arriving(one, "unix:/run/a.sock (pid 1, uid 4001, gid 4001)").unwrap();
+        let credentials = peer.credentials().unwrap();
+        assert_eq!((credentials.uid, credentials.pid), (own, i32::try_from(std::process::id()).ok()));
+        assert_eq!(peer.to_string().split(' ').next(), Some("unix"), "{peer} has no address");
+        for no_connection in [OwnedFd::from(gate), File::open("/dev/null").unwrap().into()] {
+            arriving(no_connection, "10.9.8.7:1").unwrap_err();
+        }
+    }
+}
