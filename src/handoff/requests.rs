@@ -121,14 +121,22 @@ impl Requests {
     }
 
     /// Returns when the successor has taken the path: a process that ended before would remove it. At most until the limit, and at once
-    /// where this process has not handed over the path.
+    /// where this process has not handed over the path. Visitors that have been heard are sent on.
     pub(crate) async fn yield_place(&mut self) {
         if let (Some(rendezvous), Some(since)) = (&self.rendezvous, self.handed_over) {
             if !replaced(rendezvous, since).await {
                 log::warn!("the successor has not taken the path of the hand-over, which is removed");
+                self.handed_over = None;
             }
         }
         self.rendezvous = None;
+        // A visitor that has been heard is answered; one that has not been finds that it was not.
+        self.visitors.abort_all();
+        while let Some(visitor) = self.visitors.join_next().await {
+            if let Ok(Some(request)) = visitor {
+                self.send_on(request);
+            }
+        }
     }
 
     /// The next one.
@@ -188,10 +196,14 @@ impl Requests {
     pub(crate) async fn refer_all(&mut self) -> Infallible {
         loop {
             let request = self.next().await;
-            match self.handed_over {
-                Some(_) => request.refer(),
-                None => request.refuse(HANDED_OVER),
-            }
+            self.send_on(request);
+        }
+    }
+
+    fn send_on(&self, request: Request) {
+        match self.handed_over {
+            Some(_) => request.refer(),
+            None => request.refuse(HANDED_OVER),
         }
     }
 }
