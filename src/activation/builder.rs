@@ -202,14 +202,14 @@ impl ActivatedListenersBuilder {
             let _ = inherit::set_nonblocking(&fd);
             more.push(Slot::passed(&name, fd));
         }
-        let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set, &more)).collect();
-        let alone = set.alone();
-        let passed = names_passed(&set);
-        let names: Vec<_> = fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
+        let names: Vec<_> = self.fallbacks.iter().map(|fallback| fallback.name.clone()).collect();
         if let Some(name) = names.first().filter(|first| names.iter().all(|name| name == *first)) {
             valid_name(name)?;
             set.name_unnamed(name);
         }
+        let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set, &more)).collect();
+        let alone = set.alone();
+        let passed = names_passed(&set);
         settle_kept(&set, &fallbacks);
         for fallback in fallbacks {
             valid_name(&fallback.name)?;
@@ -346,8 +346,9 @@ fn explain(error: Error, name: &str, addr: &AskedAddr, set: &ActivatedListeners,
     }
     let slots = set.lock();
     let there = |slot: &&Slot| slot.info.is_passed() && slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
-    let bind =
-        |remedy| Kind::Bind { address: addr.addr().to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into();
+    let bind = |remedy| {
+        Kind::Bind { address: addr.addr().to_string(), remedy, source: io::ErrorKind::AddrInUse.into() }.into()
+    };
     let Some(slot) = slots.iter().chain(more).find(there) else {
         drop(slots);
         return if set.has_predecessor() { bind(NOT_SHARED.to_owned()) } else { error };

@@ -200,7 +200,8 @@ impl Requests {
         }
     }
 
-    fn send_on(&self, request: Request) {
+    fn send_on(&mut self, request: Request) {
+        self.has_refused_hangup |= request.is_hangup();
         match self.handed_over {
             Some(_) => request.refer(),
             None => request.refuse(HANDED_OVER),
