@@ -151,7 +151,8 @@ impl NextProcess {
         self
     }
 
-    /// Starts it. Dropped before it is done, it leaves nothing running.
+    /// Starts it. Dropped before it is done, it leaves nothing running: it waits for the few milliseconds that a start takes, as this
+    /// process may end right after.
     pub(crate) async fn start(self) -> Result<Process, Error> {
         let started = on_thread_to_its_end(|| self.start_blocking().map(Unclaimed::new)).await;
         let started = started.map_err(|source| Kind::Start {

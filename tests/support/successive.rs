@@ -98,6 +98,7 @@ pub(crate) fn serve() {
     });
     say("starts");
     say(&format!("holds descriptors {}", descriptors()));
+    say(&format!("may open {:?}", getrlimit(Resource::Nofile).current));
     if setting("panicking_layer") == Some(1) {
         tracing_subscriber::registry().with(PanickingLayer).init();
     } else {
