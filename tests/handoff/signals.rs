@@ -107,7 +107,10 @@ fn a_child_of_the_service_has_the_same_limit_and_signals_in_every_generation() {
         assert_eq!(service.get("/child"), first);
     }
     let limits = service.wait_for_some(3, |line| line.text.starts_with("may open "));
-    assert!(limits.iter().all(|line| line.text == "may open Some(900)"), "each begins with the limit of the first: {limits:?}");
+    assert!(
+        limits.iter().all(|line| line.text == "may open Some(900)"),
+        "each begins with the limit of the first: {limits:?}"
+    );
     service.end();
 }
 
