@@ -69,7 +69,7 @@ fn action(signal: c_int) -> Option<libc::sighandler_t> {
     known.then_some(action.sa_sigaction)
 }
 
-/// `handler` is SIG_DFL, or `nothing`.
+/// `handler` is `SIG_DFL`, or `nothing`.
 fn set_action(signal: c_int, handler: libc::sighandler_t) {
     // SAFETY: all zeros is a valid value of this plain C structure.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };

@@ -191,7 +191,7 @@ fn has_handler(signal: c_int) -> bool {
     known && action.sa_sigaction != libc::SIG_IGN && action.sa_sigaction != libc::SIG_DFL
 }
 
-/// `action` is SIG_DFL or SIG_IGN.
+/// `action` is `SIG_DFL` or `SIG_IGN`.
 fn set_action(signal: c_int, action: libc::sighandler_t) {
     // SAFETY: all zeros is a valid value of this plain C structure.
     let mut new: libc::sigaction = unsafe { mem::zeroed() };
