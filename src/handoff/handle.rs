@@ -44,7 +44,8 @@ impl Handoff {
     ///
     /// # Errors
     ///
-    /// [`is_handoff_failure`](Error::is_handoff_failure): the next process was not started, failed or was not ready in time, or
+    /// [`is_handoff_failure`](Error::is_handoff_failure): this process may not start the next one
+    /// ([`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn)), that was not started, failed or was not ready in time, or
     /// another hand-over is under way. Nothing has changed then, and it can be tried again.
     ///
     /// # Cancel safety

@@ -187,7 +187,8 @@ impl Server {
         self.figures.clone()
     }
 
-    /// Lets listening sockets be that no route serves; their clients connect and hang.
+    /// Lets listening sockets be that no route serves; their clients connect and hang, unless another server of this process serves them.
+    /// Those that the predecessor had bound stay open.
     pub fn allow_unused(mut self) -> Self {
         self.allow_unused = true;
         self

@@ -73,10 +73,10 @@ impl Server {
         let mut stop =
             Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
-        let (limit, figures) = (self.drain_timeout, self.figures.clone());
+        let (limit, figures, allow_unused) = (self.drain_timeout, self.figures.clone(), self.allow_unused);
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         if !is_stopped {
-            succession.begin(coming, &serving).await;
+            succession.begin(coming, &serving, allow_unused).await;
             keeping.begin(&serving);
             announcer.ready();
             loop {
@@ -113,6 +113,10 @@ impl Server {
                     }
                 }
             }
+        }
+        if serving.current_drain().has_successor() {
+            // Another server of this process, with the same drain, has handed over: nothing of this one moves.
+            serving.renew(Vec::new());
         }
         announcer.stopping();
         succession.leave_predecessor().await;

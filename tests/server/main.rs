@@ -36,6 +36,7 @@ fn scene() {
         ("serve_without_signals", signals::serve_without_signals),
         ("serve_until_its_own_signal", signals::serve_until_its_own_signal),
         ("serve_several", several::serve_several),
+        ("hand_over_both", several::hand_over_both),
         ("hand_over_alone_beside", several::hand_over_alone_beside),
         ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
         ("serve_in_a_terminal_that_closes", hang_up::serve_in_a_terminal_that_closes),

@@ -1,11 +1,19 @@
 //! Several servers in one process, of which one hands over. In processes of their own, as the other tests have servers, too.
 
+use std::{
+    io::{self, Read},
+    path::Path,
+    process, thread,
+};
+
 use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, Drain, Error, Server, handoff::Handoff};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
     child::{Scene, Stage},
+    eventually::eventually,
     http::Client,
     running::{addr_of, tcp_set},
     sockets,
@@ -65,6 +73,24 @@ pub(crate) async fn serve_several(stage: &Stage) {
     stage.say("all have ended");
 }
 
+/// Two servers over one set, of which one hands over and both end.
+#[tokio::main]
+pub(crate) async fn hand_over_both(stage: &Stage) {
+    thread::spawn(|| {
+        // The end of the test is the end of all generations.
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        process::exit(0);
+    });
+    let set = ActivatedListeners::builder().fallback("one", "127.0.0.1:0").fallback("two", "127.0.0.1:0");
+    let set = set.from_env().unwrap();
+    let app = || Router::new().route("/", get(async || process::id().to_string()));
+    let one = Server::new(set.clone()).route("one", app()).allow_unused();
+    let two = Server::new(set.clone()).route("two", app()).allow_unused();
+    let two = two.without_handoff_signals().with_drain(one.drain());
+    stage.say(["one", "two"].map(|name| addr_of(&set, name).to_string()));
+    tokio::try_join!(one.run(), two.run()).unwrap();
+}
+
 #[tokio::main]
 pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
     let serving = async |set| -> Result<_, Error> { Handoff::alone(&set).join().await?.ready(&Drain::new()).await };
@@ -97,6 +123,27 @@ fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_
     assert!(error.contains("not now"), "{error}");
     assert_eq!(child.hear::<String>(), "all have ended");
     child.finish();
+}
+
+#[test]
+fn a_server_beside_the_one_that_hands_over_goes_over_with_it() {
+    let mut first = Scene::new("hand_over_both").start();
+    let addrs = first.hear::<[String; 2]>();
+    let who = |addr: &String| Client::connect(&addr.parse().unwrap()).get("/").body.parse::<i32>().unwrap();
+    let mut pid = first.pid().as_raw_nonzero().get();
+    for _ in 0..3 {
+        assert_eq!(addrs.each_ref().map(who), [pid; 2]);
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+        assert_eq!(first.hear::<[String; 2]>(), addrs);
+        eventually("the next process serves both", || {
+            let [one, two] = addrs.each_ref().map(who);
+            one == two && one != pid
+        });
+        eventually("the old one has ended", || !Path::new(&format!("/proc/{pid}/exe")).exists());
+        pid = who(&addrs[0]);
+    }
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    first.finish();
 }
 
 #[test]

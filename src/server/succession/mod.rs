@@ -83,11 +83,15 @@ impl Succession {
     }
 
     /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to the routes.
-    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving) {
+    /// Closes the sockets without a route that the predecessor had bound, unless `allow_unused`: another server of this process may serve
+    /// them.
+    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unused: bool) {
         let activated = serving.activated();
         let adopter = Adopter::new(serving, &self.ties.options.final_states);
         self.ties.begin(coming, activated, adopter).await;
-        activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
+        if !allow_unused {
+            activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
+        }
     }
 
     /// Whether a SIGHUP came while a hand-over was under way that has failed.
