@@ -115,8 +115,9 @@ impl Server {
             }
         }
         if serving.current_drain().has_successor() {
-            // Another server of this process, with the same drain, has handed over: nothing of this one moves.
-            serving.renew(Vec::new());
+            keeping.taken().await;
+            succession.leave_predecessor().await;
+            return Ok(serving.end_beside(limit, stop.signals.second()).await);
         }
         announcer.stopping();
         succession.leave_predecessor().await;

@@ -190,6 +190,22 @@ impl Serving {
         self.drain.finish_or(limit, before, cut_now).await
     }
 
+    /// Ends beside another server of this process, of the same drain, that has handed over: the next process accepts what comes, and what
+    /// is here stays here.
+    pub(super) async fn end_beside(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
+        self.accept(false).await;
+        for route in &self.routes {
+            let orders = route.orders.clone();
+            route.exit.lead_to(Some(Box::new(move |connection| {
+                // The loop runs until the last connection has ended.
+                let _ = orders.send(Order::Adopt(Arrived::to_stay(connection)));
+                Ok(())
+            })));
+        }
+        let report = self.leave(limit, std::future::ready(()), cut_now).await;
+        self.end(report).await
+    }
+
     /// Ends the loops, which have nothing to do any more.
     pub(super) async fn end(self, report: DrainReport) -> DrainReport {
         self.routes.iter().for_each(|route| route.tell(Order::End));
