@@ -179,6 +179,17 @@ async fn who_begins_too_late_is_refused_and_told_when_to_come_back() {
     assert!(refused.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_late_request_may_be_sent_away_for_any_time() {
+    for (time, seconds) in [(Duration::ZERO, "0"), (Duration::MAX, "18446744073709551615")] {
+        let drain = Drain::new();
+        let layer = DrainLayer::new(&drain).refuse_after(Duration::ZERO).retry_after(time);
+        drain.begin();
+        let refused = layer.layer(service_fn(answer)).oneshot(request(Version::HTTP_11)).await.unwrap();
+        assert_eq!(refused.headers()["retry-after"], seconds);
+    }
+}
+
 #[tokio::test]
 async fn only_http_1_responses_that_do_not_upgrade_are_told_to_close() {
     let drain = Drain::new();

@@ -184,7 +184,7 @@ where
 fn refusal<B>(retry_after: Duration) -> Response<Option<B>> {
     let mut response = Response::new(None);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+    let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
     response.headers_mut().insert(RETRY_AFTER, seconds.into());
     response
 }

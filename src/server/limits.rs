@@ -14,6 +14,9 @@ pub(super) struct Limits {
     pub(super) http2: Http2Options,
 }
 
+/// Longer than any connection lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// The age at which a connection ends, give or take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MaxAge {
@@ -78,7 +81,8 @@ impl Http2Options {
 
     /// Pings a silent client every `interval` and ends the connection when it does not answer within `timeout`.
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.keep_alive = Some((interval, timeout));
+        // hyper adds them to a moment, which panics where the sum is none.
+        self.keep_alive = Some((interval.min(FOREVER), timeout.min(FOREVER)));
         self
     }
 
@@ -124,5 +128,14 @@ mod tests {
     fn the_longest_age_is_never_reached() {
         let max = MaxAge { age: Duration::MAX, jitter: Duration::from_secs(60) };
         assert_eq!(max.draw(), Duration::MAX);
+    }
+
+    #[test]
+    fn a_moment_has_room_for_any_keep_alive() {
+        let Some((interval, timeout)) = Http2Options::new().keep_alive(Duration::MAX, Duration::MAX).keep_alive else {
+            panic!("it is off");
+        };
+        let now = std::time::Instant::now();
+        assert!(now.checked_add(interval).and_then(|then| then.checked_add(timeout)).is_some());
     }
 }

@@ -10,6 +10,10 @@ use rustix::time::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+/// How often a ticker ticks, at most and at least: the kernel takes neither no time nor any.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Ticks every so often, whether or not anybody looks.
 #[derive(Debug)]
 pub(crate) struct Ticker {
@@ -17,10 +21,10 @@ pub(crate) struct Ticker {
 }
 
 impl Ticker {
-    /// Starts ticking; registered with the current runtime.
+    /// Starts ticking; registered with the current runtime. Who counts ticks for a longer time than a day looks at the clock, too.
     pub(crate) fn every(period: Duration) -> io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        let period = timespec(period.max(Duration::from_millis(1)))?;
+        let period = timespec(period.clamp(SHORTEST, LONGEST))?;
         timerfd_settime(&fd, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: period, it_value: period })?;
         #[allow(
             deprecated,
@@ -39,4 +43,17 @@ impl Ticker {
 
 fn timespec(time: Duration) -> io::Result<Timespec> {
     Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ticks_in_any_period() {
+        for period in [Duration::MAX, Duration::from_secs(u64::MAX / 8), Duration::from_secs(1 << 40)] {
+            Ticker::every(period).unwrap();
+        }
+        Ticker::every(Duration::ZERO).unwrap().tick().await.unwrap();
+    }
 }

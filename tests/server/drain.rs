@@ -1,15 +1,29 @@
 //! How a server ends when its program says so: what is in flight, what is idle, what is cut.
 
-use std::{convert::Infallible, future::pending, sync::mpsc::channel, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io::{Read, Write},
+    net::TcpStream,
+    sync::mpsc::channel,
+    time::Duration,
+};
 
 use axum::Router;
-use axum_activation::{ListenAddr, Server, server::Incoming};
+use axum_activation::{
+    ListenAddr, Server,
+    server::{Http2Options, Incoming},
+};
+use tokio::time::timeout;
 use tower::service_fn;
 
 use crate::{
+    eventually::eventually,
     http::Client,
     running::{Gate, Running, addr_of, tcp_set, wait_until_refused},
 };
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_finished() {
@@ -159,4 +173,48 @@ async fn a_dropped_server_stops_accepting_whatever_its_make_service_does() {
     running.drop_it().await;
     wait_until_refused(&addr);
     assert!(client.is_closed());
+}
+
+/// Whether a request gets an answer, on a connection of its own.
+fn is_answered(addr: &ListenAddr) -> bool {
+    let ListenAddr::Tcp(addr) = addr else { panic!("{addr} is not TCP") };
+    let mut client = TcpStream::connect(addr).unwrap();
+    let mut answer = [0; 12];
+    let asked = client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    asked.and_then(|()| client.read_exact(&mut answer)).is_ok() && answer == *b"HTTP/1.1 200"
+}
+
+/// Each option that is a time, at its least and at its most.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_serves_and_ends_whatever_its_times_are() {
+    type Set = fn(Server, Duration) -> Server;
+    let options: &[(&str, Set)] = &[
+        ("drain_timeout", |server, time| server.drain_timeout(time)),
+        ("linger", |server, time| server.linger(time)),
+        ("lame_duck", |server, time| server.lame_duck(time)),
+        ("header_timeout", |server, time| server.header_timeout(time)),
+        ("idle_timeout", |server, time| server.idle_timeout(time)),
+        ("max_connection_age", |server, time| server.max_connection_age(time, Duration::ZERO)),
+        ("its jitter", |server, time| server.max_connection_age(Duration::from_secs(600), time)),
+        ("start_timeout", |server, time| server.start_timeout(time)),
+        ("idle_exit", |server, time| server.idle_exit(time)),
+        ("handoff_timeout", |server, time| server.handoff_timeout(time)),
+        ("reap_orphans", |server, time| server.reap_orphans(time)),
+        ("keep_alive", |server, time| server.http2(Http2Options::new().keep_alive(time, time))),
+    ];
+    for time in [Duration::ZERO, Duration::MAX] {
+        for (name, set) in options {
+            let (sockets, gate) = (tcp_set(&["http"]), Gate::new());
+            let addr = addr_of(&sockets, "http");
+            let server =
+                set(Server::new(sockets).route("http", gate.app()).drain_timeout(Duration::from_secs(1)), time);
+            let running = Running::start(server);
+            if (*name, time) != ("idle_exit", Duration::ZERO) {
+                // An idle connection that may not be idle at all is closed before its request comes, perhaps.
+                eventually(&format!("it answers with {name} of {time:?}"), || is_answered(&addr));
+            }
+            let ended = running.stop();
+            assert!(timeout(PATIENCE, ended).await.unwrap().unwrap().is_ok(), "{name} of {time:?}");
+        }
+    }
 }

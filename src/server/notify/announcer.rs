@@ -96,7 +96,7 @@ impl Announcer {
         drain_timeout: Duration,
     ) -> Self {
         let notifier = settings.notifier();
-        let until = settings.start_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let until = settings.start_timeout.map(in_time);
         let stage = if is_successor { Stage::Silent } else { Stage::Starting(until) };
         let spoken = Spoken { stage, status: String::new(), fault: None, rolled_back: None };
         let told = Arc::new(Told { notifier, drain, figures, drain_timeout, spoken: Mutex::new(spoken) });
@@ -121,8 +121,7 @@ impl Announcer {
 
     /// A successor is being brought up.
     pub(in crate::server) fn handing_over(&self, limit: Duration) {
-        let now = Instant::now();
-        let until = now.checked_add(limit.saturating_add(MARGIN)).unwrap_or(now);
+        let until = in_time(limit.saturating_add(MARGIN));
         self.told.enter(Stage::HandingOver(until), [State::Reloading]);
     }
 
@@ -149,8 +148,7 @@ impl Announcer {
     /// The service ends: not when another process takes its place.
     pub(in crate::server) fn stopping(&self) {
         let left = self.told.drain_timeout.saturating_sub(self.told.drain.elapsed());
-        let now = Instant::now();
-        let until = now.checked_add(left.saturating_add(MARGIN)).unwrap_or(now);
+        let until = in_time(left.saturating_add(MARGIN));
         self.told.enter(Stage::Draining(until), [State::Stopping]);
     }
 
@@ -255,6 +253,13 @@ impl Stage {
     }
 }
 
+/// The moment so much later; one in years where there is none.
+fn in_time(time: Duration) -> Instant {
+    const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + YEARS)
+}
+
 /// Renews what is told, and feeds the watchdog if there is one.
 fn tasks(told: &Arc<Told>, settings: &Settings, runtime: &Handle) -> Vec<AbortOnDropHandle<()>> {
     let renewing = runtime.spawn(renew(Arc::clone(told)));
@@ -289,6 +294,14 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn who_may_take_any_time_asks_for_more_of_it() {
+        for stage in [Stage::Starting as fn(Option<Instant>) -> Stage, |until| Stage::Draining(until.unwrap())] {
+            assert_eq!(stage(Some(in_time(Duration::MAX))).extension(), Some(EXTENSION));
+            assert_eq!(stage(Some(in_time(Duration::ZERO))).extension(), None);
+        }
+    }
 
     async fn hear(manager: &UnixDatagram) -> Option<String> {
         let mut bytes = vec![0; 4096];
