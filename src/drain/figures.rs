@@ -70,8 +70,8 @@ pub(crate) enum Ending {
 
 /// Counts for one listener.
 ///
-/// Relaxed throughout: each count is a sum of its own and nothing is read through it; the last report is made after the
-/// connections were waited for, which orders it after them.
+/// A count is written with `Release` and read with `Acquire`: [`figures`](Self::figures) reads ends before beginnings, and a reader
+/// that sees that a connection has ended must see that it was accepted, on whichever thread that was.
 #[derive(Debug)]
 pub(crate) struct Tally {
     name: Arc<str>,
@@ -144,9 +144,10 @@ impl Tally {
 
     pub(crate) fn figures(&self) -> ListenerFigures {
         let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
-            self.shards.iter().map(|shard| count(shard).load(Ordering::Relaxed)).sum()
+            self.shards.iter().map(|shard| count(shard).load(Ordering::Acquire)).sum()
         };
-        // Ends before beginnings: then no difference can fall below zero by what happens in between.
+        // Ends before beginnings, and none of these reads is moved before an earlier one: then no difference can fall below zero by
+        // what happens in between.
         let (finished, closed_idle) = (sum(|shard| &shard.finished), sum(|shard| &shard.closed_idle));
         let (errors, cut) = (sum(|shard| &shard.errors), sum(|shard| &shard.cut));
         let moved = sum(|shard| &shard.moved);

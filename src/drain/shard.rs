@@ -60,13 +60,13 @@ fn take() -> Option<usize> {
     free.ok().map(|free| free.trailing_zeros() as usize)
 }
 
-/// Counts one more in `count`, which is of `shard`, that of this thread.
+/// Counts one more in `count`, which is of `shard`, that of this thread. `Release`: a reader that sees the number sees all that was counted before.
 #[inline]
 pub(super) fn increment(count: &AtomicU64, shard: usize) {
     if shard < OWNED {
-        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     } else {
-        count.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Release);
     }
 }
 
