@@ -1,8 +1,10 @@
 //! A connection on which nothing happens, on its way from one process to the next.
 
-use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
+use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::addr::PeerAddr;
 
@@ -19,8 +21,52 @@ pub(crate) struct IdleConnection {
     pub(crate) ahead: Bytes,
     /// No protocol told apart yet.
     pub(crate) fresh: bool,
+    pub(crate) times: Times,
     /// What the old process holds for it: dropped when somebody else has the connection, and comes back with it otherwise.
     pub(crate) keep: Option<Box<dyn Any + Send>>,
+}
+
+/// Since when the limits in time of a connection run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// It was accepted: `max_connection_age`.
+    pub(crate) opened: Instant,
+    /// Its last request was answered, or it was accepted: `idle_timeout`.
+    pub(crate) quiet_since: Instant,
+    /// The first byte of the request headers came that are not complete: `header_timeout`.
+    pub(crate) headers_since: Option<Instant>,
+}
+
+/// [`Times`] on their way to another process: how long ago, in microseconds.
+///
+/// A moment is no number that another process understands: in another time namespace its clock has another beginning. The time on the
+/// way itself is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Elapsed {
+    pub(crate) age: u64,
+    pub(crate) quiet: u64,
+    pub(crate) headers: Option<u64>,
+}
+
+impl Times {
+    /// Of a connection that begins.
+    pub(crate) fn begin() -> Self {
+        let now = Instant::now();
+        Self { opened: now, quiet_since: now, headers_since: None }
+    }
+
+    pub(crate) fn elapsed(&self, now: Instant) -> Elapsed {
+        let ago = |since| u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
+        Elapsed { age: ago(self.opened), quiet: ago(self.quiet_since), headers: self.headers_since.map(ago) }
+    }
+}
+
+impl Elapsed {
+    /// The moments; now for what no clock shows.
+    pub(crate) fn times(&self, now: Instant) -> Times {
+        let since = |ago| now.checked_sub(Duration::from_micros(ago)).unwrap_or(now);
+        Times { opened: since(self.age), quiet_since: since(self.quiet), headers_since: self.headers.map(since) }
+    }
 }
 
 impl fmt::Debug for IdleConnection {
@@ -32,5 +78,34 @@ impl fmt::Debug for IdleConnection {
             .field("ahead", &self.ahead.len())
             .field("fresh", &self.fresh)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_elapsed_is_the_same_in_the_next_process() {
+        let first = Times::begin();
+        assert_eq!(first.elapsed(Instant::now()), Elapsed::default());
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        let times = Times { headers_since: Some(Instant::now()), ..first };
+        tokio::time::advance(Duration::from_micros(700)).await;
+        let elapsed = times.elapsed(Instant::now());
+        assert_eq!(elapsed, Elapsed { age: 1_500_700, quiet: 1_500_700, headers: Some(700) });
+        assert_eq!(elapsed.times(Instant::now()), times);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(elapsed.times(Instant::now()).elapsed(Instant::now()), elapsed);
+    }
+
+    #[test]
+    fn no_number_is_too_great() {
+        let now = Instant::now();
+        let far = Elapsed { age: u64::MAX, quiet: u64::MAX, headers: Some(u64::MAX) };
+        let times = far.times(now);
+        assert!(times.opened <= now && times.headers_since.unwrap() <= now);
+        let later = Times { opened: now + Duration::from_secs(1), ..Times::begin() };
+        assert_eq!(later.elapsed(now).age, 0);
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Eight bytes to know it by, then records: the length of the head and of the bytes ahead (32 bits each, little-endian), the
 //! head in `postcard`, the bytes. A record that is cut short was being written as the process ended: its connection was not sent.
+//!
+//! A head grows at its end alone, so that the same eight bytes stay: an older reader does not read what it does not know, and a newer one
+//! takes what is not there for the beginning. For a reader it would be another file under other eight bytes, and it would close every
+//! connection.
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt,
@@ -14,15 +18,16 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     addr::PeerAddr,
     log,
-    sys::{memfd, socket},
-    transit::{IdleConnection, LONGEST_AHEAD},
+    sys::{memfd::Growing, socket},
+    transit::{Elapsed, IdleConnection, LONGEST_AHEAD},
 };
 
-/// What a journal begins with; the last byte is the version.
+/// What a journal begins with; the last byte is the version of the lengths and of how a head begins.
 const MAGIC: [u8; 8] = *b"aa.jrnl\x01";
 
 /// The two lengths before each record.
@@ -31,6 +36,12 @@ const LENGTHS: usize = 8;
 /// The records of connections that are on their way to the next process.
 #[derive(Debug)]
 pub(super) struct Journal {
+    file: Growing,
+}
+
+/// The records that the process before has written.
+#[derive(Debug)]
+pub(super) struct KeptJournal {
     file: File,
 }
 
@@ -42,10 +53,12 @@ pub(super) struct Record {
     pub(super) listener: String,
     pub(super) peer: PeerAddr,
     pub(super) fresh: bool,
+    pub(super) elapsed: Elapsed,
     pub(super) ahead: Bytes,
 }
 
-/// As it is written; a later version may add fields at the end, which are not read.
+/// How a head begins. [`Elapsed`] follows, which the first readers do not read and the first writers did not write. A later version may
+/// add more at the end.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     cookie: u64,
@@ -56,39 +69,41 @@ struct Head {
 
 impl Journal {
     pub(super) fn create() -> io::Result<Self> {
-        let mut file = memfd::growing("axum-activation journal")?;
-        file.write_all(&MAGIC)?;
+        let mut file = Growing::create("axum-activation journal")?;
+        file.append(&MAGIC)?;
         Ok(Self { file })
     }
 
-    /// The journal that `fd` is; `None` if it is something else.
-    pub(super) fn open(fd: OwnedFd) -> Option<Self> {
-        let file = File::from(fd);
-        let mut magic = MAGIC.map(|_| 0);
-        file.read_exact_at(&mut magic, 0).ok()?;
-        (magic == MAGIC).then_some(Self { file })
-    }
-
-    /// Notes what belongs to `connection`.
+    /// Notes what belongs to `connection`, or nothing: after an error the journal is as it was.
     pub(super) fn append(&mut self, connection: &IdleConnection) -> io::Result<()> {
-        let IdleConnection { listener, stream, peer, ahead, fresh, .. } = connection;
+        let IdleConnection { listener, stream, peer, ahead, fresh, times, .. } = connection;
         let head = Head {
             cookie: socket::cookie(stream)?,
             listener: listener.as_ref().to_owned(),
             peer: peer.clone(),
             fresh: *fresh,
         };
-        let head = postcard::to_allocvec(&head).map_err(io::Error::other)?;
+        let head = postcard::to_allocvec(&(head, times.elapsed(Instant::now()))).map_err(io::Error::other)?;
         if ahead.len() > LONGEST_AHEAD {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        self.file.write_all(&[&length(&head)[..], &length(ahead), &head, ahead].concat())
+        self.file.append(&[&length(&head)[..], &length(ahead), &head, ahead].concat())
     }
 
     /// For the manager to keep.
     pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
         self.file.as_fd().try_clone_to_owned()
+    }
+}
+
+impl KeptJournal {
+    /// The journal that `fd` is; `None` if it is something else.
+    pub(super) fn open(fd: OwnedFd) -> Option<Self> {
+        let file = File::from(fd);
+        let mut magic = MAGIC.map(|_| 0);
+        file.read_exact_at(&mut magic, 0).ok()?;
+        (magic == MAGIC).then_some(Self { file })
     }
 
     /// The records, which nobody finds here any more.
@@ -104,12 +119,20 @@ impl Journal {
 fn records(mut bytes: Bytes) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some((head, ahead)) = next(&mut bytes) {
-        match postcard::from_bytes(&head) {
-            Ok(Head { cookie, listener, peer, fresh }) => records.push(Record { cookie, listener, peer, fresh, ahead }),
+        match read_head(&head) {
+            Ok((Head { cookie, listener, peer, fresh }, elapsed)) => {
+                records.push(Record { cookie, listener, peer, fresh, elapsed, ahead });
+            }
             Err(error) => log::warn!(%error, "what is known of a kept connection cannot be read"),
         }
     }
     records
+}
+
+fn read_head(head: &[u8]) -> postcard::Result<(Head, Elapsed)> {
+    let (begin, rest) = postcard::take_from_bytes(head)?;
+    let elapsed = if rest.is_empty() { Elapsed::default() } else { postcard::from_bytes(rest)? };
+    Ok((begin, elapsed))
 }
 
 fn next(bytes: &mut Bytes) -> Option<(Bytes, Bytes)> {
@@ -126,9 +149,10 @@ fn next(bytes: &mut Bytes) -> Option<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::unix::net::UnixStream};
+    use std::{io::Write, net::TcpListener, os::unix::net::UnixStream, time::Duration};
 
     use super::*;
+    use crate::transit::Times;
 
     fn connection(stream: impl Into<OwnedFd>, ahead: &'static [u8]) -> IdleConnection {
         let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
@@ -138,6 +162,7 @@ mod tests {
             peer,
             ahead: ahead.into(),
             fresh: ahead.is_empty(),
+            times: Times::begin(),
             keep: None,
         }
     }
@@ -152,12 +177,12 @@ mod tests {
         let (theirs, again) = (journal.duplicate().unwrap(), journal.duplicate().unwrap());
         journal.append(&connection(one, b"GET /")).unwrap();
         journal.append(&connection(two, b"")).unwrap();
-        let records = Journal::open(theirs).unwrap().take().unwrap();
+        let records = KeptJournal::open(theirs).unwrap().take().unwrap();
         let read: Vec<_> = records.iter().map(|record| (record.cookie, &*record.ahead, record.fresh)).collect();
         assert_eq!(read, [(cookies[0], &b"GET /"[..], false), (cookies[1], b"", true)]);
         assert_eq!(&*records[0].listener, "http");
         assert_eq!(records[0].peer, "127.0.0.1:1".parse().unwrap());
-        assert!(Journal::open(again).unwrap().take().unwrap().is_empty());
+        assert!(KeptJournal::open(again).unwrap().take().unwrap().is_empty());
     }
 
     #[test]
@@ -165,10 +190,11 @@ mod tests {
         let (one, _peer) = UnixStream::pair().unwrap();
         let mut journal = Journal::create().unwrap();
         journal.append(&connection(one.try_clone().unwrap(), b"first")).unwrap();
-        let whole = journal.file.metadata().unwrap().len();
+        let file = File::from(journal.duplicate().unwrap());
+        let whole = file.metadata().unwrap().len();
         journal.append(&connection(one, b"second")).unwrap();
-        let mut bytes = vec![0; usize::try_from(journal.file.metadata().unwrap().len()).unwrap()];
-        journal.file.read_exact_at(&mut bytes, 0).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
         for end in usize::try_from(whole).unwrap()..bytes.len() {
             let read = records(Bytes::copy_from_slice(&bytes[MAGIC.len()..end]));
             assert_eq!(read.len(), 1, "{end}");
@@ -179,8 +205,58 @@ mod tests {
     #[test]
     fn another_file_and_a_socket_are_no_journal() {
         let (socket, _peer) = UnixStream::pair().unwrap();
-        for fd in [socket.into(), File::open("/proc/self/exe").unwrap().into(), memfd::growing("x").unwrap().into()] {
-            assert!(Journal::open(fd).is_none());
+        for fd in [socket.into(), File::open("/proc/self/exe").unwrap().into(), tempfile::tempfile().unwrap().into()] {
+            assert!(KeptJournal::open(fd).is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_times_of_a_connection_go_on_behind_the_restart() {
+        let (one, _peer) = UnixStream::pair().unwrap();
+        let mut journal = Journal::create().unwrap();
+        let theirs = journal.duplicate().unwrap();
+        let connection = connection(one, b"GET");
+        tokio::time::advance(Duration::from_millis(20)).await;
+        journal.append(&connection).unwrap();
+        let records = KeptJournal::open(theirs).unwrap().take().unwrap();
+        assert_eq!(records[0].elapsed, Elapsed { age: 20_000, quiet: 20_000, headers: None });
+    }
+
+    /// Of 0.1 before the times: the head ends with `fresh`.
+    const FIRST: &[u8] = b"aa.jrnl\x01\x0d\0\0\0\x03\0\0\0\x07\x04http\0\x7f\0\0\x01\x01\x01GET";
+
+    #[test]
+    fn a_journal_of_the_first_writers_is_read() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(FIRST).unwrap();
+        let records = KeptJournal::open(file.into()).unwrap().take().unwrap();
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let (listener, elapsed) = ("http".to_owned(), Elapsed::default());
+        assert_eq!(records, [Record { cookie: 7, listener, peer, fresh: true, elapsed, ahead: "GET".into() }]);
+    }
+
+    #[test]
+    fn the_first_readers_read_a_journal_of_today_and_this_one_reads_one_of_tomorrow() {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let head = Head { cookie: 7, listener: "http".to_owned(), peer, fresh: true };
+        let elapsed = Elapsed { age: 1, quiet: 2, headers: Some(3) };
+        let today = postcard::to_allocvec(&(head, elapsed)).unwrap();
+        assert!(today.starts_with(&FIRST[16..29]));
+        // As they do it.
+        assert_eq!(postcard::from_bytes::<Head>(&today).unwrap().cookie, 7);
+        let tomorrow = [&today[..], b"more"].concat();
+        assert_eq!(read_head(&tomorrow).unwrap().1, elapsed);
+    }
+
+    #[test]
+    fn after_an_error_the_next_record_is_whole() {
+        let (one, _peer) = UnixStream::pair().unwrap();
+        let mut journal = Journal::create().unwrap();
+        let theirs = journal.duplicate().unwrap();
+        let long = vec![0; LONGEST_AHEAD + 1].leak();
+        assert!(journal.append(&connection(one.try_clone().unwrap(), long)).is_err());
+        assert!(journal.append(&connection(File::open("/dev/null").unwrap(), b"")).is_err(), "it is no socket");
+        journal.append(&connection(one, b"GET")).unwrap();
+        assert_eq!(KeptJournal::open(theirs).unwrap().take().unwrap().len(), 1);
     }
 }

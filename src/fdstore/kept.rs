@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use super::journal::{Journal, Record};
+use tokio::time::Instant;
+
+use super::journal::{KeptJournal, Record};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     blocking::on_thread_or_here,
@@ -61,7 +63,7 @@ fn matched(fds: Vec<OwnedFd>) -> Vec<IdleConnection> {
 }
 
 fn recorded(fd: OwnedFd) -> Vec<Record> {
-    let Some(journal) = Journal::open(fd) else {
+    let Some(journal) = KeptJournal::open(fd) else {
         log::warn!("what is known of kept connections was written by another version");
         return Vec::new();
     };
@@ -72,6 +74,7 @@ fn recorded(fd: OwnedFd) -> Vec<Record> {
 }
 
 fn connection(record: Record, stream: OwnedFd) -> IdleConnection {
-    let Record { listener, peer, fresh, ahead, .. } = record;
-    IdleConnection { listener: Arc::from(listener), stream, peer, ahead, fresh, keep: None }
+    let Record { listener, peer, fresh, elapsed, ahead, .. } = record;
+    let times = elapsed.times(Instant::now());
+    IdleConnection { listener: Arc::from(listener), stream, peer, ahead, fresh, times, keep: None }
 }

@@ -85,10 +85,15 @@ impl Store {
     }
 
     /// Sends the manager what is to be kept, as fast as it takes that, until `cut` resolves or it takes nothing more. What it has
-    /// not got then is returned, and from then on the store is full.
-    pub(crate) async fn run(&self, cut: impl Future<Output = ()>) -> Vec<IdleConnection> {
+    /// not got then is returned, and from then on the store is full. A connection that cannot be kept is given to `stays`, and holds no
+    /// other up.
+    pub(crate) async fn run(
+        &self,
+        cut: impl Future<Output = ()>,
+        stays: impl Fn(IdleConnection),
+    ) -> Vec<IdleConnection> {
         let error = tokio::select! {
-            error = self.send() => error,
+            error = self.send(stays) => error,
             () = cut => io::Error::other("the drain is over"),
         };
         let mut queue = self.queue();
@@ -99,24 +104,31 @@ impl Store {
     }
 
     /// Returns only with an error. A connection is let go of when the manager is known to have it.
-    async fn send(&self) -> io::Error {
+    async fn send(&self, stays: impl Fn(IdleConnection)) -> io::Error {
         let mut journal = None;
         loop {
-            if let Err(error) = self.send_some(&mut journal).await {
+            if let Err(error) = self.send_some(&mut journal, &stays).await {
                 return error;
             }
         }
     }
 
-    async fn send_some(&self, journal: &mut Option<Journal>) -> io::Result<()> {
+    async fn send_some(&self, journal: &mut Option<Journal>, stays: &impl Fn(IdleConnection)) -> io::Result<()> {
         self.waits.notified().await;
         loop {
             let mut held = Vec::new();
             while held.len() < WINDOW {
-                let mut queue = self.queue();
-                let Some(connection) = queue.waiting.front() else { break };
-                self.note(connection, journal)?;
-                let Some(connection) = queue.waiting.pop_front() else { break };
+                if self.queue().waiting.is_empty() {
+                    break;
+                }
+                let journal = self.journal(journal)?;
+                let Some(connection) = self.queue().waiting.pop_front() else { break };
+                if let Err(error) = journal.append(&connection) {
+                    log::warn!(%error, listener = &*connection.listener, "a connection cannot be kept, it ends here");
+                    self.queue().room += 1;
+                    stays(connection);
+                    continue;
+                }
                 self.notifier.fd_store(CONNECTIONS_NAME, connection.stream);
                 held.push(connection.keep);
             }
@@ -127,16 +139,16 @@ impl Store {
         }
     }
 
-    fn note(&self, connection: &IdleConnection, journal: &mut Option<Journal>) -> io::Result<()> {
-        let journal = match journal {
-            Some(journal) => journal,
+    /// The journal, which the manager has before any connection.
+    fn journal<'a>(&self, journal: &'a mut Option<Journal>) -> io::Result<&'a mut Journal> {
+        match journal {
+            Some(journal) => Ok(journal),
             none => {
                 let journal = Journal::create()?;
                 self.notifier.fd_store_unpolled(CONNECTIONS_NAME, journal.duplicate()?);
-                none.insert(journal)
+                Ok(none.insert(journal))
             }
-        };
-        journal.append(connection)
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -164,7 +176,67 @@ fn room_for_names(others: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::File,
+        os::{
+            fd::OwnedFd,
+            unix::net::{UnixDatagram, UnixStream},
+        },
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    use tokio::sync::oneshot;
+
     use super::*;
+    use crate::transit::Times;
+
+    fn connection(stream: impl Into<OwnedFd>) -> IdleConnection {
+        let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
+        let times = Times::begin();
+        IdleConnection { listener, stream: stream.into(), peer, ahead: "GET".into(), fresh: false, times, keep: None }
+    }
+
+    /// A manager that keeps all, up to so many connections; then it says so.
+    fn manager(connections: usize) -> (tempfile::TempDir, Notifier, oneshot::Receiver<()>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let (socket, (done, is_done)) = (UnixDatagram::bind(&path).unwrap(), oneshot::channel());
+        thread::spawn(move || {
+            let (mut left, mut space) = (connections, [0; 1000]);
+            while left > 0 {
+                let length = socket.recv(&mut space).unwrap();
+                let text = String::from_utf8_lossy(&space[..length]).into_owned();
+                left -= usize::from(text.contains("FDSTORE=1") && !text.contains("FDPOLL=0"));
+            }
+            let _ = done.send(());
+            while socket.recv(&mut space).is_ok() {}
+        });
+        (folder, Notifier::to(path).unwrap(), is_done)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_cannot_be_noted_stays_alone() {
+        let (_folder, notifier, has_all) = manager(11);
+        let store = Store::new(&notifier, 100).unwrap();
+        store.queue().room = 12;
+        let mut peers = Vec::new();
+        for i in 0..12 {
+            let kept = if i == 3 {
+                // Nothing that has a cookie.
+                store.keep(connection(File::open("/dev/null").unwrap()))
+            } else {
+                let (stream, peer) = UnixStream::pair().unwrap();
+                peers.push(peer);
+                store.keep(connection(stream))
+            };
+            assert!(kept.is_ok());
+        }
+        let stayed = AtomicUsize::new(0);
+        let until = async { has_all.await.unwrap() };
+        let left = store.run(until, |_| _ = stayed.fetch_add(1, Ordering::Relaxed)).await;
+        assert_eq!((stayed.into_inner(), left.len()), (1, 0));
+    }
 
     #[test]
     fn the_names_of_all_connections_fit_into_one_variable() {

@@ -8,12 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
     connection::{IdleConnection, LONGEST_AHEAD},
-    protocol::{Ahead, Blob, ConnectionRecord, ConnectionsWriter, LONGEST_INLINE},
+    protocol::{
+        Ahead, Blob, CONNECTIONS, CONNECTIONS_V1, ConnectionRecord, LONGEST_INLINE, LONGEST_PACKET, WITH_LENGTHS,
+        header,
+    },
+    records::{ConnectionRecordV1, with_length},
 };
-use crate::sys::{memfd, scm::MOST_FDS};
+use crate::sys::{
+    memfd::{self, Growing},
+    scm::MOST_FDS,
+};
 
 /// The most connections of one message: a descriptor each, and one for the bytes that are not inline.
 pub(crate) const MOST_CONNECTIONS: usize = MOST_FDS - 1;
@@ -30,43 +38,28 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes as many of one listener as fit from the front of `waiting`, up to `credit`: a batch is refused as a whole, and a successor
-    /// may lack a listener. The bytes ahead stay with the connections, too: they may
-    /// come back.
+    /// Takes as many of one listener as fit from the front of `waiting`, up to `most`: a batch is refused as a whole, and a successor
+    /// may lack a listener. The bytes ahead stay with the connections, too: they may come back.
     ///
-    /// # Errors
-    ///
-    /// The connections that cannot be sent, and why.
+    /// With it come the connections that cannot be sent, each with the reason: they hold no other up.
     pub(crate) fn gather(
         waiting: &mut VecDeque<IdleConnection>,
-        credit: usize,
-    ) -> Result<Self, (Vec<IdleConnection>, String)> {
-        let (mut writer, mut connections, mut long) = (ConnectionsWriter::default(), Vec::new(), 0);
-        while connections.len() < credit.min(MOST_CONNECTIONS) {
-            let Some(connection) = waiting.front() else { break };
-            if connections.last().is_some_and(|last: &IdleConnection| last.listener != connection.listener) {
-                break;
-            }
-            let is_long = connection.ahead.len() > LONGEST_INLINE;
-            if is_long && long > 0 && long + connection.ahead.len() > MUCH_AHEAD {
-                break;
-            }
-            if connection.ahead.len() > LONGEST_AHEAD || !writer.push(&record(connection)) {
-                if connections.is_empty() {
-                    return Err((
-                        waiting.pop_front().into_iter().collect(),
-                        "it does not fit into a message".to_owned(),
-                    ));
+        most: usize,
+        version: u32,
+    ) -> (Option<Self>, Vec<(IdleConnection, String)>) {
+        let (mut gathering, mut unsendable) = (Gathering::new(version), Vec::new());
+        while gathering.connections.len() < most.min(MOST_CONNECTIONS) {
+            let Some(connection) = waiting.pop_front() else { break };
+            match gathering.add(connection) {
+                Added::Yes => {}
+                Added::Unsendable(connection, why) => unsendable.push((connection, why)),
+                Added::InTheNext(connection) => {
+                    waiting.push_front(connection);
+                    break;
                 }
-                break;
             }
-            long += if is_long { connection.ahead.len() } else { 0 };
-            connections.extend(waiting.pop_front());
         }
-        match copy_ahead(&connections) {
-            Ok(memfd) => Ok(Self { connections, packet: writer.finish(), memfd }),
-            Err(error) => Err((connections, format!("the bytes ahead cannot be copied into a memfd: {error}"))),
-        }
+        (gathering.finish(&mut unsendable), unsendable)
     }
 
     pub(crate) fn packet(&self) -> &[u8] {
@@ -92,6 +85,46 @@ impl Batch {
     }
 }
 
+/// A [`Connections`](super::protocol::Connections) message as it is written, record by record: how long each is shows only then.
+#[derive(Debug)]
+pub(crate) struct ConnectionsWriter {
+    version: u32,
+    records: Vec<u8>,
+    count: u32,
+}
+
+impl ConnectionsWriter {
+    /// What the kind and the number of records may take.
+    const HEAD: usize = 2 + 5;
+
+    pub(crate) fn new(version: u32) -> Self {
+        Self { version, records: Vec::new(), count: 0 }
+    }
+
+    /// Adds `record` if it fits.
+    pub(crate) fn push(&mut self, record: ConnectionRecord) -> bool {
+        let record = match self.version {
+            WITH_LENGTHS.. => with_length(&record).and_then(|record| postcard::to_allocvec(&record)),
+            _ => postcard::to_allocvec(&ConnectionRecordV1::from(record)),
+        };
+        let fits = |record: &Vec<u8>| Self::HEAD + self.records.len() + record.len() <= LONGEST_PACKET;
+        let record = record.ok().filter(fits);
+        self.count += u32::from(record.is_some());
+        record.map(|record| self.records.extend(record)).is_some()
+    }
+
+    /// The packet.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let kind = if self.version >= WITH_LENGTHS { CONNECTIONS } else { CONNECTIONS_V1 };
+        let mut packet = header(kind);
+        packet.reserve_exact(Self::HEAD + self.records.len());
+        // A number cannot fail to be written to memory.
+        let mut packet = postcard::to_extend(&self.count, packet).unwrap_or_default();
+        packet.extend(self.records);
+        packet
+    }
+}
+
 /// The connections of a message that was received, or what is wrong with it. Reads a memfd, if there is one.
 pub(crate) fn unpack(
     records: Vec<ConnectionRecord>,
@@ -107,14 +140,15 @@ pub(crate) fn unpack(
         (0, _) => Bytes::new(),
         (_, len) => read_ahead(fds.split_off(len - 1), long)?,
     };
+    let now = Instant::now();
     let connection = |(record, stream): (ConnectionRecord, OwnedFd)| {
-        let ConnectionRecord { listener, peer, fresh, ahead } = record;
+        let ConnectionRecord { listener, peer, fresh, ahead, elapsed } = record;
         let ahead = match ahead {
             Ahead::Inline(Blob(bytes)) => bytes,
             // All of them together are as long as `shared`.
             Ahead::Memfd { len } => shared.split_to(usize::try_from(len).unwrap_or(usize::MAX).min(shared.len())),
         };
-        IdleConnection { listener: name(&listener), stream, peer, ahead, fresh, keep: None }
+        IdleConnection { listener: name(&listener), stream, peer, ahead, fresh, times: elapsed.times(now), keep: None }
     };
     Ok(records.into_iter().zip(fds).map(connection).collect())
 }
@@ -124,22 +158,103 @@ pub(crate) fn has_memfd(records: &[ConnectionRecord]) -> bool {
     records.iter().any(|record| matches!(record.ahead, Ahead::Memfd { .. }))
 }
 
-fn record(connection: &IdleConnection) -> ConnectionRecord {
-    let IdleConnection { listener, peer, ahead, fresh, .. } = connection;
-    let ahead = match ahead.len() {
-        len if len > LONGEST_INLINE => Ahead::Memfd { len: len as u64 },
-        _ => Ahead::Inline(Blob(ahead.clone())),
-    };
-    ConnectionRecord { listener: listener.as_ref().to_owned(), peer: peer.clone(), fresh: *fresh, ahead }
+/// A batch that grows.
+struct Gathering {
+    writer: ConnectionsWriter,
+    connections: Vec<IdleConnection>,
+    memfd: Option<Growing>,
+    /// How many bytes that has.
+    long: usize,
+    now: Instant,
 }
 
-fn copy_ahead(connections: &[IdleConnection]) -> io::Result<Option<OwnedFd>> {
-    let long = connections.iter().map(|connection| &*connection.ahead).filter(|ahead| ahead.len() > LONGEST_INLINE);
-    let parts: Vec<_> = long.collect();
-    match parts.is_empty() {
-        true => Ok(None),
-        false => memfd::sealed("axum-activation ahead", &parts).map(Some),
+enum Added {
+    Yes,
+    /// It cannot be sent at all.
+    Unsendable(IdleConnection, String),
+    /// It does not go with those before it.
+    InTheNext(IdleConnection),
+}
+
+impl Gathering {
+    fn new(version: u32) -> Self {
+        let writer = ConnectionsWriter::new(version);
+        Self { writer, connections: Vec::new(), memfd: None, long: 0, now: Instant::now() }
     }
+
+    fn add(&mut self, connection: IdleConnection) -> Added {
+        let len = connection.ahead.len();
+        let is_other = self.connections.last().is_some_and(|last| last.listener != connection.listener);
+        if is_other || (is_long(&connection) && self.long > 0 && self.long + len > MUCH_AHEAD) {
+            return Added::InTheNext(connection);
+        }
+        if len > LONGEST_AHEAD {
+            return Added::Unsendable(connection, format!("it has {len} bytes ahead, the most is {LONGEST_AHEAD}"));
+        }
+        // First the bytes, as those of one connection may not fit where those of the others do.
+        if is_long(&connection) {
+            if let Err(error) = self.copy(&connection.ahead) {
+                return Added::Unsendable(
+                    connection,
+                    format!("its bytes ahead cannot be copied into a memfd: {error}"),
+                );
+            }
+        }
+        if !self.writer.push(record(&connection, self.now)) {
+            let undone = if is_long(&connection) { self.undo_copy(len) } else { Ok(()) };
+            return match undone {
+                Ok(()) if !self.connections.is_empty() => Added::InTheNext(connection),
+                _ => Added::Unsendable(connection, "it does not fit into a message".to_owned()),
+            };
+        }
+        self.connections.push(connection);
+        Added::Yes
+    }
+
+    fn copy(&mut self, ahead: &[u8]) -> io::Result<()> {
+        if self.memfd.is_none() {
+            self.memfd = Some(Growing::create("axum-activation ahead")?);
+        }
+        self.memfd.as_mut().map_or(Ok(()), |memfd| memfd.append(ahead))?;
+        self.long += ahead.len();
+        Ok(())
+    }
+
+    fn undo_copy(&mut self, len: usize) -> io::Result<()> {
+        self.long -= len;
+        self.memfd.as_mut().map_or(Ok(()), |memfd| memfd.cut_off(len as u64))
+    }
+
+    /// The batch, unless it is empty. If the memfd cannot be sealed, none of it can be sent.
+    fn finish(self, unsendable: &mut Vec<(IdleConnection, String)>) -> Option<Batch> {
+        let Self { writer, connections, memfd, long, .. } = self;
+        if connections.is_empty() {
+            return None;
+        }
+        match memfd.filter(|_| long > 0).map(Growing::seal).transpose() {
+            Ok(memfd) => Some(Batch { connections, packet: writer.finish(), memfd }),
+            Err(error) => {
+                let why = format!("the memfd with the bytes ahead cannot be sealed: {error}");
+                unsendable.extend(connections.into_iter().map(|connection| (connection, why.clone())));
+                None
+            }
+        }
+    }
+}
+
+/// Whether its bytes travel in a memfd.
+fn is_long(connection: &IdleConnection) -> bool {
+    connection.ahead.len() > LONGEST_INLINE
+}
+
+fn record(connection: &IdleConnection, now: Instant) -> ConnectionRecord {
+    let IdleConnection { listener, peer, ahead, fresh, times, .. } = connection;
+    let ahead = match is_long(connection) {
+        true => Ahead::Memfd { len: ahead.len() as u64 },
+        false => Ahead::Inline(Blob(ahead.clone())),
+    };
+    let (listener, elapsed) = (listener.as_ref().to_owned(), times.elapsed(now));
+    ConnectionRecord { listener, peer: peer.clone(), fresh: *fresh, ahead, elapsed }
 }
 
 /// `None` for more than any message of ours has.

@@ -106,8 +106,12 @@ impl Channel {
 
     /// Sends `message`. Where the other side has closed, its last words are the refusal.
     pub(crate) async fn send(&self, message: impl Into<Message>, fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
-        let message = message.into();
-        match self.send_packet(&message.encode()?, fds).await {
+        self.send_encoded(&message.into().encode()?, fds).await
+    }
+
+    /// As [`send`](Self::send), for a message that is encoded already.
+    pub(crate) async fn send_encoded(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
+        match self.send_packet(packet, fds).await {
             Err(error) if scm::is_gone(&error) => Err(self.last_words().await),
             sent => sent.map_err(Refusal::system("send on the control socket")),
         }

@@ -231,7 +231,7 @@ impl Inbound {
 
     /// Whether the predecessor's process ends in time, before this one is to stop.
     async fn outlives_predecessor(&mut self) -> bool {
-        let Some(predecessor) = self.predecessor.take() else { return false };
+        let Some(predecessor) = self.predecessor.take().filter(|_| !self.is_leaving) else { return false };
         let ended = async { timeout(DEATH_LIMIT, predecessor.ended()).await.is_ok_and(|ended| ended.is_ok()) };
         let mut ended = std::pin::pin!(ended);
         loop {

@@ -69,11 +69,16 @@
 //! | who | when | what becomes of the connections |
 //! | --- | --- | --- |
 //! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `Parted::Died` |
-//! | old | new breaks the protocol | new is told `Abort` and can say nothing more; what it had not `Taken` by then is given back: `Parted::Broken` |
-//! | old | a message cannot be sent: too long, no memory, no memfd | that batch is given back |
+//! | old | new breaks the protocol | old sends nothing more (`Abort`, if there is room, and the end), and reads until new closes the socket: what was not sent, what is `Refused`, and what is unanswered at that end is given back: `Parted::Broken` |
+//! | old | an answer that fits no batch, or cannot be read | as above, but what is unanswered is closed here: new may have it |
+//! | old | new breaks the protocol and then does nothing | what was sent is neither served nor given back; it is closed here at the drain's deadline |
+//! | old | a message cannot be sent: too long, no memory | it is tried with fewer connections; one that cannot be sent alone is given back |
+//! | old | the bytes ahead of a connection do not fit into a memfd | that connection is given back |
 //! | new | its table is full, the descriptors do not fit the records, the server does not admit it, new is leaving | that batch is `Refused`: old keeps it |
-//! | new | `Taken` cannot be sent, as old has closed | new serves that batch if old has died; it drops it if it finds an `Abort`, as then old has it back |
+//! | new | `Taken` cannot be sent, as old has closed | new serves that batch when old's *process* has ended (pidfd); it closes it if it finds an `Abort`, if old lives on for 30 s, or if it cannot know |
 //! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
+//!
+//! `mover.rs` and `inbound.rs` list what holds at every moment on each side. `protocol.rs` says what is written, and how versions agree.
 //!
 //! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed. What is believed of each
 //! field, and what is asked of the kernel, is in a table in `docs/handoff.md` ("What is believed").
@@ -94,10 +99,12 @@ pub(crate) mod mover;
 mod operator;
 pub(crate) mod options;
 pub(crate) mod outgoing;
+pub(crate) mod parting;
 pub(crate) mod peers;
 pub(crate) mod place;
 pub(crate) mod plain;
 pub(crate) mod protocol;
+pub(crate) mod records;
 pub(crate) mod refusal;
 pub(crate) mod rendezvous;
 pub(crate) mod requests;

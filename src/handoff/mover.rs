@@ -23,14 +23,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub(crate) use super::parting::{Farewell, Predecessor};
 use super::{
     batch::{Batch, MOST_CONNECTIONS},
     channel::{Channel, Envelope, reason, unexpected},
     connection::{IdleConnection, Why},
-    outgoing::send_section,
-    protocol::{Abort, Done, FinalTaken, Message},
+    protocol::{Abort, Done, Message},
     refusal::Refusal,
-    state::Section,
 };
 use crate::{log, sys::scm};
 
@@ -40,24 +39,15 @@ const AWAITED: &str = "a `Taken`";
 /// How long connections wait for a successor that takes none: it has no room, or does not read. Their clients may wait, too.
 const STALL_LIMIT: Duration = Duration::from_secs(2);
 
-/// The process that connections are moved away from.
-pub(crate) trait Predecessor {
-    /// Takes a connection back that the successor has not taken.
-    fn resume(&mut self, connection: IdleConnection, why: &Why);
-
-    /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
-    /// not leave again.
-    fn stop_moving(&mut self, why: &Why);
-
-    /// Lets no more than so many generations drain, this one included.
-    fn trim(&mut self, generations: u32);
-}
-
 /// Moves connections for as long as somebody may send one.
 #[derive(Debug)]
 #[must_use = "nothing moves unless it runs"]
 pub(crate) struct Mover {
     channel: Channel,
+    /// The version that is spoken.
+    version: u32,
+    /// How many connections the next batch has at most: less after one could not be sent, to find those that cannot.
+    most: usize,
     queue: UnboundedReceiver<IdleConnection>,
     /// Every handle is gone and the queue is empty.
     is_queue_done: bool,
@@ -92,20 +82,6 @@ pub(crate) enum Parted {
     Broken(Refusal),
 }
 
-/// What is left to say when every connection has gone.
-#[derive(Debug)]
-#[must_use = "the successor waits for the last word"]
-pub(crate) struct Farewell {
-    channel: Channel,
-}
-
-/// What the successor said to one final section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FinalAnswer {
-    pub(crate) name: String,
-    pub(crate) error: Option<String>,
-}
-
 enum Event {
     Arrived(Result<Envelope, Refusal>),
     Sent(io::Result<()>),
@@ -125,10 +101,12 @@ impl MoverHandle {
 }
 
 impl Mover {
-    pub(super) fn new(channel: Channel) -> (Self, MoverHandle) {
+    pub(super) fn new(channel: Channel, version: u32) -> (Self, MoverHandle) {
         let (sender, queue) = unbounded_channel();
         let mover = Self {
             channel,
+            version,
+            most: MOST_CONNECTIONS,
             queue,
             is_queue_done: false,
             waiting: VecDeque::new(),
@@ -156,7 +134,7 @@ impl Mover {
                     break Ok(Parted::Left);
                 }
                 if self.is_queue_done && self.waiting.is_empty() {
-                    return Parted::Moved(Farewell { channel: self.channel });
+                    return Parted::Moved(Farewell::new(self.channel));
                 }
             }
             let event = self.next().await;
@@ -171,10 +149,11 @@ impl Mover {
     /// Makes the next batch, if there is something to send and leave to send it.
     fn gather(&mut self, predecessor: &mut impl Predecessor) {
         while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
-            let credit = usize::try_from(self.credit).unwrap_or(usize::MAX);
-            match Batch::gather(&mut self.waiting, credit) {
-                Ok(batch) => self.unsent = Some(batch),
-                Err((connections, why)) => give_back(connections, &Why::Unsendable(why.into()), predecessor),
+            let most = usize::try_from(self.credit).unwrap_or(usize::MAX).min(self.most);
+            let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version);
+            self.unsent = batch;
+            for (connection, why) in unsendable {
+                predecessor.resume(connection, &Why::Unsendable(why.into()));
             }
         }
     }
@@ -250,12 +229,18 @@ impl Mover {
             Ok(()) => {
                 self.credit = self.credit.saturating_sub(batch.len());
                 self.note_progress();
+                self.most = self.most.saturating_mul(2).min(MOST_CONNECTIONS);
                 batch.forget_packet();
                 self.sent.push_back(batch);
             }
             // What it said before is still to be read, and then the end of it.
             Err(error) if scm::is_gone(&error) => {
                 self.credit = 0;
+                batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
+            }
+            Err(error) if batch.connections.len() > 1 => {
+                log::debug!(%error, connections = batch.len(), "a message with connections cannot be sent, trying fewer");
+                self.most = batch.connections.len() / 2;
                 batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
             }
             Err(error) => {
@@ -359,38 +344,6 @@ impl Mover {
             yield_now().await;
         }
         true
-    }
-}
-
-impl Farewell {
-    /// Sends the final sections, each with the answer of the successor, and says that nothing more comes.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends without the last word: the successor takes it for this process's end.
-    pub(crate) async fn finish(
-        self,
-        sections: Vec<Section>,
-        predecessor: &mut impl Predecessor,
-    ) -> Result<Vec<FinalAnswer>, Refusal> {
-        let mut answers = Vec::new();
-        for section in sections {
-            send_section(&self.channel, section).await?;
-            answers.push(self.answer(predecessor).await?);
-        }
-        self.channel.send(Done {}, &[]).await?;
-        Ok(answers)
-    }
-
-    async fn answer(&self, predecessor: &mut impl Predecessor) -> Result<FinalAnswer, Refusal> {
-        loop {
-            match self.channel.receive("a `FinalTaken`").await?.message {
-                Message::FinalTaken(FinalTaken { name, error }) => return Ok(FinalAnswer { name, error }),
-                Message::Trim(trim) => predecessor.trim(trim.generations),
-                Message::Credit(_) | Message::Leaving(_) => {}
-                message => return Err(unexpected(message, "a `FinalTaken`")),
-            }
-        }
     }
 }
 

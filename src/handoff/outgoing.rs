@@ -10,7 +10,7 @@ use super::{
     mover::{Mover, MoverHandle},
     protocol::{
         Abort, Commit, Hello, Join, LONGEST_PACKET, ListenerRecord, Listeners, Message, OLDEST_VERSION, Offered,
-        VERSION,
+        VERSION, common_version,
     },
     refusal::Refusal,
     state::Section,
@@ -46,6 +46,8 @@ pub(crate) struct Joiner {
     /// Its process id, as the kernel says: 0 if it cannot be seen from this pid namespace, and this process's own where that has
     /// started it and left it one end of a pair.
     pub(crate) pid: u32,
+    /// The version that is spoken with it.
+    version: u32,
 }
 
 /// A successor that is able to accept and waits for the commit.
@@ -55,6 +57,7 @@ pub(crate) struct Prepared {
     channel: Undecided,
     /// As that of the [`Joiner`].
     pub(crate) pid: u32,
+    version: u32,
 }
 
 /// Waits for the first word. A successor of a version that cannot be spoken to is told so.
@@ -84,8 +87,8 @@ pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<Prepared, Re
 
 impl Joiner {
     fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
-        let pid = peer::credentials(&channel).map_or(0, |peer| peer.pid);
-        let joiner = Self { channel: Undecided(Some(channel)), pid };
+        let (pid, version) = (peer::credentials(&channel).map_or(0, |peer| peer.pid), common_version(join.version));
+        let joiner = Self { channel: Undecided(Some(channel)), pid, version };
         match join.check() {
             Ok(()) => Ok(joiner),
             Err(refusal) => {
@@ -111,16 +114,16 @@ impl Joiner {
     ///
     /// Dropping the future aborts the hand-over.
     pub(crate) async fn offer(self, offer: Offer) -> Result<Prepared, Refusal> {
-        let Self { channel, pid } = self;
+        let Self { channel, pid, version } = self;
         let ready = async {
-            send_offer(&channel, offer).await?;
+            send_offer(&channel, offer, version).await?;
             match channel.receive("a `Ready`").await?.message {
                 Message::Ready(_) => Ok(()),
                 message => Err(unexpected(message, "a `Ready`")),
             }
         };
         match ready.await {
-            Ok(()) => Ok(Prepared { channel, pid }),
+            Ok(()) => Ok(Prepared { channel, pid, version }),
             Err(refusal) => {
                 channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -141,7 +144,7 @@ impl Prepared {
             self.channel.send(Commit {}, &[]).await
         };
         match committed.await {
-            Ok(()) => Ok(Mover::new(self.channel.decide())),
+            Ok(()) => Ok(Mover::new(self.channel.decide(), self.version)),
             Err(refusal) => {
                 self.channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -150,11 +153,11 @@ impl Prepared {
     }
 }
 
-async fn send_offer(channel: &Channel, offer: Offer) -> Result<(), Refusal> {
+async fn send_offer(channel: &Channel, offer: Offer, version: u32) -> Result<(), Refusal> {
     let Offer { generation, draining, listeners, attach, sections } = offer;
     let pid = std::process::id();
     channel.send(Hello { version: VERSION, oldest_version: OLDEST_VERSION, generation, pid, draining }, &[]).await?;
-    send_listeners(channel, &listeners, attach).await?;
+    send_listeners(channel, &listeners, attach, version).await?;
     for section in sections {
         send_section(channel, section).await?;
     }
@@ -165,13 +168,14 @@ async fn send_listeners(
     channel: &Channel,
     listeners: &[(ListenerRecord, OwnedFd)],
     attach: bool,
+    version: u32,
 ) -> Result<(), Refusal> {
     for range in messages(listeners) {
         let more = range.end < listeners.len();
         let part = &listeners[range];
         let records = part.iter().map(|(record, _)| record.clone()).collect();
         let fds: Vec<_> = part.iter().filter(|_| attach).map(|(_, fd)| fd.as_fd()).collect();
-        channel.send(Listeners { records, more }, &fds).await?;
+        channel.send_encoded(&Listeners { records, more }.encode_for(version)?, &fds).await?;
     }
     Ok(())
 }
@@ -186,9 +190,11 @@ pub(super) async fn send_section(channel: &Channel, section: Section) -> Result<
 fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
     /// What a message takes besides its records.
     const HEAD: usize = 16;
+    /// What the length of a record takes.
+    const LENGTH: usize = 3;
     let (mut ranges, mut start, mut size) = (Vec::new(), 0, HEAD);
     for (i, (record, _)) in listeners.iter().enumerate() {
-        let len = postcard::to_allocvec(record).map_or(0, |record| record.len());
+        let len = postcard::to_allocvec(record).map_or(0, |record| LENGTH + record.len());
         if i > start && (i - start == MOST_FDS || size + len > LONGEST_PACKET) {
             ranges.push(start..i);
             (start, size) = (i, HEAD);

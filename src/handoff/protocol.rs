@@ -1,18 +1,46 @@
 //! The messages, and how they are written: a number for the kind (16 bits, little-endian), then `postcard`.
 //!
-//! A later version may add kinds, which are ignored, and fields at the end of a message, which are not read. It never changes
-//! what stands here.
+//! # Versions
+//!
+//! The new process says in [`Join`], the old one in [`Hello`], which versions it speaks: from the oldest to the newest. The lower one of
+//! the two newest is spoken. `Join` and `Hello` themselves are the same in all versions.
+//!
+//! | version | [`Listeners`] | [`Connections`] | a record in a list |
+//! | --- | --- | --- | --- |
+//! | 1 | kind 2 | kind 6 | its fields, one after the other |
+//! | 2 | kind 9 | kind 10 | its length (a varint), then its fields |
+//!
+//! All other messages are the same in both. What changes from version to version has a number of its own, so a packet can be read
+//! without knowing which version is spoken.
+//!
+//! In version 2 a record of a connection ends with its [`Elapsed`](crate::transit::Elapsed) times. To a process that speaks version 1, and
+//! from one, connections travel without them, and their limits in time start anew.
+//!
+//! # What a later version may do
+//!
+//! - Add fields at the end of a message, and in version 2 at the end of a record in a list: a reader does not read them.
+//! - Add kinds. A sender sends only kinds of the version that is spoken. A kind that a reader does not know is ignored, and the
+//!   descriptors that came with it are closed *there*: the sender has its own until the message is answered, so nothing is lost. An
+//!   answer names no message, so a kind that asks for an answer needs a version of its own.
+//! - Raise the oldest version.
+//!
+//! It never changes what stands here.
 
-use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::PathBuf};
+use std::fmt;
 
-use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
-use super::refusal::Refusal;
-use crate::addr::PeerAddr;
+pub(crate) use super::records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord};
+use super::{
+    records::{ConnectionRecordV1, with_lengths},
+    refusal::Refusal,
+};
 
 /// The version that this build speaks best.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// The first version in which each record carries its length.
+pub(super) const WITH_LENGTHS: u32 = 2;
 
 /// The oldest version that this build understands.
 pub(crate) const OLDEST_VERSION: u32 = 1;
@@ -39,6 +67,7 @@ macro_rules! messages {
                 }
             }
 
+            /// In the version that this build speaks best.
             pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
                 let (kind, body) = match self {
                     $(Self::$name(body) => ($kind, postcard::to_extend(body, header($kind))),)*
@@ -51,7 +80,9 @@ macro_rules! messages {
                 let (kind, body) = packet.split_first_chunk().ok_or(Malformed::Short)?;
                 let kind = u16::from_le_bytes(*kind);
                 Ok(Some(match kind {
-                    $($kind => Self::$name(postcard::from_bytes(body).map_err(|problem| Malformed::Body { kind, problem })?),)*
+                    $($kind => Self::$name(body_of(kind, body)?),)*
+                    LISTENERS_V1 => Self::Listeners(body_of::<ListenersV1>(kind, body)?.into()),
+                    CONNECTIONS_V1 => Self::Connections(body_of::<ConnectionsV1>(kind, body)?.into()),
                     _ => return Ok(None),
                 }))
             }
@@ -67,11 +98,11 @@ macro_rules! messages {
 
 messages! {
     1 Hello, "a";
-    2 Listeners, "a";
+    9 Listeners, "a";
     3 SectionRecord, "a";
     4 Offered, "an";
     5 Commit, "a";
-    6 Connections, "a";
+    10 Connections, "a";
     7 Done, "a";
     8 Abort, "an";
     32 Join, "a";
@@ -88,7 +119,11 @@ messages! {
 }
 
 /// The number of [`Connections`], which are written record by record.
-const CONNECTIONS: u16 = 6;
+pub(super) const CONNECTIONS: u16 = 10;
+
+/// The numbers of what was another message in version 1.
+const LISTENERS_V1: u16 = 2;
+pub(super) const CONNECTIONS_V1: u16 = 6;
 
 /// The numbers of [`Taken`] and [`Refused`].
 const TAKEN: u16 = 36;
@@ -109,28 +144,17 @@ pub(crate) struct Hello {
 /// Old to new: its listeners. With a descriptor for each, or with none where they were inherited in the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Listeners {
+    #[serde(with = "with_lengths")]
     pub(crate) records: Vec<ListenerRecord>,
     /// Another such message follows.
     pub(crate) more: bool,
 }
 
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ListenerRecord {
-    pub(crate) name: String,
-    /// The file that its owner has to remove in the end.
-    pub(crate) created: Option<PathRecord>,
-    /// Bound by a process of this service, not passed by its manager.
-    pub(crate) bound: bool,
-}
-
-/// A socket's file, and which one it was when it was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PathRecord {
-    #[serde(serialize_with = "path_to_bytes", deserialize_with = "path_from_bytes")]
-    pub(crate) path: PathBuf,
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+/// Version 1 of [`Listeners`].
+#[derive(Debug, Serialize, Deserialize)]
+struct ListenersV1 {
+    records: Vec<ListenerRecord>,
+    more: bool,
 }
 
 /// Old to new: a part of the application's state. With a memfd if it is not inline.
@@ -163,26 +187,14 @@ pub(crate) struct Commit {}
 /// Old to new: connections. With a descriptor for each, and one memfd at the end for the bytes that are not inline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Connections {
+    #[serde(with = "with_lengths")]
     pub(crate) records: Vec<ConnectionRecord>,
 }
 
-/// One connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ConnectionRecord {
-    pub(crate) listener: String,
-    pub(crate) peer: PeerAddr,
-    pub(crate) fresh: bool,
-    pub(crate) ahead: Ahead,
-}
-
-/// What had been read and not parsed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Ahead {
-    Inline(Blob),
-    /// The next so many bytes of the memfd that all connections of the message share.
-    Memfd {
-        len: u64,
-    },
+/// Version 1 of [`Connections`].
+#[derive(Debug, Serialize, Deserialize)]
+struct ConnectionsV1 {
+    records: Vec<ConnectionRecordV1>,
 }
 
 /// Old to new: nothing more comes.
@@ -262,10 +274,6 @@ pub(crate) struct Outcome {
     pub(crate) reason: Option<String>,
 }
 
-/// Bytes, written at once and not one by one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Blob(pub(crate) Bytes);
-
 /// Why a packet is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
@@ -283,6 +291,11 @@ impl Hello {
     }
 }
 
+/// The version that is spoken with a process whose newest is `newest`.
+pub(crate) fn common_version(newest: u32) -> u32 {
+    newest.min(VERSION)
+}
+
 impl Join {
     /// This process.
     pub(crate) fn own() -> Self {
@@ -294,62 +307,26 @@ impl Join {
     }
 }
 
-/// A [`Connections`] message as it is written, record by record: how long each is shows only then.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionsWriter {
-    records: Vec<u8>,
-    count: u32,
-}
-
-impl ConnectionsWriter {
-    /// What the kind and the number of records may take.
-    const HEAD: usize = 2 + 5;
-
-    /// Adds `record` if it fits.
-    pub(crate) fn push(&mut self, record: &ConnectionRecord) -> bool {
-        let record = postcard::to_allocvec(record).unwrap_or_default();
-        let fits = !record.is_empty() && Self::HEAD + self.records.len() + record.len() <= LONGEST_PACKET;
-        if fits {
-            self.records.extend(record);
-            self.count += 1;
+impl Listeners {
+    /// As that version writes it.
+    pub(crate) fn encode_for(self, version: u32) -> Result<Vec<u8>, Malformed> {
+        if version >= WITH_LENGTHS {
+            return Message::from(self).encode();
         }
-        fits
-    }
-
-    /// The packet.
-    pub(crate) fn finish(self) -> Vec<u8> {
-        let mut packet = header(CONNECTIONS);
-        packet.reserve_exact(Self::HEAD + self.records.len());
-        // A number cannot fail to be written to memory.
-        let mut packet = postcard::to_extend(&self.count, packet).unwrap_or_default();
-        packet.extend(self.records);
-        packet
+        let Self { records, more } = self;
+        packet(LISTENERS_V1, postcard::to_extend(&ListenersV1 { records, more }, header(LISTENERS_V1)))
     }
 }
 
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+impl From<ListenersV1> for Listeners {
+    fn from(ListenersV1 { records, more }: ListenersV1) -> Self {
+        Self { records, more }
     }
 }
 
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Blob;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(Bytes::copy_from_slice(bytes)))
-            }
-        }
-
-        deserializer.deserialize_bytes(Visitor)
+impl From<ConnectionsV1> for Connections {
+    fn from(ConnectionsV1 { records }: ConnectionsV1) -> Self {
+        Self { records: records.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -374,8 +351,12 @@ impl fmt::Display for Malformed {
     }
 }
 
-fn header(kind: u16) -> Vec<u8> {
+pub(super) fn header(kind: u16) -> Vec<u8> {
     kind.to_le_bytes().to_vec()
+}
+
+fn body_of<'a, T: Deserialize<'a>>(kind: u16, body: &'a [u8]) -> Result<T, Malformed> {
+    postcard::from_bytes(body).map_err(|problem| Malformed::Body { kind, problem })
 }
 
 fn packet(kind: u16, packet: postcard::Result<Vec<u8>>) -> Result<Vec<u8>, Malformed> {
@@ -388,12 +369,4 @@ fn check_version(newest: u32, oldest: u32) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::Version { theirs: (newest, oldest), ours: (VERSION, OLDEST_VERSION) })
-}
-
-fn path_to_bytes<S: Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(path.as_os_str().as_bytes())
-}
-
-fn path_from_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    Blob::deserialize(deserializer).map(|path| OsString::from_vec(path.0.into()).into())
 }

@@ -9,17 +9,18 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use slab::Slab;
+use tokio::time::Instant;
 
 use super::limits::Limits;
-use crate::sys::timer::Ticker;
+use crate::{sys::timer::Ticker, transit::Times};
 
 const SHARDS: usize = 8;
 
-/// A timeout is made of so many ticks; a connection that is quiet for one more is idle.
+/// A timeout is made of so many ticks: it ends up to one of them late.
 const TICKS: u32 = 8;
 
 /// What a connection shows of itself, and can be asked.
@@ -47,7 +48,9 @@ struct Entry<T> {
     connection: T,
     waker: Waker,
     calls: u32,
-    quiet: u32,
+    /// No request was seen since: not at the last look, and none has ended between two looks.
+    quiet_since: Instant,
+    was_busy: bool,
     retires: Option<Instant>,
 }
 
@@ -64,14 +67,23 @@ impl<T: Reapable> Reaper<T> {
         Self { limits: limits.clone(), shards, next: AtomicUsize::new(0) }
     }
 
-    /// Looks after `connection`, and wakes it with `waker` when it is asked something; `None` where there is no limit to keep.
-    pub(super) fn enter(&self, connection: T, waker: Waker) -> Option<Place> {
+    /// Looks after `connection`, whose limits run since `times`, and wakes it with `waker` when it is asked something; `None` where
+    /// there is no limit to keep.
+    pub(super) fn enter(&self, connection: T, waker: Waker, times: &Times) -> Option<Place> {
         self.period()?;
-        let retires = self.limits.max_age.and_then(|max| Instant::now().checked_add(max.draw()));
+        let retires = self.limits.max_age.and_then(|max| times.opened.checked_add(max.draw()));
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let calls = connection.calls();
-        let key = self.lock(shard).insert(Entry { connection, waker, calls, quiet: 0, retires });
-        Some(Place { shard, key })
+        let quiet_since = if calls == 0 { times.quiet_since } else { Instant::now() };
+        let entry = Entry { connection, waker, calls, quiet_since, was_busy: false, retires };
+        Some(Place { shard, key: self.lock(shard).insert(entry) })
+    }
+
+    /// Since when the connection has answered nothing; rather later than it is.
+    pub(super) fn quiet_since(&self, place: Place) -> Instant {
+        let shard = self.lock(place.shard);
+        let entry = shard.get(place.key).filter(|entry| !entry.was_busy && entry.calls == entry.connection.calls());
+        entry.map_or_else(Instant::now, |entry| entry.quiet_since)
     }
 
     pub(super) fn leave(&self, place: Place) {
@@ -87,8 +99,9 @@ impl<T: Reapable> Reaper<T> {
         loop {
             ticker.tick().await?;
             let now = Instant::now();
+            let idle = self.limits.idle_timeout;
             for shard in 0..SHARDS {
-                self.lock(shard).iter_mut().for_each(|(_, entry)| entry.look(now, self.limits.idle_timeout.is_some()));
+                self.lock(shard).iter_mut().for_each(|(_, entry)| entry.look(now, idle));
             }
         }
     }
@@ -105,21 +118,22 @@ impl<T: Reapable> Reaper<T> {
 }
 
 impl<T: Reapable> Entry<T> {
-    fn look(&mut self, now: Instant, idles: bool) {
+    fn look(&mut self, now: Instant, idle_timeout: Option<Duration>) {
         if self.retires.is_some_and(|retires| retires <= now) {
             self.retires = None;
             self.connection.retire();
             self.waker.wake_by_ref();
         }
-        let calls = self.connection.calls();
-        if self.connection.is_busy() || calls != self.calls {
-            self.calls = calls;
-            self.quiet = 0;
+        let (calls, is_busy) = (self.connection.calls(), self.connection.is_busy());
+        if is_busy || self.was_busy || calls != self.calls {
+            (self.calls, self.was_busy, self.quiet_since) = (calls, is_busy, now);
             return;
         }
-        self.quiet += 1;
-        if idles && self.quiet > TICKS {
-            self.quiet = 0;
+        let Some(timeout) = idle_timeout else { return };
+        // The ticks do not come at even intervals: one that is a little early counts.
+        let slack = timeout / (16 * TICKS);
+        if now.saturating_duration_since(self.quiet_since).saturating_add(slack) >= timeout {
+            self.quiet_since = now;
             self.connection.expire();
             self.waker.wake_by_ref();
         }
@@ -155,39 +169,102 @@ mod tests {
         }
     }
 
-    fn entry(connection: &Arc<Looked>, retires: Option<Instant>) -> Entry<Arc<Looked>> {
-        Entry { connection: Arc::clone(connection), waker: Waker::noop().clone(), calls: 0, quiet: 0, retires }
+    fn entry(connection: &Arc<Looked>, times: &Times, retires: Option<Instant>) -> Entry<Arc<Looked>> {
+        let (connection, waker) = (Arc::clone(connection), Waker::noop().clone());
+        Entry { connection, waker, calls: 0, quiet_since: times.quiet_since, was_busy: false, retires }
+    }
+
+    /// So many ticks of a timeout of eight seconds.
+    fn look(entry: &mut Entry<Arc<Looked>>, now: &mut Instant, ticks: u32) {
+        for _ in 0..ticks {
+            *now += Duration::from_secs(1);
+            entry.look(*now, Some(Duration::from_secs(8)));
+        }
+    }
+
+    fn count(number: &AtomicU32) -> u32 {
+        number.load(Ordering::Relaxed)
     }
 
     #[test]
     fn only_who_is_quiet_for_the_whole_timeout_expires() {
-        let connection = Arc::new(Looked::default());
-        let mut entry = entry(&connection, None);
-        let now = Instant::now();
-        let mut look = |times| (0..times).for_each(|_| entry.look(now, true));
-        look(TICKS);
-        assert_eq!(connection.expired.load(Ordering::Relaxed), 0);
+        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+        let (mut entry, mut now) = (entry(&connection, &times, None), times.opened);
+        look(&mut entry, &mut now, TICKS - 1);
+        assert_eq!(count(&connection.expired), 0);
         connection.calls.store(1, Ordering::Relaxed);
-        look(TICKS + 1);
-        assert_eq!(connection.expired.load(Ordering::Relaxed), 0);
+        look(&mut entry, &mut now, TICKS);
+        assert_eq!(count(&connection.expired), 0);
         connection.busy.store(1, Ordering::Relaxed);
-        look(100);
-        assert_eq!(connection.expired.load(Ordering::Relaxed), 0);
+        look(&mut entry, &mut now, 100);
+        assert_eq!(count(&connection.expired), 0);
         connection.busy.store(0, Ordering::Relaxed);
-        look(TICKS + 1);
-        assert_eq!(connection.expired.load(Ordering::Relaxed), 1);
+        // Its response may have ended just now.
+        look(&mut entry, &mut now, TICKS);
+        assert_eq!(count(&connection.expired), 0);
+        look(&mut entry, &mut now, 1);
+        assert_eq!(count(&connection.expired), 1);
+    }
+
+    #[test]
+    fn what_was_quiet_elsewhere_has_the_rest_of_the_timeout() {
+        let connection = Arc::new(Looked::default());
+        let mut now = Instant::now();
+        let times = Times { quiet_since: now - Duration::from_secs(5), ..Times::begin() };
+        let mut entry = entry(&connection, &times, None);
+        look(&mut entry, &mut now, 2);
+        assert_eq!(count(&connection.expired), 0);
+        look(&mut entry, &mut now, 1);
+        assert_eq!(count(&connection.expired), 1);
     }
 
     #[test]
     fn age_comes_once_and_without_an_idle_timeout_nobody_expires() {
+        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+        let now = times.opened;
+        let mut entry = entry(&connection, &times, Some(now + Duration::from_secs(1)));
+        entry.look(now, None);
+        assert_eq!(count(&connection.retired), 0);
+        (0..100).for_each(|_| entry.look(now + Duration::from_secs(1000), None));
+        assert_eq!((count(&connection.retired), count(&connection.expired)), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_connection_travels_as_long_as_nothing_happens_on_it() {
+        let limits = Limits {
+            max_age: Some(MaxAge { age: Duration::from_secs(60), jitter: Duration::ZERO }),
+            ..Limits::default()
+        };
+        let reaper = Reaper::new(&limits);
         let connection = Arc::new(Looked::default());
-        let now = Instant::now();
-        let mut entry = entry(&connection, Some(now + Duration::from_secs(1)));
-        entry.look(now, false);
-        assert_eq!(connection.retired.load(Ordering::Relaxed), 0);
-        (0..100).for_each(|_| entry.look(now + Duration::from_secs(1), false));
-        assert_eq!(connection.retired.load(Ordering::Relaxed), 1);
-        assert_eq!(connection.expired.load(Ordering::Relaxed), 0);
+        let times = Times::begin();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        let place = reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
+        assert_eq!(reaper.quiet_since(place), times.opened);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        reaper.lock(place.shard)[place.key].look(Instant::now(), limits.idle_timeout);
+        assert_eq!(count(&connection.retired), 1);
+        connection.calls.store(1, Ordering::Relaxed);
+        assert_eq!(reaper.quiet_since(place), Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whatever_the_limits_are_there_is_a_period_to_look_in() {
+        for idle in [None, Some(Duration::ZERO), Some(Duration::from_secs(120)), Some(Duration::MAX)] {
+            for age in [None, Some(Duration::ZERO), Some(Duration::from_secs(1)), Some(Duration::MAX)] {
+                let max_age = age.map(|age| MaxAge { age, jitter: Duration::MAX });
+                let reaper = Reaper::new(&Limits { idle_timeout: idle, max_age, ..Limits::default() });
+                let Some(period) = reaper.period() else {
+                    assert_eq!((idle, age), (None, None));
+                    continue;
+                };
+                Ticker::every(period).unwrap();
+                let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+                let place = reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
+                reaper.lock(place.shard)[place.key].look(Instant::now() + period, idle);
+                assert_eq!(count(&connection.expired), u32::from(idle == Some(Duration::ZERO)), "{idle:?} {age:?}");
+            }
+        }
     }
 
     #[test]
@@ -197,14 +274,14 @@ mod tests {
             ..Limits::default()
         };
         let reaper = Reaper::new(&limits);
-        let connection = Arc::new(Looked::default());
-        let places: Vec<_> =
-            (0..20).map(|_| reaper.enter(Arc::clone(&connection), Waker::noop().clone()).unwrap()).collect();
+        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+        let enter = |_| reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
+        let places: Vec<_> = (0..20).map(enter).collect();
         assert_eq!(Arc::strong_count(&connection), 21);
         places.into_iter().for_each(|place| reaper.leave(place));
         assert_eq!(Arc::strong_count(&connection), 1);
 
         let none = Limits { idle_timeout: None, max_age: None, ..Limits::default() };
-        assert!(Reaper::new(&none).enter(connection, Waker::noop().clone()).is_none());
+        assert!(Reaper::new(&none).enter(connection, Waker::noop().clone(), &times).is_none());
     }
 }

@@ -170,7 +170,9 @@ impl Serving {
             let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), cut_now));
             tokio::select! {
                 report = &mut ended => report,
-                returned = store.run(self.drain.cut_short()) => {
+                returned = store.run(self.drain.cut_short(), |connection| {
+                    adopt(&self.routes, connection, Arrived::to_stay);
+                }) => {
                     self.drain.stop_moving();
                     returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::to_stay));
                     ended.await

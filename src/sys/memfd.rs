@@ -2,9 +2,9 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
 };
@@ -12,21 +12,62 @@ use std::{
 use rustix::{
     fs::{MemfdFlags, SealFlags},
     io::Errno,
+    process::{Resource, getrlimit},
 };
 
 /// `parts` one after the other, which nobody can change any more.
 pub(crate) fn sealed(name: &str, parts: &[&[u8]]) -> io::Result<OwnedFd> {
-    let mut file = File::from(create(name)?);
-    for part in parts {
-        file.write_all(part)?;
-    }
-    rustix::fs::fcntl_add_seals(&file, seals() | SealFlags::SEAL)?;
-    Ok(file.into())
+    let mut growing = Growing::create(name)?;
+    parts.iter().try_for_each(|part| growing.append(part))?;
+    growing.seal()
 }
 
-/// An empty one that grows as it is written to.
-pub(crate) fn growing(name: &str) -> io::Result<File> {
-    Ok(create(name)?.into())
+/// Bytes that are written part by part.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    file: File,
+    len: u64,
+}
+
+impl Growing {
+    pub(crate) fn create(name: &str) -> io::Result<Self> {
+        Ok(Self { file: create(name)?.into(), len: 0 })
+    }
+
+    /// Adds `part`, or nothing of it.
+    pub(crate) fn append(&mut self, part: &[u8]) -> io::Result<()> {
+        let end = self.len.saturating_add(part.len() as u64);
+        // A write beyond the limit is not only an error: it ends the process by SIGXFSZ.
+        if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < end) {
+            return Err(Errno::FBIG.into());
+        }
+        match self.file.write_all_at(part, self.len) {
+            Ok(()) => self.len = end,
+            Err(error) => {
+                self.file.set_len(self.len)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away so many bytes from the end.
+    pub(crate) fn cut_off(&mut self, len: u64) -> io::Result<()> {
+        self.len = self.len.saturating_sub(len);
+        self.file.set_len(self.len)
+    }
+
+    /// Lets it change no more.
+    pub(crate) fn seal(self) -> io::Result<OwnedFd> {
+        rustix::fs::fcntl_add_seals(&self.file, seals() | SealFlags::SEAL)?;
+        Ok(self.file.into())
+    }
+}
+
+impl AsFd for Growing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Reads `len` bytes, if there are so many and they are sealed.
@@ -60,6 +101,8 @@ fn seals() -> SealFlags {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,9 @@
 //! Which connections move, and what becomes of the others.
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
@@ -114,6 +117,45 @@ fn connections_that_the_next_process_has_no_room_for_are_served_where_they_are()
     assert!(report.contains(" 0 errors, 0 cut"), "{report}");
     service.hand_over();
     service.end();
+}
+
+/// Fails unless a connection is closed at its limit though it moves again and again, each time before the limit.
+#[track_caller]
+fn ends_though_it_moves(limit: &str, begin: fn(&mut Wire)) {
+    const MOVES: usize = 3;
+    // A machine that is too slow for so many moves has more time.
+    for milliseconds in [1_000, 4_000, 16_000] {
+        let service = Service::start(&format!("{limit}={milliseconds}"));
+        let mut wire = service.connect();
+        begin(&mut wire);
+        let (began, mut moves) = (Instant::now(), 0);
+        while matches!(wire.is_over(), Ok(false)) {
+            let is_late = moves > MOVES && began.elapsed() > Duration::from_millis(10 * milliseconds);
+            assert!(!is_late, "{limit} of {milliseconds} ms: open after {moves} moves and {:?}", began.elapsed());
+            service.hand_over();
+            moves += 1;
+        }
+        service.end();
+        if moves > MOVES {
+            return;
+        }
+    }
+    panic!("this machine is too slow");
+}
+
+#[test]
+fn request_headers_have_one_limit_in_all_processes() {
+    ends_though_it_moves("header_timeout", |wire| wire.send("GET /wh").unwrap());
+}
+
+#[test]
+fn an_idle_connection_has_one_limit_in_all_processes() {
+    ends_though_it_moves("idle_timeout", |wire| _ = who(wire));
+}
+
+#[test]
+fn a_connection_has_one_age_in_all_processes() {
+    ends_though_it_moves("max_age", |wire| _ = who(wire));
 }
 
 #[tokio::test(flavor = "multi_thread")]

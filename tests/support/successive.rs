@@ -163,6 +163,15 @@ fn take_bare(activated: &ActivatedListeners, is_shared: bool) -> Result<Vec<Owne
 fn configured(mut server: Server) -> Server {
     let milliseconds = |name| setting(name).map(Duration::from_millis);
     server = server.drain_timeout(milliseconds("drain_timeout").unwrap_or(Duration::from_secs(20)));
+    if let Some(limit) = milliseconds("header_timeout") {
+        server = server.header_timeout(limit);
+    }
+    if let Some(limit) = milliseconds("idle_timeout") {
+        server = server.idle_timeout(limit);
+    }
+    if let Some(age) = milliseconds("max_age") {
+        server = server.max_connection_age(age, Duration::ZERO);
+    }
     if let Some(limit) = milliseconds("handoff_timeout") {
         server = server.handoff_timeout(limit);
     }

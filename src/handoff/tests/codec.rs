@@ -2,15 +2,24 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
-use super::super::protocol::*;
-use crate::addr::{PeerAddr, UnixPeer};
+use super::super::{batch::ConnectionsWriter, protocol::*};
+use crate::{
+    addr::{PeerAddr, UnixPeer},
+    transit::Elapsed,
+};
 
 fn blob(bytes: &'static [u8]) -> Blob {
     Blob(bytes.into())
 }
 
 fn records() -> Vec<ConnectionRecord> {
-    let record = |peer: PeerAddr, ahead| ConnectionRecord { listener: "http".to_owned(), peer, fresh: true, ahead };
+    let record = |peer: PeerAddr, ahead| ConnectionRecord {
+        listener: "http".to_owned(),
+        peer,
+        fresh: true,
+        ahead,
+        elapsed: Elapsed { age: 300, quiet: 2, headers: Some(1) },
+    };
     vec![
         record("127.0.0.1:80".parse().unwrap(), Ahead::Inline(blob(b"GET /"))),
         record("[fe80::1%2]:80".parse().unwrap(), Ahead::Memfd { len: 4097 }),
@@ -71,7 +80,7 @@ fn the_bytes_of_a_message_stay_what_they_are() {
         (Abort { reason: "no".to_owned() }.into(), &[8, 0, 2, b'n', b'o']),
         (
             Connections { records: records()[..1].to_vec() }.into(),
-            &[6, 0, 1, 4, b'h', b't', b't', b'p', 0, 127, 0, 0, 1, 80, 1, 0, 5, b'G', b'E', b'T', b' ', b'/'],
+            b"\x0a\0\x01\x18\x04http\0\x7f\0\0\x01\x50\x01\0\x05GET /\xac\x02\x02\x01\x01",
         ),
     ] {
         assert_eq!(message.encode().unwrap(), bytes, "{message:?}");
@@ -80,11 +89,19 @@ fn the_bytes_of_a_message_stay_what_they_are() {
 
 #[test]
 fn connections_written_one_by_one_are_the_same_message() {
-    for count in [0, 1, 4, 200] {
+    for (count, version) in [(0, 2), (1, 2), (4, 2), (200, 2), (4, 1)] {
         let records: Vec<_> = records().into_iter().cycle().take(count).collect();
-        let mut writer = ConnectionsWriter::default();
-        assert!(records.iter().all(|record| writer.push(record)));
-        assert_eq!(writer.finish(), Message::from(Connections { records }).encode().unwrap());
+        let mut writer = ConnectionsWriter::new(version);
+        assert!(records.iter().all(|record| writer.push(record.clone())));
+        let packet = writer.finish();
+        match version {
+            1 => {
+                let without_times = |record| ConnectionRecord { elapsed: Elapsed::default(), ..record };
+                let records = records.into_iter().map(without_times).collect();
+                assert_eq!(Message::decode(&packet), Ok(Some(Connections { records }.into())));
+            }
+            _ => assert_eq!(packet, Message::from(Connections { records }).encode().unwrap()),
+        }
     }
 }
 
@@ -95,9 +112,10 @@ fn a_writer_is_full_before_the_packet_is_too_long() {
         peer: "127.0.0.1:80".parse().unwrap(),
         fresh: false,
         ahead: Ahead::Inline(Blob(vec![1; LONGEST_INLINE].into())),
+        elapsed: Elapsed::default(),
     };
-    let mut writer = ConnectionsWriter::default();
-    let count = (0..1000).take_while(|_| writer.push(&record)).count();
+    let mut writer = ConnectionsWriter::new(VERSION);
+    let count = (0..1000).take_while(|_| writer.push(record.clone())).count();
     let packet = writer.finish();
     assert!(packet.len() <= LONGEST_PACKET && packet.len() > LONGEST_PACKET - 2 * LONGEST_INLINE, "{}", packet.len());
     let Ok(Some(Message::Connections(read))) = Message::decode(&packet) else { panic!("{count} connections") };
@@ -106,7 +124,7 @@ fn a_writer_is_full_before_the_packet_is_too_long() {
 
 #[test]
 fn a_kind_of_a_later_version_is_no_message_and_no_error() {
-    for kind in [0_u16, 9, 31, 66, 1000, u16::MAX] {
+    for kind in [0_u16, 11, 31, 66, 1000, u16::MAX] {
         let mut packet = kind.to_le_bytes().to_vec();
         assert_eq!(Message::decode(&packet), Ok(None));
         packet.extend([0xff; 100]);
@@ -121,6 +139,15 @@ fn fields_that_a_later_version_adds_are_not_read() {
         packet.extend([1, 2, 3]);
         assert_eq!(Message::decode(&packet), Ok(Some(message)));
     }
+}
+
+#[test]
+fn fields_that_a_later_version_adds_to_a_record_are_not_read() {
+    let records = [Blob(b"\x04http\0\0more".as_slice().into()), Blob(b"\x05admin\0\x01".as_slice().into())];
+    let packet = postcard::to_extend(&(records.to_vec(), false), vec![9, 0]).unwrap();
+    let record = |name: &str, bound| ListenerRecord { name: name.to_owned(), created: None, bound };
+    let records = vec![record("http", false), record("admin", true)];
+    assert_eq!(Message::decode(&packet), Ok(Some(Listeners { records, more: false }.into())));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, future::poll_fn, os::fd::OwnedFd, task::Poll, time::Instant};
 
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::{
+    task::{spawn_blocking, yield_now},
+    time::timeout,
+};
 
 use super::{
     super::{
@@ -259,7 +262,8 @@ async fn a_process_that_stops_does_not_wait_for_the_end_of_its_predecessor() {
     old.say_with(message, &fds).await;
     drop(old);
     let mut new = New::default();
-    let (ended, ()) = tokio::join!(inbound.run(&mut new), handle.leave());
+    let both = async { tokio::join!(inbound.run(&mut new), handle.leave()) };
+    let (ended, ()) = timeout(PATIENCE / 2, both).await.unwrap();
     assert_eq!((ended, new.served.len()), (Ended::Died, 0));
 }
 

@@ -83,7 +83,7 @@ async fn an_offer_that_makes_no_sense_is_refused_with_a_reason_that_the_other_si
 
 #[tokio::test]
 async fn a_predecessor_of_another_version_is_refused_unless_it_speaks_ours() {
-    for (version, oldest_version, is_known) in [(0, 0, false), (9, 2, false), (9, 1, true)] {
+    for (version, oldest_version, is_known) in [(0, 0, false), (9, 3, false), (9, 2, true), (9, 1, true)] {
         let hello = packet(Hello { version, oldest_version, ..hello() });
         let (joined, _) = joined(&[(hello, 0), (listeners(0, false), 0), (packet(Offered {}), 0)]).await;
         match joined {

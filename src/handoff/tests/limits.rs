@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     task::spawn_blocking,
@@ -13,7 +14,15 @@ use tokio::{
 };
 
 use super::{
-    super::{connection::IdleConnection, inbound::Ended, incoming::join_blocking, mover::Parted, protocol::*},
+    super::{
+        channel::Channel,
+        connection::{IdleConnection, Why},
+        inbound::Ended,
+        incoming::join_blocking,
+        mover::Parted,
+        outgoing::offer,
+        protocol::*,
+    },
     child::{limit_files, play},
     support::*,
 };
@@ -181,4 +190,74 @@ fn the_room_in_the_table_is_what_the_files_leave_that_are_listed() {
         limit_files(400);
         assert_eq!(table::room().unwrap(), 0);
     });
+}
+
+/// A file of this process may have a megabyte (`LimitFSIZE=`), and that holds for memory that travels.
+#[test]
+fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
+    play(concat!(module_path!(), "::a_connection_whose_bytes_ahead_do_not_fit_stays_alone"), false, || {
+        runtime().block_on(async {
+            const MEGABYTE: usize = 1 << 20;
+            let limit = Some(MEGABYTE as u64);
+            setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit }).unwrap();
+            let ((mover, handle), (inbound, _words)) = committed().await;
+            let sizes = [0, 10, 20, 2 * MEGABYTE, 0, 100_000, 10, 10, 900_000, 0, 7000, 0];
+            let connections = sizes.map(|size| connection(vec![7; size]));
+            let too_long = inode(&connections[3].stream);
+            connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
+            drop(handle);
+            let (mut old, mut new) = (Old::default(), New::default());
+            let moving = async {
+                let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+                farewell.finish(Vec::new(), &mut old).await.unwrap();
+            };
+            let (_, ended) = timeout(PATIENCE, async { tokio::join!(moving, inbound.run(&mut new)) }).await.unwrap();
+            assert_eq!(ended, Ended::Done);
+            assert!(
+                matches!(&old.resumed[..], [(inode, Why::Unsendable(_))] if *inode == too_long),
+                "{:?}",
+                old.resumed
+            );
+            let moved: Vec<_> = new.served.iter().map(|connection| connection.ahead.len()).collect();
+            assert_eq!(moved, [&sizes[..3], &sizes[4..]].concat());
+        });
+    });
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_sent_is_tried_with_fewer_connections() {
+    let (own, control) = scm::pair().unwrap();
+    let (channel, new) = (Channel::new(own.try_clone().unwrap()).unwrap(), Raw::new(control));
+    let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
+    let (mover, handle) = prepared.unwrap().commit().await.unwrap();
+    assert_eq!(new.hear().await, Commit {}.into());
+    // What one of them has ahead is too much for any message, and all of the others for one (EMSGSIZE).
+    socket2::SockRef::from(&own).set_send_buffer_size(4096).unwrap();
+    let (keeps, mut old) = (Keeps::default(), Old::default());
+    const SHORT: usize = 2000;
+    let sizes = [SHORT, SHORT, LONGEST_INLINE, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT];
+    let mut stays = 0;
+    for size in sizes {
+        let connection = keeps.on(IdleConnection {
+            // Names travel in the packet, however long they are.
+            listener: if size == LONGEST_INLINE { "x".repeat(10_000).into() } else { "http".into() },
+            ..connection(vec![7; size])
+        });
+        stays = if size == LONGEST_INLINE { inode(&connection.stream) } else { stays };
+        handle.send(connection).unwrap();
+    }
+    drop(handle);
+    new.say(Credit { connections: 100 }).await;
+    let talk = async move {
+        let mut taken = 0;
+        while taken + 1 < sizes.len() {
+            let count = new.hear_connections().await.0.len();
+            new.say(Taken { count: count.try_into().unwrap() }).await;
+            taken += count;
+        }
+    };
+    let (parted, ()) = timeout(PATIENCE, async { tokio::join!(mover.run(&mut old), talk) }).await.unwrap();
+    assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
+    assert!(matches!(&old.resumed[..], [(inode, Why::Unsendable(_))] if *inode == stays), "{:?}", old.resumed);
+    assert_eq!(keeps.count(), 0);
 }

@@ -1,5 +1,6 @@
 //! Both sides over real socket pairs, in one process; a scripted peer in place of either.
 
+mod broken;
 mod child;
 mod codec;
 mod endings;
@@ -7,4 +8,5 @@ mod hostile_new;
 mod hostile_old;
 mod limits;
 mod support;
+mod version_1;
 mod whole;

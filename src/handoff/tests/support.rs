@@ -34,6 +34,7 @@ use super::super::{
 use crate::{
     addr::{PeerAddr, UnixPeer},
     sys::{process::Process, scm},
+    transit::{Elapsed, Times},
 };
 
 /// Longer than anything here takes.
@@ -99,6 +100,7 @@ pub(crate) fn connection(ahead: impl Into<Bytes>) -> IdleConnection {
         peer: PeerAddr::Unix(UnixPeer::default()),
         ahead: ahead.into(),
         fresh: false,
+        times: Times::begin(),
         keep: None,
     }
 }
@@ -169,6 +171,12 @@ pub(crate) fn an_ended_process() -> Process {
     let (mut child, process) = another_process();
     child.wait().unwrap();
     process
+}
+
+/// Moves `count` connections; the handle is gone.
+pub(crate) fn fill(handle: MoverHandle, keeps: &Keeps, count: usize, ahead: &'static [u8]) {
+    (0..count).for_each(|_| handle.send(keeps.on(connection(ahead))).unwrap());
+    drop(handle);
 }
 
 /// One side played by hand.
@@ -287,7 +295,7 @@ pub(crate) fn a_move(count: usize) -> (Connections, Vec<OwnedFd>) {
 
 pub(crate) fn a_record(ahead: Ahead) -> ConnectionRecord {
     let peer = PeerAddr::Unix(UnixPeer::default());
-    ConnectionRecord { listener: "http".to_owned(), peer, fresh: false, ahead }
+    ConnectionRecord { listener: "http".to_owned(), peer, fresh: false, ahead, elapsed: Elapsed::default() }
 }
 
 pub(crate) fn inodes(fds: &[impl AsFd]) -> Vec<u64> {

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, time::Instant};
 
 use super::{
     super::{
         connection::{IdleConnection, LONGEST_AHEAD},
         inbound::{Ended, Inbound},
-        mover::{FinalAnswer, Parted},
+        mover::Parted,
+        parting::FinalAnswer,
         protocol::SectionKind,
     },
     child::play,
     support::*,
 };
+use crate::transit::Times;
 
 #[tokio::test]
 async fn what_is_offered_arrives() {
@@ -102,6 +104,25 @@ async fn connections_move_however_much_is_ahead_of_them() {
     let (ended, new) = new.await.unwrap();
     assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
     assert!(new.served.iter().map(|connection| &connection.ahead).eq(&ahead));
+}
+
+#[tokio::test]
+async fn the_limits_of_a_connection_go_on_where_it_arrives() {
+    let ((mover, handle), (inbound, _words)) = committed().await;
+    let (began, ago) = (Instant::now(), |seconds| Instant::now() - Duration::from_secs(seconds));
+    let times = Times { opened: ago(3000), quiet_since: ago(200), headers_since: Some(ago(10)) };
+    handle.send(IdleConnection { times, ..connection("GET") }).unwrap();
+    drop(handle);
+    let new = tokio::spawn(take_all(inbound));
+    let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
+    farewell.finish(Vec::new(), &mut Old::default()).await.unwrap();
+    let arrived = new.await.unwrap().1.served[0].times;
+    // The time on the way is not counted.
+    let is_same = |sent: Instant, arrived: Instant| {
+        arrived - sent <= began.elapsed() && arrived + Duration::from_micros(1) > sent
+    };
+    assert!(is_same(times.opened, arrived.opened) && is_same(times.quiet_since, arrived.quiet_since));
+    assert!(is_same(times.headers_since.unwrap(), arrived.headers_since.unwrap()));
 }
 
 #[tokio::test]

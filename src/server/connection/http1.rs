@@ -48,7 +48,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             Stop::HeadTimeout => return refuse_head(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
-                return moving::depart(io, &parts.service, false);
+                return moving::depart(io, &parts.service, false, watch.times());
             }
             // The next head had begun after all: read on, with what hyper had read of it first.
             _ => {

@@ -25,7 +25,7 @@ use self::{
     watch::{Stop, Watch, is_gone},
 };
 use super::{accept::RouteContext, route::HttpService};
-use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream, log};
+use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream, log, transit::Times};
 
 /// A connection that was accepted, ready to be served.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl<S: HttpService> Connection<S> {
         route: Arc<RouteContext>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let state = Arc::new(State::new(route));
+        let state = Arc::new(State::new(route, Times::begin()));
         let service = Service::new(service, peer, Arc::clone(&state));
         Self { io: Io::new(stream, Lease::new(state, permit)), service, is_fresh: true }
     }
@@ -79,7 +79,7 @@ impl<S: HttpService> Connection<S> {
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
-                    return moving::depart(io, &service, true);
+                    return moving::depart(io, &service, true, watch.times());
                 }
                 Stop::Cut => return watch.note_cut(),
                 // The first byte has come after all.

@@ -18,10 +18,11 @@ use crate::{
     listener::ActivatedStream,
     log,
     server::{accept::RouteContext, reaper::Reapable, route::HttpService},
+    transit::Times,
 };
 
 /// Sends a connection on its way: only one that was found movable.
-pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool) {
+pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool, times: Times) {
     let state = Arc::clone(io.state());
     let Some(peer) = service.peer().cloned() else { return };
     match io.into_parts() {
@@ -29,7 +30,7 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool) {
             state.end(Ending::Moved);
             let listener = state.route.tally.shared_name();
             let keep = Some(Box::new(lease) as _);
-            state.route.exit.leave(IdleConnection { listener, stream, peer, ahead, fresh, keep });
+            state.route.exit.leave(IdleConnection { listener, stream, peer, ahead, fresh, times, keep });
         }
         Err(error) => {
             log::debug!(%error, "a connection could not be taken out of the runtime");
@@ -45,6 +46,7 @@ pub(in crate::server) struct Arrival {
     pub(in crate::server) peer: PeerAddr,
     ahead: Bytes,
     fresh: bool,
+    times: Times,
     lease: Option<Lease>,
 }
 
@@ -52,11 +54,11 @@ impl Arrival {
     /// Gives the socket to the runtime; an error if it is none, or its client is gone. The kernel says who the client is, whatever
     /// the process said that had the connection before.
     pub(in crate::server) fn register(connection: IdleConnection) -> io::Result<Self> {
-        let IdleConnection { stream, ahead, fresh, keep, .. } = connection;
+        let IdleConnection { stream, ahead, fresh, times, keep, .. } = connection;
         let lease = keep.and_then(|keep| keep.downcast::<Lease>().ok()).map(|lease| *lease);
         let stream = ActivatedStream::register(stream)?;
         let peer = stream.peer_addr()?;
-        Ok(Self { stream, peer, ahead, fresh, lease })
+        Ok(Self { stream, peer, ahead, fresh, times, lease })
     }
 }
 
@@ -68,8 +70,8 @@ impl<S: HttpService> Connection<S> {
         route: Arc<RouteContext>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let Arrival { stream, peer, ahead, fresh, lease } = arrival;
-        let state = Arc::new(State::new(route));
+        let Arrival { stream, peer, ahead, fresh, times, lease } = arrival;
+        let state = Arc::new(State::new(route, times));
         let service = Service::new(service, peer, Arc::clone(&state));
         let lease = match lease {
             Some(lease) => lease.renewed(state),

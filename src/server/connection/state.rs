@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::{accept::RouteContext, reaper::Reapable};
-use crate::drain::Ending;
+use crate::{drain::Ending, transit::Times};
 
 /// The connection has reached its age: its next response is its last.
 const RETIRED: u8 = 1;
@@ -41,6 +41,8 @@ pub(super) enum By {
 #[derive(Debug)]
 pub(in crate::server) struct State {
     pub(super) route: Arc<RouteContext>,
+    /// As the connection came here.
+    pub(super) times: Times,
     /// HTTP/1: service futures and response bodies that are alive, which the connection's own task alone makes and drops.
     answering: AtomicU32,
     /// Whatever else of a request is alive: what another task may drop.
@@ -66,9 +68,10 @@ pub(in crate::server) struct State {
 }
 
 impl State {
-    pub(super) fn new(route: Arc<RouteContext>) -> Self {
+    pub(super) fn new(route: Arc<RouteContext>, times: Times) -> Self {
         Self {
             route,
+            times,
             answering: AtomicU32::new(0),
             held: AtomicU32::new(0),
             calls: AtomicU32::new(0),

@@ -21,7 +21,7 @@ use super::{
     super::{limits::Limits, reaper::Place},
     state::State,
 };
-use crate::{drain::Ending, log};
+use crate::{drain::Ending, log, transit::Times};
 
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ pub(super) struct Watch<'a, 'd> {
     place: Option<Place>,
     /// Armed when there is a deadline, and only then allocated.
     timer: Option<Pin<Box<Sleep>>>,
-    /// A head is being read, until then.
+    /// A head is being read, since then.
     head: Option<Instant>,
     /// The connection is closing and was last seen idle after so many requests: until then it may send one more.
     linger: Option<(Instant, u32)>,
@@ -79,7 +79,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             registered: false,
             place: None,
             timer: None,
-            head: None,
+            head: state.times.headers_since,
             linger: None,
             is_http2: false,
             told: false,
@@ -180,7 +180,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     fn register(&mut self, cx: &Context<'_>) {
         self.registered = true;
         self.state.note_waker(cx.waker());
-        self.place = self.state.route.reaper.enter(Arc::clone(self.state), cx.waker().clone());
+        self.place = self.state.route.reaper.enter(Arc::clone(self.state), cx.waker().clone(), &self.state.times);
     }
 
     fn limits(&self) -> &'a Limits {
@@ -199,13 +199,29 @@ impl<'a, 'd> Watch<'a, 'd> {
         if !self.has_head() {
             self.head = None;
         } else if self.head.is_none() {
-            self.head = self.limits().header_timeout.and_then(|limit| now.checked_add(limit));
+            self.head = Some(now);
         }
+    }
+
+    /// Until when the head that is being read is to be complete.
+    fn head_deadline(&self) -> Option<Instant> {
+        self.head?.checked_add(self.limits().header_timeout?)
+    }
+
+    /// Since when the limits of a connection run that is about to leave: they go on in the next process.
+    pub(super) fn times(&self) -> Times {
+        let Times { opened, quiet_since, .. } = self.state.times;
+        let quiet_since = match self.place {
+            Some(place) => self.state.route.reaper.quiet_since(place),
+            None if self.state.calls() == 0 => quiet_since,
+            None => Instant::now(),
+        };
+        Times { opened, quiet_since, headers_since: self.head }
     }
 
     /// What is due.
     fn check<T>(&mut self, now: Instant) -> Option<Stop<T>> {
-        if self.head.is_some_and(|deadline| deadline <= now) {
+        if self.head_deadline().is_some_and(|deadline| deadline <= now) {
             return Some(Stop::HeadTimeout);
         }
         if self.state.is_leaving() {
@@ -250,7 +266,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     /// Ready when the nearest deadline is over, pending for ever where there is none.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let linger = self.linger.map(|(until, _)| until);
-        let Some(nearest) = [self.head, linger].into_iter().flatten().min() else {
+        let Some(nearest) = [self.head_deadline(), linger].into_iter().flatten().min() else {
             self.timer = None;
             return Poll::Pending;
         };

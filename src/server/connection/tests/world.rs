@@ -19,7 +19,7 @@ use crate::{
     handoff::{
         batch::{Batch, unpack},
         connection::IdleConnection,
-        protocol::{Connections, Message},
+        protocol::{Connections, Message, VERSION},
     },
     listener::ActivatedStream,
     server::{
@@ -133,7 +133,7 @@ impl Generation {
 
 /// What arrives of a connection that was sent to another process, and what was sent.
 fn travelled(connection: IdleConnection) -> (IdleConnection, Batch) {
-    let batch = Batch::gather(&mut VecDeque::from([connection]), 1).unwrap();
+    let batch = Batch::gather(&mut VecDeque::from([connection]), 1, VERSION).0.unwrap();
     let fds = batch.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
     let Ok(Some(Message::Connections(Connections { records }))) = Message::decode(batch.packet()) else {
         panic!("it is a message that moves connections");

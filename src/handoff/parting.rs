@@ -1,0 +1,73 @@
+//! The old process's side when every connection has gone: the final state.
+
+use super::{
+    channel::{Channel, unexpected},
+    connection::{IdleConnection, Why},
+    outgoing::send_section,
+    protocol::{Done, FinalTaken, Message},
+    refusal::Refusal,
+    state::Section,
+};
+
+/// The process that connections are moved away from.
+pub(crate) trait Predecessor {
+    /// Takes a connection back that the successor has not taken.
+    fn resume(&mut self, connection: IdleConnection, why: &Why);
+
+    /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
+    /// not leave again.
+    fn stop_moving(&mut self, why: &Why);
+
+    /// Lets no more than so many generations drain, this one included.
+    fn trim(&mut self, generations: u32);
+}
+
+/// What is left to say when every connection has gone.
+#[derive(Debug)]
+#[must_use = "the successor waits for the last word"]
+pub(crate) struct Farewell {
+    channel: Channel,
+}
+
+/// What the successor said to one final section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FinalAnswer {
+    pub(crate) name: String,
+    pub(crate) error: Option<String>,
+}
+
+impl Farewell {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Sends the final sections, each with the answer of the successor, and says that nothing more comes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends without the last word: the successor takes it for this process's end.
+    pub(crate) async fn finish(
+        self,
+        sections: Vec<Section>,
+        predecessor: &mut impl Predecessor,
+    ) -> Result<Vec<FinalAnswer>, Refusal> {
+        let mut answers = Vec::new();
+        for section in sections {
+            send_section(&self.channel, section).await?;
+            answers.push(self.answer(predecessor).await?);
+        }
+        self.channel.send(Done {}, &[]).await?;
+        Ok(answers)
+    }
+
+    async fn answer(&self, predecessor: &mut impl Predecessor) -> Result<FinalAnswer, Refusal> {
+        loop {
+            match self.channel.receive("a `FinalTaken`").await?.message {
+                Message::FinalTaken(FinalTaken { name, error }) => return Ok(FinalAnswer { name, error }),
+                Message::Trim(trim) => predecessor.trim(trim.generations),
+                Message::Credit(_) | Message::Leaving(_) => {}
+                message => return Err(unexpected(message, "a `FinalTaken`")),
+            }
+        }
+    }
+}

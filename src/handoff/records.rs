@@ -1,0 +1,134 @@
+//! What the lists in messages are made of, as version 2 of the protocol writes it and as version 1 did.
+
+use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::PathBuf};
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{addr::PeerAddr, transit::Elapsed};
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerRecord {
+    pub(crate) name: String,
+    /// The file that its owner has to remove in the end.
+    pub(crate) created: Option<PathRecord>,
+    /// Bound by a process of this service, not passed by its manager.
+    pub(crate) bound: bool,
+}
+
+/// A socket's file, and which one it was when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PathRecord {
+    #[serde(serialize_with = "path_to_bytes", deserialize_with = "path_from_bytes")]
+    pub(crate) path: PathBuf,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConnectionRecord {
+    pub(crate) listener: String,
+    pub(crate) peer: PeerAddr,
+    pub(crate) fresh: bool,
+    pub(crate) ahead: Ahead,
+    /// From here on version 2.
+    pub(crate) elapsed: Elapsed,
+}
+
+/// What had been read and not parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ahead {
+    Inline(Blob),
+    /// The next so many bytes of the memfd that all connections of the message share.
+    Memfd {
+        len: u64,
+    },
+}
+
+/// Version 1 of [`ConnectionRecord`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConnectionRecordV1 {
+    listener: String,
+    peer: PeerAddr,
+    fresh: bool,
+    ahead: Ahead,
+}
+
+impl From<ConnectionRecord> for ConnectionRecordV1 {
+    fn from(record: ConnectionRecord) -> Self {
+        let ConnectionRecord { listener, peer, fresh, ahead, elapsed: _ } = record;
+        Self { listener, peer, fresh, ahead }
+    }
+}
+
+/// Its limits in time start anew, as version 1 knows nothing of them.
+impl From<ConnectionRecordV1> for ConnectionRecord {
+    fn from(record: ConnectionRecordV1) -> Self {
+        let ConnectionRecordV1 { listener, peer, fresh, ahead } = record;
+        Self { listener, peer, fresh, ahead, elapsed: Elapsed::default() }
+    }
+}
+
+/// Bytes, written at once and not one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Blob(pub(crate) Bytes);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(Bytes::copy_from_slice(bytes)))
+            }
+        }
+
+        deserializer.deserialize_bytes(Visitor)
+    }
+}
+
+/// A record as it stands in a list of version 2: behind its length.
+pub(crate) fn with_length<T: Serialize>(record: &T) -> postcard::Result<Blob> {
+    postcard::to_allocvec(record).map(|record| Blob(record.into()))
+}
+
+/// Lists of records each of which carries its length: what a later version adds at the end of one is not read.
+pub(crate) mod with_lengths {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use super::{Blob, with_length};
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(records: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+        let records: Result<Vec<Blob>, _> = records.iter().map(with_length).collect();
+        records.map_err(ser::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: de::DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        let records = Vec::<Blob>::deserialize(deserializer)?;
+        records.iter().map(|Blob(record)| postcard::from_bytes(record).map_err(de::Error::custom)).collect()
+    }
+}
+
+fn path_to_bytes<S: Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(path.as_os_str().as_bytes())
+}
+
+fn path_from_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    Blob::deserialize(deserializer).map(|path| OsString::from_vec(path.0.into()).into())
+}

@@ -1,0 +1,108 @@
+//! A process of the first release, which speaks version 1 alone: what it sends and what it is sent, byte by byte, as recorded from it.
+
+use std::{os::fd::AsFd, time::Instant};
+
+use tokio::task::{spawn_blocking, yield_now};
+
+use super::{
+    super::{
+        channel::Channel, connection::IdleConnection, inbound::Ended, incoming::join_blocking, mover::Parted,
+        outgoing::offer, protocol::*,
+    },
+    support::*,
+};
+use crate::{sys::scm, transit::Times};
+
+/// `Join` of version 1, of the process 300.
+const JOIN: &[u8] = b"\x20\0\x01\x01\xac\x02";
+/// `Hello` of version 1: generation 1, process 300, none drains.
+const HELLO: &[u8] = b"\x01\0\x01\x01\x01\xac\x02\0";
+/// Two `Listeners`: `name0`, which was passed on and bound, and `name1`.
+const LISTENERS: &[u8] = b"\x02\0\x02\x05name0\0\x01\x05name1\0\0\0";
+const OFFERED: &[u8] = b"\x04\0";
+const COMMIT: &[u8] = b"\x05\0";
+const READY: &[u8] = b"\x21\0";
+/// Two `Connections` of `http`, from 127.0.0.1:80: fresh, and with `GET /` ahead.
+const CONNECTIONS: &[u8] = b"\x06\0\x02\x04http\0\x7f\0\0\x01\x50\x01\0\0\x04http\0\x7f\0\0\x01\x50\0\0\x05GET /";
+const TAKEN: &[u8] = b"\x24\0\x02";
+const DONE: &[u8] = b"\x07\0";
+
+/// The next packet, whatever it is.
+async fn hear_packet(raw: &Raw) -> Vec<u8> {
+    let mut buffer = vec![0; LONGEST_PACKET];
+    loop {
+        match scm::receive(raw.0.as_fd(), &mut buffer) {
+            Ok(received) => return buffer[..received.len].to_vec(),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn two_connections() -> [IdleConnection; 2] {
+    let peer = "127.0.0.1:80".parse::<crate::addr::PeerAddr>().unwrap();
+    [
+        IdleConnection { fresh: true, peer: peer.clone(), ..connection("") },
+        IdleConnection { peer, ..connection("GET /") },
+    ]
+}
+
+#[tokio::test]
+async fn a_successor_of_version_1_is_sent_what_it_understands() {
+    let (channel, control) = Channel::pair().unwrap();
+    let new = Raw::new(control);
+    let offering = tokio::spawn(offer(channel, an_offer(2, Vec::new())));
+    new.throw(JOIN).await;
+    let hello = Message::decode(&hear_packet(&new).await).unwrap().unwrap();
+    assert!(matches!(hello, Message::Hello(Hello { version: VERSION, oldest_version: 1, .. })), "{hello:?}");
+    assert_eq!(hear_packet(&new).await, LISTENERS);
+    assert_eq!(hear_packet(&new).await, OFFERED);
+    new.throw(READY).await;
+    let (mover, handle) = offering.await.unwrap().unwrap().commit().await.unwrap();
+    assert_eq!(hear_packet(&new).await, COMMIT);
+    two_connections().into_iter().for_each(|connection| handle.send(connection).unwrap());
+    drop(handle);
+    let talk = async {
+        new.say(Credit { connections: 2 }).await;
+        assert_eq!(hear_packet(&new).await, CONNECTIONS);
+        new.throw(TAKEN).await;
+    };
+    let mut old = Old::default();
+    let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
+    let Parted::Moved(farewell) = parted else { panic!("{parted:?}") };
+    assert_eq!(old.resumed, []);
+    farewell.finish(Vec::new(), &mut old).await.unwrap();
+    assert_eq!(hear_packet(&new).await, DONE);
+}
+
+#[tokio::test]
+async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() {
+    let began = Times::begin();
+    let (own, control) = scm::pair().unwrap();
+    let old = Raw::new(own);
+    for packet in [HELLO, LISTENERS, OFFERED] {
+        old.throw(packet).await;
+    }
+    let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
+    let names = joined.listeners.iter().map(|(record, _)| (&*record.name, record.bound)).collect::<Vec<_>>();
+    assert_eq!(names, [("name0", true), ("name1", false)]);
+    let join = Message::decode(&hear_packet(&old).await).unwrap().unwrap();
+    assert!(matches!(join, Message::Join(Join { version: VERSION, oldest_version: 1, .. })), "{join:?}");
+    old.throw(COMMIT).await;
+    let (inbound, _handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    assert_eq!(hear_packet(&old).await, READY);
+
+    let streams = two_connections().map(|connection| connection.stream);
+    old.0.send_packet(CONNECTIONS, &streams.each_ref().map(AsFd::as_fd)).await.unwrap();
+    let mut new = New::default();
+    let talk = async {
+        while hear_packet(&old).await != TAKEN {}
+        old.throw(DONE).await;
+    };
+    let (ended, ()) = tokio::join!(inbound.run(&mut new), talk);
+    assert_eq!(ended, Ended::Done);
+    let served: Vec<_> = new.served.iter().map(|connection| (connection.fresh, &*connection.ahead)).collect();
+    assert_eq!(served, [(true, &b""[..]), (false, b"GET /")]);
+    let begins = |times: &Times| times.opened >= began.opened && times.quiet_since >= began.opened;
+    assert!(new.served.iter().all(|new| begins(&new.times) && new.times.headers_since.is_none()));
+}
