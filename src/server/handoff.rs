@@ -65,7 +65,7 @@ impl Server {
     /// the rules. `true` allows it always, `false` never. A hand-over [at a path](Self::handoff_socket) is always allowed.
     ///
     /// ```no_run
-    /// # async fn serve(server: axum_activation::Server) -> axum_activation::Result<axum_activation::drain::DrainReport> {
+    /// # async fn serve(server: axum_activation::Server) -> Result<axum_activation::DrainReport, axum_activation::Error> {
     /// // The supervisor starts the next process, which takes over at the path.
     /// server.handoff_by_spawn(false).handoff_socket("/run/app/handoff.sock").run().await
     /// # }
