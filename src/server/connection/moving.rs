@@ -103,7 +103,8 @@ mod tests {
 
     fn arriving(stream: impl Into<OwnedFd>, peer: &str) -> io::Result<PeerAddr> {
         let (listener, stream, peer) = ("http".into(), stream.into(), peer.parse().unwrap());
-        let connection = IdleConnection { listener, stream, peer, ahead: Bytes::new(), fresh: true, keep: None };
+        let (ahead, times) = (Bytes::new(), Times::begin());
+        let connection = IdleConnection { listener, stream, peer, ahead, fresh: true, times, keep: None };
         Arrival::register(connection).map(|arrival| arrival.peer)
     }
 
