@@ -334,11 +334,6 @@ impl ActivatedListeners {
         self.set.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps others from adding sockets meanwhile that both would find missing.
-    fn alone(&self) -> MutexGuard<'_, ()> {
-        self.set.completion.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn extend(&self, more: Vec<Slot>) {
         self.lock().extend(more);
     }

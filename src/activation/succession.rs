@@ -147,6 +147,11 @@ impl ActivatedListeners {
         }
     }
 
+    /// Keeps others from adding sockets meanwhile that both would find missing.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.set.completion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps others from meeting another process meanwhile: they wait, and find what was met.
     pub(crate) fn meeting(&self) -> MutexGuard<'_, ()> {
         self.set.meeting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -104,8 +104,7 @@ impl HandoffAlone {
         self
     }
 
-    /// The users beside its own whose processes this one hands over to, see
-    /// [`ActivatedListenersBuilder::handoff_peers`](crate::ActivatedListenersBuilder::handoff_peers).
+    /// Users whose processes this one hands over to, see [`Server::handoff_peers`](crate::Server::handoff_peers).
     pub fn handoff_peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
         self.options.peers.extend(users);
         self
@@ -280,7 +279,6 @@ impl Alone {
                 Ok((mover, handle, _)) => {
                     log::info!(pid, "the successor accepts, draining what is here");
                     asker.tell(Ok(pid));
-                    self.ties.note_handed_over();
                     self.leave(mover, handle, finished).await;
                     self.ties.requests.yield_place().await;
                     break;
@@ -337,7 +335,7 @@ impl Alone {
         if let Some(predecessor) = &self.ties.predecessor {
             predecessor.trim(self.ties.options.draining.saturating_sub(1));
         }
-        self.activated.set_passed_on(true);
+        self.ties.note_handed_over(&self.activated);
         self.drain.begin_succession(false);
         self.committed.cancel();
         let mut old = Old { drain: self.drain.clone(), predecessor: self.ties.predecessor.clone() };

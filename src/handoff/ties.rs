@@ -143,8 +143,9 @@ impl Ties {
         Ok(())
     }
 
-    /// A successor serves in place of this process, and is to be met there, too.
-    pub(crate) fn note_handed_over(&mut self) {
+    /// A successor has the sockets, serves in place of this process, and is to be met there, too.
+    pub(crate) fn note_handed_over(&mut self, activated: &ActivatedListeners) {
+        activated.set_passed_on(true);
         self.requests.note_handed_over();
     }
 

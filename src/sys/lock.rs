@@ -224,7 +224,7 @@ mod tests {
         let (folder, socket, lock) = somewhere();
         let says = |words: &str| match at_once(&socket) {
             Err(LockFailure::InTheWay(text)) => {
-                assert!(text.contains("app.sock.lock is ") && text.contains(words), "{text}")
+                assert!(text.contains("app.sock.lock is ") && text.contains(words), "{text}");
             }
             other => panic!("{words}: {other:?}"),
         };

@@ -198,8 +198,7 @@ impl Succession {
         let drain = serving.current_drain().clone();
         let mut old = Old::new(&serving, &drain, self.ties.predecessor.clone());
         let (returned, told_to_stop) = (Arc::clone(&old.returned), AtomicBool::new(false));
-        serving.activated().set_passed_on(true);
-        self.ties.note_handed_over();
+        self.ties.note_handed_over(serving.activated());
         serving.lead_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
