@@ -23,6 +23,9 @@ const SHARDS: usize = 8;
 /// A timeout is made of so many ticks: it ends up to one of them late.
 const TICKS: u32 = 8;
 
+/// A connection that was open for longer when it came was open in another process.
+const SHORTEST_STAY: Duration = Duration::from_millis(1);
+
 /// What a connection shows of itself, and can be asked.
 pub(super) trait Reapable: Send + Sync + 'static {
     /// A request is being answered.
@@ -70,12 +73,16 @@ impl<T: Reapable> Reaper<T> {
     /// Looks after `connection`, whose limits run since `times`, and wakes it with `waker` when it is asked something; `None` where
     /// there is no limit to keep.
     pub(super) fn enter(&self, connection: T, waker: Waker, times: &Times) -> Option<Place> {
-        self.period()?;
+        let (period, now) = (self.period()?, Instant::now());
         let retires = self.limits.max_age.and_then(|max| times.opened.checked_add(max.draw()));
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let calls = connection.calls();
-        let quiet_since = if calls == 0 { times.quiet_since } else { Instant::now() };
-        let entry = Entry { connection, waker, calls, quiet_since, was_busy: false, retires };
+        let quiet_since = if calls == 0 { times.quiet_since } else { now };
+        let mut entry = Entry { connection, waker, calls, quiet_since, was_busy: false, retires };
+        // It may move on before the next tick, and so on: then none of the processes would ever look at it.
+        if now.saturating_duration_since(times.opened) >= period.max(SHORTEST_STAY) {
+            entry.look(now, self.limits.idle_timeout);
+        }
         Some(Place { shard, key: self.lock(shard).insert(entry) })
     }
 
@@ -246,6 +253,22 @@ mod tests {
         assert_eq!(count(&connection.retired), 1);
         connection.calls.store(1, Ordering::Relaxed);
         assert_eq!(reaper.quiet_since(place), Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_was_reached_on_the_way_is_seen_at_once() {
+        let limits = Limits {
+            max_age: Some(MaxAge { age: Duration::from_secs(600), jitter: Duration::ZERO }),
+            ..Limits::default()
+        };
+        let reaper = Reaper::new(&limits);
+        let times = Times::begin();
+        for (seconds, expired, retired) in [(0, 0, 0), (110, 0, 0), (10, 1, 0), (480, 1, 1)] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            let connection = Arc::new(Looked::default());
+            reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
+            assert_eq!((count(&connection.expired), count(&connection.retired)), (expired, retired), "{seconds}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
