@@ -146,10 +146,13 @@ fn a_successor_that_leaves_gets_no_more_connections_and_each_ends_where_it_is() 
         assert_eq!(busy.answer().unwrap().text(), id.to_string());
         assert_eq!(busy.rest().unwrap(), b"", "it ends here");
     }
+    // What was sent and not answered comes back, with what its client has sent meanwhile. The connection that asked for the handoff may be
+    // among it, in place of one that has ended by now.
+    let asked = idle.iter_mut().map(|idle| idle.ask("/who").is_ok()).collect::<Vec<_>>();
     service.signal(peer, Signal::KILL);
-    for idle in &mut idle {
-        assert_eq!(idle.get("/who").unwrap().text().parse(), Ok(old), "it was not answered, so it comes back");
-    }
+    let answers = idle.iter_mut().zip(asked).filter(|(_, asked)| *asked).filter_map(|(idle, _)| idle.answer().ok());
+    let answers: Vec<_> = answers.map(|answer| answer.text().parse()).collect();
+    assert!(answers.len() + 1 >= IDLE && answers.iter().all(|who| *who == Ok(old)), "{answers:?}");
     service.wait_for_all();
     let log = fs::read_to_string(service.folder().join("log")).unwrap();
     let came_back = log.lines().filter(|line| line.contains("a connection that was to leave is served on")).count();
