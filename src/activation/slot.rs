@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::Shutdown,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{Arc, Weak},
 };
 
@@ -246,6 +246,30 @@ impl Slot {
         };
         let name = self.info.shared_name();
         Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
+    }
+
+    /// Whether something accepts from it that no hand-over can ask to stop.
+    pub(super) fn is_accepted_elsewhere(&self) -> bool {
+        self.info.listening
+            && match &self.taken {
+                Taken::No => false,
+                Taken::Listener(handle) => handle.upgrade().is_some_and(|handle| !handle.is_of_route()),
+                Taken::Shared(_) => true,
+            }
+    }
+
+    /// Makes it block, if it listens, or not block again.
+    pub(super) fn set_blocking(&self, blocking: bool) -> io::Result<()> {
+        let set = |fd: BorrowedFd<'_>| {
+            socket::make_plain(fd, blocking)?;
+            if blocking { Ok(()) } else { socket::limit_blocked_accept(fd) }
+        };
+        match (&self.held, self.handle()) {
+            _ if !self.info.listening => Ok(()),
+            (Some(held), _) => set(held.fd.as_fd()),
+            (None, Some(handle)) => handle.with_socket(set).unwrap_or(Ok(())),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Whether the service manager has it too: then neither its queue nor its path ends with this process.

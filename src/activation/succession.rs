@@ -12,7 +12,7 @@ use super::{ActivatedListeners, ActivatedSocket, Place, builder::valid_name, env
 use crate::{
     error::{Error, Kind},
     log,
-    sys::{path::CreatedPath, socket},
+    sys::path::CreatedPath,
 };
 
 /// The name of the descriptor that a predecessor is spoken to through, among those that are passed.
@@ -39,6 +39,29 @@ impl SocketOrigin {
     pub(super) fn created_path(&self) -> Option<CreatedPath> {
         let (path, device, inode) = self.created.clone()?;
         Some(CreatedPath::of_another(path, device, inode))
+    }
+}
+
+/// Listening sockets that block. Dropped, they do not block any more.
+#[derive(Debug)]
+#[must_use = "dropped, the sockets do not block any more"]
+pub(crate) struct Blocking(Option<ActivatedListeners>);
+
+impl Blocking {
+    /// Leaves them to another process as they are.
+    pub(crate) fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        let Some(set) = self.0.take() else { return };
+        for slot in set.lock().iter() {
+            if let Err(error) = slot.set_blocking(false) {
+                log::error!(socket = %slot.info, %error, "a socket that was prepared for the next process may block");
+            }
+        }
     }
 }
 
@@ -81,18 +104,27 @@ impl ActivatedListeners {
         withheld.map(|slot| slot.info.clone()).collect()
     }
 
-    /// Makes the listening sockets block, as a program expects them that knows nothing of this one, or not block again. The flag is of
-    /// the socket, so nobody may accept here while they block.
-    pub(crate) fn set_blocking(&self, blocking: bool) -> io::Result<()> {
-        for heirloom in self.for_successor()? {
-            if socket::is_listening(heirloom.fd.as_fd()) {
-                socket::make_plain(&heirloom.fd, blocking)?;
-                if !blocking {
-                    socket::limit_blocked_accept(&heirloom.fd)?;
-                }
-            }
+    /// Makes the listening sockets block, as a program expects them that knows nothing of this one. The flag is of the socket and not of
+    /// a process, so nothing may accept here meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The reason: something accepts from one of them that cannot be asked to stop, or the system refuses.
+    pub(crate) fn make_blocking(&self) -> Result<Blocking, String> {
+        let slots = self.lock();
+        if let Some(slot) = slots.iter().find(|slot| slot.is_accepted_elsewhere()) {
+            return Err(format!(
+                "the socket {:?} ({}) is accepted from outside of Server, and would block a thread there, as a plain successor takes sockets \
+                 that block (O_NONBLOCK is of the socket, open(2)); serve it by a route of Server",
+                slot.info.name(),
+                slot.info.place()
+            ));
         }
-        Ok(())
+        let made = slots.iter().try_for_each(|slot| slot.set_blocking(true));
+        drop(slots);
+        // Where one of them fails, this makes those before it as they were.
+        let blocking = Blocking(Some(self.clone()));
+        made.map(|()| blocking).map_err(|error| format!("the sockets cannot be made to block: {error}"))
     }
 
     /// A successor has the sockets too, or has not: who is left alone with a path removes it in the end.

@@ -207,6 +207,11 @@ impl Drain {
         self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES == 0
     }
 
+    /// Whether what is left is being cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.shared.cut.is_cancelled()
+    }
+
     /// The phase now.
     #[must_use]
     pub fn phase(&self) -> Phase {

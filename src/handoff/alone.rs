@@ -1,27 +1,34 @@
 //! The hand-over for a service that another server serves than ours: listeners and state go over, connections drain.
 
-use std::{fmt, future::Future, path::PathBuf, process, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, pending},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
-    sync::oneshot,
     task::JoinHandle,
     time::{Duration, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempt::{ReadySuccessor, Way, attempt},
+    attempt::{Way, attempt, failed},
     claim::Claim,
     connection::{IdleConnection, Why},
     handle::Handoff,
-    inbound::{InboundHandle, Successor},
+    inbound::Successor,
     joining::Arriving,
-    main_pid::set_main_pid,
+    main_pid::{set_main_pid, take_back_main_pid},
     mover::{Mover, MoverHandle, Parted, Predecessor},
     options::{BoxError, Options, Parts, Snapshot},
-    requests::{Asker, Request, Requests},
+    requests::{Request, Requests},
     state::Section,
-    ties::{FAREWELL_LIMIT, Ties, settled_line},
+    ties::{FAREWELL_LIMIT, Joins, Ties, leave_predecessor, line, say_farewell, wait_for_room},
 };
 use crate::{
     activation::ActivatedListeners,
@@ -79,7 +86,7 @@ pub struct Joined {
 pub struct Serving {
     handle: Handoff,
     committed: CancellationToken,
-    finish: Option<oneshot::Sender<()>>,
+    finished: CancellationToken,
     running: JoinHandle<()>,
     claim: Arc<Claim>,
 }
@@ -161,13 +168,20 @@ impl HandoffAlone {
     /// # Errors
     ///
     /// The predecessor does not let this process take over, or its state cannot be imported: it serves on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the predecessor learns that this process does not take over.
     pub async fn join(self) -> Result<Joined, Error> {
         let Self { activated, options } = self;
         let (handle, calls) = Handoff::new();
         let mut ties = Ties::new(options, handle, Requests::new(calls));
         ties.decide_spawn(&activated, Notifier::from_env().is_active())?;
         ties.install_signals()?;
-        let arriving = ties.join(&activated).await?;
+        let arriving = match ties.join(&activated, pending()).await? {
+            Joins::After(arriving) => Some(arriving),
+            Joins::Alone | Joins::Stopped => None,
+        };
         Ok(Joined { activated, ties, arriving })
     }
 }
@@ -180,7 +194,8 @@ impl Joined {
     }
 
     /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none. From then on
-    /// this process is the one that is asked for hand-overs, and `drain` begins when it has handed over.
+    /// this process is the one that is asked for hand-overs, and `drain` begins when it has handed over. Where `drain` begins before, as
+    /// the service stops, a hand-over that is under way is called off and no other begins.
     ///
     /// # Errors
     ///
@@ -196,13 +211,14 @@ impl Joined {
             None => None,
         };
         let finals = Finals(ties.options.final_states.clone());
-        ties.begin(coming, &activated, finals).await;
+        ties.begin(coming, &activated, finals);
+        ties.open_place(&activated).await;
         let (committed, handle) = (CancellationToken::new(), ties.handle.clone());
-        let (finish, finished) = oneshot::channel();
+        let finished = CancellationToken::new();
         let claim = Arc::clone(&ties.spawner.claim);
         let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };
-        let running = tokio::spawn(alone.run(finished));
-        Ok(Serving { handle, committed, finish: Some(finish), running, claim })
+        let running = tokio::spawn(alone.run(finished.clone()));
+        Ok(Serving { handle, committed, finished, running, claim })
     }
 
     /// Tells the predecessor that this process will not take over, and why.
@@ -233,9 +249,7 @@ impl Serving {
     ///
     /// Dropped, the successor is told nothing: it takes this process for dead, and serves on.
     pub async fn finish(mut self) {
-        if let Some(finish) = self.finish.take() {
-            let _ = finish.send(());
-        }
+        self.finished.cancel();
         let _ = (&mut self.running).await;
     }
 }
@@ -263,124 +277,108 @@ struct Alone {
 }
 
 impl Alone {
-    async fn run(mut self, mut finished: oneshot::Receiver<()>) {
+    async fn run(mut self, finished: CancellationToken) {
         loop {
             let request = tokio::select! {
-                request = self.ties.requests.next() => request,
-                () = is_over(&mut finished) => break,
-            };
-            let Some((successor, asker)) = self.prepare(request, &mut finished).await else { break };
-            let Some(successor) = successor else { continue };
-            let (pid, is_started) = (successor.pid(), successor.is_started());
-            if is_started {
-                set_main_pid(pid).await;
-            }
-            match successor.commit().await {
-                Ok((mover, handle, _)) => {
-                    log::info!(pid, "the successor accepts, draining what is here");
-                    asker.tell(Ok(pid));
-                    self.leave(mover, handle, finished).await;
-                    self.ties.requests.yield_place().await;
+                biased;
+                () = finished.cancelled() => break,
+                () = self.drain.begun() => {
+                    finished.cancelled().await;
                     break;
                 }
-                Err(error) => {
-                    if is_started {
-                        set_main_pid(process::id()).await;
-                    }
-                    self.failed(error, asker);
-                }
+                request = self.ties.requests.next() => request,
+            };
+            if let Some((mover, handle)) = self.hand_over(request, &finished).await {
+                self.leave(mover, handle, &finished).await;
+                self.ties.requests.yield_place().await;
+                break;
             }
         }
-        self.ties.leave_predecessor().await;
+        leave_predecessor(&self.ties.handle, self.ties.predecessor.as_ref()).await;
     }
 
-    /// A successor that is ready, if there is one; `None` when this process ends.
-    async fn prepare(
-        &mut self,
-        request: Request,
-        finished: &mut oneshot::Receiver<()>,
-    ) -> Option<(Option<ReadySuccessor>, Asker)> {
+    /// Brings a successor to where it serves; `None` where there is none. A stop of this process wins.
+    async fn hand_over(&mut self, request: Request, finished: &CancellationToken) -> Option<(Mover, MoverHandle)> {
         let Request { way, asker } = request;
         log::info!(asker = %asker, "handing over");
-        let Ties { options, requests, handle, line, spawner, .. } = &mut self.ties;
+        let Ties { options, requests, handle, spawner, .. } = &mut self.ties;
+        let is_main_named = AtomicBool::new(false);
         let tried = async {
             if matches!(way, Way::Spawn) {
                 spawner.check()?;
             }
-            let line = settled_line(options, handle, *line).await;
-            attempt(options, &self.activated, line, way).await
+            let way = wait_for_room(options, handle, way).await?;
+            let successor = attempt(options, &self.activated, line(handle), way).await?;
+            let pid = successor.pid();
+            if successor.is_started() {
+                is_main_named.store(true, Ordering::Relaxed);
+                set_main_pid(pid).await;
+            }
+            successor.commit().await.map(|(mover, moves, _)| (pid, mover, moves))
         };
         let tried = tokio::select! {
+            biased;
             tried = tried => tried,
-            () = is_over(finished) => return None,
+            () = self.drain.begun() => Err(failed("this process was told to stop")),
+            () = finished.cancelled() => Err(failed("this process was told to stop")),
             never = requests.refuse_all("another hand-over is under way") => match never {},
         };
         match tried {
-            Ok(successor) => Some((Some(successor), asker)),
+            Ok((pid, mover, moves)) => {
+                log::info!(pid, "the successor accepts, draining what is here");
+                asker.tell(Ok(pid));
+                Some((mover, moves))
+            }
             Err(error) => {
-                self.failed(error, asker);
-                Some((None, Asker::Nobody("whoever was told")))
+                log::error!(%error, "the hand-over has failed");
+                if is_main_named.into_inner() {
+                    take_back_main_pid();
+                }
+                self.ties.options.run_after_failure(&error);
+                asker.tell(Err(error));
+                None
             }
         }
-    }
-
-    fn failed(&self, error: Error, asker: Asker) {
-        log::error!(%error, "the hand-over has failed");
-        self.ties.options.run_after_failure(&error);
-        asker.tell(Err(error));
     }
 
     /// Lets the service drain, and says the last words when it has.
-    async fn leave(&mut self, mover: Mover, handle: MoverHandle, finished: oneshot::Receiver<()>) {
-        if let Some(predecessor) = &self.ties.predecessor {
-            predecessor.trim(self.ties.options.draining.saturating_sub(1));
-        }
+    async fn leave(&mut self, mover: Mover, handle: MoverHandle, finished: &CancellationToken) {
         self.ties.note_handed_over(&self.activated);
         self.drain.begin_succession(false);
         self.committed.cancel();
-        let mut old = Old { drain: self.drain.clone(), predecessor: self.ties.predecessor.clone() };
-        let parted = {
-            let mut moving = std::pin::pin!(mover.run(&mut old));
-            tokio::select! {
-                parted = &mut moving => Some(parted),
-                _ = finished => {
-                    drop(handle);
-                    timeout(FAREWELL_LIMIT, moving).await.ok()
+        let Ties { options, requests, .. } = &mut self.ties;
+        let leaving = async {
+            let parted = {
+                let mut old = Old;
+                let mut moving = std::pin::pin!(mover.run(&mut old));
+                tokio::select! {
+                    parted = &mut moving => Some(parted),
+                    () = finished.cancelled() => {
+                        drop(handle);
+                        timeout(FAREWELL_LIMIT, moving).await.ok()
+                    }
                 }
-                never = self.ties.requests.refer_all() => match never {},
+            };
+            match parted {
+                Some(Parted::Moved(farewell)) => say_farewell(options, farewell).await,
+                Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
+                None => log::warn!("the successor does not listen to the last words"),
             }
         };
-        match parted {
-            Some(Parted::Moved(farewell)) => self.ties.say_farewell(farewell, &mut old).await,
-            Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
-            None => log::warn!("the successor does not listen to the last words"),
+        tokio::select! {
+            () = leaving => {}
+            never = requests.refer_all() => match never {},
         }
     }
 }
 
-/// Resolves when the service has nothing more to serve, or is dropped.
-async fn is_over(finished: &mut oneshot::Receiver<()>) {
-    let _ = finished.await;
-}
-
 /// A predecessor that moves no connections.
-struct Old {
-    drain: Drain,
-    predecessor: Option<InboundHandle>,
-}
+struct Old;
 
 impl Predecessor for Old {
     fn resume(&mut self, _: IdleConnection, _: &Why) {}
 
     fn stop_moving(&mut self, _: &Why) {}
-
-    fn trim(&mut self, generations: u32) {
-        match (generations, &self.predecessor) {
-            (0, _) => self.drain.cut(),
-            (more, Some(predecessor)) => predecessor.trim(more - 1),
-            (_, None) => {}
-        }
-    }
 }
 
 /// A successor that takes no connections: the predecessor drains them.

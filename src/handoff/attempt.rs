@@ -2,7 +2,7 @@
 
 use std::{future::pending, io, os::fd::OwnedFd, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     channel::Channel,
@@ -34,10 +34,10 @@ pub(crate) enum Way {
 }
 
 /// Which generation a process is, and how many older ones still drain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) generation: u64,
-    pub(crate) draining: u32,
+    pub(crate) older: watch::Receiver<u32>,
 }
 
 /// A successor that is ready. Dropped, it is sent away, and killed if this process has started it.
@@ -46,6 +46,9 @@ pub(crate) struct Line {
 pub(crate) struct ReadySuccessor {
     prepared: Prepared,
     started: Option<Started>,
+    line: Line,
+    /// How many older generations it knows of.
+    offered: u32,
 }
 
 impl ReadySuccessor {
@@ -64,11 +67,13 @@ impl ReadySuccessor {
     ///
     /// # Cancel safety
     ///
-    /// Not to be dropped before it returns.
+    /// Dropped before it returns, it has not committed, and the successor is sent away.
     pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle, Option<Process>), Error> {
-        let Self { prepared, started } = self;
+        let Self { prepared, started, line, offered } = self;
         match (prepared.commit().await, started) {
-            (Ok((mover, handle)), started) => Ok((mover, handle, started.and_then(Started::leave))),
+            (Ok((mover, handle)), started) => {
+                Ok((mover.telling(line.older, offered), handle, started.and_then(Started::leave)))
+            }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
             (Err(refusal), None) => Err(failed(refusal.to_string())),
         }
@@ -107,25 +112,21 @@ async fn prepare(
     let heirlooms =
         activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
     let attach = matches!(way, Way::Joiner(_));
-    let offered = |listeners| Offer {
-        generation: line.generation,
-        draining: line.draining,
-        listeners,
-        attach,
-        sections: sections.collect(),
-    };
+    let draining = *line.older.borrow();
+    let offered =
+        |listeners| Offer { generation: line.generation, draining, listeners, attach, sections: sections.collect() };
     match way {
         Way::Joiner(joiner) => {
             let prepared = joiner.offer(offered(records(heirlooms))).await;
             let prepared = prepared.map_err(|refusal| failed(with_withheld(activated, refusal.to_string())))?;
-            Ok(ReadySuccessor { prepared, started: None })
+            Ok(ReadySuccessor { prepared, started: None, line, offered: draining })
         }
         Way::Spawn => {
             let (channel, control) = Channel::pair().map_err(|error| failed(format!("no control socket: {error}")))?;
             let started = start(options, &heirlooms, control).await?;
             let prepared = offer(channel, offered(records(heirlooms))).await;
             match prepared {
-                Ok(prepared) => Ok(ReadySuccessor { prepared, started: Some(started) }),
+                Ok(prepared) => Ok(ReadySuccessor { prepared, started: Some(started), line, offered: draining }),
                 Err(refusal) => Err(failed(with_withheld(activated, started.explain(&refusal).await))),
             }
         }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    protocol::{Abort, Failed, LONGEST_PACKET, Malformed, Message},
+    protocol::{Abort, Failed, LONGEST_PACKET, Leaving, Malformed, Message},
     refusal::Refusal,
 };
 use crate::sys::{
@@ -152,7 +152,9 @@ impl Channel {
     async fn last_words(&self) -> Refusal {
         loop {
             match self.receive("an answer").await.map(|envelope| envelope.message) {
-                Ok(message @ (Message::Abort(_) | Message::Failed(_))) => return unexpected(message, "an answer"),
+                Ok(message @ (Message::Abort(_) | Message::Failed(_) | Message::Leaving(_))) => {
+                    return unexpected(message, "an answer");
+                }
                 Ok(_) => {}
                 // It was not sent at all.
                 Err(Refusal::Gone { awaited, .. }) => return Refusal::Gone { awaited, left_unread: true },
@@ -213,6 +215,11 @@ impl BlockingChannel {
         }
     }
 
+    /// Lets the other side take so much longer.
+    pub(crate) fn extend(&mut self, time: Duration) {
+        self.deadline += time;
+    }
+
     /// Sends a message if that is possible at once.
     pub(crate) fn try_send(&self, message: impl Into<Message>) {
         try_send(&self.fd, &message.into());
@@ -234,6 +241,12 @@ impl BlockingChannel {
         let remaining = self.deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() { Err(Refusal::TimedOut { awaited }) } else { Ok(remaining) }
     }
+}
+
+/// Tells the other side that this process stops, and ends the conversation, also for a thread that blocks on a duplicate of `fd`.
+pub(crate) fn leave(fd: &OwnedFd) {
+    try_send(fd, &Leaving {}.into());
+    let _ = rustix::net::shutdown(fd, Shutdown::Both);
 }
 
 /// What a message says that is not the one that was waited for.

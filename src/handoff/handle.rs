@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::failed;
@@ -26,6 +26,8 @@ struct Shared {
     calls: mpsc::UnboundedSender<Call>,
     generation: AtomicU64,
     predecessor_gone: CancellationToken,
+    /// How many older generations still drain.
+    older: watch::Sender<u32>,
 }
 
 /// Somebody who asks for a hand-over and waits for what becomes of it.
@@ -34,7 +36,12 @@ pub(crate) type Call = oneshot::Sender<Result<u32, Error>>;
 impl Handoff {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Call>) {
         let (calls, called) = mpsc::unbounded_channel();
-        let shared = Shared { calls, generation: AtomicU64::new(0), predecessor_gone: CancellationToken::new() };
+        let shared = Shared {
+            calls,
+            generation: AtomicU64::new(0),
+            predecessor_gone: CancellationToken::new(),
+            older: watch::Sender::new(0),
+        };
         (Self { shared: Arc::new(shared) }, called)
     }
 
@@ -46,7 +53,8 @@ impl Handoff {
     ///
     /// [`is_handoff_failure`](Error::is_handoff_failure): this process may not start the next one
     /// ([`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn)), that was not started, failed or was not ready in time, or
-    /// another hand-over is under way. Nothing has changed then, and it can be tried again.
+    /// another hand-over is under way, or as many older generations still drain as may. Nothing has changed then, and it can be tried
+    /// again.
     ///
     /// # Cancel safety
     ///
@@ -78,7 +86,18 @@ impl Handoff {
         self.shared.generation.store(generation, Ordering::Relaxed);
     }
 
+    /// How many older generations still drain.
+    pub(crate) fn older(&self) -> watch::Receiver<u32> {
+        self.shared.older.subscribe()
+    }
+
+    /// The predecessor drains, and so many before it.
+    pub(crate) fn note_older(&self, before_the_predecessor: u32) {
+        self.shared.older.send_replace(before_the_predecessor.saturating_add(1));
+    }
+
     pub(crate) fn note_predecessor_gone(&self) {
+        self.shared.older.send_replace(0);
         self.shared.predecessor_gone.cancel();
     }
 

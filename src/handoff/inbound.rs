@@ -19,8 +19,9 @@ use super::{
     batch,
     channel::{Channel, Envelope, reason, unexpected},
     connection::IdleConnection,
+    handle::Handoff,
     protocol::{
-        ConnectionRecord, Connections, Credit, FinalTaken, Leaving, Message, Refused, SectionRecord, Taken, Trim,
+        ConnectionRecord, Connections, Credit, FinalTaken, Leaving, Message, Older, Refused, SectionRecord, Taken,
     },
     refusal::Refusal,
     state::Section,
@@ -72,6 +73,8 @@ pub(crate) struct Inbound {
     predecessor: Option<Process>,
     /// Names of listeners that came before.
     names: Vec<Arc<str>>,
+    /// Notes how many older generations still drain.
+    handle: Option<Handoff>,
 }
 
 /// Speaks to the predecessor while [`Inbound`] runs.
@@ -93,16 +96,10 @@ pub(crate) enum Ended {
 
 #[derive(Debug)]
 enum Word {
-    Trim(u32),
     Leaving(oneshot::Sender<()>),
 }
 
 impl InboundHandle {
-    /// Asks the predecessor to let no more than so many generations drain, itself included.
-    pub(crate) fn trim(&self, generations: u32) {
-        let _ = self.words.send(Word::Trim(generations));
-    }
-
     /// Tells the predecessor that this process stops; returns when that is said, or there is no predecessor.
     pub(crate) async fn leave(&self) {
         let (said, is_said) = oneshot::channel();
@@ -115,8 +112,8 @@ impl InboundHandle {
 impl Inbound {
     pub(super) fn new(channel: Channel, predecessor: Option<Process>) -> (Self, InboundHandle) {
         let (sender, words) = mpsc::unbounded_channel();
-        let (unanswered, names) = (Vec::new(), Vec::new());
-        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names };
+        let (unanswered, names, handle) = (Vec::new(), Vec::new(), None);
+        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names, handle };
         (inbound, InboundHandle { words: sender })
     }
 
@@ -124,6 +121,12 @@ impl Inbound {
     #[cfg(test)]
     pub(super) fn set_predecessor(&mut self, predecessor: Option<Process>) {
         self.predecessor = predecessor;
+    }
+
+    /// Notes in `handle` how many older generations still drain, whenever the predecessor says so.
+    pub(super) fn noting(mut self, handle: Handoff) -> Self {
+        self.handle = Some(handle);
+        self
     }
 
     /// Takes what comes until the predecessor is done.
@@ -186,6 +189,10 @@ impl Inbound {
                 Ok(self.connections(records, fds, lacks_fds, successor).await?)
             }
             Message::SectionRecord(record) => Ok(self.section(record, fds, successor).await?),
+            Message::Older(Older { draining }) => {
+                self.handle.iter().for_each(|handle| handle.note_older(draining));
+                Ok(())
+            }
             Message::Done(_) => Err(None),
             message => Err(Some(unexpected(message, AWAITED))),
         }
@@ -237,10 +244,10 @@ impl Inbound {
         loop {
             tokio::select! {
                 ended = &mut ended => return ended,
-                Some(word) = self.words.recv() => if let Word::Leaving(said) = word {
+                Some(Word::Leaving(said)) = self.words.recv() => {
                     let _ = said.send(());
                     return false;
-                },
+                }
             }
         }
     }
@@ -299,7 +306,6 @@ impl Inbound {
 
     async fn say(&mut self, word: Word) -> Result<(), Refusal> {
         match word {
-            Word::Trim(generations) => self.channel.send_if_open(Trim { generations }).await?,
             Word::Leaving(said) => {
                 self.is_leaving = true;
                 let sent = self.channel.send_if_open(Leaving {}).await?;

@@ -1,21 +1,31 @@
 //! The new process's side up to the commit.
 
-use std::{io, os::fd::OwnedFd, time::Instant};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use super::{
-    channel::{BlockingChannel, Channel, Envelope, reason, unexpected},
+    channel::{BlockingChannel, Channel, Envelope, leave, reason, unexpected},
     inbound::{Inbound, InboundHandle},
-    protocol::{Failed, Hello, Join, ListenerRecord, Listeners, Message, Ready},
+    protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Ready, Wait},
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::{
-    peer::{self, Peer},
-    process::Process,
+use crate::{
+    log,
+    sys::{
+        peer::{self, Peer},
+        process::Process,
+    },
 };
 
 /// The most listeners and the most sections that a predecessor may have.
 const MOST_PARTS: usize = 4096;
+
+/// The most that a predecessor has this process wait for the end of an older generation.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// What the predecessor has offered.
 #[derive(Debug)]
@@ -71,6 +81,11 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
 }
 
 impl Control {
+    /// Tells the predecessor that this process stops.
+    pub(crate) fn leave(self) {
+        leave(&self.0);
+    }
+
     /// Registers the control socket with the current runtime.
     pub(crate) fn into_candidate(self) -> io::Result<Candidate> {
         let predecessor = peer::process(&self.0).ok();
@@ -84,6 +99,21 @@ impl Candidate {
         self.channel.try_send(Failed { reason: reason(why) });
     }
 
+    /// Tells the predecessor that this process stops. To one that has committed meanwhile it is the stop of its successor.
+    pub(crate) fn leave(self) {
+        self.channel.try_send(Leaving {});
+    }
+
+    /// Goes on with what comes after the commit.
+    pub(crate) fn into_inbound(self) -> (Inbound, InboundHandle) {
+        Inbound::new(self.channel, self.predecessor)
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
+        self.committed().await.map(|()| self.into_inbound())
+    }
+
     /// Tells the predecessor that this process is able to accept, and waits until it may.
     ///
     /// # Errors
@@ -93,14 +123,14 @@ impl Candidate {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the control socket; the predecessor serves on, unless it has committed just now.
-    pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
+    /// It only waits; to drop the candidate closes the control socket, and the predecessor serves on, unless it has committed just now.
+    pub(crate) async fn committed(&self) -> Result<(), Refusal> {
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {
-            Message::Commit(_) => Ok(Inbound::new(self.channel, self.predecessor)),
+            Message::Commit(_) => Ok(()),
             message => {
                 let refusal = unexpected(message, "a `Commit`");
-                self.fail(&refusal.to_string());
+                self.channel.try_send(Failed { reason: reason(&refusal) });
                 Err(refusal)
             }
         }
@@ -110,9 +140,15 @@ impl Candidate {
 type Offered = (Hello, Vec<(ListenerRecord, Option<OwnedFd>)>, Option<Vec<Section>>);
 
 fn receive_offer(channel: &mut BlockingChannel) -> Result<Offered, Refusal> {
-    let hello = match channel.receive("a `Hello`")?.message {
-        Message::Hello(hello) => hello,
-        message => return Err(unexpected(message, "a `Hello`")),
+    let hello = loop {
+        match channel.receive("a `Hello`")?.message {
+            Message::Hello(hello) => break hello,
+            Message::Wait(Wait { milliseconds }) => {
+                log::info!(milliseconds, "the predecessor waits for the end of an older generation");
+                channel.extend(Duration::from_millis(milliseconds).min(LONGEST_WAIT));
+            }
+            message => return Err(unexpected(message, "a `Hello`")),
+        }
     };
     hello.check()?;
     let listeners = receive_listeners(channel)?;

@@ -1,13 +1,16 @@
 //! The next process: what it was handed, until it serves.
 
 use std::{
+    future::{Future, pending},
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use super::{
+    channel::leave,
     inbound::{Inbound, InboundHandle},
     incoming::{Candidate, Joined, join_blocking},
+    interrupt::Interrupt,
     options::{Parts, Snapshot},
     protocol::{Hello, ListenerRecord},
     state::Section,
@@ -36,6 +39,15 @@ pub(crate) struct Arriving {
 /// What still comes from the predecessor.
 pub(crate) type Coming = (Inbound, InboundHandle);
 
+/// What has become of a process that is ready.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    /// It serves now, and takes over what still comes, or is alone.
+    Committed(Option<Coming>),
+    /// It was stopped before.
+    Stopped,
+}
+
 /// Asks the predecessor that started this process, if there is one, what it hands over.
 ///
 /// # Errors
@@ -46,7 +58,9 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
     let joined = match control.downcast::<OwnedFd>() {
         Ok(control) => {
             let deadline = Instant::now() + OFFER_LIMIT;
-            let joined = on_thread_or_here(move || join_blocking(*control, deadline)).await;
+            let (interrupt, _interrupting) = Interrupt::new();
+            let join = move |control| join_blocking(control, deadline);
+            let joined = on_thread_or_here(move || interrupt.during(*control, join)).await;
             match joined.map_err(|error| refused(error.to_string()))? {
                 Ok(joined) => joined,
                 Err(refusal) if refusal.is_gone() => {
@@ -62,6 +76,15 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
         },
     };
     Arriving::new(joined, activated).map(Some)
+}
+
+/// Tells the predecessor, if there is one that has not been answered, that this process stops.
+pub(crate) fn call_off(activated: &ActivatedListeners) {
+    let Some(control) = activated.take_control() else { return };
+    match control.downcast::<OwnedFd>() {
+        Ok(control) => leave(&control),
+        Err(joined) => drop(joined.downcast::<Joined>().map(|joined| joined.control.leave())),
+    }
 }
 
 impl Arriving {
@@ -94,6 +117,13 @@ impl Arriving {
         }
     }
 
+    /// Tells the predecessor that this process stops before it takes over.
+    pub(crate) fn leave(self) {
+        if let Some(candidate) = self.candidate {
+            candidate.leave();
+        }
+    }
+
     /// Tells the predecessor that this process is ready, and waits until it may accept; `None` where the predecessor has ended, and
     /// this process goes on alone.
     ///
@@ -105,12 +135,28 @@ impl Arriving {
     ///
     /// Dropped, it tells the predecessor that this process does not take over.
     pub(crate) async fn ready(self) -> Result<Option<Coming>, Error> {
-        let Some(candidate) = self.candidate else { return Ok(None) };
-        match candidate.ready().await {
-            Ok(coming) => Ok(Some(coming)),
+        match self.ready_unless(pending()).await? {
+            Awaited::Committed(coming) => Ok(coming),
+            Awaited::Stopped => unreachable!("a pending future does not resolve"),
+        }
+    }
+
+    /// As [`ready`](Self::ready), unless `stopped` resolves first: the predecessor learns that this process stops.
+    pub(crate) async fn ready_unless(self, stopped: impl Future<Output = ()>) -> Result<Awaited, Error> {
+        let Some(candidate) = self.candidate else { return Ok(Awaited::Committed(None)) };
+        let committed = tokio::select! {
+            biased;
+            committed = candidate.committed() => committed,
+            () = stopped => {
+                candidate.leave();
+                return Ok(Awaited::Stopped);
+            }
+        };
+        match committed {
+            Ok(()) => Ok(Awaited::Committed(Some(candidate.into_inbound()))),
             Err(refusal) if refusal.is_gone() => {
                 log::warn!("the predecessor ended before it handed over, going on alone");
-                Ok(None)
+                Ok(Awaited::Committed(None))
             }
             Err(refusal) => Err(refused(refusal.to_string())),
         }

@@ -13,6 +13,10 @@ const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Tells systemd which process is the main one of the unit from now on, and returns when systemd knows: the end of the old main process
 /// would end the service.
+///
+/// # Cancel safety
+///
+/// Dropped, systemd may know it.
 pub(super) async fn set_main_pid(pid: u32) {
     let notifier = Notifier::from_env();
     if !notifier.is_active() {
@@ -22,4 +26,9 @@ pub(super) async fn set_main_pid(pid: u32) {
     if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
         log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
     }
+}
+
+/// This process is the main one again, if another was to be.
+pub(super) fn take_back_main_pid() {
+    Notifier::from_env().say([State::MainPid(std::process::id())]);
 }

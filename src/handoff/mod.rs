@@ -20,13 +20,15 @@
 //! | --- | --- | --- | --- |
 //! | greeting (`greet`) | `Join` | | `Joiner` |
 //! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
-//! | `Joiner` | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
+//! | `Joiner` | as many generations drain as may | `Wait` | |
+//! | | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
 //! | waiting | `Ready` | | `Prepared` |
 //! | `Prepared` | the server's commit | `Commit` | `Mover` |
 //! | `Mover` | `Credit`, connections of the server | `Connections` | |
 //! | | `Taken` | | the oldest batch is new's |
 //! | | `Refused` | | the oldest batch is given back |
-//! | | `Trim` | | the server is told |
+//! | | `Trim` | | nothing: each generation drains until its own limit |
+//! | | an older generation ends | `Older` | |
 //! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `Parted::Left` |
 //! | | the last handle is dropped, all is answered | | `Farewell` |
 //! | `Farewell` | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
@@ -36,13 +38,16 @@
 //! | state | comes | sends | goes to |
 //! | --- | --- | --- | --- |
 //! | joining (`join_blocking`) | | `Join` | |
+//! | | `Wait` | | it waits so much longer for `Hello` |
 //! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | `Joined`, then `Candidate` |
+//! | any up to `Commit` | a stop of the server | `Leaving` | the end |
 //! | `Candidate` | the server is able to accept | `Ready` | waiting |
 //! | waiting | `Commit` | | `Inbound` |
 //! | `Inbound` | | `Credit`, as there is room | |
 //! | | `Connections` | `Taken`, and serves them then; or `Refused` | |
 //! | | `Section` | `FinalTaken` | |
-//! | | the server's words | `Trim`, `Leaving` | |
+//! | | `Older` | | the server knows how many generations drain |
+//! | | the server's word | `Leaving` | |
 //! | | `Done` | | the end |
 //!
 //! # Refusals
@@ -92,10 +97,12 @@ pub(crate) mod connection;
 pub(crate) mod handle;
 pub(crate) mod inbound;
 pub(crate) mod incoming;
+pub(crate) mod interrupt;
 pub(crate) mod joining;
 mod main_pid;
 pub(crate) mod meeting;
 pub(crate) mod mover;
+pub(crate) mod older;
 mod operator;
 pub(crate) mod options;
 pub(crate) mod outgoing;

@@ -15,10 +15,13 @@
 //!    until then. So a successor that keeps to the protocol never has a connection of which it does not know whose it is, unless
 //!    this process ends.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        watch,
+    },
     task::yield_now,
     time::{Instant, sleep_until},
 };
@@ -28,6 +31,7 @@ use super::{
     batch::{Batch, MOST_CONNECTIONS},
     channel::{Channel, Envelope, reason, unexpected},
     connection::{IdleConnection, Why},
+    older::OlderGenerations,
     protocol::{Abort, Done, Message},
     refusal::Refusal,
 };
@@ -61,6 +65,7 @@ pub(crate) struct Mover {
     is_full: bool,
     /// The successor stops itself.
     is_leaving: bool,
+    older: Option<OlderGenerations>,
 }
 
 /// Where connections are put that are to move.
@@ -87,6 +92,7 @@ enum Event {
     Sent(io::Result<()>),
     Queued(usize),
     Stalled,
+    SaidOlder(u32),
 }
 
 impl MoverHandle {
@@ -116,8 +122,15 @@ impl Mover {
             stalled_since: None,
             is_full: false,
             is_leaving: false,
+            older: None,
         };
         (mover, MoverHandle { queue: sender })
+    }
+
+    /// Tells the successor how many generations before this one still drain, when that is not what it was offered.
+    pub(super) fn telling(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
+        self.older = Some(OlderGenerations::new(draining, offered));
+        self
     }
 
     /// Moves what is sent through the handles until all of them are gone and everything is taken, or the successor takes no more.
@@ -160,18 +173,18 @@ impl Mover {
 
     async fn next(&mut self) -> Event {
         let stalled_until = self.stalled_until();
-        let Self { channel, queue, is_queue_done, waiting, unsent, .. } = self;
+        let Self { channel, queue, is_queue_done, waiting, unsent, older, .. } = self;
         let mut queued = Vec::new();
         let send = async {
             match unsent {
                 Some(batch) => channel.send_packet(batch.packet(), &batch.fds()).await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         let stalled = async {
             match stalled_until {
                 Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         let wants_more = !*is_queue_done && waiting.len() < MOST_CONNECTIONS;
@@ -180,6 +193,7 @@ impl Mover {
             sent = send => Event::Sent(sent),
             count = queue.recv_many(&mut queued, MOST_CONNECTIONS), if wants_more => Event::Queued(count),
             () = stalled => Event::Stalled,
+            older = say_older(channel, older.as_mut()) => Event::SaidOlder(older),
         };
         waiting.extend(queued);
         event
@@ -211,6 +225,7 @@ impl Mover {
             Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
             Event::Sent(sent) => self.was_sent(sent, predecessor),
             Event::Queued(count) => self.is_queue_done = count == 0,
+            Event::SaidOlder(draining) => self.older.iter_mut().for_each(|older| older.note_said(draining)),
             Event::Stalled => {
                 if !std::mem::replace(&mut self.is_full, true) {
                     log::warn!(
@@ -260,7 +275,8 @@ impl Mover {
                 let why = Why::Refused(refused.reason.into());
                 give_back(self.answered(refused.count)?.connections, &why, predecessor);
             }
-            Message::Trim(trim) => predecessor.trim(trim.generations),
+            // A successor of an older version has this one end early, which its own limit is for.
+            Message::Trim(_) => {}
             Message::Leaving(_) => self.leave(predecessor),
             message => return Err(unexpected(message, AWAITED)),
         }
@@ -350,6 +366,14 @@ impl Mover {
 /// Whether the order of the answers is lost.
 fn is_answer(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Malformed { is_answer: true, .. })
+}
+
+/// Sends the successor how many older generations drain, when it does not know. Dropped before, it has sent nothing.
+async fn say_older(channel: &Channel, older: Option<&mut OlderGenerations>) -> u32 {
+    let Some(older) = older else { return pending().await };
+    let news = older.news().await;
+    // That the control socket fails shows when something is received from it.
+    if channel.send_if_open(news.clone()).await.is_ok() { news.draining } else { pending().await }
 }
 
 fn give_back(connections: impl IntoIterator<Item = IdleConnection>, why: &Why, predecessor: &mut impl Predecessor) {

@@ -3,6 +3,7 @@
 use std::{
     ops::{Deref, Range},
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     mover::{Mover, MoverHandle},
     protocol::{
         Abort, Commit, Hello, Join, LONGEST_PACKET, ListenerRecord, Listeners, Message, OLDEST_VERSION, Offered,
-        VERSION, common_version,
+        VERSION, Wait, common_version,
     },
     refusal::Refusal,
     state::Section,
@@ -98,6 +99,19 @@ impl Joiner {
         }
     }
 
+    /// Tells it that the offer comes within `time`, as an older generation has to end before. The reason when it does not wait so long.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only stops watching.
+    pub(crate) async fn wait(&self, time: Duration) -> Refusal {
+        self.channel.try_send(Wait { milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX) });
+        match self.channel.receive("the end of an older generation").await {
+            Ok(envelope) => unexpected(envelope.message, "the end of an older generation"),
+            Err(refusal) => refusal,
+        }
+    }
+
     /// Sends it away.
     pub(crate) fn refuse(self, reason: &str) {
         self.channel.abort(reason);
@@ -137,7 +151,7 @@ impl Prepared {
     ///
     /// # Cancel safety
     ///
-    /// Once polled, it may have committed: not to be dropped before it returns.
+    /// Dropped before it returns, it has not committed: the commit is the last thing that it does.
     pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Refusal> {
         let committed = async {
             self.channel.expect_silence("a commit")?;

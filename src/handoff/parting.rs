@@ -17,9 +17,6 @@ pub(crate) trait Predecessor {
     /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
     /// not leave again.
     fn stop_moving(&mut self, why: &Why);
-
-    /// Lets no more than so many generations drain, this one included.
-    fn trim(&mut self, generations: u32);
 }
 
 /// What is left to say when every connection has gone.
@@ -46,26 +43,21 @@ impl Farewell {
     /// # Cancel safety
     ///
     /// Dropping the future ends without the last word: the successor takes it for this process's end.
-    pub(crate) async fn finish(
-        self,
-        sections: Vec<Section>,
-        predecessor: &mut impl Predecessor,
-    ) -> Result<Vec<FinalAnswer>, Refusal> {
+    pub(crate) async fn finish(self, sections: Vec<Section>) -> Result<Vec<FinalAnswer>, Refusal> {
         let mut answers = Vec::new();
         for section in sections {
             send_section(&self.channel, section).await?;
-            answers.push(self.answer(predecessor).await?);
+            answers.push(self.answer().await?);
         }
         self.channel.send(Done {}, &[]).await?;
         Ok(answers)
     }
 
-    async fn answer(&self, predecessor: &mut impl Predecessor) -> Result<FinalAnswer, Refusal> {
+    async fn answer(&self) -> Result<FinalAnswer, Refusal> {
         loop {
             match self.channel.receive("a `FinalTaken`").await?.message {
                 Message::FinalTaken(FinalTaken { name, error }) => return Ok(FinalAnswer { name, error }),
-                Message::Trim(trim) => predecessor.trim(trim.generations),
-                Message::Credit(_) | Message::Leaving(_) => {}
+                Message::Trim(_) | Message::Credit(_) | Message::Leaving(_) => {}
                 message => return Err(unexpected(message, "a `FinalTaken`")),
             }
         }

@@ -30,6 +30,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::older::{Older, Wait};
 pub(crate) use super::records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord};
 use super::{
     records::{ConnectionRecordV1, with_lengths},
@@ -105,6 +106,8 @@ messages! {
     10 Connections, "a";
     7 Done, "a";
     8 Abort, "an";
+    11 Older, "an";
+    12 Wait, "a";
     32 Join, "a";
     33 Ready, "a";
     34 Failed, "a";
@@ -252,7 +255,7 @@ pub(crate) struct FinalTaken {
     pub(crate) error: Option<String>,
 }
 
-/// New to old: so many generations may drain, you included.
+/// New to old: so many generations may drain. Ignored, and sent by older versions only: each drains until its own limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trim {
     pub(crate) generations: u32,
@@ -365,8 +368,6 @@ fn packet(kind: u16, packet: postcard::Result<Vec<u8>>) -> Result<Vec<u8>, Malfo
 }
 
 fn check_version(newest: u32, oldest: u32) -> Result<(), Refusal> {
-    if newest >= OLDEST_VERSION && oldest <= VERSION && oldest <= newest {
-        return Ok(());
-    }
-    Err(Refusal::Version { theirs: (newest, oldest), ours: (VERSION, OLDEST_VERSION) })
+    let is_spoken = newest >= OLDEST_VERSION && oldest <= VERSION && oldest <= newest;
+    is_spoken.then_some(()).ok_or(Refusal::Version { theirs: (newest, oldest), ours: (VERSION, OLDEST_VERSION) })
 }

@@ -1,7 +1,9 @@
 //! What a process knows of the one before it and the one after it, whatever it serves with.
 
 use std::{
+    future::{Future, pending},
     io,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,13 +11,14 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    attempt::{Line, failed},
+    attempt::{Line, Way, failed},
     claim::Claim,
     handle::Handoff,
     inbound::{InboundHandle, Successor},
-    joining::{Arriving, Coming, join},
+    interrupt::Interrupt,
+    joining::{Arriving, Coming, call_off, join},
     meeting::meet_predecessor,
-    mover::{Farewell, Predecessor},
+    mover::Farewell,
     options::{Options, Snapshot},
     place::{FreshPlace, Place},
     protocol::SectionKind,
@@ -34,9 +37,8 @@ use crate::{
 /// How long a successor may take to hear the last words.
 pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a hand-over waits for older generations that it would cut: what can move has gone by then, and what they still have
-/// then is held by a request.
-const OLDER_LIMIT: Duration = Duration::from_secs(1);
+/// How much longer than the wait itself its outcome may take to arrive.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the place where processes meet may be held by another.
 const PLACE_LIMIT: Duration = Duration::from_secs(5);
@@ -49,7 +51,6 @@ pub(crate) struct Ties {
     pub(crate) options: Options,
     pub(crate) handle: Handoff,
     pub(crate) requests: Requests,
-    pub(crate) line: Line,
     pub(crate) predecessor: Option<InboundHandle>,
     pub(crate) spawner: Spawner,
     fresh_place: Option<FreshPlace>,
@@ -74,7 +75,7 @@ impl Spawner {
 impl Ties {
     pub(crate) fn new(options: Options, handle: Handoff, requests: Requests) -> Self {
         let spawner = Spawner { policy: None, claim: Arc::new(Claim::new()) };
-        Self { options, handle, requests, line: Line::default(), predecessor: None, spawner, fresh_place: None }
+        Self { options, handle, requests, predecessor: None, spawner, fresh_place: None }
     }
 
     /// Decides whether this process may start the next one; `speaks` says that it tells systemd of the new main process. With signals
@@ -102,35 +103,66 @@ impl Ties {
         if self.options.signals { self.requests.install_signals() } else { Ok(()) }
     }
 
-    /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
-    pub(crate) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+    /// Asks the predecessor what it hands over, if there is one, and gives the service its state; `stopped` ends that at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the predecessor learns that this process does not take over.
+    pub(crate) async fn join(
+        &mut self,
+        activated: &ActivatedListeners,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Joins, Error> {
         if self.options.directory.is_none() {
             Origin::of_this_process().note_releases();
         }
         activated.add_handoff_peers(&self.options.peers);
-        self.meet(activated).await?;
-        let Some(mut arriving) = join(activated).await? else { return Ok(None) };
+        let mut stopped = pin!(stopped);
+        let joined = tokio::select! {
+            biased;
+            joined = self.meet_and_join(activated) => joined?,
+            () = &mut stopped => {
+                call_off(activated);
+                return Ok(Joins::Stopped);
+            }
+        };
+        let Some(mut arriving) = joined else { return Ok(Joins::Alone) };
         let hello = arriving.hello();
-        self.line = Line { generation: hello.generation.saturating_add(1), draining: hello.draining.saturating_add(1) };
-        self.handle.set_generation(self.line.generation);
-        let initialised = match self.prepare_place(activated).await {
-            Ok(()) => arriving.import(&self.options.states).await,
-            Err(error) => Err(error),
+        self.handle.set_generation(hello.generation.saturating_add(1));
+        self.handle.note_older(hello.draining);
+        let initialise = async {
+            self.prepare_place(activated).await?;
+            arriving.import(&self.options.states).await
+        };
+        let initialised = tokio::select! {
+            biased;
+            initialised = initialise => Some(initialised),
+            () = stopped => None,
         };
         match initialised {
-            Ok(()) => Ok(Some(arriving)),
-            Err(error) => {
+            Some(Ok(())) => Ok(Joins::After(arriving)),
+            Some(Err(error)) => {
                 arriving.fail(&error);
                 Err(error)
             }
+            None => {
+                arriving.leave();
+                Ok(Joins::Stopped)
+            }
         }
+    }
+
+    async fn meet_and_join(&self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
+        self.meet(activated).await?;
+        join(activated).await
     }
 
     /// Goes to the place that the server itself was told of, where the set was not.
     async fn meet(&self, activated: &ActivatedListeners) -> Result<(), Error> {
         let Some(path) = self.options.socket.clone() else { return Ok(()) };
         let set = activated.clone();
-        flat(on_thread(move || meet_predecessor(&set, &path)).await)
+        let (interrupt, _interrupting) = Interrupt::new();
+        flat(on_thread(move || meet_predecessor(&set, &path, &interrupt)).await)
     }
 
     /// Does what may fail of taking over the place where the predecessor is met.
@@ -156,7 +188,7 @@ impl Ties {
         }
         let taken = async {
             self.prepare_place(activated).await?;
-            self.open_place(activated).await
+            self.try_to_open_place(activated).await
         };
         if let Err(error) = taken.await {
             log::error!(%error, "the next process cannot meet this one");
@@ -164,7 +196,17 @@ impl Ties {
     }
 
     /// Lets this process be met from now on, in place of the predecessor.
-    async fn open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, this process is not met.
+    pub(crate) async fn open_place(&mut self, activated: &ActivatedListeners) {
+        if let Err(error) = self.try_to_open_place(activated).await {
+            log::error!(%error, "the next process cannot meet this one");
+        }
+    }
+
+    async fn try_to_open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         let place = match self.fresh_place.take() {
             Some(fresh) => Some(flat(on_thread_or_here(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await)?),
             None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
@@ -174,8 +216,8 @@ impl Ties {
         opened.map_err(|error| failed(format!("nobody can be met: {error}")))
     }
 
-    /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to `successor`.
-    pub(crate) async fn begin(
+    /// From now on this process serves. What still comes from the predecessor goes to `successor`.
+    pub(crate) fn begin(
         &mut self,
         coming: Option<Coming>,
         activated: &ActivatedListeners,
@@ -189,71 +231,134 @@ impl Ties {
                 self.predecessor = Some(handle);
                 let gone = self.handle.clone();
                 tokio::spawn(async move {
-                    let ended = inbound.run(&mut successor).await;
+                    let ended = inbound.noting(gone.clone()).run(&mut successor).await;
                     log::info!(?ended, "the predecessor is gone");
                     gone.note_predecessor_gone();
                 });
             }
             None => self.handle.note_predecessor_gone(),
         }
-        if let Err(error) = self.open_place(activated).await {
-            log::error!(%error, "the next process cannot meet this one");
-        }
     }
+}
 
-    /// Gives the final state to the successor.
-    pub(crate) async fn say_farewell(&self, farewell: Farewell, old: &mut impl Predecessor) {
-        let limit = self.options.timeout;
-        let exported = timeout(limit, self.options.final_states.export()).await;
-        let exported =
-            exported.unwrap_or_else(|_| Err(format!("it was not exported within {limit:?} (handoff_timeout)")));
-        let sections = match exported {
-            Ok(sections) => sections,
-            Err(problem) => {
-                log::error!(problem, "the final state is lost");
-                Vec::new()
-            }
-        };
-        let section = |(name, snapshot): (String, Snapshot)| Section {
-            kind: SectionKind::Final,
-            name,
-            version: snapshot.version(),
-            data: snapshot.bytes().clone(),
-        };
-        let said = farewell.finish(sections.into_iter().map(section).collect(), old);
-        match timeout(FAREWELL_LIMIT, said).await {
-            Ok(Ok(answers)) => {
-                for answer in answers {
-                    if let Some(error) = answer.error {
-                        log::error!(name = answer.name, error, "the successor could not take the final state");
-                    }
+/// What a process finds that joins.
+#[derive(Debug)]
+pub(crate) enum Joins {
+    /// No predecessor.
+    Alone,
+    /// A predecessor that waits until this process is ready.
+    After(Arriving),
+    /// It was stopped before.
+    Stopped,
+}
+
+/// Gives the final state to the successor.
+///
+/// # Cancel safety
+///
+/// Dropped, the successor takes this process for dead.
+pub(crate) async fn say_farewell(options: &Options, farewell: Farewell) {
+    let limit = options.timeout;
+    let exported = timeout(limit, options.final_states.export()).await;
+    let exported = exported.unwrap_or_else(|_| Err(format!("it was not exported within {limit:?} (handoff_timeout)")));
+    let sections = match exported {
+        Ok(sections) => sections,
+        Err(problem) => {
+            log::error!(problem, "the final state is lost");
+            Vec::new()
+        }
+    };
+    let section = |(name, snapshot): (String, Snapshot)| Section {
+        kind: SectionKind::Final,
+        name,
+        version: snapshot.version(),
+        data: snapshot.bytes().clone(),
+    };
+    let said = farewell.finish(sections.into_iter().map(section).collect());
+    match timeout(FAREWELL_LIMIT, said).await {
+        Ok(Ok(answers)) => {
+            for answer in answers {
+                if let Some(error) = answer.error {
+                    log::error!(name = answer.name, error, "the successor could not take the final state");
                 }
             }
-            Ok(Err(refusal)) => log::warn!(%refusal, "the successor has not heard the last words"),
-            Err(_) => log::warn!("the successor does not listen to the last words"),
         }
+        Ok(Err(refusal)) => log::warn!(%refusal, "the successor has not heard the last words"),
+        Err(_) => log::warn!("the successor does not listen to the last words"),
     }
+}
 
-    /// Tells the predecessor, if it is still there, that this process stops: it must not take that for a crash.
-    pub(crate) async fn leave_predecessor(&self) {
-        if let Some(predecessor) = self.predecessor.as_ref().filter(|_| !self.handle.is_predecessor_gone()) {
-            let _ = timeout(FAREWELL_LIMIT, predecessor.leave()).await;
+/// Tells the predecessor, if it is still there, that this process stops: it must not take that for a crash.
+///
+/// # Cancel safety
+///
+/// Dropped, the predecessor may take it for a crash.
+pub(crate) async fn leave_predecessor(handle: &Handoff, predecessor: Option<&InboundHandle>) {
+    if let Some(predecessor) = predecessor.filter(|_| !handle.is_predecessor_gone()) {
+        let _ = timeout(FAREWELL_LIMIT, predecessor.leave()).await;
+    }
+}
+
+/// Where this process stands, as a successor is told.
+pub(crate) fn line(handle: &Handoff) -> Line {
+    Line { generation: handle.generation(), older: handle.older() }
+}
+
+/// Whether there may be one more generation that drains.
+pub(crate) fn has_room(options: &Options, handle: &Handoff) -> bool {
+    *handle.older().borrow() < options.draining.max(1)
+}
+
+/// Waits until there may be one more generation that drains, before anything is done for the hand-over that `way` is for.
+///
+/// # Errors
+///
+/// As many as may still drain after `handoff_timeout`, or the process that comes by `way` does not wait so long.
+///
+/// # Cancel safety
+///
+/// It only waits.
+pub(crate) async fn wait_for_room(options: &Options, handle: &Handoff, way: Way) -> Result<Way, Error> {
+    match wait(options, handle, &way).await {
+        Ok(()) => Ok(way),
+        Err(error) => {
+            if let Way::Joiner(joiner) = way {
+                joiner.refuse(&error.to_string());
+            }
+            Err(error)
         }
     }
 }
 
-/// Where this process stands, as a successor is told. With as many generations draining as may, the oldest is cut at the commit: one
-/// that is only slow is given time to end.
-pub(crate) async fn settled_line(options: &Options, handle: &Handoff, line: Line) -> Line {
-    if draining(handle, line) >= options.draining.max(1) {
-        let _ = timeout(OLDER_LIMIT, handle.predecessor_gone()).await;
+async fn wait(options: &Options, handle: &Handoff, way: &Way) -> Result<(), Error> {
+    let (most, limit, mut older) = (options.draining.max(1), options.timeout, handle.older());
+    if has_room(options, handle) {
+        return Ok(());
     }
-    Line { draining: draining(handle, line), ..line }
-}
-
-/// How many older generations still drain, at most.
-fn draining(handle: &Handoff, line: Line) -> u32 {
-    if handle.is_predecessor_gone() { 0 } else { line.draining }
+    log::info!(older = *older.borrow(), most, "as many generations drain as may, waiting until one has ended");
+    let gives_up = async {
+        match way {
+            // It learns why it is refused.
+            Way::Joiner(joiner) => joiner.wait(limit + ANSWER_LIMIT).await,
+            Way::Spawn => pending().await,
+        }
+    };
+    let has_room = async { older.wait_for(|older| *older < most).await.map(drop) };
+    tokio::select! {
+        waited = timeout(limit, has_room) => {
+            if waited.is_ok() {
+                return Ok(());
+            }
+        }
+        refusal = gives_up => return Err(failed(format!("the new process has not waited: {refusal}"))),
+    }
+    let older = *handle.older().borrow();
+    let generations =
+        if older == 1 { "1 older generation still drains" } else { &format!("{older} older generations still drain") };
+    Err(failed(format!(
+        "{generations} after {limit:?} (handoff_timeout), and no more than {most} may (draining_generations); try again when one has \
+         ended, or lower drain_timeout"
+    )))
 }
 
 fn flat<T>(done: io::Result<Result<T, Error>>) -> Result<T, Error> {

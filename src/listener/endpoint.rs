@@ -122,6 +122,11 @@ impl Endpoint {
         matches!(self.source, Source::Connection(_))
     }
 
+    /// A route of [`Server`](crate::Server) accepts from it.
+    pub(super) fn note_route(&self) {
+        self.handle.note_route();
+    }
+
     /// Whether another process has the socket too.
     pub(super) fn is_shared(&self) -> bool {
         self.handle.is_shared()

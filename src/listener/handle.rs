@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,11 +20,18 @@ pub(crate) struct ListenerHandle {
     socket: OnceLock<Arc<dyn AsFd + Send + Sync>>,
     /// Somebody else has the socket too: whoever passed it, or a successor.
     shared: AtomicBool,
+    /// A route of [`Server`](crate::Server) accepts from it, and stops when a hand-over asks it to.
+    of_route: AtomicBool,
 }
 
 impl ListenerHandle {
     pub(crate) fn new(path: Option<CreatedPath>, shared: bool) -> Self {
-        Self { path: Mutex::new(path), socket: OnceLock::new(), shared: AtomicBool::new(shared) }
+        Self {
+            path: Mutex::new(path),
+            socket: OnceLock::new(),
+            shared: AtomicBool::new(shared),
+            of_route: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn set_socket(&self, socket: Arc<dyn AsFd + Send + Sync>) {
@@ -34,6 +41,20 @@ impl ListenerHandle {
     /// A duplicate of its descriptor; `None` before it is registered.
     pub(crate) fn duplicate(&self) -> Option<io::Result<OwnedFd>> {
         self.socket.get().map(|socket| socket.as_fd().try_clone_to_owned())
+    }
+
+    /// Does something to the socket itself; `None` before it is registered.
+    pub(crate) fn with_socket<T>(&self, act: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        self.socket.get().map(|socket| act(socket.as_fd()))
+    }
+
+    /// Whether a route of [`Server`](crate::Server) accepts from it.
+    pub(crate) fn is_of_route(&self) -> bool {
+        self.of_route.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_route(&self) {
+        self.of_route.store(true, Ordering::Relaxed);
     }
 
     /// The path that it, or a predecessor, created.

@@ -173,6 +173,11 @@ impl ActivatedListener {
         }
     }
 
+    /// A route of [`Server`](crate::Server) accepts from it, which stops when a hand-over asks it to.
+    pub(crate) fn note_route(&self) {
+        self.endpoints.iter().for_each(Endpoint::note_route);
+    }
+
     /// Whether somebody else holds each of its sockets, and so keeps its queue when this process ends.
     pub(crate) fn is_shared(&self) -> bool {
         self.endpoints.iter().all(Endpoint::is_shared)

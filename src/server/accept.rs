@@ -11,7 +11,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver, oneshot},
     time::sleep,
 };
-use tokio_util::task::{AbortOnDropHandle, task_tracker::TaskTrackerToken};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
     connection::{Connection, moving::Arrival, state::State},
@@ -81,8 +81,16 @@ pub(super) struct Accepting {
     host: Host,
     orders: UnboundedReceiver<Order>,
     accepts: bool,
+    tokens: Tokens,
+}
+
+/// What a loop and those that it works with wait for.
+#[derive(Debug)]
+pub(super) struct Tokens {
     /// Held until nothing is accepted any more.
-    token: TaskTrackerToken,
+    pub(super) accepting: TaskTrackerToken,
+    /// What still brings connections that were begun elsewhere.
+    pub(super) arrivals: TaskTracker,
 }
 
 /// What a loop serves connections with.
@@ -99,16 +107,16 @@ impl Accepting {
         listener: ActivatedListener,
         route: RouteContext,
         orders: UnboundedReceiver<Order>,
-        token: TaskTrackerToken,
+        tokens: Tokens,
     ) -> Self {
         let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
         let host = Host { name: listener.shared_name(), route: Arc::new(route), open };
-        Self { listener, host, orders, accepts: false, token }
+        Self { listener, host, orders, accepts: false, tokens }
     }
 
     /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
     pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
-        let Self { mut listener, mut host, mut orders, mut accepts, token } = self;
+        let Self { mut listener, mut host, mut orders, mut accepts, tokens } = self;
         let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&host.route.reaper))));
         let ended = listener.ended();
         let only_one = listener.is_one_connection();
@@ -145,7 +153,7 @@ impl Accepting {
         }
         host.empty_queue(&mut listener, &mut make).await;
         drop(listener);
-        host.adopt_the_last(orders, token, &mut make).await;
+        host.adopt_the_last(orders, tokens, &mut make).await;
     }
 }
 
@@ -178,18 +186,25 @@ impl Host {
         }
     }
 
-    /// Serves what was sent here before it was known that nothing is taken any more; and while connections leave, those that come
-    /// back.
+    /// Serves what was sent here before it was known that nothing is taken any more, and what still arrives; and while connections
+    /// leave, those that come back.
     async fn adopt_the_last<M: MakeConnectionService>(
         &self,
         mut orders: UnboundedReceiver<Order>,
-        token: TaskTrackerToken,
+        tokens: Tokens,
         make: &mut M,
     ) {
-        while let Ok(order) = orders.try_recv() {
+        let Tokens { accepting, arrivals } = tokens;
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.route.drain.cut_short() => break,
+                Some(order) = orders.recv() => order,
+                () = arrivals.wait() => break,
+            };
             self.adopt_if(order, make).await;
         }
-        drop(token);
+        drop(accepting);
         while self.route.drain.pauses() {
             let order = tokio::select! {
                 biased;

@@ -45,13 +45,18 @@ impl Server {
         self
     }
 
-    /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on.
+    /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on. As long waits a
+    /// hand-over until an older generation has ended, and until each route has stopped accepting.
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
         self.handoff.options.timeout = limit;
         self
     }
 
-    /// How many processes that have handed over may still drain at a time; 2 by default. The oldest is cut when there is one more.
+    /// How many processes that have handed over may still drain at a time, 1 at least; 2 by default.
+    ///
+    /// When as many drain already, a hand-over waits until one of them has ended, before the next process is started. After
+    /// [`handoff_timeout`](Self::handoff_timeout) it is refused. Each process drains until its own
+    /// [`drain_timeout`](Server::drain_timeout): none is aborted for another hand-over.
     pub fn draining_generations(mut self, most: u32) -> Self {
         self.handoff.options.draining = most;
         self

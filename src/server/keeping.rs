@@ -77,11 +77,12 @@ impl Keeping {
         }
         if let Some(kept) = KeptConnections::of(activated) {
             let (notifier, routes) = (self.notifier.clone(), serving.routes().to_vec());
-            self.taking = Some(tokio::spawn(async move {
+            // A drain that begins meanwhile waits for them.
+            self.taking = Some(tokio::spawn(serving.arrivals().track_future(async move {
                 for connection in kept.take(&notifier).await {
                     adopt(&routes, connection, Arrived::again);
                 }
-            }));
+            })));
         }
     }
 
@@ -107,13 +108,12 @@ impl Keeping {
 
     /// Ends `serving`: what can outlive this process goes to the store if `lasts`, and there is one.
     pub(super) async fn drain(
-        &mut self,
+        &self,
         serving: Serving,
         lasts: bool,
         limit: Duration,
         cut_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
-        self.taken().await;
         match self.store.as_ref().filter(|_| lasts) {
             Some(store) => serving.drain_into(store, limit, cut_now).await,
             None => serving.drain(limit, cut_now).await,

@@ -282,6 +282,7 @@ impl Server {
         };
         routes.iter().try_for_each(|(name, _)| common.activated.check_one(name))?;
         let listeners = routes.iter().map(|(name, _)| common.activated.one(name)).collect::<Result<Vec<_>, _>>()?;
+        listeners.iter().for_each(ActivatedListener::note_route);
         let routes = routes.into_iter().map(|(_, route)| route).zip(listeners).collect();
         Ok((common, routes))
     }

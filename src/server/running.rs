@@ -9,16 +9,17 @@ use super::{
     keeping::Keeping,
     notify::{Announcer, IdleExit},
     orphans,
-    serving::Serving,
-    signals::Signals,
-    succession::{Ending, Prepared, Ready, Succeeded, Succession},
+    serving::{Common, Serving},
+    signals::{Heard, Signals},
+    succession::{Ending, HandedOver, Succeeded, Succession},
 };
 use crate::{
     drain::{Drain, DrainReport, Figures},
-    error::{Error, Kind},
+    error::Error,
     handoff::{
-        joining::{Arriving, Coming},
+        joining::{Arriving, Awaited, Coming},
         requests::Request,
+        ties::Joins,
     },
     listener::ActivatedListener,
     log,
@@ -75,54 +76,74 @@ impl Server {
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
         let (limit, figures, allow_unused) = (self.drain_timeout, self.figures.clone(), self.allow_unused);
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
+        let mut serves = false;
         if !is_stopped {
-            succession.begin(coming, &serving, allow_unused).await;
+            succession.begin(coming, &serving, allow_unused);
             keeping.begin(&serving);
-            announcer.ready();
-            loop {
-                let event = tokio::select! {
-                    () = until_end(&serving, &idle_exit, &figures, &mut stop) => Event::End,
-                    request = succession.requested() => Event::Asked(request),
-                };
-                let Event::Asked(request) = event else { break };
-                if request.is_hangup() && terminal.has_hung_up() {
-                    log::info!("the terminal is gone, draining");
-                    break;
+            tokio::select! {
+                biased;
+                () = succession.open_place(&serving) => {
+                    announcer.ready();
+                    serves = true;
                 }
-                keeping.taken().await;
-                match succession.prepare(request, &serving, announcer, stop.begun()).await {
-                    Prepared::Failed => {
-                        if succession.take_refused_hangup() && terminal.has_hung_up() {
-                            log::info!("the terminal is gone, draining");
-                            break;
-                        }
+                () = stop.begun() => {}
+            }
+        }
+        // Every wait from here on is a branch beside the signals.
+        while serves {
+            let event = tokio::select! {
+                () = until_end(&serving, &idle_exit, &figures, &mut stop) => Event::End,
+                request = succession.requested() => Event::Asked(request),
+            };
+            let Event::Asked(request) = event else { break };
+            if request.is_hangup() && terminal.has_hung_up() {
+                log::info!("the terminal is gone, draining");
+                break;
+            }
+            let handed = succession.hand_over(request, &serving, &mut keeping, announcer, stop.begun()).await;
+            let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
+            match handed {
+                HandedOver::Failed => {
+                    if succession.take_refused_hangup() && terminal.has_hung_up() {
+                        log::info!("the terminal is gone, draining");
+                        break;
                     }
-                    Prepared::Stopped => break,
-                    Prepared::Ready(Ready::Plain(successor), asker) => {
-                        let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
-                        keeping.leave_plainly(&serving);
-                        return Ok(succession.commit_plainly(successor, asker, serving, announcer, ending).await);
-                    }
-                    Prepared::Ready(Ready::Full(successor), asker) => {
-                        let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
-                        serving = match succession.commit(successor, asker, serving, announcer, ending).await {
-                            Succeeded::Over(report) => return Ok(report),
-                            Succeeded::Back(serving) => serving,
-                        };
-                        stop.drain = serving.current_drain().clone();
+                }
+                HandedOver::Stopped => serves = false,
+                HandedOver::Plainly(pid) => {
+                    keeping.leave_plainly(&serving);
+                    return Ok(succession.leave_plainly(pid, serving, announcer, ending).await);
+                }
+                HandedOver::Moving(moving) => {
+                    serving = match succession.move_out(serving, moving, ending).await {
+                        Succeeded::Over(report) => return Ok(report),
+                        Succeeded::Back(serving) => serving,
+                    };
+                    stop.drain = serving.current_drain().clone();
+                    tokio::select! {
+                        biased;
+                        () = succession.take_place_again(&serving) => {}
+                        () = stop.begun() => serves = false,
                     }
                 }
             }
         }
         if serving.current_drain().has_successor() {
-            keeping.taken().await;
-            succession.leave_predecessor().await;
-            return Ok(serving.end_beside(limit, stop.signals.second()).await);
+            let heard = Heard::default();
+            let ended = serving.end_beside(limit, heard.aborted());
+            return tokio::select! {
+                report = succession.leave_while(ended, &heard) => Ok(report),
+                never = stop.signals.watch_drain(&heard) => match never {},
+            };
         }
         announcer.stopping();
-        succession.leave_predecessor().await;
         let lasts = !is_stopped && stop.is_managed;
-        Ok(keeping.drain(serving, lasts, limit, stop.signals.second()).await)
+        let heard = Heard::default();
+        let drained = keeping.drain(serving, lasts, limit, heard.aborted());
+        tokio::select! {
+            report = succession.leave_while(drained, &heard) => Ok(report),
+            never = stop.signals.watch_drain(&heard) => match never {},
+        }
     }
 
     /// Does all there is to do before the first connection is accepted.
@@ -131,7 +152,11 @@ impl Server {
         succession: &mut Succession,
         stop: &mut Stop<F>,
     ) -> Result<Started, Error> {
-        let arriving = succession.join(&self.activated).await?;
+        let arriving = match succession.join(&self.activated, stop.begun()).await? {
+            Joins::After(arriving) => Some(arriving),
+            Joins::Alone => None,
+            Joins::Stopped => return Ok(Started::stopped(self.common())),
+        };
         let (ready, idle_exit) = (self.notify.ready(), self.notify.idle_exit);
         let taken = or_fail(self.take(), arriving);
         let ((common, routes), arriving) = taken?;
@@ -142,22 +167,33 @@ impl Server {
             ready = ready => Some(ready),
             () = stop.begun() => None,
         };
-        let coming = match is_ready {
+        let awaited = match is_ready {
             Some(ready) => match or_fail(ready, arriving)? {
-                ((), None) => Some(None),
-                ((), Some(arriving)) => tokio::select! {
-                    coming = arriving.ready() => Some(coming?),
-                    () = stop.begun() => None,
-                },
+                ((), None) => Awaited::Committed(None),
+                ((), Some(arriving)) => arriving.ready_unless(stop.begun()).await?,
             },
             None => {
-                or_fail::<()>(Err(Kind::Predecessor { reason: "told to stop".to_owned() }.into()), arriving).ok();
-                None
+                if let Some(arriving) = arriving {
+                    arriving.leave();
+                }
+                Awaited::Stopped
             }
         };
-        let is_stopped = coming.is_none();
-        let serving = Serving::start(common, routes.into_iter().filter(|_| !is_stopped));
-        Ok(Started { serving, idle_exit, is_stopped, coming: coming.flatten() })
+        match awaited {
+            Awaited::Stopped => Ok(Started::stopped(common)),
+            Awaited::Committed(coming) => {
+                let serving = Serving::start(common, routes.into_iter());
+                Ok(Started { serving, idle_exit, is_stopped: false, coming })
+            }
+        }
+    }
+}
+
+impl Started {
+    /// A server that accepts nothing.
+    fn stopped(common: Common) -> Self {
+        let serving = Serving::start(common, std::iter::empty());
+        Self { serving, idle_exit: IdleExit::new(None, []), is_stopped: true, coming: None }
     }
 }
 

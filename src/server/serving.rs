@@ -1,7 +1,7 @@
 //! A server that runs: its accept loops, and their end.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,12 +12,12 @@ use tokio::{
         mpsc::{self, UnboundedSender},
         oneshot,
     },
-    time::timeout,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use super::{
-    accept::{Accepting, Arrived, Order, RouteContext},
+    accept::{Accepting, Arrived, Order, RouteContext, Tokens},
     connection::state::State,
     exit::Exit,
     limits::Limits,
@@ -34,6 +34,9 @@ use crate::{
     log,
 };
 
+/// How long a loop may take to end that was cut.
+const CUT_LIMIT: Duration = Duration::from_millis(200);
+
 /// The accept loops, and what they count. Dropping it cuts everything.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -43,6 +46,8 @@ pub(super) struct Serving {
     loops: TaskTracker,
     /// Those loops that still accept.
     accepting: TaskTracker,
+    /// What still brings connections that were begun elsewhere.
+    arrivals: TaskTracker,
     routes: Vec<Running>,
     _cut: CutOnDrop,
 }
@@ -69,22 +74,24 @@ pub(super) struct Running {
 impl Serving {
     /// Begins to accept.
     pub(super) fn start(common: Common, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
-        let (loops, accepting) = (TaskTracker::new(), TaskTracker::new());
+        let (loops, accepting, arrivals) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let mut running = Vec::new();
         for (route, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
             log::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
             let (started, orders) = Running::new(listener.shared_name(), &common.limits);
             let context = started.context(&common, &common.drain);
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders, accepting.token())));
+            let tokens = Tokens { accepting: accepting.token(), arrivals: arrivals.clone() };
+            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders, tokens)));
             started.tell(Order::Accept(true, None));
             running.push(started);
         }
         loops.close();
         accepting.close();
+        arrivals.close();
         common.figures.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
         let (_cut, drain) = (common.drain.cut_guard(), common.drain.clone());
-        Self { common, drain, loops, accepting, routes: running, _cut }
+        Self { common, drain, loops, accepting, arrivals, routes: running, _cut }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
@@ -106,23 +113,29 @@ impl Serving {
         &self.common.activated
     }
 
-    /// Accepts, or leaves that to others for now; returns when that is so.
-    pub(super) async fn accept(&self, accepts: bool) {
+    /// Leaves accepting to others for as long as the answer is kept. An error is the name of a route where what was accepted has no
+    /// service within `limit`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, this process accepts again.
+    pub(super) async fn pause(&self, limit: Duration) -> Result<Paused<'_>, Arc<str>> {
+        let (paused, until) = (Paused { serving: self, for_good: false }, Instant::now() + limit);
         let tell = |route: &Running| {
             let (done, is_done) = oneshot::channel();
-            route.tell(Order::Accept(accepts, Some(done)));
-            is_done
+            route.tell(Order::Accept(false, Some(done)));
+            (Arc::clone(&route.name), is_done)
         };
-        for is_done in self.routes.iter().map(tell).collect::<Vec<_>>() {
+        for (name, is_done) in self.routes.iter().map(tell).collect::<Vec<_>>() {
             // A loop that has ended does not accept either.
-            let _ = is_done.await;
+            drop(timeout_at(until, is_done).await.map_err(|_| name)?);
         }
+        Ok(paused)
     }
 
-    /// Stops accepting for as long as the answer is kept; `None` where what was accepted has no service within `limit`.
-    pub(super) async fn pause(&self, limit: Duration) -> Option<Paused<'_>> {
-        let paused = Paused { serving: self, for_good: false };
-        timeout(limit, self.accept(false)).await.ok().map(|()| paused)
+    /// Those that still bring connections that were begun elsewhere; the drain waits for them.
+    pub(super) fn arrivals(&self) -> &TaskTracker {
+        &self.arrivals
     }
 
     /// Connections that can move go there from now on.
@@ -166,20 +179,27 @@ impl Serving {
             route.exit.lead_to(Some(Box::new(keep)));
         }
         self.drain.begin_pause();
+        let mut cut_now = pin!(cut_now);
         let report = {
-            let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), cut_now));
+            let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), cut_now.as_mut()));
+            // What the manager forgets of the process before must not be what it is to keep of this one.
+            let keep = async {
+                tokio::select! {
+                    () = self.arrivals.wait() => {}
+                    () = self.drain.cut_short() => {}
+                }
+                store.run(self.drain.cut_short(), |connection| adopt(&self.routes, connection, Arrived::to_stay)).await
+            };
             tokio::select! {
                 report = &mut ended => report,
-                returned = store.run(self.drain.cut_short(), |connection| {
-                    adopt(&self.routes, connection, Arrived::to_stay);
-                }) => {
+                returned = keep => {
                     self.drain.stop_moving();
                     returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::to_stay));
                     ended.await
                 }
             }
         };
-        self.end(report).await
+        self.end_unless_cut(report, limit, cut_now).await
     }
 
     /// As [`drain`](Self::drain), when a successor accepts: the loops pass connections on until `before` resolves and all have gone.
@@ -195,8 +215,8 @@ impl Serving {
     /// Ends beside another server of this process, of the same drain, that has handed over: the next process accepts what comes, and what
     /// is here stays here.
     pub(super) async fn end_beside(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
-        self.accept(false).await;
         for route in &self.routes {
+            route.tell(Order::Accept(false, None));
             let orders = route.orders.clone();
             route.exit.lead_to(Some(Box::new(move |connection| {
                 // The loop runs until the last connection has ended.
@@ -204,14 +224,44 @@ impl Serving {
                 Ok(())
             })));
         }
-        let report = self.leave(limit, std::future::ready(()), cut_now).await;
-        self.end(report).await
+        let mut cut_now = pin!(cut_now);
+        let report = self.leave(limit, self.arrivals.wait(), cut_now.as_mut()).await;
+        self.end_unless_cut(report, limit, cut_now).await
     }
 
-    /// Ends the loops, which have nothing to do any more.
-    pub(super) async fn end(self, report: DrainReport) -> DrainReport {
+    /// As [`end`](Self::end); what has cut the drain is not asked again.
+    async fn end_unless_cut(
+        self,
+        report: DrainReport,
+        limit: Duration,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
+        match self.drain.is_cut() {
+            true => self.end(report, Duration::ZERO, pending()).await,
+            false => self.end(report, limit, cut_now).await,
+        }
+    }
+
+    /// Ends the loops, which have nothing to do any more: within what is left of `limit`, or when `cut_now` resolves.
+    pub(super) async fn end(
+        self,
+        report: DrainReport,
+        limit: Duration,
+        cut_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
         self.routes.iter().for_each(|route| route.tell(Order::End));
-        self.loops.wait().await;
+        let left = limit.saturating_sub(self.drain.elapsed());
+        tokio::select! {
+            biased;
+            () = self.loops.wait() => return self.report(report),
+            () = sleep(left) => {}
+            _ = cut_now => {}
+        }
+        // One waits for the service of a connection that came last.
+        self.drain.cut();
+        if timeout(CUT_LIMIT, self.loops.wait()).await.is_err() {
+            log::error!("a make-service does not end when it is cut: it blocks its thread");
+        }
         self.report(report)
     }
 
@@ -232,6 +282,11 @@ pub(super) struct Paused<'a> {
 }
 
 impl Paused<'_> {
+    /// Leaves accepting to others until the loops are told otherwise.
+    pub(super) fn hold(mut self) {
+        self.for_good = true;
+    }
+
     /// Ends the loops: whoever holds the sockets, too, serves what comes from now on.
     pub(super) fn keep(mut self) {
         self.for_good = true;

@@ -1,16 +1,19 @@
 //! The signals that end a server.
 
-use std::{future::pending, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use rustix::process::Pid;
 use tokio::{
     signal::unix::{Signal, SignalKind},
+    sync::watch,
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Kind},
     listener::ActivatedListener,
+    log,
     sys::signals::{handle, unblock},
 };
 
@@ -29,6 +32,32 @@ pub(super) struct Signals {
 struct Installed {
     terminate: Signal,
     interrupt: Signal,
+}
+
+/// What signals have asked of a process that has handed over.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    stop: CancellationToken,
+    abort: watch::Sender<Option<&'static str>>,
+}
+
+impl Heard {
+    /// Whether one has asked it to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Resolves when one has asked it to stop.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Resolves when one has asked it to abort what it still does, with its name.
+    pub(super) async fn aborted(&self) -> &'static str {
+        let mut abort = self.abort.subscribe();
+        // The sender lives in `self`, so the channel cannot close.
+        abort.wait_for(Option::is_some).await.ok().and_then(|signal| *signal).unwrap_or_default()
+    }
 }
 
 impl Installed {
@@ -91,6 +120,23 @@ impl Signals {
                 return name;
             }
         }
+    }
+
+    /// Notes in `heard` what signals ask of a process that has handed over, for as long as it is polled.
+    pub(super) async fn watch_old(&mut self, is_managed: bool, heard: &Heard) -> Infallible {
+        let signal = self.first().await;
+        log::info!(signal, "told to stop while handing over");
+        heard.stop.cancel();
+        let signal = self.second_of_old(is_managed).await;
+        heard.abort.send_replace(Some(signal));
+        pending().await
+    }
+
+    /// Notes in `heard` that a signal asks to abort what is left of the drain, for as long as it is polled.
+    pub(super) async fn watch_drain(&mut self, heard: &Heard) -> Infallible {
+        let signal = self.second().await;
+        heard.abort.send_replace(Some(signal));
+        pending().await
     }
 
     async fn next(&mut self) -> &'static str {

@@ -2,6 +2,8 @@
 
 use std::net::{TcpListener, TcpStream};
 
+use rustix::process::Signal;
+
 use crate::{
     service::Service,
     support::{eventually::eventually, wire::Wire},
@@ -102,4 +104,35 @@ fn a_process_that_never_serves_leaves_them_to_the_next() {
 fn stranger() -> (TcpStream, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), listener)
+}
+
+#[test]
+fn a_stop_while_the_manager_does_not_answer_begins_the_drain_at_once_and_keeps_the_connections_again() {
+    let mut service = Service::new();
+    let child = service.start();
+    let mut kept = service.connect();
+    service.stop(child);
+
+    service.manager.hold_barriers();
+    let before = service.manager.texts().len();
+    let mut child = service.start();
+    service.manager.wait("it is to forget the connections", |manager| {
+        manager.texts()[before..].iter().any(|text| text == "BARRIER=1\n")
+    });
+    let mut busy = service.connect();
+    busy.ask("/hold").unwrap();
+    child.signal(Signal::TERM);
+    service
+        .manager
+        .wait("it stops", |manager| manager.texts()[before..].iter().any(|text| text.contains("STOPPING=1")));
+    child.tell("open");
+    assert_eq!(busy.answer().unwrap().text(), "draining: true, for good: true");
+    service.manager.answer_barriers();
+    child.finish();
+    service.look();
+
+    let child = service.start();
+    for wire in [&mut kept, &mut busy] {
+        assert_eq!(wire.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
+    }
 }

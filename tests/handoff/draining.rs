@@ -1,9 +1,11 @@
 //! Generations that still drain when the next hand-over comes.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, thread};
+
+use rustix::process::Signal;
 
 use super::support::{
-    service::{Service, assert_moves},
+    service::{Line, Service, Who, assert_moves},
     wire::Wire,
 };
 
@@ -26,48 +28,85 @@ fn assert_cut(wire: &mut Wire) {
     assert!(matches!(ended.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{ended}");
 }
 
-#[test]
-fn two_generations_may_drain_and_then_the_oldest_is_cut_and_only_that() {
-    let service = Service::start(LONG);
-    let first = service.who();
-    let mut cut = held(&service, "first", 1);
-    let second = service.hand_over();
-    let mut kept = held(&service, "second", 2);
-    let third = service.hand_over();
-    let mut also_kept = held(&service, "third", 3);
-    assert_eq!(service.running(), [first.pid, second.pid, third.pid], "two may drain");
-
-    let fourth = service.hand_over();
-    assert_cut(&mut cut);
-    let report = service.wait_for_word(first.pid, "ends ");
-    assert!(report.contains(" 1 cut"), "{report}");
-    service.wait_for_end(first.pid);
-    assert_eq!(service.running(), [second.pid, third.pid, fourth.pid]);
-    for (gate, wire, id, process) in [("second", &mut kept, "2", second), ("third", &mut also_kept, "3", third)] {
-        service.open(gate);
-        assert_eq!(wire.answer().unwrap().text(), id);
-        let report = service.wait_for_word(process.pid, "ends ");
-        assert!(report.contains(" 0 cut"), "{report}");
-        assert_moves(wire, fourth);
-    }
-    service.wait_for_word(fourth.pid, "is alone");
-    service.end();
+/// Fails where a generation has cut a connection.
+#[track_caller]
+fn assert_none_cut(lines: &[Line]) {
+    let reports: Vec<_> = lines.iter().filter(|line| line.text.starts_with("ends ")).collect();
+    assert!(reports.iter().all(|report| report.text.contains(" 0 errors, 0 cut")), "{reports:#?}");
 }
 
 #[test]
-fn where_no_generation_may_drain_the_last_is_cut_as_the_next_begins() {
-    let service = Service::start(&format!("draining_generations=1 {LONG}"));
+fn two_generations_may_drain_and_a_third_hand_over_waits_until_one_has_ended() {
+    let service = Service::start(LONG);
     let first = service.who();
-    let mut cut = held(&service, "first", 1);
-    service.hand_over();
-    let mut kept = held(&service, "second", 2);
+    let mut oldest = held(&service, "first", 1);
+    let second = service.hand_over();
+    let mut older = held(&service, "second", 2);
     let third = service.hand_over();
-    assert_cut(&mut cut);
+    let mut old = held(&service, "third", 3);
+    assert_eq!(service.running(), [first.pid, second.pid, third.pid], "two may drain");
+
+    let fourth = thread::scope(|scope| {
+        let asked = scope.spawn(|| service.ask_to_hand_over());
+        service.wait_for_log("as many generations drain as may");
+        assert_eq!((service.who(), service.pids().len()), (third, 3), "it waits before it starts a process");
+        service.open("first");
+        assert_eq!(oldest.answer().unwrap().text(), "1");
+        asked.join().unwrap().unwrap()
+    });
     service.wait_for_end(first.pid);
-    service.open("second");
-    assert_eq!(kept.answer().unwrap().text(), "2");
-    assert_moves(&mut kept, third);
-    service.end();
+    let fourth = Who { generation: 3, pid: fourth };
+    assert_moves(&mut oldest, fourth);
+    assert_eq!(service.running(), [second.pid, third.pid, fourth.pid]);
+    for (gate, wire, id) in [("second", &mut older, "2"), ("third", &mut old, "3")] {
+        service.open(gate);
+        assert_eq!(wire.answer().unwrap().text(), id);
+        assert_moves(wire, fourth);
+    }
+    service.wait_for_word(fourth.pid, "is alone");
+    assert_none_cut(&service.end().0);
+}
+
+#[test]
+fn a_hand_over_is_refused_while_as_many_generations_drain_as_may_and_none_is_aborted() {
+    for (most, reason) in [(2, "2 older generations still drain"), (1, "1 older generation still drains")] {
+        let service = Service::start(&format!("draining_generations={most} handoff_timeout=3000 {LONG}"));
+        let gates = ["first", "second"];
+        let mut waiting: Vec<_> = (1..)
+            .zip(&gates[..most])
+            .map(|(id, gate)| {
+                let wire = held(&service, gate, id);
+                service.hand_over();
+                wire
+            })
+            .collect();
+        let serving = service.who();
+        let error = service.ask_to_hand_over().unwrap_err();
+        assert!(error.contains(reason), "{error}");
+        assert_eq!((service.who(), service.pids().len()), (serving, most + 1), "none was started");
+        for (gate, wire) in gates.iter().zip(&mut waiting) {
+            service.open(gate);
+            assert_eq!(wire.answer().unwrap().status, 200);
+        }
+        service.hand_over();
+        assert_none_cut(&service.end().0);
+    }
+}
+
+#[test]
+fn a_stop_while_a_hand_over_waits_for_an_older_generation_wins() {
+    let mut service = Service::start(&format!("draining_generations=1 {LONG}"));
+    let first = service.who();
+    let mut oldest = held(&service, "first", 1);
+    let second = service.hand_over();
+    service.signal(second.pid, Signal::HUP);
+    service.wait_for_log("as many generations drain as may");
+    service.signal(second.pid, Signal::TERM);
+    service.wait_for_word(second.pid, "ends ");
+    service.open("first");
+    assert_eq!(oldest.answer().unwrap().text(), "1");
+    service.wait_for_word(first.pid, "ends ");
+    service.wait_for_all();
 }
 
 #[test]
@@ -94,7 +133,7 @@ fn a_successor_that_dies_while_the_old_one_drains_gives_the_service_back() {
     for moved in &mut moved {
         assert_moves(moved, second);
     }
-    service.signal(second.pid, rustix::process::Signal::KILL);
+    service.signal(second.pid, Signal::KILL);
     assert_eq!(service.who(), first, "it accepts again");
     for moved in &mut moved {
         assert!(moved.get("/who").is_err(), "what the successor had died with it");

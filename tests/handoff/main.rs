@@ -8,6 +8,7 @@ mod connections;
 mod draining;
 mod events;
 mod killed;
+mod main_pid;
 mod one_process;
 mod orphaned;
 mod parents;
@@ -25,6 +26,7 @@ mod traces;
 mod support {
     pub(crate) mod clients;
     pub(crate) mod lasting;
+    pub(crate) mod manager;
     pub(crate) mod needs;
     pub(crate) mod service;
     pub(crate) mod successive;

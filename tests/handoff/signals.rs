@@ -15,7 +15,7 @@ use super::{
     roll_back::{rolls_back, under_load},
     support::{
         needs,
-        service::{Line, Service},
+        service::{Line, Service, who},
     },
 };
 
@@ -214,6 +214,60 @@ fn a_stop_in_the_middle_of_a_hand_over_wins() {
     stopped("start", "hang");
     stopped("import", "hang");
     stopped("ready", "hang");
+}
+
+#[test]
+fn a_stop_while_a_make_service_does_not_answer_ends_both_at_once() {
+    let mut service = Service::start("make=1 drain_timeout=1000");
+    let old = service.who();
+    service.plan("make", "hang");
+    let _hangs = service.connect();
+    service.wait_for(|line| line.text == "at make hang");
+    service.signal(old.pid, Signal::HUP);
+    service.wait_for_log("the successor is ready, this process stops accepting");
+    let new = *service.pids().last().unwrap();
+    assert_ne!(new, old.pid);
+    service.signal(old.pid, Signal::TERM);
+    service.wait_for_end(new);
+    service.wait_for_word(old.pid, "ends ");
+    service.wait_for_all();
+}
+
+#[test]
+fn a_make_service_that_does_not_answer_fails_the_hand_over_and_not_the_service() {
+    let service = Service::start("make=1 handoff_timeout=2000");
+    service.gate("make.gate");
+    let old = service.who();
+    service.plan("make", "wait");
+    let mut waits = service.connect();
+    service.wait_for(|line| line.text == "at make wait");
+    service.signal(old.pid, Signal::HUP);
+    let reason = service.wait_for_word(old.pid, "failed ");
+    assert!(reason.contains("the route \"http\" has not stopped accepting within 2s"), "{reason}");
+    service.open("make.gate");
+    assert_eq!(who(&mut waits), old);
+    service.hand_over();
+    service.end();
+}
+
+#[test]
+fn a_stop_of_the_new_one_while_it_imports_ends_it_at_once_and_the_old_one_is_told() {
+    let service = Service::start("");
+    let old = service.who();
+    service.plan("import", "hang");
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| service.ask_to_hand_over());
+        let new = service.wait_for(|line| line.text == "at import hang").pid;
+        let began = Instant::now();
+        service.signal(new, Signal::TERM);
+        let reason = asked.join().unwrap().unwrap_err();
+        assert!(reason.contains("it is stopping"), "{reason}");
+        assert!(began.elapsed() < Duration::from_secs(10), "it has waited for handoff_timeout");
+        service.wait_for_end(new);
+    });
+    assert_eq!(service.who(), old);
+    service.hand_over();
+    service.end();
 }
 
 #[test]

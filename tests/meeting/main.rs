@@ -17,6 +17,7 @@ mod process;
 mod racing;
 mod rig;
 mod users;
+mod waits;
 
 #[path = "../support"]
 mod support {

@@ -47,6 +47,9 @@ pub(crate) struct Settings {
     pub(crate) handoff_timeout: Option<u64>,
     /// A file that says what whoever takes it away does before it is ready: `fail REASON`, `hang`, or `wait` until there is none.
     pub(crate) plan: Option<PathBuf>,
+    /// It serves another socket by `axum::serve`, beside its server.
+    #[serde(default)]
+    pub(crate) beside: bool,
     /// How many sockets it binds under the name.
     pub(crate) sockets: Option<usize>,
 }
@@ -105,11 +108,20 @@ fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
         builder =
             (0..settings.sockets.unwrap_or(1)).fold(builder, |builder, _| builder.fallback("http", "127.0.0.1:0"));
     }
+    if settings.beside {
+        builder = builder.fallback("beside", "127.0.0.1:0");
+    }
     Ok(builder.from_env()?)
 }
 
 async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<String, Failure> {
+    let beside = settings.beside.then(|| activated.one("beside")).transpose()?;
     let mut server = Server::new(activated).drain_timeout(DRAIN_TIMEOUT);
+    if let Some(listener) = beside {
+        say(&format!("beside {}", listener.local_addrs()[0]));
+        let app = app(server.handoff());
+        drop(tokio::spawn(async move { axum::serve(listener, app).await }));
+    }
     if let Some(Met::ByServer(path)) = &settings.met {
         server = server.handoff_socket(path).handoff_peers(settings.peers.clone());
     }

@@ -40,6 +40,7 @@ pub(crate) struct Manager {
 struct Shared {
     heard: Mutex<Vec<Message>>,
     is_deaf: AtomicBool,
+    holds_barriers: AtomicBool,
     /// It has noticed that it is to be deaf.
     is_quiet: AtomicBool,
     has_ended: AtomicBool,
@@ -74,6 +75,19 @@ impl Manager {
     /// What `NOTIFY_SOCKET` would be.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// From now on it reads barriers and does not answer them.
+    pub(crate) fn hold_barriers(&self) {
+        self.shared.holds_barriers.store(true, SeqCst);
+    }
+
+    /// Answers them, those that came before too.
+    pub(crate) fn answer_barriers(&self) {
+        self.shared.holds_barriers.store(false, SeqCst);
+        self.heard(|heard| {
+            heard.iter_mut().filter(|message| message.says("BARRIER=1")).for_each(|message| message.fds.clear());
+        });
     }
 
     /// From now on it leaves messages in its queue.
@@ -148,7 +162,9 @@ impl Shared {
             } else if let Some(mut message) = receive(socket) {
                 if message.text.lines().any(|line| line == "BARRIER=1") {
                     assert_eq!((message.text.as_str(), message.fds.len()), ("BARRIER=1\n", 1), "it must be alone");
-                    message.fds.clear();
+                    if !self.holds_barriers.load(SeqCst) {
+                        message.fds.clear();
+                    }
                 }
                 self.heard.lock().unwrap().push(message);
             }

@@ -82,7 +82,10 @@ impl Service {
         let log = fs::File::create(folder.path().join("log")).expect("a file in it");
         let mut command = make(folder.path());
         command.args(["--exact", "generation", "--nocapture", "--test-threads=1", "--quiet"]);
-        command.env(FOLDER, folder.path()).env(SETTINGS, settings).env_remove("NOTIFY_SOCKET");
+        command.env(FOLDER, folder.path()).env(SETTINGS, settings);
+        if !command.get_envs().any(|(name, _)| name == "NOTIFY_SOCKET") {
+            command.env_remove("NOTIFY_SOCKET");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut first = command.spawn().expect("the test binary runs");
         let (lifeline, said) = (first.stdin.take(), first.stdout.take().expect("a pipe"));
@@ -174,6 +177,16 @@ impl Service {
                 return who;
             }
             assert!(began.elapsed() < PATIENCE, "still {old:?}: {}", self.log());
+        }
+    }
+
+    /// Returns when the processes have logged such words.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, words: &str) {
+        let began = Instant::now();
+        while !fs::read_to_string(self.folder.path().join("log")).unwrap_or_default().contains(words) {
+            assert!(began.elapsed() < PATIENCE, "not logged: {words}; {}", self.log());
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

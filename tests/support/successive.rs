@@ -16,11 +16,14 @@
 //! | `peer ARGUMENT..` | becomes the Python program beside this file (in step `start`) |
 //! | `drop NAME` | serves no route of that name (in step `routes`) |
 //!
+//! With the setting `make=1` routes are make-services, which come to the step `make` with each connection.
+//!
 //! What it says goes to standard output, which every generation inherits: the end of that is the end of the last of them. When
 //! standard input ends, so does every generation.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
+    convert::Infallible,
     env,
     error::Error,
     fmt,
@@ -31,6 +34,7 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
+    pin::Pin,
     process::{self, Command},
     sync::{
         Arc,
@@ -50,6 +54,7 @@ use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
     drain::DrainReport,
     handoff::{Handoff, Snapshot},
+    server::Incoming,
 };
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
@@ -146,7 +151,10 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
     let count = Arc::default();
     let work = Work { folder: Arc::clone(&folder), handoff: server.handoff(), processed: Arc::new(processed), count };
     for name in names {
-        server = server.route(name, service(&work));
+        server = match setting("make") {
+            Some(_) => server.route(name, make_service(&work)),
+            None => server.route(name, service(&work)),
+        };
     }
     Ok(with_hooks(configured(server), &work).run().await?)
 }
@@ -258,6 +266,26 @@ fn service(work: &Work) -> Router {
         .route("/slow/{gate}/{id}", get(slow))
         .merge(lasting::routes())
         .with_state(work.clone())
+}
+
+/// A make-service that follows the plan for `make` at each connection.
+fn make_service(
+    work: &Work,
+) -> impl for<'a> tower::Service<
+    Incoming<'a>,
+    Response = Router,
+    Error = Infallible,
+    Future = Pin<Box<dyn Future<Output = Result<Router, Infallible>> + Send>>,
+> + Send
++ 'static {
+    let (folder, app) = (Arc::clone(&work.folder), service(work));
+    tower::service_fn(move |_: Incoming<'_>| -> Pin<Box<dyn Future<Output = Result<Router, Infallible>> + Send>> {
+        let (folder, app) = (Arc::clone(&folder), app.clone());
+        Box::pin(async move {
+            reach(folder, "make").await.expect("as planned");
+            Ok(app)
+        })
+    })
 }
 
 async fn ask(State(work): State<Work>, UrlPath(id): UrlPath<u64>) -> String {

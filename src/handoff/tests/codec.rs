@@ -50,6 +50,8 @@ pub(super) fn every_message() -> Vec<Message> {
         Connections { records: records() }.into(),
         Done {}.into(),
         Abort { reason: "no".to_owned() }.into(),
+        Older { draining: 2 }.into(),
+        Wait { milliseconds: 1 << 40 }.into(),
         Join::own().into(),
         Ready {}.into(),
         Failed { reason: "ä".to_owned() }.into(),

@@ -233,7 +233,7 @@ async fn a_flood_does_not_keep_the_thread() {
     let (parted, turns) = beside(mover.run(&mut old)).await;
     flood.await.unwrap();
     assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
-    assert_eq!((old.trims.len(), old.resumed.len(), keeps.count()), (5_000, 0, 0));
+    assert_eq!((old.resumed.len(), keeps.count()), (0, 0));
     assert!(turns > 1_000, "{turns}");
 }
 

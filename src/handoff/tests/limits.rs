@@ -93,7 +93,7 @@ fn connections_wait_for_room_in_the_table_of_the_successor() {
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
                 let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
-                farewell.finish(Vec::new(), &mut old).await.unwrap();
+                farewell.finish(Vec::new()).await.unwrap();
             };
             let mut both = Box::pin(async { tokio::join!(moving, inbound.run(&mut new)) });
             // Looked for several times meanwhile.

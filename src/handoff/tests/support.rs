@@ -44,7 +44,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Old {
     pub(crate) resumed: Vec<(u64, Why)>,
-    pub(crate) trims: Vec<u32>,
     /// Why no more was sent from some time on.
     pub(crate) stopped: Vec<Why>,
 }
@@ -56,10 +55,6 @@ impl Predecessor for Old {
 
     fn stop_moving(&mut self, why: &Why) {
         self.stopped.push(why.clone());
-    }
-
-    fn trim(&mut self, generations: u32) {
-        self.trims.push(generations);
     }
 }
 

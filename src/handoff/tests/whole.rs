@@ -67,7 +67,7 @@ async fn move_ten_thousand() {
     let mut old = Old::default();
     let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
     let elapsed = processor_time() - start;
-    let answers = farewell.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])], &mut old).await.unwrap();
+    let answers = farewell.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])]).await.unwrap();
     assert_eq!(answers, [FinalAnswer { name: "end".to_owned(), error: None }]);
     let (ended, new) = new.await.unwrap();
     assert_eq!(ended, Ended::Done);
@@ -100,7 +100,7 @@ async fn connections_move_however_much_is_ahead_of_them() {
     let new = tokio::spawn(take_all(inbound));
     let mut old = Old::default();
     let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
-    farewell.finish(Vec::new(), &mut old).await.unwrap();
+    farewell.finish(Vec::new()).await.unwrap();
     let (ended, new) = new.await.unwrap();
     assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
     assert!(new.served.iter().map(|connection| &connection.ahead).eq(&ahead));
@@ -137,7 +137,7 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     drop(handle);
     let new = tokio::spawn(take_all(inbound));
     let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
-    farewell.finish(Vec::new(), &mut Old::default()).await.unwrap();
+    farewell.finish(Vec::new()).await.unwrap();
     let served = new.await.unwrap().1.served;
     for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
         assert_eq!(&*connection.listener, ["http", "admin", ""][i % 3]);

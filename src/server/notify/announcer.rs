@@ -5,7 +5,7 @@
 //! | starting | `STATUS=` | `EXTEND_TIMEOUT_USEC=` until `start_timeout` |
 //! | serving | `READY=1`, `STATUS=` | `STATUS=`, if it has changed |
 //! | handing over | `RELOADING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last one, until `handoff_timeout` and a little |
-//! | rolled back | `READY=1`, `STATUS=` with the reason | as serving |
+//! | rolled back | `READY=1`, `STATUS=` with the reason; before that `MAINPID=`, if another had been named | as serving |
 //! | handed over | `MAINPID=`, `STATUS=`, and then nothing more: the successor says `READY=1` | |
 //! | draining | `STOPPING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last two, until `drain_timeout` and a little |
 //! | over | `STATUS=`: the report or the error | |
@@ -127,8 +127,21 @@ impl Announcer {
 
     /// The successor failed, and this process serves on.
     pub(in crate::server) fn rolled_back(&self, reason: &str) {
+        self.take_back();
         self.told.lock().rolled_back = Some(reason.to_owned());
         self.told.enter(Stage::Serving, [State::Ready]);
+    }
+
+    /// Is the service's main process again, if another was to be.
+    ///
+    /// With `NotifyAccess=main` systemd hears this as long as it does not know the other one. Later it hears the other one only, and
+    /// what it does when that ends is its own to decide.
+    pub(in crate::server) fn take_back(&self) {
+        let mut spoken = self.told.lock();
+        if matches!(spoken.stage, Stage::Silent) && self.told.notifier.is_active() {
+            spoken.stage = Stage::Serving;
+            self.told.notifier.say([State::MainPid(std::process::id())]);
+        }
     }
 
     /// The process `pid` is the service's main one from now on. Returns when the manager knows.

@@ -56,7 +56,7 @@ impl IdleExit {
             // Somebody may come between the look and the pause, and is served like anybody else.
             let paused = serving.pause(PAUSE_LIMIT).await;
             match paused {
-                Some(paused) if totals(figures) == (last, 0) => return paused.keep(),
+                Ok(paused) if totals(figures) == (last, 0) => return paused.keep(),
                 _ => {}
             }
         }

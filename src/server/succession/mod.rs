@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,29 +13,29 @@ mod plain;
 mod roles;
 
 use self::{
-    plain::{go_on, try_plainly},
+    plain::hand_over_plainly,
     roles::{Adopter, Old, take},
 };
 use super::{
     accept::Arrived,
+    keeping::Keeping,
     notify::Announcer,
-    serving::{Serving, adopt},
-    signals::Signals,
+    serving::{Paused, Serving, adopt},
+    signals::{Heard, Signals},
 };
 use crate::{
     activation::ActivatedListeners,
     drain::DrainReport,
     error::Error,
     handoff::{
-        attempt::{ReadySuccessor, Way, attempt, failed},
+        attempt::{Way, attempt, failed},
         connection::IdleConnection,
         handle::Handoff,
-        joining::{Arriving, Coming},
+        joining::Coming,
         mover::{Mover, MoverHandle, Parted},
         options::Options,
-        plain::PlainReady,
-        requests::{Asker, Request, Requests},
-        ties::{FAREWELL_LIMIT, Ties, settled_line},
+        requests::{Request, Requests},
+        ties::{FAREWELL_LIMIT, Joins, Ties, has_room, leave_predecessor, line, say_farewell, wait_for_room},
     },
     log,
     sys::process::Process,
@@ -77,18 +74,21 @@ impl Succession {
         self.ties.install_signals()
     }
 
-    /// Asks the predecessor what it hands over, if there is one, and gives the service its state.
-    pub(super) async fn join(&mut self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
-        self.ties.join(activated).await
+    /// Asks the predecessor what it hands over, if there is one, and gives the service its state; `stopped` ends that at once.
+    pub(super) async fn join(
+        &mut self,
+        activated: &ActivatedListeners,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Joins, Error> {
+        self.ties.join(activated, stopped).await
     }
 
-    /// From now on this process serves, and is asked for hand-overs. What still comes from the predecessor goes to the routes.
-    /// Closes the sockets without a route that the predecessor had bound, unless `allow_unused`: another server of this process may serve
-    /// them.
-    pub(super) async fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unused: bool) {
+    /// From now on this process serves. What still comes from the predecessor goes to the routes. Closes the sockets without a route that
+    /// the predecessor had bound, unless `allow_unused`: another server of this process may serve them.
+    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unused: bool) {
         let activated = serving.activated();
         let adopter = Adopter::new(serving, &self.ties.options.final_states);
-        self.ties.begin(coming, activated, adopter).await;
+        self.ties.begin(coming, activated, adopter);
         if !allow_unused {
             activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
         }
@@ -99,177 +99,211 @@ impl Succession {
         self.ties.requests.take_refused_hangup()
     }
 
+    /// Lets the next process meet this one.
+    pub(super) async fn open_place(&mut self, serving: &Serving) {
+        self.ties.open_place(serving.activated()).await;
+    }
+
     /// The next request for a hand-over.
     pub(super) async fn requested(&mut self) -> Request {
         self.ties.requests.next().await
     }
 
-    /// Tries to bring a successor to where it is ready; an error is told to whoever asked, and nothing has changed. `None` when `stopped`
-    /// resolved meanwhile: the stop wins.
-    pub(super) async fn prepare(
+    /// Brings a successor to where it serves. After an error, which is told to whoever asked, and when `stopped` resolves before,
+    /// nothing has changed: there is no successor, and this process accepts.
+    ///
+    /// Every wait of it ends when `stopped` resolves. What it has until then is undone as it is dropped.
+    pub(super) async fn hand_over(
         &mut self,
         request: Request,
         serving: &Serving,
+        keeping: &mut Keeping,
         announcer: &Announcer,
         stopped: impl Future<Output = ()>,
-    ) -> Prepared {
+    ) -> HandedOver {
         let Request { way, asker } = request;
         let is_spawned = matches!(way, Way::Spawn);
         log::info!(asker = %asker, "handing over");
+        let Ties { options, requests, handle, spawner, .. } = &mut self.ties;
+        let (options, handle) = (&*options, &*handle);
         if is_spawned {
-            announcer.handing_over(self.ties.options.timeout);
+            let waits = if has_room(options, handle) { Duration::ZERO } else { options.timeout };
+            announcer.handing_over(options.timeout.saturating_add(waits));
         }
-        let plain = self.ties.options.plain.filter(|_| is_spawned);
-        let Ties { options, requests, handle, line, spawner, .. } = &mut self.ties;
+        let plain = options.plain.filter(|_| is_spawned);
         let tried = async {
             if is_spawned {
                 spawner.check()?;
             }
+            keeping.taken().await;
+            let way = wait_for_room(options, handle, way).await?;
             match plain {
-                Some(ready) => try_plainly(options, ready, serving).await.map(Ready::Plain),
-                None => {
-                    let line = settled_line(options, handle, *line).await;
-                    attempt(options, serving.activated(), line, way).await.map(Ready::Full)
-                }
+                Some(ready) => hand_over_plainly(options, ready, serving).await.map(HandedOver::Plainly),
+                None => hand_over_in_full(options, handle, way, serving, announcer).await.map(HandedOver::Moving),
             }
         };
         let tried = tokio::select! {
+            biased;
             tried = tried => Some(tried),
             () = stopped => None,
             never = requests.refuse_all("another hand-over is under way") => match never {},
         };
-        if plain.is_some() && !matches!(tried, Some(Ok(_))) {
-            go_on(serving).await;
-        }
         match tried {
-            Some(Ok(successor)) => Prepared::Ready(successor, asker),
+            Some(Ok(handed)) => {
+                asker.tell(Ok(handed.pid()));
+                handed
+            }
             Some(Err(error)) => {
-                self.failed(&error, announcer, is_spawned);
+                log::error!(%error, "the hand-over has failed");
+                if is_spawned {
+                    announcer.rolled_back(&error.to_string());
+                }
+                options.run_after_failure(&error);
                 asker.tell(Err(error));
-                Prepared::Failed
+                HandedOver::Failed
             }
             None => {
+                announcer.take_back();
                 asker.tell(Err(failed("this process was told to stop")));
-                Prepared::Stopped
+                HandedOver::Stopped
             }
         }
     }
 
-    /// Hands over: there is no way back but the successor's death.
-    pub(super) async fn commit(
-        &mut self,
-        successor: ReadySuccessor,
-        asker: Asker,
-        serving: Serving,
-        announcer: &Announcer,
-        ending: Ending<'_>,
-    ) -> Succeeded {
-        let (pid, is_started) = (successor.pid(), successor.is_started());
-        if is_started {
-            announcer.hand_to(pid).await;
-        }
-        serving.accept(false).await;
-        let (mover, moves, process) = match successor.commit().await {
-            Ok(moving) => moving,
-            Err(error) => {
-                serving.accept(true).await;
-                self.failed(&error, announcer, is_started);
-                asker.tell(Err(error));
-                return Succeeded::Back(serving);
-            }
-        };
+    /// Lets go of what is here: the rest ends within the drain's limit. There is no way back but the successor's death.
+    pub(super) async fn move_out(&mut self, mut serving: Serving, moving: Moving, ending: Ending<'_>) -> Succeeded {
+        let (Ending { signals, is_managed, limit }, Moving { mover, moves, process, pid }) = (ending, moving);
         log::info!(pid, "the successor accepts, moving what is here");
-        asker.tell(Ok(pid));
-        self.move_out(serving, (mover, moves), process, ending).await
-    }
-
-    /// Lets go of what is here: the rest ends within the drain's limit.
-    async fn move_out(
-        &mut self,
-        mut serving: Serving,
-        (mover, moves): (Mover, MoverHandle),
-        process: Option<Process>,
-        ending: Ending<'_>,
-    ) -> Succeeded {
-        let Ending { signals, is_managed, limit } = ending;
-        if let Some(predecessor) = &self.ties.predecessor {
-            predecessor.trim(self.ties.options.draining.saturating_sub(1));
-        }
         let drain = serving.current_drain().clone();
-        let mut old = Old::new(&serving, &drain, self.ties.predecessor.clone());
-        let (returned, told_to_stop) = (Arc::clone(&old.returned), AtomicBool::new(false));
+        let mut old = Old::new(&serving);
+        let (returned, heard) = (Arc::clone(&old.returned), Heard::default());
         self.ties.note_handed_over(serving.activated());
+        let Ties { options, requests, handle, predecessor, .. } = &mut self.ties;
         serving.lead_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
 
-        let outcome = {
-            let cut_now = async {
-                let signal = signals.first().await;
-                log::info!(signal, "told to stop while handing over");
-                told_to_stop.store(true, Ordering::Relaxed);
-                signals.second_of_old(is_managed).await
-            };
-            let mut left = pin!(serving.leave(limit, self.ties.handle.predecessor_gone(), cut_now));
-            let mut moving = pin!(mover.run(&mut old));
-            tokio::select! {
-                report = &mut left => {
-                    serving.lead_to(None);
-                    Outcome::Left(report, timeout(FAREWELL_LIMIT, moving).await.ok())
-                }
-                parted = &mut moving => {
-                    let may_be_dead = matches!(parted, Parted::Died) && !told_to_stop.load(Ordering::Relaxed);
-                    if may_be_dead && is_dead(process.as_ref()).await {
-                        Outcome::Died
-                    } else {
-                        log::warn!(?parted, "the successor takes no more connections, what is left ends here");
-                        end_here(&serving, &returned);
-                        Outcome::Left(left.await, None)
+        let leaving = async {
+            let outcome = {
+                let mut left = pin!(serving.leave(limit, handle.predecessor_gone(), heard.aborted()));
+                let mut moving = pin!(mover.run(&mut old));
+                tokio::select! {
+                    report = &mut left => {
+                        serving.lead_to(None);
+                        let parted = unless_aborted(&heard, timeout(FAREWELL_LIMIT, moving)).await;
+                        Outcome::Left(report, parted.and_then(Result::ok))
                     }
-                },
-                never = self.ties.requests.refer_all() => match never {},
-            }
-        };
-        match outcome {
-            Outcome::Died => {
+                    parted = &mut moving => {
+                        if matches!(parted, Parted::Died) && is_dead(process.as_ref(), &heard).await {
+                            Outcome::Died
+                        } else {
+                            log::warn!(?parted, "the successor takes no more connections, what is left ends here");
+                            end_here(&serving, &returned);
+                            Outcome::Left(left.await, None)
+                        }
+                    }
+                }
+            };
+            let Outcome::Left(report, parted) = outcome else {
                 log::error!("the successor has died, this process accepts again");
                 serving.activated().set_passed_on(false);
                 serving.lead_to(None);
                 serving.renew(take(&returned));
-                self.ties.take_place_again(serving.activated()).await;
-                Succeeded::Back(serving)
+                return Succeeded::Back(serving);
+            };
+            if let Some(Parted::Moved(farewell)) = parted {
+                unless_aborted(&heard, say_farewell(options, farewell)).await;
             }
-            Outcome::Left(report, parted) => {
-                if let Some(Parted::Moved(farewell)) = parted {
-                    self.ties.say_farewell(farewell, &mut old).await;
-                }
-                self.ties.leave_predecessor().await;
-                let report = serving.end(report).await;
-                self.ties.requests.yield_place().await;
-                Succeeded::Over(report)
+            unless_aborted(&heard, leave_predecessor(handle, predecessor.as_ref())).await;
+            Succeeded::Over(serving.end(report, limit, heard.aborted()).await)
+        };
+        let mut watching = pin!(signals.watch_old(is_managed, &heard));
+        let succeeded = tokio::select! {
+            succeeded = leaving => succeeded,
+            never = &mut watching => match never {},
+            never = requests.refer_all() => match never {},
+        };
+        if matches!(succeeded, Succeeded::Over(_)) {
+            tokio::select! {
+                _ = unless_aborted(&heard, requests.yield_place()) => {}
+                never = &mut watching => match never {},
             }
         }
+        succeeded
     }
 
-    /// Tells the predecessor, if it is still there, that this process stops: it must not take that for a crash.
-    pub(super) async fn leave_predecessor(&self) {
-        self.ties.leave_predecessor().await;
+    /// Lets this process be met again, as its successor has died.
+    pub(super) async fn take_place_again(&mut self, serving: &Serving) {
+        self.ties.take_place_again(serving.activated()).await;
     }
 
-    fn failed(&self, error: &Error, announcer: &Announcer, is_spawned: bool) {
-        log::error!(%error, "the hand-over has failed");
-        if is_spawned {
-            announcer.rolled_back(&error.to_string());
-        }
-        self.ties.options.run_after_failure(error);
+    /// Ends this process by `drained`, and meanwhile tells the predecessor, if it is still there: it must not take that for a crash.
+    pub(super) async fn leave_while<T>(&self, drained: impl Future<Output = T>, heard: &Heard) -> T {
+        let left = leave_predecessor(&self.ties.handle, self.ties.predecessor.as_ref());
+        tokio::join!(drained, unless_aborted(heard, left)).0
     }
 }
 
-/// Whether a successor that says nothing more has ended; where this process has not started it, its silence says so.
-async fn is_dead(process: Option<&Process>) -> bool {
-    match process {
-        Some(process) => timeout(DEATH_LIMIT, process.ended()).await.is_ok(),
-        None => true,
+/// Brings a successor of this crate to where it serves.
+///
+/// # Cancel safety
+///
+/// Dropped, the successor is sent away, and this process accepts again.
+async fn hand_over_in_full(
+    options: &Options,
+    handle: &Handoff,
+    way: Way,
+    serving: &Serving,
+    announcer: &Announcer,
+) -> Result<Moving, Error> {
+    let successor = attempt(options, serving.activated(), line(handle), way).await?;
+    let pid = successor.pid();
+    log::debug!(pid, "the successor is ready, this process stops accepting");
+    let paused = pause(options, serving).await?;
+    // As late as can be: where systemd knows the new main process and that ends, it ends this one.
+    if successor.is_started() {
+        announcer.hand_to(pid).await;
+    }
+    let (mover, moves, process) = successor.commit().await?;
+    paused.hold();
+    Ok(Moving { mover, moves, process, pid })
+}
+
+/// Stops accepting; an error says which route does not.
+async fn pause<'a>(options: &Options, serving: &'a Serving) -> Result<Paused<'a>, Error> {
+    let limit = options.timeout;
+    serving.pause(limit).await.map_err(|name| {
+        failed(format!(
+            "the route {name:?} has not stopped accepting within {limit:?} (handoff_timeout), as its make-service does not answer"
+        ))
+    })
+}
+
+/// Does that, unless a signal asks to abort what is left.
+async fn unless_aborted<T>(heard: &Heard, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        signal = heard.aborted() => {
+            log::warn!(signal, "not waiting for the other processes any more");
+            None
+        }
+    }
+}
+
+/// Whether a successor that says nothing more has ended; where this process has not started it, its silence says so. A stop of this
+/// process wins.
+async fn is_dead(process: Option<&Process>, heard: &Heard) -> bool {
+    let ended = async {
+        match process {
+            Some(process) => timeout(DEATH_LIMIT, process.ended()).await.is_ok(),
+            None => true,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = heard.stopped() => false,
+        is_dead = ended => is_dead && !heard.is_stopped(),
     }
 }
 
@@ -280,19 +314,36 @@ fn end_here(serving: &Serving, returned: &Mutex<Vec<IdleConnection>>) {
     take(returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
 }
 
-/// What became of a try.
+/// What became of a request for a hand-over.
 #[derive(Debug)]
-pub(super) enum Prepared {
-    Ready(Ready, Asker),
+pub(super) enum HandedOver {
+    /// A successor serves, and connections move to it.
+    Moving(Moving),
+    /// A plain successor serves, with this process id.
+    Plainly(u32),
+    /// There is none, and this process serves on.
     Failed,
+    /// This process is to stop.
     Stopped,
 }
 
-/// A successor that is ready.
+impl HandedOver {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Moving(moving) => moving.pid,
+            Self::Plainly(pid) => *pid,
+            Self::Failed | Self::Stopped => 0,
+        }
+    }
+}
+
+/// The way to a successor that serves.
 #[derive(Debug)]
-pub(super) enum Ready {
-    Full(ReadySuccessor),
-    Plain(PlainReady),
+pub(super) struct Moving {
+    mover: Mover,
+    moves: MoverHandle,
+    process: Option<Process>,
+    pid: u32,
 }
 
 /// How what is left here ends.

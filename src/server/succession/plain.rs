@@ -1,6 +1,6 @@
 //! The hand-over to a program that knows nothing of this crate: listeners only.
 
-use super::{Ending, Succession};
+use super::{Ending, Succession, pause, unless_aborted};
 use crate::{
     drain::DrainReport,
     error::Error,
@@ -8,63 +8,64 @@ use crate::{
         PlainSuccessor,
         attempt::failed,
         options::Options,
-        plain::{PlainReady, attempt_plain},
-        requests::Asker,
+        plain::attempt_plain,
+        ties::{Ties, leave_predecessor},
     },
     log,
-    server::{notify::Announcer, serving::Serving},
+    server::{notify::Announcer, serving::Serving, signals::Heard},
 };
 
-/// Starts one and waits until it is ready. Nothing is accepted here from then on, as the sockets have to block for it: who
-/// connects meanwhile waits in the kernel's queue.
-pub(super) async fn try_plainly(
+/// Starts one, waits until it is ready, and leaves the listeners to it: its process id.
+///
+/// Nothing is accepted here from the start on, as the sockets have to block for it: who connects meanwhile waits in the kernel's queue.
+///
+/// # Cancel safety
+///
+/// Dropped, what was started is killed, and this process accepts again.
+pub(super) async fn hand_over_plainly(
     options: &Options,
     ready: PlainSuccessor,
     serving: &Serving,
-) -> Result<PlainReady, Error> {
-    serving.accept(false).await;
-    match serving.activated().set_blocking(true) {
-        Ok(()) => attempt_plain(options, serving.activated(), ready).await,
-        Err(error) => Err(failed(format!("the sockets cannot be prepared: {error}"))),
-    }
-}
-
-/// Accepts again, as there is no successor.
-pub(super) async fn go_on(serving: &Serving) {
-    if let Err(error) = serving.activated().set_blocking(false) {
-        log::error!(%error, "a socket that was prepared for the next process may block");
-    }
-    serving.accept(true).await;
+) -> Result<u32, Error> {
+    log::debug!("stops accepting before the plain successor is started");
+    let paused = pause(options, serving).await?;
+    let blocking = serving.activated().make_blocking().map_err(failed)?;
+    let successor = attempt_plain(options, serving.activated(), ready).await?;
+    let pid = successor.pid();
+    // It accepts already: nothing calls that off.
+    successor.leave();
+    blocking.leave();
+    paused.hold();
+    Ok(pid)
 }
 
 impl Succession {
-    /// Leaves the listeners to it, and drains.
-    pub(in crate::server) async fn commit_plainly(
+    /// Drains, as the plain successor `pid` has the listeners.
+    pub(in crate::server) async fn leave_plainly(
         &mut self,
-        successor: PlainReady,
-        asker: Asker,
+        pid: u32,
         serving: Serving,
         announcer: &Announcer,
         ending: Ending<'_>,
     ) -> DrainReport {
-        let (pid, Ending { signals, is_managed, limit }) = (successor.pid(), ending);
+        let Ending { signals, is_managed, limit } = ending;
+        let Ties { requests, handle, predecessor, .. } = &mut self.ties;
+        let heard = Heard::default();
         // It cannot say so itself: the manager does not know it yet.
         announcer.ready();
-        announcer.hand_to(pid).await;
-        successor.leave();
-        asker.tell(Ok(pid));
-        log::info!(pid, "the plain successor accepts, draining what is here");
         serving.activated().set_passed_on(true);
         serving.current_drain().begin_succession(false);
-        let cut_now = async {
-            signals.first().await;
-            signals.second_of_old(is_managed).await
+        let leaving = async {
+            // The manager has to know the new main process before this one ends.
+            let left = serving.leave(limit, handle.predecessor_gone(), heard.aborted());
+            let (report, ()) = tokio::join!(left, announcer.hand_to(pid));
+            unless_aborted(&heard, leave_predecessor(handle, predecessor.as_ref())).await;
+            serving.end(report, limit, heard.aborted()).await
         };
-        let report = tokio::select! {
-            report = serving.leave(limit, self.ties.handle.predecessor_gone(), cut_now) => report,
-            never = self.ties.requests.refuse_all("this process has handed over") => match never {},
-        };
-        self.leave_predecessor().await;
-        serving.end(report).await
+        tokio::select! {
+            report = leaving => report,
+            never = signals.watch_old(is_managed, &heard) => match never {},
+            never = requests.refuse_all("this process has handed over") => match never {},
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     drain::Drain,
     handoff::{
         connection::{IdleConnection, Why},
-        inbound::{InboundHandle, Successor},
+        inbound::Successor,
         mover::Predecessor,
         options::{Parts, Snapshot},
         state::Section,
@@ -22,14 +22,14 @@ use crate::{
 pub(super) struct Old {
     routes: Vec<Running>,
     drain: Drain,
-    predecessor: Option<InboundHandle>,
     /// What came back as the successor died.
     pub(super) returned: Arc<Mutex<Vec<IdleConnection>>>,
 }
 
 impl Old {
-    pub(super) fn new(serving: &Serving, drain: &Drain, predecessor: Option<InboundHandle>) -> Self {
-        Self { routes: serving.routes().to_vec(), drain: drain.clone(), predecessor, returned: Arc::default() }
+    pub(super) fn new(serving: &Serving) -> Self {
+        let drain = serving.current_drain().clone();
+        Self { routes: serving.routes().to_vec(), drain, returned: Arc::default() }
     }
 }
 
@@ -51,17 +51,6 @@ impl Predecessor for Old {
             // First the drain, so that a connection that comes back finds that it stays.
             self.drain.stop_moving();
             self.routes.iter().for_each(Running::keep);
-        }
-    }
-
-    fn trim(&mut self, generations: u32) {
-        match (generations, &self.predecessor) {
-            (0, _) => {
-                log::warn!("too many generations drain, cutting what is left of this one");
-                self.drain.cut();
-            }
-            (more, Some(predecessor)) => predecessor.trim(more - 1),
-            (_, None) => {}
         }
     }
 }
