@@ -12,6 +12,7 @@ use super::{
     ActivatedListeners,
     environment::{Environment, Identity, Passed, check_name},
     kept::Kept,
+    moved::bound_positions,
     origin::{Origin, held_off},
     slot::Slot,
     succession::CONTROL_NAME,
@@ -219,7 +220,9 @@ impl ActivatedListenersBuilder {
                 continue;
             }
             let bound = set.bind_in_place(&addr, &fallback.options, |name| names.iter().any(|known| known == name));
-            let bound = bound.map_err(|error| explain(error, &fallback.name, &addr, &set, &more))?;
+            let bound = bound.map_err(|error| {
+                set.explain_moved(explain(error, &fallback.name, &addr, &set, &more), &fallback.name, &addr)
+            })?;
             more.push(Slot::bound(&fallback.name, bound));
             note_fallback(&fallback.name, addr.addr(), &passed);
         }
@@ -265,11 +268,15 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
         Unclaimable::Owned(fd) => Kind::OwnedFd { fd, promised }.into(),
     })?;
     let (mut slots, mut control, mut kept) = (Vec::new(), None, Kept::default());
+    let (bound, mut position) = (bound_positions(), 0);
     for (name, fd) in passed.names().zip(fds) {
         match kept.sort(name, fd) {
             Ok(listener) => slots.extend(listener),
             Err(fd) if name == CONTROL_NAME => control = Some(fd),
-            Err(fd) => slots.push(Slot::passed(name, fd)),
+            Err(fd) => {
+                slots.push(Slot::passed_at(position, name, fd, bound.contains(&position)));
+                position += 1;
+            }
         }
     }
     let set = ActivatedListeners::new(slots);
@@ -311,7 +318,8 @@ pub(super) fn valid_name(name: &str) -> Result<(), Error> {
     check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
 }
 
-/// Names what was kept as the fallbacks now do, and closes what has the name of one whose address has changed meanwhile.
+/// Names what was kept as the fallbacks now do, and closes what an earlier process bound under the name of one whose address has
+/// changed meanwhile.
 fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) {
     let valid = fallbacks.iter().filter_map(|fallback| Some((fallback.name.as_str(), fallback.addr.as_ref().ok()?)));
     set.rename_kept(&valid.collect::<Vec<_>>());
@@ -319,6 +327,7 @@ fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) {
         let namesakes = fallbacks.iter().filter(|other| other.name == fallback.name);
         if let Ok(addrs) = namesakes.map(|other| other.addr.as_ref()).collect::<Result<Vec<_>, _>>() {
             set.close_relocated(&fallback.name, &addrs);
+            set.close_moved(&fallback.name, &addrs);
         }
     }
 }

@@ -170,16 +170,16 @@ impl ActivatedListeners {
         });
     }
 
-    /// Whether there is a socket of that name, and for what was kept: at that address.
+    /// Whether there is a socket of that name, and for what an earlier process of this service bound: at that address.
     pub(super) fn provides(&self, name: &str, addr: &AskedAddr) -> bool {
         let slots = self.lock();
         let mut namesakes = slots.iter().filter(|slot| slot.info.name() == name);
-        namesakes.any(|slot| !slot.is_revived() || is_at(slot, addr))
+        namesakes.any(|slot| !(slot.is_revived() || slot.is_of_predecessor()) || is_at(slot, addr))
     }
 
-    /// Whether anything was kept that nobody has taken yet: addresses say then what becomes of it.
+    /// Whether an earlier process of this service bound anything that is still free: addresses say then what becomes of it.
     pub(super) fn has_revived(&self) -> bool {
-        self.lock().iter().any(Slot::is_revived)
+        self.lock().iter().any(|slot| slot.is_revived() || slot.is_of_predecessor())
     }
 
     /// Whether there was any.
@@ -204,7 +204,7 @@ impl ActivatedListeners {
 }
 
 /// Whether a kept socket is what somebody gets who binds `addr`; any port will do for port 0.
-fn is_at(slot: &Slot, addr: &AskedAddr) -> bool {
+pub(super) fn is_at(slot: &Slot, addr: &AskedAddr) -> bool {
     let any_port = matches!(addr.addr(), ListenAddr::Tcp(addr) if addr.port() == 0)
         || matches!(addr.addr(), ListenAddr::Port(0) | ListenAddr::Host { port: 0, .. });
     slot.info.addr().is_some_and(|bound| addr.means(bound) || any_port && matches!(bound, ListenAddr::Tcp(_)))

@@ -15,6 +15,7 @@ mod builder;
 mod environment;
 mod kept;
 mod loan;
+mod moved;
 mod origin;
 mod slot;
 mod succession;
@@ -29,6 +30,7 @@ pub(crate) use self::{
 };
 pub(crate) use self::{
     kept::CONNECTIONS_NAME,
+    moved::{BOUND, MovedListener},
     succession::{CONTROL_NAME, Heirloom, SocketOrigin},
 };
 use self::{
@@ -121,6 +123,8 @@ struct Set {
     completion: Mutex<()>,
     /// Held while another process is met, for as long as that takes.
     meeting: Mutex<()>,
+    /// What the predecessor has that this process does not go on with.
+    moved: Mutex<Vec<MovedListener>>,
 }
 
 impl ActivatedListeners {
@@ -326,6 +330,7 @@ impl ActivatedListeners {
             kept: Mutex::default(),
             completion: Mutex::default(),
             meeting: Mutex::default(),
+            moved: Mutex::default(),
         };
         Self { set: Arc::new(set), shown_only: false }
     }

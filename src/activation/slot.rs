@@ -32,6 +32,10 @@ pub(super) struct Slot {
     inherited: bool,
     /// The service manager has it too, for the next process.
     kept: bool,
+    /// A process of this service bound it, and hands it over.
+    of_predecessor: bool,
+    /// Its place among the sockets that were passed to this process.
+    position: Option<usize>,
 }
 
 /// What a set still knows of a socket that was taken from it.
@@ -135,13 +139,26 @@ impl Slot {
         Self { inherited: true, kept: true, ..Self::new(name.into(), Held { fd, path: None }, false) }
     }
 
+    /// A socket that was passed at that place among others; `bound` where a predecessor of this service had bound it.
+    pub(super) fn passed_at(position: usize, name: &str, fd: OwnedFd, bound: bool) -> Self {
+        Self { of_predecessor: bound, position: Some(position), ..Self::passed(name, fd) }
+    }
+
     fn new(name: Arc<str>, held: Held, passed: bool) -> Self {
         let kind = socket::kind(held.fd.as_fd());
         let addr = SockRef::from(&held.fd).local_addr().ok();
         let addr = addr.as_ref().and_then(ListenAddr::from_kernel);
         let listening = socket::is_listening(held.fd.as_fd());
         let info = ActivatedSocket { name, kind, addr, passed, listening, taken: false };
-        Self { info, held: Some(held), taken: Taken::No, inherited: false, kept: false }
+        Self {
+            info,
+            held: Some(held),
+            taken: Taken::No,
+            inherited: false,
+            kept: false,
+            of_predecessor: false,
+            position: None,
+        }
     }
 
     /// A socket that somebody in this process has, and that a successor is to have as well.
@@ -248,6 +265,27 @@ impl Slot {
         Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
     }
 
+    /// Whether a predecessor that still serves had bound it, and nobody has taken it yet.
+    pub(super) fn is_of_predecessor(&self) -> bool {
+        self.of_predecessor && self.is_free()
+    }
+
+    /// Its place among the sockets that were passed to this process.
+    pub(super) fn position(&self) -> Option<usize> {
+        self.position
+    }
+
+    /// The successor has another address: it ends with this process, and so does its path.
+    pub(super) fn leave_moved(&mut self) {
+        self.held = None;
+        if let Some(handle) = self.handle() {
+            handle.set_shared(false);
+            if let Some(path) = &*handle.path() {
+                path.set_owned(true);
+            }
+        }
+    }
+
     /// Whether something accepts from it that no hand-over can ask to stop.
     pub(super) fn is_accepted_elsewhere(&self) -> bool {
         self.info.listening
@@ -321,6 +359,7 @@ impl Slot {
     pub(super) fn note(&mut self, origin: &SocketOrigin) {
         self.info.passed = !origin.bound;
         self.inherited = origin.bound;
+        self.of_predecessor = origin.bound;
         let path = origin.created_path().filter(|path| self.is_bound_to(path));
         if let Some(held) = &mut self.held {
             held.path = path;

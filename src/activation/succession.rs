@@ -135,7 +135,11 @@ impl ActivatedListeners {
     /// Notes where the sockets come from that a predecessor has passed, in its order.
     pub(crate) fn note_origins(&self, origins: &[SocketOrigin]) {
         let mut slots = self.lock();
-        slots.iter_mut().filter(|slot| slot.info.is_passed()).zip(origins).for_each(|(slot, origin)| slot.note(origin));
+        for slot in slots.iter_mut() {
+            if let Some(origin) = slot.position().and_then(|position| origins.get(position)) {
+                slot.note(origin);
+            }
+        }
     }
 
     /// Closes what a predecessor had bound and this process does not want: nobody would ever accept from it.

@@ -314,7 +314,8 @@ impl Alone {
                 is_main_named.store(true, Ordering::Relaxed);
                 set_main_pid(pid).await;
             }
-            successor.commit().await.map(|(mover, moves, _)| (pid, mover, moves))
+            let moved = successor.moved();
+            successor.commit().await.map(|(mover, moves, _)| (pid, mover, moves, moved))
         };
         let tried = tokio::select! {
             biased;
@@ -324,9 +325,11 @@ impl Alone {
             never = requests.refuse_all("another hand-over is under way") => match never {},
         };
         match tried {
-            Ok((pid, mover, moves)) => {
+            Ok((pid, mover, moves, moved)) => {
                 log::info!(pid, "the successor accepts, draining what is here");
                 asker.tell(Ok(pid));
+                self.ties.note_handed_over(&self.activated);
+                self.activated.leave_moved(&moved);
                 Some((mover, moves))
             }
             Err(error) => {
@@ -343,7 +346,6 @@ impl Alone {
 
     /// Lets the service drain, and says the last words when it has.
     async fn leave(&mut self, mover: Mover, handle: MoverHandle, finished: &CancellationToken) {
-        self.ties.note_handed_over(&self.activated);
         self.drain.begin_succession(false);
         self.committed.cancel();
         let Ties { options, requests, .. } = &mut self.ties;

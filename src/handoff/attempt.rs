@@ -15,7 +15,7 @@ use super::{
     state::Section,
 };
 use crate::{
-    activation::{ActivatedListeners, CONTROL_NAME, Heirloom},
+    activation::{ActivatedListeners, CONTROL_NAME, Heirloom, MovedListener},
     error::{Error, Kind},
     log,
     sys::process::Process,
@@ -55,6 +55,11 @@ impl ReadySuccessor {
     /// Its process id; 0 if it was not started here and cannot be seen from this pid namespace.
     pub(crate) fn pid(&self) -> u32 {
         self.started.as_ref().map_or(self.prepared.pid, Started::pid)
+    }
+
+    /// The listeners that it does not go on with, as it has another address.
+    pub(crate) fn moved(&self) -> Vec<MovedListener> {
+        self.prepared.moved.clone()
     }
 
     /// Whether this process has started it.
@@ -157,7 +162,10 @@ async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> R
     let mut next = NextProcess::of(options).may_spawn().successor();
     for heirloom in heirlooms {
         let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
-        next = next.socket(heirloom.variable_name(), fd);
+        next = match heirloom.origin.bound {
+            true => next.bound_socket(heirloom.variable_name(), fd),
+            false => next.socket(heirloom.variable_name(), fd),
+        };
     }
     Ok(Started::new(next.socket(CONTROL_NAME, control).start().await?))
 }

@@ -9,11 +9,12 @@ use std::{
 use super::{
     channel::{BlockingChannel, Channel, Envelope, leave, reason, unexpected},
     inbound::{Inbound, InboundHandle},
-    protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Ready, Wait},
+    protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Moved, Ready, Wait},
     refusal::Refusal,
     state::Section,
 };
 use crate::{
+    activation::MovedListener,
     log,
     sys::{
         peer::{self, Peer},
@@ -111,7 +112,7 @@ impl Candidate {
 
     #[cfg(test)]
     pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
-        self.committed().await.map(|()| self.into_inbound())
+        self.committed(Vec::new()).await.map(|()| self.into_inbound())
     }
 
     /// Tells the predecessor that this process is able to accept, and waits until it may.
@@ -124,7 +125,10 @@ impl Candidate {
     /// # Cancel safety
     ///
     /// It only waits; to drop the candidate closes the control socket, and the predecessor serves on, unless it has committed just now.
-    pub(crate) async fn committed(&self) -> Result<(), Refusal> {
+    pub(crate) async fn committed(&self, moved: Vec<MovedListener>) -> Result<(), Refusal> {
+        if !moved.is_empty() {
+            self.channel.send(Moved::new(moved), &[]).await?;
+        }
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {
             Message::Commit(_) => Ok(()),

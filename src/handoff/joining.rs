@@ -16,7 +16,7 @@ use super::{
     state::Section,
 };
 use crate::{
-    activation::{ActivatedListeners, SocketOrigin},
+    activation::{ActivatedListeners, MovedListener, SocketOrigin},
     blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
@@ -34,6 +34,8 @@ pub(crate) struct Arriving {
     candidate: Option<Candidate>,
     hello: Hello,
     sections: Vec<Section>,
+    /// The listeners that this process does not go on with.
+    moved: Vec<MovedListener>,
 }
 
 /// What still comes from the predecessor.
@@ -94,7 +96,7 @@ impl Arriving {
         activated.note_origins(&origins);
         let candidate = (!is_orphaned).then(|| control.into_candidate()).transpose();
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
-        Ok(Self { candidate, hello, sections })
+        Ok(Self { candidate, hello, sections, moved: activated.moved() })
     }
 
     /// What the predecessor said of itself.
@@ -146,7 +148,7 @@ impl Arriving {
         let Some(candidate) = self.candidate else { return Ok(Awaited::Committed(None)) };
         let committed = tokio::select! {
             biased;
-            committed = candidate.committed() => committed,
+            committed = candidate.committed(self.moved) => committed,
             () = stopped => {
                 candidate.leave();
                 return Ok(Awaited::Stopped);

@@ -113,6 +113,7 @@ pub(crate) mod plain;
 pub(crate) mod protocol;
 pub(crate) mod records;
 pub(crate) mod refusal;
+pub(crate) mod relocation;
 pub(crate) mod rendezvous;
 pub(crate) mod requests;
 mod spawn;

@@ -16,7 +16,10 @@ use super::{
     refusal::Refusal,
     state::Section,
 };
-use crate::sys::{peer, scm::MOST_FDS};
+use crate::{
+    activation::MovedListener,
+    sys::{peer, scm::MOST_FDS},
+};
 
 /// What the successor is offered.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(crate) struct Prepared {
     /// As that of the [`Joiner`].
     pub(crate) pid: u32,
     version: u32,
+    /// What it does not go on with.
+    pub(crate) moved: Vec<MovedListener>,
 }
 
 /// Waits for the first word. A successor of a version that cannot be spoken to is told so.
@@ -131,13 +136,17 @@ impl Joiner {
         let Self { channel, pid, version } = self;
         let ready = async {
             send_offer(&channel, offer, version).await?;
-            match channel.receive("a `Ready`").await?.message {
-                Message::Ready(_) => Ok(()),
-                message => Err(unexpected(message, "a `Ready`")),
+            let mut moved = Vec::new();
+            loop {
+                match channel.receive("a `Ready`").await?.message {
+                    Message::Ready(_) => return Ok(moved),
+                    Message::Moved(message) => moved = message.into_listeners(),
+                    message => return Err(unexpected(message, "a `Ready`")),
+                }
             }
         };
         match ready.await {
-            Ok(()) => Ok(Prepared { channel, pid, version }),
+            Ok(moved) => Ok(Prepared { channel, pid, version, moved }),
             Err(refusal) => {
                 channel.abort(&refusal.to_string());
                 Err(refusal)

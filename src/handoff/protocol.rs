@@ -30,8 +30,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::older::{Older, Wait};
-pub(crate) use super::records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord};
+pub(crate) use super::{
+    older::{Older, Wait},
+    records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord},
+    relocation::Moved,
+};
 use super::{
     records::{ConnectionRecordV1, with_lengths},
     refusal::Refusal,
@@ -117,6 +120,7 @@ messages! {
     38 FinalTaken, "a";
     39 Trim, "a";
     40 Leaving, "a";
+    41 Moved, "a";
     64 HandOver, "a";
     65 Outcome, "an";
 }

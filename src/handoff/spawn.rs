@@ -9,7 +9,7 @@ use std::{
 
 use super::{options::Options, spawn_policy::SUCCESSOR};
 use crate::{
-    activation::{ActivatedListeners, HELD_OFF, Origin, check_name},
+    activation::{ActivatedListeners, BOUND, HELD_OFF, Origin, check_name},
     blocking::on_thread_to_its_end,
     error::{Error, Kind},
     log,
@@ -28,7 +28,8 @@ const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 const DIRECTORY: &str = "PWD";
 
 /// What speaks of one process alone, and would be stale in the next.
-const OWN: [&str; 8] = [PID, "LISTEN_PIDFDID", FDS, "LISTEN_FDS_FIRST_FD", NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR];
+const OWN: [&str; 9] =
+    [PID, "LISTEN_PIDFDID", FDS, "LISTEN_FDS_FIRST_FD", NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR, BOUND];
 
 /// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
 ///
@@ -110,6 +111,8 @@ pub(crate) struct NextProcess {
     may_spawn: bool,
     /// Where it starts; without it where this process did.
     directory: Option<PathBuf>,
+    /// Which of the sockets this service bound itself, by position.
+    bound: Vec<usize>,
 }
 
 impl NextProcess {
@@ -129,6 +132,12 @@ impl NextProcess {
     pub(crate) fn socket(mut self, name: impl Into<String>, fd: OwnedFd) -> Self {
         self.sockets.push((name.into(), fd));
         self
+    }
+
+    /// As [`socket`](Self::socket), for one that this service bound itself.
+    pub(crate) fn bound_socket(mut self, name: impl Into<String>, fd: OwnedFd) -> Self {
+        self.bound.push(self.sockets.len());
+        self.socket(name, fd)
     }
 
     /// Sets a variable that is otherwise as this process was given it; `None` removes it. What the activation itself says
@@ -189,6 +198,8 @@ impl NextProcess {
         let mut ignored = origin.ignored.clone();
         if self.is_successor {
             let held_off: Vec<_> = signals::HANDOFF.into_iter().filter(|signal| !ignored.contains(signal)).collect();
+            let bound: Vec<_> = self.bound.iter().map(usize::to_string).collect();
+            environment.push((BOUND.into(), Value::Text(bound.join(" ").into())));
             environment.push((HELD_OFF.into(), Value::Text(list(&held_off).into())));
             ignored.extend(held_off);
         }

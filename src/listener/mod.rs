@@ -183,6 +183,12 @@ impl ActivatedListener {
         self.endpoints.iter().all(Endpoint::is_shared)
     }
 
+    /// Closes the sockets that this process alone has.
+    pub(crate) fn close_own(&mut self) {
+        self.endpoints.retain(Endpoint::is_shared);
+        self.next = 0;
+    }
+
     /// Lets nobody else in on sockets that nobody else holds, so that their queues have an end.
     pub(crate) fn ignore_connects(&self) {
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.is_shared()) {

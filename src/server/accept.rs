@@ -48,6 +48,8 @@ pub(super) enum Order {
     Adopt(Arrived),
     /// Accept, or leave that to others for now; and say when that is so.
     Accept(bool, Option<oneshot::Sender<()>>),
+    /// Accept what waits at sockets that this process alone has, and close them.
+    CloseOwn,
     /// Accept, and serve what comes from now on in this context: the last drain was called off.
     Renew(Arc<RouteContext>),
     /// Nothing comes any more.
@@ -147,6 +149,10 @@ impl Accepting {
                 Turn::Order(Order::Renew(route)) => {
                     (host.route, accepts) = (route, true);
                     stop = host.stop();
+                }
+                Turn::Order(Order::CloseOwn) => {
+                    host.empty_queue(&mut listener, &mut make).await;
+                    listener.close_own();
                 }
                 Turn::Order(Order::End) => break,
             }

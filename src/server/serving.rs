@@ -25,7 +25,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    activation::ActivatedListeners,
+    activation::{ActivatedListeners, MovedListener},
     drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
     extract::ServedThrough,
     fdstore::Store,
@@ -136,6 +136,14 @@ impl Serving {
     /// Those that still bring connections that were begun elsewhere; the drain waits for them.
     pub(super) fn arrivals(&self) -> &TaskTracker {
         &self.arrivals
+    }
+
+    /// Accepts what waits at these listeners, which the successor has not, and closes them.
+    pub(super) fn close_moved(&self, moved: &[MovedListener]) {
+        if !moved.is_empty() {
+            self.common.activated.leave_moved(moved);
+            self.routes.iter().for_each(|route| route.tell(Order::CloseOwn));
+        }
     }
 
     /// Connections that can move go there from now on.

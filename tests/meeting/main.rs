@@ -10,6 +10,7 @@ mod hostile;
 mod inits;
 mod load;
 mod moments;
+mod moved;
 mod operator;
 mod plain;
 mod predecessors;

@@ -47,6 +47,9 @@ pub(crate) struct Settings {
     pub(crate) handoff_timeout: Option<u64>,
     /// A file that says what whoever takes it away does before it is ready: `fail REASON`, `hang`, or `wait` until there is none.
     pub(crate) plan: Option<PathBuf>,
+    /// A file that says at which address it listens.
+    #[serde(default)]
+    pub(crate) listen: Option<PathBuf>,
     /// It serves another socket by `axum::serve`, beside its server.
     #[serde(default)]
     pub(crate) beside: bool,
@@ -105,8 +108,9 @@ fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
         builder = builder.handoff_socket(path).handoff_peers(settings.peers.clone());
     }
     if !settings.passed {
-        builder =
-            (0..settings.sockets.unwrap_or(1)).fold(builder, |builder, _| builder.fallback("http", "127.0.0.1:0"));
+        let listen = settings.listen.as_ref().map(fs::read_to_string).transpose()?;
+        let listen = listen.as_deref().unwrap_or("127.0.0.1:0");
+        builder = (0..settings.sockets.unwrap_or(1)).fold(builder, |builder, _| builder.fallback("http", listen));
     }
     if settings.beside {
         builder = builder.fallback("beside", "127.0.0.1:0");

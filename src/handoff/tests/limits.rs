@@ -209,7 +209,7 @@ fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
                 let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
-                farewell.finish(Vec::new(), &mut old).await.unwrap();
+                farewell.finish(Vec::new()).await.unwrap();
             };
             let (_, ended) = timeout(PATIENCE, async { tokio::join!(moving, inbound.run(&mut new)) }).await.unwrap();
             assert_eq!(ended, Ended::Done);

@@ -71,7 +71,7 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
     let Parted::Moved(farewell) = parted else { panic!("{parted:?}") };
     assert_eq!(old.resumed, []);
-    farewell.finish(Vec::new(), &mut old).await.unwrap();
+    farewell.finish(Vec::new()).await.unwrap();
     assert_eq!(hear_packet(&new).await, DONE);
 }
 

@@ -24,7 +24,7 @@ use super::{
     signals::{Heard, Signals},
 };
 use crate::{
-    activation::ActivatedListeners,
+    activation::{ActivatedListeners, MovedListener},
     drain::DrainReport,
     error::Error,
     handoff::{
@@ -172,7 +172,7 @@ impl Succession {
 
     /// Lets go of what is here: the rest ends within the drain's limit. There is no way back but the successor's death.
     pub(super) async fn move_out(&mut self, mut serving: Serving, moving: Moving, ending: Ending<'_>) -> Succeeded {
-        let (Ending { signals, is_managed, limit }, Moving { mover, moves, process, pid }) = (ending, moving);
+        let (Ending { signals, is_managed, limit }, Moving { mover, moves, process, pid, moved }) = (ending, moving);
         log::info!(pid, "the successor accepts, moving what is here");
         let drain = serving.current_drain().clone();
         let mut old = Old::new(&serving);
@@ -182,6 +182,7 @@ impl Succession {
         serving.lead_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
+        serving.close_moved(&moved);
 
         let leaving = async {
             let outcome = {
@@ -206,6 +207,13 @@ impl Succession {
             };
             let Outcome::Left(report, parted) = outcome else {
                 log::error!("the successor has died, this process accepts again");
+                for moved in &moved {
+                    log::error!(
+                        name = moved.name,
+                        address = moved.address,
+                        "this address was closed for the successor's"
+                    );
+                }
                 serving.activated().set_passed_on(false);
                 serving.lead_to(None);
                 serving.renew(take(&returned));
@@ -264,9 +272,10 @@ async fn hand_over_in_full(
     if successor.is_started() {
         announcer.hand_to(pid).await;
     }
+    let moved = successor.moved();
     let (mover, moves, process) = successor.commit().await?;
     paused.hold();
-    Ok(Moving { mover, moves, process, pid })
+    Ok(Moving { mover, moves, process, pid, moved })
 }
 
 /// Stops accepting; an error says which route does not.
@@ -344,6 +353,8 @@ pub(super) struct Moving {
     moves: MoverHandle,
     process: Option<Process>,
     pid: u32,
+    /// The listeners that it does not go on with.
+    moved: Vec<MovedListener>,
 }
 
 /// How what is left here ends.

@@ -1,0 +1,88 @@
+//! Listeners whose address changes from one process to the next.
+//!
+//! The new process binds the address that it asks for before it is ready. The old process accepts what waits at its own address when the
+//! new one serves, and closes it. A socket that a service manager passed is not concerned: it stays where the manager has it.
+
+use std::{
+    env,
+    sync::{MutexGuard, PoisonError},
+};
+
+use super::{ActivatedListeners, kept::is_at};
+use crate::{
+    addr::AskedAddr,
+    error::{Error, Kind},
+    log,
+};
+
+/// Which of `LISTEN_FDS` a process of this service bound itself, by position, for a successor of this crate.
+pub(crate) const BOUND: &str = "AXUM_ACTIVATION_BOUND";
+
+/// A listener of the old process that the new one does not go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MovedListener {
+    pub(crate) name: String,
+    /// The address that the old process has.
+    pub(crate) address: String,
+}
+
+/// The positions in [`BOUND`].
+pub(super) fn bound_positions() -> Vec<usize> {
+    let listed = env::var(BOUND).unwrap_or_default();
+    listed.split(' ').filter_map(|position| position.parse().ok()).collect()
+}
+
+impl ActivatedListeners {
+    /// Closes what the predecessor had bound under `name` and is at none of these addresses; the predecessor still has it.
+    pub(super) fn close_moved(&self, name: &str, addrs: &[&AskedAddr]) {
+        let mut moved = self.moved_listeners();
+        self.lock().retain(|slot| {
+            let stays = slot.info.name() != name
+                || !slot.is_of_predecessor()
+                || !slot.info.is_listening()
+                || addrs.iter().any(|addr| is_at(slot, addr));
+            if !stays {
+                log::info!(socket = %slot.info, "this name has another address now, the predecessor closes this one");
+                moved.push(MovedListener { name: name.to_owned(), address: slot.info.place() });
+            }
+            stays
+        });
+    }
+
+    /// The listeners of the predecessor that this process does not go on with.
+    pub(crate) fn moved(&self) -> Vec<MovedListener> {
+        self.moved_listeners().clone()
+    }
+
+    /// The successor does not go on with these: they are this process's alone, and end with it.
+    pub(crate) fn leave_moved(&self, moved: &[MovedListener]) {
+        let is_moved =
+            |name: &str, address: &str| moved.iter().any(|moved| moved.name == name && moved.address == address);
+        for slot in self.lock().iter_mut().filter(|slot| is_moved(slot.info.name(), &slot.info.place())) {
+            log::info!(socket = %slot.info, "the successor listens at another address, closing this one");
+            slot.leave_moved();
+        }
+    }
+
+    /// Says of an address that cannot be bound for `name` that it was another one before.
+    pub(super) fn explain_moved(&self, error: Error, name: &str, addr: &AskedAddr) -> Error {
+        let addr = addr.addr();
+        let before = self.moved_listeners().iter().find(|moved| moved.name == name).map(|moved| moved.address.clone());
+        match before {
+            None => error,
+            Some(before) => Kind::Bind {
+                address: addr.to_string(),
+                remedy: format!(
+                    "the address of {name:?} is to change from {before} to {addr}, and the predecessor listens at {before} until this \
+                     process is ready; choose an address that can be bound beside it, or restart without a hand-over ({error})"
+                ),
+                source: std::io::ErrorKind::AddrInUse.into(),
+            }
+            .into(),
+        }
+    }
+
+    fn moved_listeners(&self) -> MutexGuard<'_, Vec<MovedListener>> {
+        self.set.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
