@@ -265,7 +265,7 @@ impl Slot {
         Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
     }
 
-    /// Whether a predecessor that still serves had bound it, and nobody has taken it yet.
+    /// Whether a predecessor that still serves had bound it, and it is still free.
     pub(super) fn is_of_predecessor(&self) -> bool {
         self.of_predecessor && self.is_free()
     }

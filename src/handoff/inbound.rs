@@ -241,13 +241,11 @@ impl Inbound {
         let Some(predecessor) = self.predecessor.take().filter(|_| !self.is_leaving) else { return false };
         let ended = async { timeout(DEATH_LIMIT, predecessor.ended()).await.is_ok_and(|ended| ended.is_ok()) };
         let mut ended = std::pin::pin!(ended);
-        loop {
-            tokio::select! {
-                ended = &mut ended => return ended,
-                Some(Word::Leaving(said)) = self.words.recv() => {
-                    let _ = said.send(());
-                    return false;
-                }
+        tokio::select! {
+            ended = &mut ended => ended,
+            Some(Word::Leaving(said)) = self.words.recv() => {
+                let _ = said.send(());
+                false
             }
         }
     }

@@ -46,6 +46,7 @@ const DEATH_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a hand-over that was committed to came out.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum Succeeded {
     /// The successor serves, and nothing is left here.
     Over(DrainReport),
@@ -325,6 +326,7 @@ fn end_here(serving: &Serving, returned: &Mutex<Vec<IdleConnection>>) {
 
 /// What became of a request for a hand-over.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum HandedOver {
     /// A successor serves, and connections move to it.
     Moving(Moving),
