@@ -115,7 +115,7 @@ async fn the_limits_of_a_connection_go_on_where_it_arrives() {
     drop(handle);
     let new = tokio::spawn(take_all(inbound));
     let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
-    farewell.finish(Vec::new(), &mut Old::default()).await.unwrap();
+    farewell.finish(Vec::new()).await.unwrap();
     let arrived = new.await.unwrap().1.served[0].times;
     // The time on the way is not counted.
     let is_same = |sent: Instant, arrived: Instant| {
