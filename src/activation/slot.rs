@@ -32,6 +32,8 @@ pub(super) struct Slot {
     inherited: bool,
     /// The service manager has it too, for the next process.
     kept: bool,
+    /// The successor listens at another address.
+    left: bool,
     /// A process of this service bound it, and hands it over.
     of_predecessor: bool,
     /// Its place among the sockets that were passed to this process.
@@ -156,6 +158,7 @@ impl Slot {
             taken: Taken::No,
             inherited: false,
             kept: false,
+            left: false,
             of_predecessor: false,
             position: None,
         }
@@ -278,6 +281,7 @@ impl Slot {
     /// The successor has another address: it ends with this process, and so does its path.
     pub(super) fn leave_moved(&mut self) {
         self.held = None;
+        self.left = true;
         if let Some(handle) = self.handle() {
             handle.set_shared(false);
             if let Some(path) = &*handle.path() {
@@ -343,7 +347,7 @@ impl Slot {
 
     /// See [`set_passed_on`](super::ActivatedListeners::set_passed_on).
     pub(super) fn set_passed_on(&self, passed_on: bool) {
-        let passed_on = passed_on || self.kept;
+        let passed_on = passed_on && !self.left || self.kept;
         if let Some(path) = self.held.as_ref().and_then(|held| held.path.as_ref()) {
             path.set_owned(!passed_on);
         }

@@ -49,7 +49,7 @@ pub(super) enum Order {
     /// Accept, or leave that to others for now; and say when that is so.
     Accept(bool, Option<oneshot::Sender<()>>),
     /// Accept what waits at sockets that this process alone has, and close them.
-    CloseOwn,
+    CloseOwn(oneshot::Sender<()>),
     /// Accept, and serve what comes from now on in this context: the last drain was called off.
     Renew(Arc<RouteContext>),
     /// Nothing comes any more.
@@ -150,9 +150,10 @@ impl Accepting {
                     (host.route, accepts) = (route, true);
                     stop = host.stop();
                 }
-                Turn::Order(Order::CloseOwn) => {
+                Turn::Order(Order::CloseOwn(done)) => {
                     host.empty_queue(&mut listener, &mut make).await;
                     listener.close_own();
+                    let _ = done.send(());
                 }
                 Turn::Order(Order::End) => break,
             }

@@ -139,10 +139,19 @@ impl Serving {
     }
 
     /// Accepts what waits at these listeners, which the successor has not, and closes them.
-    pub(super) fn close_moved(&self, moved: &[MovedListener]) {
-        if !moved.is_empty() {
-            self.common.activated.leave_moved(moved);
-            self.routes.iter().for_each(|route| route.tell(Order::CloseOwn));
+    /// Resolves when that is done: the drain waits for what waited there.
+    pub(super) async fn close_moved(&self, moved: &[MovedListener]) {
+        if moved.is_empty() {
+            return;
+        }
+        self.common.activated.leave_moved(moved);
+        let tell = |route: &Running| {
+            let (done, is_done) = oneshot::channel();
+            route.tell(Order::CloseOwn(done));
+            is_done
+        };
+        for is_done in self.routes.iter().map(tell).collect::<Vec<_>>() {
+            let _ = is_done.await;
         }
     }
 

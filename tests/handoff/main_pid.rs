@@ -1,6 +1,6 @@
 //! Which process the service manager knows as the main one.
 
-use std::{env, os::unix::fs::symlink, process::Command};
+use std::{env, fs, os::unix::fs::symlink, process::Command, thread};
 
 use rustix::process::Signal;
 
@@ -35,6 +35,10 @@ fn the_old_process_takes_it_back_when_its_successor_dies_before_the_commit() {
     let (service, old, new) = named(&manager);
     service.signal(new, Signal::KILL);
     service.wait_for_end(new);
+    // A process is a zombie while threads of it still end, and its files are open.
+    while fs::read_dir(format!("/proc/{new}/task")).map_or(0, Iterator::count) > 1 {
+        thread::yield_now();
+    }
     manager.answer_barriers();
     service.wait_for_word(old.pid, "failed ");
     manager.wait("the old one is ready again", |manager| {

@@ -175,19 +175,22 @@ impl Succession {
     pub(super) async fn move_out(&mut self, mut serving: Serving, moving: Moving, ending: Ending<'_>) -> Succeeded {
         let (Ending { signals, is_managed, limit }, Moving { mover, moves, process, pid, moved }) = (ending, moving);
         log::info!(pid, "the successor accepts, moving what is here");
+        self.ties.note_handed_over(serving.activated());
+        let Ties { options, requests, handle, predecessor, .. } = &mut self.ties;
         let drain = serving.current_drain().clone();
         let mut old = Old::new(&serving);
         let (returned, heard) = (Arc::clone(&old.returned), Heard::default());
-        self.ties.note_handed_over(serving.activated());
-        let Ties { options, requests, handle, predecessor, .. } = &mut self.ties;
         serving.lead_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
-        serving.close_moved(&moved);
 
         let leaving = async {
             let outcome = {
-                let mut left = pin!(serving.leave(limit, handle.predecessor_gone(), heard.aborted()));
+                let before = async {
+                    serving.close_moved(&moved).await;
+                    handle.predecessor_gone().await;
+                };
+                let mut left = pin!(serving.leave(limit, before, heard.aborted()));
                 let mut moving = pin!(mover.run(&mut old));
                 tokio::select! {
                     report = &mut left => {
