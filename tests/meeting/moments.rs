@@ -4,7 +4,10 @@ use std::{
     fs,
     io::Write,
     net::TcpStream,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
@@ -13,12 +16,16 @@ use std::{
 
 use axum_activation::handoff::request_handoff;
 use rustix::{
+    fs::{FlockOperation, flock},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
     process::Signal,
 };
 
-use super::rig::{Process, folder, met, wait_for_generation, who};
+use super::{
+    process::Settings,
+    rig::{Process, folder, met, wait_for_generation, who},
+};
 
 /// Whether a process listens at the path; a full queue is one that does.
 fn knock(path: &Path) -> Result<(), Errno> {
@@ -77,6 +84,35 @@ fn a_process_listens_at_the_path_at_every_moment_of_many_hand_overs() {
     });
     who(addr).signal(Signal::TERM);
     serving.hear("ends ");
+}
+
+/// The test holds the lock, so that the new process cannot put its socket at the path for a while.
+#[test]
+fn the_old_process_keeps_the_path_until_the_new_one_has_it_however_long_that_takes() {
+    let folder = folder();
+    let (path, plan) = (folder.path().join("handoff.sock"), folder.path().join("plan"));
+    let settings = Settings { plan: Some(plan.clone()), ..met(&path) };
+    let mut old = Process::start(&settings);
+    let addr = old.addr();
+    who(addr);
+    fs::write(&plan, "wait").unwrap();
+    let mut new = Process::start(&settings);
+    new.hear("plans wait");
+    let lock =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.path().join("handoff.sock.lock"));
+    let lock = lock.unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fs::remove_file(plan.with_extension(new.pid().as_raw_nonzero().to_string())).unwrap();
+    wait_for_generation(addr, 1);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(500) {
+        assert_eq!(knock(&path), Ok(()), "nothing listens there after {:?}", began.elapsed());
+    }
+    drop(lock);
+    old.ended();
+    assert_eq!(knock(&path), Ok(()));
+    new.signal(Signal::TERM);
+    new.ended();
 }
 
 #[test]
