@@ -65,7 +65,7 @@ fn what_another_process_has_taken_is_not_taken_again_though_the_manager_still_ha
     let again: Vec<_> = service.stored.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect();
     let child = service.start();
     assert_eq!(wire.get("/2").unwrap().text(), "2");
-    child.signal(rustix::process::Signal::KILL);
+    child.signal(Signal::KILL);
     drop(child);
     service.look();
     service.stored = again;

@@ -42,6 +42,8 @@ fn moves(settings: &Settings, file: &Path, next: impl FnOnce(&Process) -> Option
     fs::write(file, before.to_string()).unwrap();
     let mut old = Process::start(settings);
     assert_eq!(old.addr(), before);
+    // It says its address before it serves, and without a handler SIGHUP ends it.
+    wait_for_generation(before, 0);
     let mut held = Wire::connect(before).unwrap();
     held.send("POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n").unwrap();
     fs::write(file, after.to_string()).unwrap();
