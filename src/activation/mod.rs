@@ -13,6 +13,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 
 mod builder;
 mod environment;
+mod info;
 mod kept;
 mod loan;
 mod moved;
@@ -22,15 +23,13 @@ mod succession;
 
 pub use self::{
     builder::{ActivatedListenersBuilder, ForeignPid},
-    slot::ActivatedSocket,
+    info::ActivatedSocket,
 };
 pub(crate) use self::{
     environment::check_name,
-    origin::{HELD_OFF, Origin, Parent, held_off},
-};
-pub(crate) use self::{
     kept::CONNECTIONS_NAME,
     moved::{BOUND, MovedListener},
+    origin::{HELD_OFF, Origin, Parent, held_off},
     succession::{CONTROL_NAME, Heirloom, SocketOrigin},
 };
 use self::{

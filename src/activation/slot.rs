@@ -1,7 +1,7 @@
 //! One socket of a set: what it is, and whether it is still there to be taken.
 
 use std::{
-    fmt, io,
+    io,
     net::Shutdown,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{Arc, Weak},
@@ -9,7 +9,10 @@ use std::{
 
 use socket2::SockRef;
 
-use super::succession::{Heirloom, SocketOrigin};
+use super::{
+    info::ActivatedSocket,
+    succession::{Heirloom, SocketOrigin},
+};
 use crate::{
     addr::ListenAddr,
     error::{Error, Kind},
@@ -56,73 +59,6 @@ struct Held {
     /// Before the socket, see [`CreatedPath`].
     path: Option<CreatedPath>,
     fd: OwnedFd,
-}
-
-/// What a set of sockets tells of one of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActivatedSocket {
-    name: Arc<str>,
-    kind: SocketKind,
-    addr: Option<ListenAddr>,
-    passed: bool,
-    listening: bool,
-    taken: bool,
-}
-
-impl ActivatedSocket {
-    /// The name it was passed or bound under; empty where nobody gave one.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What the kernel says that it is.
-    #[must_use]
-    pub fn kind(&self) -> SocketKind {
-        self.kind
-    }
-
-    /// The address it is bound to; `None` for what has none, a FIFO or a file.
-    #[must_use]
-    pub fn addr(&self) -> Option<&ListenAddr> {
-        self.addr.as_ref()
-    }
-
-    /// Whether it was passed to this process; otherwise this process bound it.
-    #[must_use]
-    pub fn is_passed(&self) -> bool {
-        self.passed
-    }
-
-    /// Whether somebody in this process has taken it.
-    #[must_use]
-    pub fn is_taken(&self) -> bool {
-        self.taken
-    }
-
-    /// Whether somebody can connect to it, of whatever type it is.
-    #[must_use]
-    pub fn is_listening(&self) -> bool {
-        self.listening
-    }
-
-    pub(crate) fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
-    }
-
-    /// The address in words, for messages.
-    pub(crate) fn place(&self) -> String {
-        self.addr.as_ref().map_or_else(|| self.kind.to_string(), ToString::to_string)
-    }
-}
-
-/// `http: 127.0.0.1:8080 (passed, taken)`.
-impl fmt::Display for ActivatedSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = if self.passed { "passed" } else { "bound" };
-        let taken = if self.taken { ", taken" } else { "" };
-        write!(f, "{}: {} ({origin}{taken})", self.name, self.place())
-    }
 }
 
 impl Slot {
