@@ -238,8 +238,10 @@ fn a_file_that_is_no_socket_fails_whoever_asks_for_it_and_nobody_else() {
 
 /// Theirs inherits whatever `LISTEN_FDS` counts, also in a helper that was only given the variables.
 #[test]
-fn sockets_without_a_pid_are_inherited_only_when_asked_to() {
-    let (socket, addr) = bound("127.0.0.1:0");
-    let [got]: [Got; 1] = Scene::new("listen").fd(socket).count("1").arg(&addr).report();
-    assert_in_use(&got);
+fn sockets_without_a_pid_are_inherited_if_all_of_them_are_there() {
+    for (count, are_there) in [("1", true), ("2", false)] {
+        let (socket, addr) = bound("127.0.0.1:0");
+        let [got]: [Got; 1] = Scene::new("listen").fd(socket).count(count).arg(&addr).report();
+        if are_there { assert_inherited(&got, &addr) } else { assert_in_use(&got) }
+    }
 }

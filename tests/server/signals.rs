@@ -1,6 +1,6 @@
 //! SIGTERM and SIGINT, in a process of their own.
 
-use std::{os::unix::process::ExitStatusExt, time::Duration};
+use std::{convert::Infallible, os::unix::process::ExitStatusExt, time::Duration};
 
 use axum::Router;
 use axum_activation::{ActivatedListeners, ListenAddr, Server};
@@ -187,8 +187,12 @@ pub(crate) async fn serve_until_its_own_signal(stage: &Stage) {
     };
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     let shutdown_signal = async { terminate.recv().await.unwrap() };
-    tokio::spawn(async { Stage.say(Event::Ready) });
-    let server = Server::new(set).route("http", Gate::new().app()).before_handoff(refuse);
+    // By then the signals have handlers.
+    let ready = async {
+        Stage.say(Event::Ready);
+        Ok::<_, Infallible>(())
+    };
+    let server = Server::new(set).route("http", Gate::new().app()).before_handoff(refuse).ready_when(ready);
     let report = server.without_signals().run_until(shutdown_signal).await.unwrap();
     assert!(report.is_clean());
     stage.say("drained");
