@@ -165,8 +165,7 @@ fn a_socket_unit_without_a_name_is_an_error_that_names_it_and_the_remedy() {
     ]);
     rig.run(&["systemctl", "start", "clash.service"]);
     let log = rig.log("clash.service");
-    let in_the_way =
-        r#"cannot listen on 127.0.0.1:8080: this process was passed a socket there as descriptor 3, under the name "clash.socket""#;
+    let in_the_way = r#"cannot listen on 127.0.0.1:8080: this process was passed a socket there as descriptor 3, under the name "clash.socket""#;
     assert!(log.contains(in_the_way), "{log}");
     assert!(log.contains(r#"name it "http" with FileDescriptorName= in its .socket unit"#), "{log}");
 
