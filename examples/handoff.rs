@@ -24,7 +24,8 @@ struct App {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    tracing_subscriber::fmt().init();
+    // Without this, it panics when the reader of standard error is gone.
+    tracing_subscriber::fmt().log_internal_errors(false).init();
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
     let requests = Arc::new(AtomicU64::new(0));
     let server = Server::new(activated);

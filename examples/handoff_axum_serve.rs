@@ -10,12 +10,13 @@
 use std::{error::Error, time::Duration};
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListeners, Drain, handoff::Handoff, layer::DrainLayer};
+use axum_activation::{ActivatedListeners, Drain, Notifier, handoff::Handoff, layer::DrainLayer, notify::State};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().init();
+    // Without this, it panics when the reader of standard error is gone.
+    tracing_subscriber::fmt().log_internal_errors(false).init();
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
     let listener = activated.one("http")?;
     let drain = Drain::new();
@@ -23,6 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let joined = Handoff::alone(&activated).join().await?;
     // Here the service initialises itself; the predecessor, if there is one, still serves.
     let handoff = joined.ready(&drain).await?;
+    // With Type=notify systemd waits for it. Without NOTIFY_SOCKET nothing is sent.
+    Notifier::from_env().say([State::Ready]);
+    tracing::info!("serving");
     stop_on_sigterm(drain.clone())?;
 
     let generation = handoff.handoff().generation();

@@ -22,7 +22,8 @@ use axum_activation::{ActivatedListeners, Error, Server};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    tracing_subscriber::fmt().init();
+    // Without this, it panics when the reader of standard error is gone.
+    tracing_subscriber::fmt().log_internal_errors(false).init();
     let path = env::args_os().nth(1).map_or_else(default_path, PathBuf::from);
     // Asked for its sockets first: what the process there has need not be bound, and could not be.
     let activated = ActivatedListeners::builder().handoff_socket(path).fallback("http", "127.0.0.1:8080").from_env()?;

@@ -379,6 +379,8 @@ fn explain(error: Error, name: &str, addr: &AskedAddr, set: &ActivatedListeners,
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
     if passed.is_empty() {
         log::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
+    } else if passed.iter().any(|passed| passed == name) {
+        log::info!(name, %addr, "this name has another address than in the predecessor, listening there");
     } else {
         log::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
     }

@@ -110,6 +110,7 @@ pub(crate) mod parting;
 pub(crate) mod peers;
 pub(crate) mod place;
 pub(crate) mod plain;
+mod printable;
 pub(crate) mod protocol;
 pub(crate) mod records;
 pub(crate) mod refusal;

@@ -1,6 +1,6 @@
 //! Which users a process hands over to, and takes over from.
 
-use crate::sys::{path::is_own_user, seqpacket};
+use crate::sys::{path::is_own_user, peer, seqpacket};
 
 /// The users beside this process's own that the other process of a hand-over may run as (`handoff_peers`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,9 +13,9 @@ impl Peers {
     }
 
     /// Whether this process takes over from one of `user`. Root is no exception in either place: a process that runs as root gives
-    /// what it takes over rights that the other user does not have.
+    /// what it takes over rights that the other user does not have. What may be any of many users is none that is named.
     pub(crate) fn may_serve(&self, user: u32) -> bool {
-        user == seqpacket::own_user() || self.0.contains(&user)
+        (user == seqpacket::own_user() || self.0.contains(&user)) && peer::is_one_user(user)
     }
 
     /// Whether one of `user` may come for a hand-over. Root can do anything to this process anyway.

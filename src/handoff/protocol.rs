@@ -36,6 +36,7 @@ pub(crate) use super::{
     relocation::Moved,
 };
 use super::{
+    printable,
     records::{ConnectionRecordV1, with_lengths},
     refusal::Refusal,
 };
@@ -211,6 +212,7 @@ pub(crate) struct Done {}
 /// Old to new: it will not go on with you.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Abort {
+    #[serde(deserialize_with = "printable::text")]
     pub(crate) reason: String,
 }
 
@@ -229,6 +231,7 @@ pub(crate) struct Ready {}
 /// New to old: it will not be able to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failed {
+    #[serde(deserialize_with = "printable::text")]
     pub(crate) reason: String,
 }
 
@@ -248,6 +251,7 @@ pub(crate) struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) count: u32,
+    #[serde(deserialize_with = "printable::text")]
     pub(crate) reason: String,
 }
 
@@ -256,6 +260,7 @@ pub(crate) struct Refused {
 pub(crate) struct FinalTaken {
     pub(crate) name: String,
     /// What the application said to it.
+    #[serde(deserialize_with = "printable::optional")]
     pub(crate) error: Option<String>,
 }
 
@@ -278,6 +283,7 @@ pub(crate) struct HandOver {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) pid: Option<u32>,
+    #[serde(deserialize_with = "printable::optional")]
     pub(crate) reason: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::Path,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -38,6 +39,9 @@ const SETTLING: Duration = Duration::from_millis(5);
 
 /// How long to wait where an accept fails for want of something.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log says that foreign users came.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// Who is met at the path.
 #[derive(Debug)]
@@ -78,6 +82,9 @@ pub(crate) fn meet(path: &Path, peers: &Peers, deadline: Instant) -> Result<Met,
 fn visit_predecessor(path: &Path, peers: &Peers, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
     let Some(control) = visit(path, deadline)? else { return Ok(None) };
     let user = user_of(&control, path)?;
+    if !peer::is_one_user(user) {
+        return Err(cannot_meet(path, unmapped(user), io::ErrorKind::PermissionDenied.into()));
+    }
     if !peers.may_serve(user) {
         let own = seqpacket::own_user();
         let problem = format!(
@@ -95,7 +102,7 @@ fn visit_predecessor(path: &Path, peers: &Peers, deadline: Instant) -> Result<Op
 pub(crate) fn visit_to_ask(path: &Path, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
     let Some(control) = visit(path, deadline)? else { return Ok(None) };
     let (user, own) = (user_of(&control, path)?, seqpacket::own_user());
-    if own == 0 || user == 0 || user == own {
+    if own == 0 || user == 0 || (user == own && peer::is_one_user(user)) {
         return Ok(Some(control));
     }
     let problem =
@@ -130,6 +137,15 @@ pub(crate) struct Rendezvous {
     created: CreatedPath,
     socket: AsyncFd<OwnedFd>,
     peers: Peers,
+    foreigners: Mutex<Foreigners>,
+}
+
+/// Foreign users that came, which any user can do as often as it likes.
+#[derive(Debug, Default)]
+struct Foreigners {
+    logged: Option<Instant>,
+    /// Since then.
+    unlogged: u64,
 }
 
 impl Rendezvous {
@@ -141,7 +157,7 @@ impl Rendezvous {
             reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { created, socket, peers })
+        Ok(Self { created, socket, peers, foreigners: Mutex::default() })
     }
 
     /// Whether a successor has put its own socket at the path: no visitor finds this one any more.
@@ -157,7 +173,7 @@ impl Rendezvous {
     pub(crate) async fn visitor(&self) -> Channel {
         loop {
             let accepted = self.socket.async_io(Interest::READABLE, |socket| seqpacket::accept(socket)).await;
-            match accepted.and_then(|control| admit(control, &self.peers)) {
+            match accepted.and_then(|control| self.admit(control)) {
                 Ok(Some(channel)) => return channel,
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -168,23 +184,47 @@ impl Rendezvous {
             }
         }
     }
+
+    /// `None` for one that may not come, which is sent the reason.
+    fn admit(&self, control: OwnedFd) -> io::Result<Option<Channel>> {
+        let user = peer::credentials(&control)?.user;
+        if self.peers.may_come(user) {
+            return Channel::new(control).map(Some);
+        }
+        self.foreigners.lock().unwrap_or_else(PoisonError::into_inner).note(user, Instant::now());
+        let reason = match peer::is_one_user(user) {
+            true => format!(
+                "the process that serves is of user {own}, and does not hand over to user {user}; run this as user {own}, or name user \
+                 {user} there with handoff_peers",
+                own = seqpacket::own_user()
+            ),
+            false => unmapped(user),
+        };
+        if let Ok(packet) = Message::from(Abort { reason }).encode() {
+            let _ = scm::send(&control, &packet, &[]);
+        }
+        Ok(None)
+    }
 }
 
-fn admit(control: OwnedFd, peers: &Peers) -> io::Result<Option<Channel>> {
-    let user = peer::credentials(&control)?.user;
-    if peers.may_come(user) {
-        return Channel::new(control).map(Some);
+impl Foreigners {
+    /// Logs the first, and then how many came, from time to time.
+    fn note(&mut self, user: u32, now: Instant) {
+        if self.logged.is_some_and(|logged| now < logged + LOG_PAUSE) {
+            self.unlogged += 1;
+            return;
+        }
+        let before = std::mem::take(&mut self.unlogged);
+        self.logged = Some(now);
+        log::warn!(user, before, "a foreign user came to the path of the hand-over and was sent away");
     }
-    log::warn!(user, "a foreign user came to the path of the hand-over and was sent away");
-    let reason = format!(
-        "the process that serves is of user {own}, and does not hand over to user {user}; run this as user {own}, or name user {user} \
-         there with handoff_peers",
-        own = seqpacket::own_user()
-    );
-    if let Ok(packet) = Message::from(Abort { reason }).encode() {
-        let _ = scm::send(&control, &packet, &[]);
-    }
-    Ok(None)
+}
+
+fn unmapped(user: u32) -> String {
+    format!(
+        "the kernel shows the other process as user {user}, which stands for every user that this user namespace does not map \
+         (user_namespaces(7)); run both as a user that is mapped"
+    )
 }
 
 /// Nothing is there, or what a process left that is gone. A file that is no socket refuses too: to bind it is an error.

@@ -14,6 +14,7 @@ use crate::{
     activation::{ActivatedListeners, Origin, Parent},
     error::{Error, Kind},
     log,
+    sys::terminal,
 };
 
 /// The variable that holds the process id of a process that was started by an allowed hand-over.
@@ -68,6 +69,10 @@ struct Start {
     is_successor: bool,
     /// systemd is the init of this system (`sd_booted(3)`).
     is_systemd_booted: bool,
+    /// Its terminal goes when it ends.
+    leads_session: bool,
+    /// supervisord has started it, or a process above it that has not started it with `exec`.
+    is_supervised: bool,
 }
 
 /// The decision of a process.
@@ -114,6 +119,8 @@ impl Start {
             speaks: speaks && origin.variable("NOTIFY_SOCKET").is_some(),
             is_successor: pid(SUCCESSOR) == Some(process::id()),
             is_systemd_booted: Path::new("/run/systemd/system").is_dir(),
+            leads_session: terminal::leads_session(),
+            is_supervised: origin.variable("SUPERVISOR_ENABLED").is_some(),
         }
     }
 
@@ -166,6 +173,13 @@ fn decide(option: Option<bool>, start: &Start) -> Result<(), String> {
         Some(name) if SUPERVISORS.contains(&name) || name.starts_with("PM2 ") => Err(format!(
             "the parent is {parent}, a supervisor that takes the end of this process for the end of the service"
         )),
+        _ if start.is_supervised => Err(format!(
+            "supervisord has started the parent, {parent}, or one above it (SUPERVISOR_ENABLED), and takes its end for the end of the \
+             service"
+        )),
+        _ if start.leads_session => Err("this process leads the session of its terminal, which is closed when it ends, and ends what \
+                                         runs there; start it from a shell without `exec`, or without a terminal (setsid(1))"
+            .to_owned()),
         _ => Ok(()),
     }
 }
@@ -190,6 +204,8 @@ mod tests {
             speaks: false,
             is_successor: false,
             is_systemd_booted: false,
+            leads_session: false,
+            is_supervised: false,
         }
     }
 
@@ -241,6 +257,10 @@ mod tests {
             (None, under("supervisord"), Some("the parent is PID 7 (supervisord), a supervisor")),
             (None, Start { speaks: true, exec_pid: Some(9), ..under("runsv") }, Some("a supervisor")),
             (None, under("PM2 v5.4.2: God"), Some("a supervisor")),
+            (None, Start { is_supervised: true, ..under("sh") }, Some("the parent, PID 7 (sh), or one above it")),
+            // The end of the session of a terminal.
+            (None, Start { leads_session: true, ..under("script") }, Some("leads the session of its terminal")),
+            (None, Start { leads_session: true, is_successor: true, ..start() }, None),
             // Any other parent.
             (None, start(), None),
             (None, Start { exec_pid: Some(9), is_in_unit: true, ..start() }, None),

@@ -2,9 +2,10 @@
 
 use std::{
     ffi::c_int,
-    io,
+    fs, io,
     mem::size_of,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
     ptr,
 };
 
@@ -25,6 +26,26 @@ pub(crate) fn credentials(socket: impl AsFd) -> io::Result<Peer> {
     let none = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let peer = option(socket.as_fd().as_raw_fd(), libc::SO_PEERCRED, none)?;
     Ok(Peer { pid: peer.pid.unsigned_abs(), user: peer.uid })
+}
+
+/// Whether `user` is one user, and not the one that the kernel shows in place of all that this user namespace does not map
+/// (`user_namespaces(7)`). Where `/proc` is missing, the kernel's usual number for that one is not believed.
+pub(crate) fn is_one_user(user: u32) -> bool {
+    /// `/proc/sys/kernel/overflowuid`, unless it was changed.
+    const USUAL: u32 = 65534;
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|user| user.trim().parse().ok());
+    user != overflow.unwrap_or(USUAL)
+        || match fs::read_to_string("/proc/self/uid_map") {
+            Ok(map) => maps_every_user(&map),
+            // A kernel without user namespaces has no such file.
+            Err(_) => Path::new("/proc/self").exists(),
+        }
+}
+
+/// Whether the ranges of a `uid_map` (first user inside, first outside, how many) have room for all.
+fn maps_every_user(map: &str) -> bool {
+    let count = |line: &str| line.split_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
+    map.lines().filter_map(count).sum::<u64>() >= u32::MAX.into()
 }
 
 /// The process that made the pair, or that listened where this socket connected.
@@ -55,6 +76,16 @@ fn option<T: Copy>(socket: c_int, name: c_int, mut value: T) -> io::Result<T> {
 mod tests {
     use super::*;
     use crate::sys::scm;
+
+    #[test]
+    fn a_map_has_every_user_or_not() {
+        assert!(maps_every_user("         0          0 4294967295\n"));
+        assert!(maps_every_user("0 0 1000\n1000 1000 4294966295\n"));
+        for map in ["", "0 1000 1\n", "0 100000 65536\n", "65534 165534 1", "nonsense", "0 0 x"] {
+            assert!(!maps_every_user(map), "{map:?}");
+        }
+        assert!(is_one_user(0) && is_one_user(1000));
+    }
 
     #[test]
     fn the_peer_of_a_pair_is_the_process_that_made_it() {

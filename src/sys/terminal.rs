@@ -23,6 +23,13 @@ impl Terminal {
     }
 }
 
+/// Whether this process leads the session of a terminal: when it ends, the kernel takes the terminal from the session, and sends SIGHUP
+/// to what runs in its foreground (`setsid(2)`, `tty_ioctl(4)`). Not for one that is to outlive the terminal.
+pub(crate) fn leads_session() -> bool {
+    let own = rustix::process::getpid();
+    rustix::process::getsid(None).is_ok_and(|leader| leader == own) && Terminal::note().was_there
+}
+
 fn open() -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/tty")
 }

@@ -119,6 +119,29 @@ fn root_hands_over_to_a_user_that_both_name_and_back() {
     last.ended();
 }
 
+/// In a user namespace the kernel shows every user that it does not map as `nobody`, and so as the user of a process that is that one.
+#[test]
+fn a_user_that_may_be_any_of_many_is_nobodys_peer() {
+    needs_root("a user namespace");
+    needs::program("unshare", "util-linux");
+    let folder = folder();
+    chown(folder.path(), Some(Uid::from_raw(NOBODY - 1)), Some(Gid::from_raw(NOBODY - 1))).unwrap();
+    let path = folder.path().join("handoff.sock");
+    let mut old = start_as(NOBODY - 1, &met(&path));
+    let addr = old.addr();
+    who(addr);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    for (user, peers) in [(NOBODY, vec![]), (1000, vec![NOBODY])] {
+        let unshare = ["unshare", "--user", &format!("--map-user={user}"), &format!("--map-group={user}")];
+        let settings = Settings { peers, ..met(&path) };
+        let reason = Process::play(scene(&settings).command(words(unshare, [this_program()]))).failed();
+        assert!(reason.contains("stands for every user that this user namespace does not map"), "{reason}");
+    }
+    assert_eq!(who(addr).generation, 0);
+    old.signal(Signal::TERM);
+    old.ended();
+}
+
 /// The path is in a sticky directory, as `/tmp` is, and another user is there first.
 #[test]
 fn root_takes_over_nothing_from_another_user_who_is_first_at_the_path() {

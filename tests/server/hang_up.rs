@@ -27,7 +27,8 @@ pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
         Err::<(), _>("not now")
     };
     let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
-    server.run().await.unwrap();
+    // As the leader of the terminal's session it would not hand over.
+    server.handoff_by_spawn(true).run().await.unwrap();
     stage.say("drained");
 }
 
@@ -46,8 +47,40 @@ pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
         Err::<(), _>("not now")
     };
     let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
+    // As the leader of the terminal's session it would not hand over.
+    server.handoff_by_spawn(true).run().await.unwrap();
+    stage.say("drained");
+}
+
+/// Asks for a hand-over by spawn.
+#[tokio::main]
+pub(crate) async fn serve_as_the_leader_of_a_terminal(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let server = Server::new(set).route("http", Router::new().route("/", get("hello")));
+    let handoff = server.handoff();
+    tokio::spawn(async move { Stage.say(handoff.start().await.unwrap_err().to_string()) });
     server.run().await.unwrap();
     stage.say("drained");
+}
+
+/// Its end would close the terminal, and end the next process with it.
+#[test]
+fn who_leads_the_session_of_a_terminal_does_not_hand_over_by_spawn() {
+    let (_terminal, path) = terminal();
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let test = std::env::current_exe().unwrap();
+    let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
+    let scene = "serve_as_the_leader_of_a_terminal";
+    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
+    let reason = child.hear::<String>();
+    let words = ["leads the session of its terminal", "handoff_by_spawn(true)", "handoff_socket"];
+    assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
+    child.signal(Signal::HUP);
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    child.signal(Signal::TERM);
+    assert_eq!(child.hear::<String>(), "drained");
+    child.finish();
 }
 
 #[test]

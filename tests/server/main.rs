@@ -40,6 +40,7 @@ fn scene() {
         ("hand_over_alone_beside", several::hand_over_alone_beside),
         ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
         ("serve_in_a_terminal_that_closes", hang_up::serve_in_a_terminal_that_closes),
+        ("serve_as_the_leader_of_a_terminal", hang_up::serve_as_the_leader_of_a_terminal),
         ("serve_with_notify", notify::serve_with_notify),
         ("serve_without_notify", notify::serve_without_notify),
         ("serve_one_connection", one_connection::serve_one_connection),

@@ -125,3 +125,13 @@ fn a_file_of_another_user_with_a_name_of_ours_is_named_at_once() {
     named("handoff.sock.new");
     drop(as_user(USER, || first(&path)));
 }
+
+#[test]
+fn of_many_foreign_users_the_log_says_how_many() {
+    let (mut foreigners, now) = (Foreigners::default(), Instant::now());
+    (0..5).for_each(|_| foreigners.note(OTHER_USER, now));
+    assert_eq!((foreigners.logged, foreigners.unlogged), (Some(now), 4));
+    let later = now + LOG_PAUSE;
+    foreigners.note(OTHER_USER, later);
+    assert_eq!((foreigners.logged, foreigners.unlogged), (Some(later), 0));
+}
