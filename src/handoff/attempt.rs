@@ -75,9 +75,10 @@ impl ReadySuccessor {
     /// Dropped before it returns, it has not committed, and the successor is sent away.
     pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle, Option<Process>), Error> {
         let Self { prepared, started, line, offered } = self;
+        let visitor = if started.is_none() { prepared.process() } else { None };
         match (prepared.commit().await, started) {
             (Ok((mover, handle)), started) => {
-                Ok((mover.telling(line.older, offered), handle, started.and_then(Started::leave)))
+                Ok((mover.telling(line.older, offered), handle, started.and_then(Started::leave).or(visitor)))
             }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
             (Err(refusal), None) => Err(failed(refusal.to_string())),

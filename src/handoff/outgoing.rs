@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     activation::MovedListener,
-    sys::{peer, scm::MOST_FDS},
+    sys::{peer, process::Process, scm::MOST_FDS},
 };
 
 /// What the successor is offered.
@@ -156,6 +156,11 @@ impl Joiner {
 }
 
 impl Prepared {
+    /// Its process, while it waits; `None` where the kernel does not show it.
+    pub(crate) fn process(&self) -> Option<Process> {
+        peer::process(&*self.channel).ok()
+    }
+
     /// Lets it accept. After an error nothing has changed, and it never will have.
     ///
     /// # Cancel safety

@@ -26,8 +26,10 @@ impl Terminal {
 /// Whether this process leads the session of a terminal: when it ends, the kernel takes the terminal from the session, and sends SIGHUP
 /// to what runs in its foreground (`setsid(2)`, `tty_ioctl(4)`). Not for one that is to outlive the terminal.
 pub(crate) fn leads_session() -> bool {
-    let own = rustix::process::getpid();
-    rustix::process::getsid(None).is_ok_and(|leader| leader == own) && Terminal::note().was_there
+    // By hand, as rustix takes no 0, which the kernel gives for a leader outside of the pid namespace.
+    // SAFETY: no memory is passed.
+    let leader = unsafe { libc::getsid(0) };
+    u32::try_from(leader) == Ok(std::process::id()) && Terminal::note().was_there
 }
 
 fn open() -> io::Result<File> {

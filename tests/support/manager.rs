@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+};
 use tempfile::TempDir;
 
 /// How long what is waited for may take.
@@ -36,8 +39,10 @@ pub(crate) struct Manager {
     dir: Option<TempDir>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    socket: UnixDatagram,
+    /// Held while it reads, so that what was sent before a look is seen by it.
     heard: Mutex<Vec<Message>>,
     is_deaf: AtomicBool,
     holds_barriers: AtomicBool,
@@ -65,10 +70,16 @@ impl Manager {
     }
 
     pub(crate) fn on(socket: UnixDatagram, address: String) -> Self {
-        let shared = Arc::new(Shared::default());
-        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let shared = Arc::new(Shared {
+            socket,
+            heard: Mutex::default(),
+            is_deaf: AtomicBool::default(),
+            holds_barriers: AtomicBool::default(),
+            is_quiet: AtomicBool::default(),
+            has_ended: AtomicBool::default(),
+        });
         let listening = Arc::clone(&shared);
-        let thread = thread::spawn(move || listening.listen(&socket));
+        let thread = thread::spawn(move || listening.listen());
         Self { address, shared, thread: Some(thread), dir: None }
     }
 
@@ -118,7 +129,9 @@ impl Manager {
 
     /// Looks at every message so far.
     pub(crate) fn heard<T>(&self, look: impl FnOnce(&mut Vec<Message>) -> T) -> T {
-        look(&mut self.shared.heard.lock().unwrap())
+        let mut heard = self.shared.heard.lock().unwrap();
+        self.shared.read(&mut heard);
+        look(&mut heard)
     }
 
     /// Returns when it was told so; blocks.
@@ -153,21 +166,31 @@ impl Drop for Manager {
 }
 
 impl Shared {
-    fn listen(&self, socket: &UnixDatagram) {
+    fn listen(&self) {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         while !self.has_ended.load(SeqCst) {
             let is_deaf = self.is_deaf.load(SeqCst);
             self.is_quiet.store(is_deaf, SeqCst);
             if is_deaf {
                 thread::sleep(Duration::from_millis(1));
-            } else if let Some(mut message) = receive(socket) {
-                if message.text.lines().any(|line| line == "BARRIER=1") {
-                    assert_eq!((message.text.as_str(), message.fds.len()), ("BARRIER=1\n", 1), "it must be alone");
-                    if !self.holds_barriers.load(SeqCst) {
-                        message.fds.clear();
-                    }
-                }
-                self.heard.lock().unwrap().push(message);
+            } else if poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
+            {
+                self.read(&mut self.heard.lock().unwrap());
             }
+        }
+    }
+
+    /// Reads what is in the queue.
+    fn read(&self, heard: &mut Vec<Message>) {
+        while !self.is_deaf.load(SeqCst) {
+            let Some(mut message) = receive(&self.socket) else { break };
+            if message.text.lines().any(|line| line == "BARRIER=1") {
+                assert_eq!((message.text.as_str(), message.fds.len()), ("BARRIER=1\n", 1), "it must be alone");
+                if !self.holds_barriers.load(SeqCst) {
+                    message.fds.clear();
+                }
+            }
+            heard.push(message);
         }
     }
 }
@@ -188,7 +211,8 @@ fn receive(socket: &UnixDatagram) -> Option<Message> {
     let mut bytes = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).ok()?;
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

@@ -304,7 +304,7 @@ async fn unless_aborted<T>(heard: &Heard, work: impl Future<Output = T>) -> Opti
     }
 }
 
-/// Whether a successor that says nothing more has ended; where this process has not started it, its silence says so. A stop of this
+/// Whether a successor that says nothing more has ended; where the kernel does not show its process, its silence says so. A stop of this
 /// process wins.
 async fn is_dead(process: Option<&Process>, heard: &Heard) -> bool {
     let ended = async {
