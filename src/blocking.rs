@@ -6,7 +6,6 @@
 use std::{
     future::Future,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::mpsc,
     task::{Context, Poll},
@@ -15,7 +14,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot};
 
-use crate::log;
+use crate::{log, unwind::caught};
 
 /// Runs `work` on a thread of its own.
 ///
@@ -47,7 +46,7 @@ pub(crate) async fn on_thread_or_here<T: Send + 'static>(work: impl FnOnce() -> 
         Ok(job) => job.await,
         Err((refused, work)) => {
             log::debug!(error = %refused, "doing it on a thread of the runtime");
-            catch_unwind(AssertUnwindSafe(work)).map_err(|_| panicked())
+            caught(work).map_err(|_| panicked())
         }
     }
 }

@@ -36,7 +36,7 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Who may name a module of its own layer all the same: an error says what a descriptor is, an event catches what a subscriber
 /// throws, and a thread that cannot be started is logged.
-const EQUALS: &[(&str, &str)] = &[("blocking", "log"), ("error", "sys"), ("log", "unwind")];
+const EQUALS: &[(&str, &str)] = &[("blocking", "log"), ("blocking", "unwind"), ("error", "sys"), ("log", "unwind")];
 
 /// The most lines that a file may have before its tests.
 const LONGEST_FILE: usize = 400;

@@ -66,9 +66,9 @@ pub(crate) fn process(socket: impl AsFd) -> io::Result<Process> {
 /// The value of an option of the socket level, in place of `value`, which is of the option's type.
 fn option<T: Copy>(socket: c_int, name: c_int, mut value: T) -> io::Result<T> {
     let mut length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    let place = ptr::from_mut(&mut value).cast();
     // SAFETY: the kernel writes at most as many bytes as `length` says, which is the size of `value`.
-    let asked =
-        unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, ptr::from_mut(&mut value).cast(), &mut length) };
+    let asked = unsafe { libc::getsockopt(socket, libc::SOL_SOCKET, name, place, &mut length) };
     if asked == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
