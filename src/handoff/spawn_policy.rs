@@ -2,7 +2,8 @@
 //!
 //! After a hand-over by spawn this process ends, and the next process is not a child of the same parent. A parent that waits for
 //! this process then ends the container, or starts the service once more. systemd does the same, unless it learns the new main
-//! process by `sd_notify(3)`. [`decide`] refuses there, before anything is started.
+//! process by `sd_notify(3)`. The leader of a terminal's session closes the terminal when it ends, which ends the next process.
+//! [`decide`] refuses there, before anything is started.
 //!
 //! A process that was started by spawn is an orphan. Its parent is an init or a subreaper that waits for no process in particular, and
 //! `SYSTEMD_EXEC_PID` is the pid of the first generation. So the decision of the first generation travels: the old process starts the

@@ -66,8 +66,8 @@ impl Server {
     /// [`request_handoff`](crate::handoff::request_handoff).
     ///
     /// Without it the server decides at its start, logs the decision (a refusal at WARN), and refuses where a successful hand-over would
-    /// end the service: as PID 1, under a supervisor or a container's init, under systemd without `Type=notify`. `docs/handoff.md` has
-    /// the rules. `true` allows it always, `false` never. A hand-over [at a path](Self::handoff_socket) is always allowed.
+    /// end the service: as PID 1, under a supervisor or a container's init, under systemd without `Type=notify`, as the leader of a
+    /// terminal's session. `docs/handoff.md` has the rules. `true` allows it always, `false` never. A hand-over [at a path](Self::handoff_socket) is always allowed.
     ///
     /// ```no_run
     /// # async fn serve(server: axum_activation::Server) -> Result<axum_activation::DrainReport, axum_activation::Error> {
