@@ -55,9 +55,9 @@ const SHORT: Plan = Plan { rounds: 1, connections: 1_000 };
 
 /// What is compared with the first.
 const ROWS: [Row; 3] = [
-    Row { name: "axum::serve", variant: Variant::Plain, linger: Duration::ZERO },
-    Row { name: "Server, linger 0", variant: Variant::Server, linger: Duration::ZERO },
-    Row { name: "Server, linger 1 s", variant: Variant::Server, linger: Duration::from_secs(1) },
+    Row { name: "axum::serve", variant: Variant::Plain, keep_alive_grace: Duration::ZERO },
+    Row { name: "Server, keep-alive grace 0", variant: Variant::Server, keep_alive_grace: Duration::ZERO },
+    Row { name: "Server, keep-alive grace 1 s", variant: Variant::Server, keep_alive_grace: Duration::from_secs(1) },
 ];
 
 fn main() -> io::Result<()> {
@@ -91,12 +91,12 @@ fn raise_descriptor_limit(needed: usize) -> io::Result<()> {
 struct Row {
     name: &'static str,
     variant: Variant,
-    linger: Duration,
+    keep_alive_grace: Duration,
 }
 
 impl Row {
     fn job(self) -> Job {
-        let end = End::Drained { linger: self.linger };
+        let end = End::Drained { keep_alive_grace: self.keep_alive_grace };
         Job { variant: self.variant, transport: Transport::Tcp, workers: 0, end }
     }
 }
@@ -117,8 +117,10 @@ fn round(number: usize, plan: Plan, cores: Cores) -> io::Result<[Measured; 3]> {
         let row = (number + turn) % ROWS.len();
         measured[row] = Some(measure(ROWS[row], plan, cores)?);
     }
-    let [Some(plain), Some(server), Some(lingering)] = measured else { unreachable!("each has had its turn") };
-    Ok([plain, server, lingering])
+    let [Some(plain), Some(server), Some(in_keep_alive_grace)] = measured else {
+        unreachable!("each has had its turn")
+    };
+    Ok([plain, server, in_keep_alive_grace])
 }
 
 fn measure(row: Row, plan: Plan, cores: Cores) -> io::Result<Measured> {

@@ -1,4 +1,4 @@
-//! What a hand-over to the next process costs, and what clients notice of it.
+//! What a handoff to the next process costs, and what clients notice of it.
 //!
 //! ```text
 //! cargo bench --bench handoff
@@ -7,7 +7,7 @@
 //! cargo bench --bench handoff -- --rounds=25 "first answer" steady restarts
 //! ```
 //!
-//! The service is this very program, started again; each hand-over starts it once more. It has two workers, and runs on whatever core
+//! The service is this very program, started again; each handoff starts it once more. It has two workers, and runs on whatever core
 //! is free, as the clients do; the steady load is measured once more, and the restarts only, with one core for all generations of
 //! the service, each with one worker, and another for the clients.
 

@@ -21,9 +21,9 @@ async fn main() -> io::Result<()> {
     begin_at_a_signal(&drain)?;
 
     let app = Router::new().route("/", get(|| async { "hello\n" })).route("/ready", readiness());
-    let serving = axum::serve(activated.one("http")?.stop_with(&drain), app.layer(DrainLayer::new(&drain)))
-        .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
-    let (served, report) = drain.drive(serving, Duration::from_secs(20)).await;
+    let serving = axum::serve(activated.one("http")?.stop_on(&drain), app.layer(DrainLayer::new(&drain)))
+        .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+    let (served, report) = drain.run_server(serving, Duration::from_secs(20)).await;
     println!("{report}");
     served.unwrap_or(Ok(()))
 }
@@ -36,7 +36,7 @@ fn begin_at_a_signal(drain: &Drain) -> io::Result<()> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        drain.begin();
+        drain.start();
     });
     Ok(())
 }

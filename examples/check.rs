@@ -1,4 +1,4 @@
-//! Says what is wrong with a unit for a service of this crate, and the line that mends it.
+//! Says what is wrong with a unit for a service of this crate, and the line that fixes it.
 //!
 //! ```text
 //! cargo run --example check -- --name http --drain 30s app.service app.socket
@@ -13,18 +13,18 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode, time::Duration};
 use axum_activation::unit_check::{Expectation, Units, check, time_span};
 use clap::Parser;
 
-/// Says what is wrong with a unit for a service of axum-activation, and the line that mends it.
+/// Says what is wrong with a unit for a service of axum-activation, and the line that fixes it.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A name that the service serves: `Server::route`. Without any, names are not looked at.
+    /// A name that the service serves: `Server::serve`. Without any, names are not looked at.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
     /// A name that the service binds itself when nobody passes it.
     #[arg(long = "fallback", value_name = "NAME=ADDRESS", value_parser = fallback)]
     fallbacks: Vec<(String, String)>,
-    /// Sockets that nobody serves are no fault: `Server::allow_unused`.
+    /// Sockets that nobody serves are no fault: `Server::allow_unserved`.
     #[arg(long)]
-    allow_unused: bool,
+    allow_unserved: bool,
     /// How long the service drains at most: `Server::drain_timeout`.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
     drain: Duration,
@@ -34,10 +34,10 @@ struct Args {
     /// systemctl reload hands the service over to a new process.
     #[arg(long)]
     handoff: bool,
-    /// How long a hand-over takes at most.
+    /// How long a handoff takes at most.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = span)]
     handoff_timeout: Duration,
-    /// The path at which the service is asked for a hand-over.
+    /// The path at which the service is asked for a handoff.
     #[arg(long, value_name = "PATH")]
     handoff_socket: Option<PathBuf>,
     /// The service names the directory of the next process itself: `Server::successor_directory`.
@@ -111,8 +111,8 @@ fn expectation(args: &Args) -> Result<Expectation, Box<dyn Error>> {
     if args.successor_directory {
         expectation = expectation.successor_directory();
     }
-    if args.allow_unused {
-        expectation = expectation.allow_unused();
+    if args.allow_unserved {
+        expectation = expectation.allow_unserved();
     }
     Ok(expectation)
 }

@@ -5,7 +5,7 @@
 //! curl http://127.0.0.1:8080/slow &                # is answered, with connection: close
 //! curl -N http://127.0.0.1:8080/events &           # ends in order
 //! while curl -i http://127.0.0.1:8080/ready; do sleep 0.2; done
-//! curl http://127.0.0.1:8080/figures
+//! curl http://127.0.0.1:8080/stats
 //! ```
 //!
 //! Then Ctrl-C: readiness is 503 at once, for a second connections are still accepted, then what is open ends.
@@ -18,7 +18,7 @@ use axum::{
     response::sse::{Event, Sse},
     routing::get,
 };
-use axum_activation::{ActivatedListeners, Drain, Error, Server, drain::Figures, readiness::readiness};
+use axum_activation::{ActivatedListeners, Drain, Error, Server, drain::Stats, readiness::readiness};
 use futures_util::stream::{self, Stream};
 use tokio::time::{interval, sleep};
 
@@ -30,15 +30,15 @@ async fn main() -> Result<(), Error> {
         .route("/", get(|| async { "hello\n" }))
         .route("/slow", get(slow))
         .route("/events", get(events))
-        .route("/figures", get(figures).with_state(server.figures()))
+        .route("/stats", get(stats).with_state(server.stats()))
         .route("/ready", readiness());
 
     let drain = server.drain();
     drain.tasks().spawn(keep_books(drain.clone()));
     let report = server
-        .route("http", app)
+        .serve("http", app)
         .lame_duck(Duration::from_secs(1))
-        .linger(Duration::from_secs(1))
+        .keep_alive_grace(Duration::from_secs(1))
         .drain_timeout(Duration::from_secs(20))
         .run()
         .await?;
@@ -56,11 +56,11 @@ async fn events(drain: Drain) -> Sse<impl Stream<Item = Result<Event, Infallible
         seconds.tick().await;
         Some((Ok(Event::default().data("tick")), seconds))
     });
-    Sse::new(drain.end_stream(ticks))
+    Sse::new(drain.take_until_drain(ticks))
 }
 
-async fn figures(State(figures): State<Figures>) -> String {
-    figures.now().iter().map(|listener| format!("{listener:?}\n")).collect()
+async fn stats(State(stats): State<Stats>) -> String {
+    stats.read().iter().map(|listener| format!("{listener:?}\n")).collect()
 }
 
 /// A background task: the drain waits until the last page is written.
@@ -69,7 +69,7 @@ async fn keep_books(drain: Drain) {
     loop {
         tokio::select! {
             _ = pages.tick() => println!("a page is written"),
-            () = drain.begun() => return println!("the last page is written"),
+            () = drain.started() => return println!("the last page is written"),
         }
     }
 }

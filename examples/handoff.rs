@@ -33,7 +33,7 @@ async fn main() -> Result<(), Error> {
 
     let counted = Arc::clone(&requests);
     let report = server
-        .route("http", Router::new().route("/", get(index)).with_state(app))
+        .serve("http", Router::new().route("/", get(index)).with_state(app))
         // What was counted after the next process began is given to it when the last request is answered.
         .final_state(
             "requests",

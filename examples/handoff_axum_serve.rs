@@ -1,4 +1,4 @@
-//! The hand-over with plain `axum::serve`: listeners and state go to the next process, connections drain in the old one.
+//! The handoff with plain `axum::serve`: listeners and state go to the next process, connections drain in the old one.
 //!
 //! ```text
 //! cargo build --example handoff_axum_serve && target/debug/examples/handoff_axum_serve &
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Here the service initialises itself; the predecessor, if there is one, still serves.
     let handoff = joined.ready(&drain).await?;
     // With Type=notify systemd waits for it. Without NOTIFY_SOCKET nothing is sent.
-    Notifier::from_env().say([State::Ready]);
+    Notifier::from_env().notify([State::Ready]);
     tracing::info!("serving");
     stop_on_sigterm(drain.clone())?;
 
@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let index = move || async move { format!("generation {generation}, pid {}\n", std::process::id()) };
     let app = Router::new().route("/", get(index)).layer(DrainLayer::new(&drain));
     let serving =
-        axum::serve(listener.stop_with(&drain), app).with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
-    let (served, report) = drain.drive(serving, Duration::from_secs(30)).await;
+        axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+    let (served, report) = drain.run_server(serving, Duration::from_secs(30)).await;
     handoff.finish().await;
     tracing::info!(%report, "bye");
     served.transpose()?;
@@ -45,7 +45,7 @@ fn stop_on_sigterm(drain: Drain) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
         terminate.recv().await;
-        drain.begin();
+        drain.start();
     });
     Ok(())
 }

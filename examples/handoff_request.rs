@@ -1,4 +1,4 @@
-//! Asks a running service for a hand-over, from a deploy script: exits with 1 and the reason where there was none.
+//! Asks a running service for a handoff, from a deploy script: exits with 1 and the reason where there was none.
 //!
 //! ```text
 //! handoff_request /run/app/handoff.sock || echo "the old version serves on"

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
         println!("{socket}");
     }
     let app = Router::new().route("/", get(|| async { "hello\n" }));
-    let report = Server::new(activated).route("http", app).run().await?;
+    let report = Server::new(activated).serve("http", app).run().await?;
     println!("{report}");
     Ok(())
 }

@@ -18,7 +18,7 @@ async fn main() -> io::Result<()> {
     let seconds = env::args().nth(1).unwrap_or("60".to_owned()).parse().map_err(io::Error::other)?;
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
     let app = Router::new().route("/", get(|| async { format!("process {}\n", std::process::id()) }));
-    let report = Server::new(activated).route("http", app).idle_exit(Duration::from_secs_f64(seconds)).run().await?;
+    let report = Server::new(activated).serve("http", app).idle_exit(Duration::from_secs_f64(seconds)).run().await?;
     println!("{report}");
     Ok(())
 }

@@ -16,7 +16,7 @@ use axum_activation::{ActivatedListeners, Error, PeerAddr, Server};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let app = Router::new().route("/", get(greet));
-    let report = Server::new(ActivatedListeners::from_env()?).route("connection", app).run().await?;
+    let report = Server::new(ActivatedListeners::from_env()?).serve("connection", app).run().await?;
     println!("{report}");
     Ok(())
 }

@@ -30,7 +30,7 @@ async fn main() -> Result<(), Error> {
         println!("{socket}");
     }
     let app = Router::new().route("/", get(wait).post(tell)).route("/waiting", get(waiting));
-    let report = Server::new(activated).route("http", app.with_state(News::new(16))).run().await?;
+    let report = Server::new(activated).serve("http", app.with_state(News::new(16))).run().await?;
     println!("{report}");
     Ok(())
 }
@@ -39,7 +39,7 @@ async fn wait(State(news): State<News>, drain: Drain) -> Response {
     let mut news = news.subscribe();
     tokio::select! {
         Ok(news) = news.recv() => news.into_response(),
-        () = drain.begun() => StatusCode::NO_CONTENT.into_response(),
+        () = drain.started() => StatusCode::NO_CONTENT.into_response(),
         () = sleep(Duration::from_secs(60)) => StatusCode::NO_CONTENT.into_response(),
     }
 }

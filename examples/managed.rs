@@ -37,7 +37,7 @@ async fn main() -> Result<(), Error> {
         .route("/block/{seconds}", get(block))
         .route("/sick", get(sick).with_state(Arc::clone(&is_well)));
     let report = Server::new(activated)
-        .route("http", app)
+        .serve("http", app)
         .ready_when(warm_up())
         .start_timeout(Duration::from_secs(60))
         .health_check(move || {

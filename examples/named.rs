@@ -41,7 +41,7 @@ async fn main() -> Result<(), Error> {
     let metrics = Router::new().route("/metrics", get(metrics)).with_state(greeted);
 
     let report =
-        Server::new(activated).route("http", http).route("admin", admin).route("metrics", metrics).run().await?;
+        Server::new(activated).serve("http", http).serve("admin", admin).serve("metrics", metrics).run().await?;
     println!("{report}");
     Ok(())
 }

@@ -33,7 +33,7 @@ async fn main() -> Result<(), Error> {
         let answer = format!("generation {}, pid {}\n", handoff.generation(), std::process::id());
         async { answer }
     };
-    let report = server.route("http", Router::new().route("/", get(index))).run().await?;
+    let report = server.serve("http", Router::new().route("/", get(index))).run().await?;
     tracing::info!(%report, "bye");
     Ok(())
 }

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Error> {
     for socket in &activated {
         println!("{socket}");
     }
-    let report = Server::new(activated).route("http", Router::new().route("/", get(ticks))).run().await?;
+    let report = Server::new(activated).serve("http", Router::new().route("/", get(ticks))).run().await?;
     println!("{report}");
     Ok(())
 }
@@ -36,6 +36,6 @@ async fn ticks(drain: Drain) -> Sse<impl Stream<Item = Result<Event, Infallible>
     });
     // Behind the end, so that it is sent when the drain begins; a browser comes back after that time.
     let last = Event::default().event("bye").retry(Duration::from_millis(500)).data("the service restarts");
-    let events = drain.end_stream(ticks).chain(stream::iter([last]));
+    let events = drain.take_until_drain(ticks).chain(stream::iter([last]));
     Sse::new(events.map(Ok)).keep_alive(KeepAlive::default())
 }

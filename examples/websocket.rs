@@ -5,7 +5,7 @@
 //! websocat ws://127.0.0.1:8080/
 //! ```
 //!
-//! Ctrl-C, and every client is told. The drain waits for their answers, and cuts whoever gives none at its deadline.
+//! Ctrl-C, and every client is told. The drain waits for their answers, and aborts whoever gives none at its deadline.
 
 use axum::{
     Router,
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Error> {
     for socket in &activated {
         println!("{socket}");
     }
-    let report = Server::new(activated).route("http", Router::new().route("/", get(upgrade))).run().await?;
+    let report = Server::new(activated).serve("http", Router::new().route("/", get(upgrade))).run().await?;
     println!("{report}");
     Ok(())
 }
@@ -34,7 +34,7 @@ async fn echo(mut socket: WebSocket, drain: Drain) {
     loop {
         let message = tokio::select! {
             message = socket.recv() => message,
-            () = drain.begun() => return close(socket).await,
+            () = drain.started() => return close(socket).await,
         };
         match message {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {

@@ -65,11 +65,11 @@ pub(crate) enum Kind {
     Start { program: PathBuf, remedy: String, source: io::Error },
     /// PID 1 asked to start its successor.
     SpawnAsInit,
-    /// This process may not start its successor: a successful hand-over would end the service.
+    /// This process may not start its successor: a successful handoff would end the service.
     SpawnRefused { reason: String },
     /// Two servers of one process want to hand it over.
     TwoCoordinators,
-    /// A hand-over came to nothing.
+    /// A handoff came to nothing.
     Handover { reason: String },
     /// The predecessor did not let this process take over, or could not be understood.
     Predecessor { reason: String },
@@ -137,7 +137,7 @@ impl Error {
         matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
     }
 
-    /// A hand-over failed: nothing has changed, and the process that served serves on.
+    /// A handoff failed: nothing has changed, and the process that served serves on.
     #[must_use]
     pub fn is_handoff_failure(&self) -> bool {
         matches!(
@@ -226,7 +226,7 @@ impl fmt::Display for Kind {
             Self::Environment { variable, value, problem } => write!(
                 f,
                 "{variable}={value:?} {problem}; it is set by whoever starts this process (systemd, systemd-socket-activate, \
-                 a predecessor), so mend it there or unset it"
+                 a predecessor), so fix it there or unset it"
             ),
             Self::PidMismatch { variable, value, own } => write!(
                 f,
@@ -251,7 +251,7 @@ impl fmt::Display for Kind {
             Self::UnknownName { name, has_predecessor: true, .. } => write!(
                 f,
                 "no socket named {name:?} came from the process before this one; if that one has taken it with `files`, `udp` or \
-                 `unix_datagram`, let it pass it on with `ActivatedListeners::share`, otherwise give the name an address to bind \
+                 `unix_datagram`, let it pass it on with `ActivatedListeners::pass_to_successor`, otherwise give the name an address to bind \
                  with `fallback`"
             ),
             Self::UnknownName { name, known, .. } if known.is_empty() => write!(
@@ -307,17 +307,17 @@ impl fmt::Display for Kind {
                 f,
                 "a socket ({address}) was passed without a name and no route serves it, its clients would hang; routes: {}; name \
                  each socket with LISTEN_FDNAMES=NAME:NAME (FileDescriptorName= in a .socket unit, --fdname= of \
-                 systemd-socket-activate), or give the server one route only, or allow it with allow_unused()",
+                 systemd-socket-activate), or give the server one route only, or allow it with allow_unserved()",
                 Names(routes)
             ),
             Self::Unserved { name, address, routes } => write!(
                 f,
                 "the socket named {name:?} ({address}) was passed but no route serves it, its clients would hang; routes: {}; \
-                 add .route({name:?}, ..), or set FileDescriptorName= in its .socket unit (--fdname= of \
-                 systemd-socket-activate) to one of them, or allow it with allow_unused()",
+                 add .serve({name:?}, ..), or set FileDescriptorName= in its .socket unit (--fdname= of \
+                 systemd-socket-activate) to one of them, or allow it with allow_unserved()",
                 Names(routes)
             ),
-            Self::NoRoute => f.write_str("the server has no route; add one with .route(name, router)"),
+            Self::NoRoute => f.write_str("the server has no route; add one with .serve(name, router)"),
             Self::NoConnections => f.write_str(
                 "max_connections(0) lets nobody in, every client would hang; give it 1 at least, or leave it out for no limit",
             ),
@@ -341,7 +341,7 @@ impl fmt::Display for Kind {
                 "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
             ),
             Self::Start { program, remedy, .. } => write!(f, "cannot start {}: {remedy}", program.display()),
-            Self::Handover { reason } => write!(f, "no hand-over: {reason}; this process serves on"),
+            Self::Handover { reason } => write!(f, "no handoff: {reason}; this process serves on"),
             Self::Predecessor { reason } => write!(
                 f,
                 "cannot take over from the process that serves: {reason}; nothing has changed there"
@@ -349,7 +349,7 @@ impl fmt::Display for Kind {
             Self::Rendezvous { path, problem, .. } => {
                 write!(f, "cannot meet the process that serves at {}: {problem}", path.display())
             }
-            Self::Requested { path, reason } => write!(f, "no hand-over at {}: {reason}", path.display()),
+            Self::Requested { path, reason } => write!(f, "no handoff at {}: {reason}", path.display()),
             Self::SpawnAsInit => f.write_str(
                 "this process is PID 1, and what it starts ends with it, as a container does; start the next process from \
                  outside, and let both meet at a path (rendezvous)",
@@ -361,7 +361,7 @@ impl fmt::Display for Kind {
             ),
             Self::TwoCoordinators => f.write_str(
                 "another server of this process hands over at SIGHUP and SIGUSR2, and one hand-over replaces the whole process; \
-                 serve all names with one Server (one .route(name, ..) each), or add without_handoff_signals() to this one \
+                 serve all names with one Server (one .serve(name, ..) each), or add without_handoff_signals() to this one \
                  (without_signals() of Handoff::alone), and end it with the other: with_drain(other.drain())",
             ),
         }

@@ -11,7 +11,7 @@
 //! async fn main() -> Result<(), Error> {
 //!     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
 //!     let app = Router::new().route("/", get(|| async { "hello\n" }));
-//!     Server::new(activated).route("http", app).run().await?;
+//!     Server::new(activated).serve("http", app).run().await?;
 //!     Ok(())
 //! }
 //! ```
@@ -31,7 +31,7 @@
 //! | [`notify`] | [`Notifier`]: what the service manager is told; `Server` does it by itself |
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
 //! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
-//! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that mends it |
+//! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that fixes it |
 //!
 //! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host. Feature `metrics`: the figures of
 //! a server through the `metrics` facade.

@@ -31,7 +31,7 @@ use crate::drain::Drain;
 /// let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
 /// assert_eq!(response.status(), 200);
 ///
-/// drain.begin();
+/// drain.start();
 /// let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
 /// assert_eq!(response.status(), 503);
 /// # }
@@ -53,7 +53,7 @@ where
 }
 
 fn answer(drain: &Drain) -> Response {
-    let (status, word) = if drain.has_begun() && !drain.has_successor() {
+    let (status, word) = if drain.has_started() && !drain.has_successor() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ready\n")

@@ -88,7 +88,7 @@ fn wrk_has_no_socket_errors() {
         assert!(!summary.contains("Socket errors") && !summary.contains("Non-2xx"), "{summary}");
     });
     // At its end wrk leaves in the middle of requests, which are errors to the server.
-    assert!(drained.epitaphs.iter().all(|epitaph| epitaph.connections("cut") == 0), "{drained:?}");
+    assert!(drained.epitaphs.iter().all(|epitaph| epitaph.connections("aborted") == 0), "{drained:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!
 //! A client opens another connection only where the answer said `Connection: close`, or where it finds its connection over
 //! before it sends. Between that look and the first byte of the request a server may close all the same; no server on
-//! HTTP/1.1 can help that but by waiting for longer than its clients think, which is what `linger` is for: 1 s here, as by
+//! HTTP/1.1 can help that but by waiting for longer than its clients think, which is what `keep_alive_grace` is for: 1 s here, as by
 //! default. So the idle clients of these tests do not send at the very end of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

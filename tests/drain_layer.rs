@@ -1,4 +1,4 @@
-//! What a service has that is served with plain `axum::serve`: `DrainLayer`, `stop_with`, `drive`, readiness.
+//! What a service has that is served with plain `axum::serve`: `DrainLayer`, `stop_on`, `drive`, readiness.
 
 #[path = "support/async_wire.rs"]
 mod wire;
@@ -39,7 +39,7 @@ async fn an_idle_client_sends_one_more_request_and_is_told_that_it_is_the_last()
     let served = Served::start(hello(), PATIENCE);
     let mut client = served.connect();
     assert!(!client.get("/").await.unwrap().is_last());
-    served.drain.begin();
+    served.drain.start();
     let answer = client.get("/").await.unwrap();
     assert_eq!((answer.status, answer.body.as_str(), answer.is_last()), (200, "hello", true));
     client.closed().await.unwrap();
@@ -52,7 +52,7 @@ async fn an_idle_connection_is_closed_when_its_time_is_over() {
     let served = Served::start(hello(), PATIENCE);
     let mut client = served.connect();
     client.get("/").await.unwrap();
-    served.drain.begin();
+    served.drain.start();
     let (served, report) = served.end().await;
     client.closed().await.unwrap();
     assert!(served.is_some() && report.is_clean());
@@ -69,9 +69,9 @@ async fn when_its_time_is_over_a_head_that_came_in_part_is_lost_unless_it_is_the
     }
     // Answered after whatever came before it was read.
     served.connect().get("/").await.unwrap();
-    served.drain.begin();
-    let Served { lingered, driving, .. } = served;
-    lingered.send(()).unwrap();
+    served.drain.start();
+    let Served { grace_ended, driving, .. } = served;
+    grace_ended.send(()).unwrap();
     used.closed().await.unwrap();
     fresh.write("host: test\r\n\r\n").await.unwrap();
     assert!(fresh.answer().await.unwrap().is_last());
@@ -88,7 +88,7 @@ async fn clients_that_never_retry_lose_nothing() {
         while requests.load(Ordering::Relaxed) < 100 {
             tokio::task::yield_now().await;
         }
-        served.drain.begin();
+        served.drain.start();
         for client in clients {
             timeout(PATIENCE, client).await.expect("it is told").unwrap().unwrap();
         }
@@ -102,7 +102,7 @@ async fn the_accept_queue_is_served_and_then_connects_are_refused() {
     let served = Served::start(hello(), PATIENCE);
     // Nothing has run since the server was spawned: they wait in the queue.
     let clients: Vec<_> = (0..8).map(|_| served.connect()).collect();
-    served.drain.begin();
+    served.drain.start();
     for mut client in clients {
         assert!(client.get("/").await.unwrap().is_last());
     }
@@ -121,7 +121,7 @@ async fn a_response_that_is_being_streamed_is_finished() {
     assert_eq!(client.chunk().await.unwrap().as_deref(), Some("one"));
     assert_eq!(served.layer.in_flight(), 1);
 
-    served.drain.begin();
+    served.drain.start();
     let ending = tokio::spawn(served.end());
     pieces.send("two").await.unwrap();
     assert_eq!(client.chunk().await.unwrap().as_deref(), Some("two"));
@@ -139,7 +139,7 @@ async fn at_the_deadline_what_is_left_is_counted() {
     let mut client = served.connect();
     client.send("GET", "/").await.unwrap();
     client.head().await.unwrap();
-    served.drain.begin();
+    served.drain.start();
     let (served, report) = served.end().await;
     assert!(served.is_none() && !report.is_clean());
     assert_eq!(report.stuck, 1);
@@ -166,7 +166,7 @@ async fn who_begins_too_late_is_refused_and_told_when_to_come_back() {
     let ask = || async { layer.layer(service_fn(answer)).oneshot(request(Version::HTTP_11)).await.unwrap() };
     advance(Duration::from_secs(9)).await;
     assert_eq!(ask().await.status(), 200);
-    drain.begin();
+    drain.start();
     advance(Duration::from_secs(4)).await;
     assert_eq!(ask().await.status(), 200);
     advance(Duration::from_secs(1)).await;
@@ -184,7 +184,7 @@ async fn a_late_request_may_be_sent_away_for_any_time() {
     for (time, seconds) in [(Duration::ZERO, "0"), (Duration::MAX, "18446744073709551615")] {
         let drain = Drain::new();
         let layer = DrainLayer::new(&drain).refuse_after(Duration::ZERO).retry_after(time);
-        drain.begin();
+        drain.start();
         let refused = layer.layer(service_fn(answer)).oneshot(request(Version::HTTP_11)).await.unwrap();
         assert_eq!(refused.headers()["retry-after"], seconds);
     }
@@ -193,7 +193,7 @@ async fn a_late_request_may_be_sent_away_for_any_time() {
 #[tokio::test]
 async fn only_http_1_responses_that_do_not_upgrade_are_told_to_close() {
     let drain = Drain::new();
-    drain.begin();
+    drain.start();
     let layer = DrainLayer::new(&drain);
     for (version, expected) in
         [(Version::HTTP_10, Some("close")), (Version::HTTP_11, Some("close")), (Version::HTTP_2, None)]
@@ -231,7 +231,7 @@ async fn readiness_turns_as_soon_as_draining_begins() {
         assert!(answer.head.contains("cache-control: no-store") && answer.head.contains("content-type: text/plain"));
     }
     let mut clients: Vec<_> = ["/ready", "/outside"].map(|path| (path, served.connect(), served.connect())).into();
-    drain.begin();
+    drain.start();
     for (path, get, head) in &mut clients {
         let answer = get.get(path).await.unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
@@ -245,15 +245,15 @@ async fn readiness_turns_as_soon_as_draining_begins() {
 async fn a_lame_duck_tells_new_connections_that_it_is_not_ready() {
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
     let addr = bound(activated.iter().next().expect("one socket").addr().expect("its address"));
-    let server = Server::new(activated).route("http", Router::new().route("/", readiness()));
+    let server = Server::new(activated).serve("http", Router::new().route("/", readiness()));
     let server = server.without_signals().without_handoff_signals().lame_duck(PATIENCE).drain_timeout(2 * PATIENCE);
     let drain = server.drain();
     let running = tokio::spawn(server.run());
     assert_eq!(Wire::connect(addr).unwrap().get("/").await.unwrap().status, 200);
-    drain.begin();
+    drain.start();
     let answer = Wire::connect(addr).unwrap().get("/").await.unwrap();
     assert_eq!((answer.status, answer.is_last()), (503, true));
-    drain.cut();
+    drain.abort();
     assert_eq!(running.await.unwrap().unwrap().listeners[0].requests, 2);
 }
 
@@ -264,7 +264,7 @@ struct Served {
     drain: Drain,
     layer: DrainLayer,
     /// Idle connections are closed when it is sent.
-    lingered: oneshot::Sender<()>,
+    grace_ended: oneshot::Sender<()>,
     driving: JoinHandle<(Option<io::Result<()>>, DrainReport)>,
 }
 
@@ -276,16 +276,16 @@ impl Served {
 
     fn start_with(drain: Drain, app: Router, limit: Duration) -> Self {
         let (listener, addr) = listen();
-        let (lingered, over) = oneshot::channel();
+        let (grace_ended, over) = oneshot::channel();
         let over = async {
             let _ = over.await;
         };
-        let serving = axum::serve(listener.stop_with(&drain), app).with_graceful_shutdown(over);
+        let serving = axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(over);
         let driving = tokio::spawn({
             let drain = drain.clone();
-            async move { drain.drive(serving, limit).await }
+            async move { drain.run_server(serving, limit).await }
         });
-        Self { addr, layer: DrainLayer::new(&drain), drain, lingered, driving }
+        Self { addr, layer: DrainLayer::new(&drain), drain, grace_ended, driving }
     }
 
     fn connect(&self) -> Wire {
@@ -294,7 +294,7 @@ impl Served {
 
     /// Closes what is idle and waits for the rest.
     async fn end(self) -> (Option<io::Result<()>>, DrainReport) {
-        let _ = self.lingered.send(());
+        let _ = self.grace_ended.send(());
         timeout(PATIENCE, self.driving).await.expect("it ends").expect("it does not panic")
     }
 }

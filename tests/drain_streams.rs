@@ -105,8 +105,8 @@ async fn graceful_shows_it_all() {
     assert_eq!(line, "data: tick\n");
     let mut client = Wire::connect(addr).unwrap();
     assert_eq!(client.get("/ready").await.unwrap().status, 200);
-    let figures = client.get("/figures").await.unwrap().body;
-    assert!(figures.contains(r#"name: "http", accepted: 2, open: 2, requests: 1, in_flight: 2"#), "{figures}");
+    let stats = client.get("/stats").await.unwrap().body;
+    assert!(stats.contains(r#"name: "http", accepted: 2, open: 2, requests: 1, in_flight: 2"#), "{stats}");
 
     program.terminate();
     // curl fails unless the body came to its end.
@@ -148,13 +148,13 @@ async fn at_once(run: impl AsyncFn() -> Duration) {
     panic!("not one of {took:?} is within {AT_ONCE:?}");
 }
 
-/// Fails unless the report says that all was served and nothing was cut.
+/// Fails unless the report says that all was served and nothing was aborted.
 #[track_caller]
 fn assert_clean(said: &str, requests: usize) {
     let report = said.lines().last().unwrap_or_default();
     assert!(report.starts_with("drained in "), "{said}");
     assert!(report.contains(&format!("; http: {requests} requests, ")), "{report}");
-    assert!(report.ends_with(" 0 errors, 0 cut"), "{report}");
+    assert!(report.ends_with(" 0 errors, 0 aborted"), "{report}");
 }
 
 async fn upgraded(program: &Program) -> WebSocketStream<TcpStream> {

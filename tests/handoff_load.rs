@@ -1,7 +1,7 @@
 //! No request is lost, and no connection closed, when a service hands over to the next version of itself under load, again and
 //! again: processes that start each other at SIGHUP, and HTTP/1.1 clients that never send a request twice.
 //!
-//! `HANDOVERS=1000 cargo test --test handoff_load` for so many hand-overs a load; 50 without.
+//! `HANDOVERS=1000 cargo test --test handoff_load` for so many handoffs a load; 50 without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support {
@@ -30,9 +30,9 @@ use self::support::{
 };
 
 const THINK: Duration = Duration::from_millis(100);
-/// Between the beginnings of two hand-overs, unless one takes longer.
+/// Between the beginnings of two handoffs, unless one takes longer.
 const PERIOD: Duration = Duration::from_millis(100);
-/// A hand-over that takes longer is reported in full.
+/// A handoff that takes longer is reported in full.
 const SLOW: Duration = Duration::from_secs(3);
 
 #[test]
@@ -148,7 +148,7 @@ fn hand_over_again_and_again(service: &Service, after: impl Fn(usize)) -> Vec<Du
         service.hand_over();
         let took = began.elapsed();
         if took > SLOW {
-            println!("hand-over {turn} took {took:?}: {}", service.log());
+            println!("handoff {turn} took {took:?}: {}", service.log());
         }
         after(turn);
         thread::sleep(PERIOD.saturating_sub(began.elapsed()));
@@ -160,7 +160,7 @@ fn hand_over_again_and_again(service: &Service, after: impl Fn(usize)) -> Vec<Du
 fn summary(took: &[Duration]) -> String {
     let average = took.iter().sum::<Duration>() / u32::try_from(took.len()).expect("not so many");
     let longest = took.iter().max().expect("at least one");
-    format!("{} hand-overs, {average:.1?} on average, {longest:.1?} at most", took.len())
+    format!("{} handoffs, {average:.1?} on average, {longest:.1?} at most", took.len())
 }
 
 fn tell<'a>(idlers: impl IntoIterator<Item = &'a Sender<()>>) {

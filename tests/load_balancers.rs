@@ -1,5 +1,5 @@
 //! No request is lost behind a load balancer: HAProxy and nginx, each with the configuration file that is shipped, in front of
-//! two instances that are stopped and started one after the other under load. There is no hand-over and no socket that
+//! two instances that are stopped and started one after the other under load. There is no handoff and no socket that
 //! outlives a process; keep-alive to the instances is on. The clients never send a request twice, and each request is
 //! processed once.
 //!
@@ -39,9 +39,10 @@ const ANSWERS_BETWEEN: u64 = 1000;
 
 /// As haproxy.cfg asks for, and the default.
 const HAPROXY: Behind =
-    Behind { proxy: Proxy::haproxy, lame_duck: Duration::from_secs(2), linger: Duration::from_secs(1) };
+    Behind { proxy: Proxy::haproxy, lame_duck: Duration::from_secs(2), keep_alive_grace: Duration::from_secs(1) };
 /// As nginx.conf asks for.
-const NGINX: Behind = Behind { proxy: Proxy::nginx, lame_duck: Duration::ZERO, linger: Duration::from_secs(2) };
+const NGINX: Behind =
+    Behind { proxy: Proxy::nginx, lame_duck: Duration::ZERO, keep_alive_grace: Duration::from_secs(2) };
 
 #[test]
 fn generation() {
@@ -82,7 +83,7 @@ fn nginx_loses_no_post_of_a_burst_when_idle_connections_end() {
 struct Behind {
     proxy: fn(Addresses) -> Proxy,
     lame_duck: Duration,
-    linger: Duration,
+    keep_alive_grace: Duration,
 }
 
 /// Two instances, and the proxy in front of them.
@@ -119,7 +120,7 @@ impl Behind {
     fn restart_and_burst(&self) {
         let mut site = self.start();
         let clients = Clients::new(site.proxy.addr(), Habit { thinks: Duration::ZERO, ..POST });
-        let closed = [self.linger, self.lame_duck + self.linger, self.lame_duck];
+        let closed = [self.keep_alive_grace, self.lame_duck + self.keep_alive_grace, self.lame_duck];
         thread::scope(|scope| {
             let burst = Burst {
                 tell: Vec::from_iter((0..CLIENTS).map(|_| {
@@ -145,8 +146,11 @@ impl Behind {
 
     fn start(&self) -> Site {
         let addresses = Addresses::new();
-        let settings =
-            addresses.instances.map(|addr| Settings { addr, lame_duck: self.lame_duck, linger: self.linger });
+        let settings = addresses.instances.map(|addr| Settings {
+            addr,
+            lame_duck: self.lame_duck,
+            keep_alive_grace: self.keep_alive_grace,
+        });
         let instances = settings.each_ref().map(Generation::start_alone);
         Site { settings, instances, proxy: (self.proxy)(addresses), chronicle: Chronicle::default() }
     }

@@ -35,9 +35,9 @@ fn scene() {
 async fn a_path_and_an_abstract_name_are_spoken_to() {
     for manager in [Manager::start(), Manager::start_abstract()] {
         let notifier = Notifier::to(manager.address()).unwrap();
-        notifier.say([State::Ready, State::Status("so\nfar".into())]);
-        notifier.say([State::MainPid(7)]);
-        notifier.say([State::Stopping, State::ExtendTimeout(SHORT)]);
+        notifier.notify([State::Ready, State::Status("so\nfar".into())]);
+        notifier.notify([State::MainPid(7)]);
+        notifier.notify([State::Stopping, State::ExtendTimeout(SHORT)]);
         notifier.barrier(LONG).await.unwrap();
         let expected =
             ["READY=1\nSTATUS=so far\n", "MAINPID=7\n", "STOPPING=1\nEXTEND_TIMEOUT_USEC=50000\n", "BARRIER=1\n"];
@@ -48,7 +48,7 @@ async fn a_path_and_an_abstract_name_are_spoken_to() {
 #[tokio::test]
 async fn without_a_manager_nothing_is_said_and_nothing_fails() {
     let notifier = Notifier::none();
-    notifier.say([State::Ready]);
+    notifier.notify([State::Ready]);
     notifier.fd_store("name", File::open("/dev/null").unwrap().into());
     notifier.barrier(SHORT).await.unwrap();
     notifier.flush(SHORT).await.unwrap();
@@ -71,9 +71,9 @@ async fn a_full_queue_blocks_nobody_and_loses_no_change() {
     manager.turn_deaf();
     let began = Instant::now();
     for pid in 1..=MANY {
-        notifier.say([State::Status(format!("at {pid}"))]);
-        notifier.say([State::MainPid(pid)]);
-        notifier.say([State::Watchdog]);
+        notifier.notify([State::Status(format!("at {pid}"))]);
+        notifier.notify([State::MainPid(pid)]);
+        notifier.notify([State::Watchdog]);
     }
     assert!(began.elapsed() < LONG);
     let flushing = notifier.flush(SHORT).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn a_barrier_comes_back_when_all_before_it_is_done_and_not_earlier() {
     let manager = Manager::start();
     let notifier = Notifier::to(manager.address()).unwrap();
     manager.turn_deaf();
-    notifier.say([State::Ready]);
+    notifier.notify([State::Ready]);
     let error = notifier.barrier(SHORT).await.unwrap_err();
     let text = format!("{error:?}");
     assert!(text.contains(manager.address()) && text.contains("no answer within 50ms"), "{text}");
@@ -152,10 +152,10 @@ async fn who_takes_the_place_of_the_manager_is_spoken_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let notifier = Notifier::to(&path).unwrap();
-    notifier.say([State::Ready]);
+    notifier.notify([State::Ready]);
     for status in ["first", "second"] {
         let manager = Manager::on(UnixDatagram::bind(&path).unwrap(), String::new());
-        notifier.say([State::Status(status.into())]);
+        notifier.notify([State::Status(status.into())]);
         notifier.barrier(LONG).await.unwrap();
         assert_eq!(manager.texts()[0], format!("STATUS={status}\n"));
         fs::remove_file(&path).unwrap();
@@ -168,7 +168,7 @@ fn what_waits_when_a_runtime_ends_is_sent_by_the_next() {
     let notifier = Notifier::to(manager.address()).unwrap();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     manager.turn_deaf();
-    runtime().block_on(async { (1..=MANY).for_each(|pid| notifier.say([State::MainPid(pid)])) });
+    runtime().block_on(async { (1..=MANY).for_each(|pid| notifier.notify([State::MainPid(pid)])) });
     manager.listen_again();
     runtime().block_on(async { notifier.barrier(LONG).await }).unwrap();
     assert_eq!(manager.values("MAINPID").len(), usize::try_from(MANY).unwrap());
@@ -219,8 +219,8 @@ fn claim_in_vain(stage: &Stage) {
 
 fn say_who_is_told(stage: &Stage) {
     let notifier = Notifier::from_env();
-    notifier.say([State::Ready]);
-    Notifier::from_env().say([State::Status("the same".into())]);
+    notifier.notify([State::Ready]);
+    Notifier::from_env().notify([State::Status("the same".into())]);
     let address = std::env::var("NOTIFY_SOCKET").unwrap();
     stage.say((notifier.is_active(), notifier.watchdog(), notifier.fd_store_max(), address));
 }

@@ -115,7 +115,7 @@ fn first_process(container: &Child) -> Pid {
 
 fn server() -> Server {
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
-    Server::new(activated).route("http", Router::new().route("/", get(|| async { "hello" })))
+    Server::new(activated).serve("http", Router::new().route("/", get(|| async { "hello" })))
 }
 
 fn serve(stage: &Stage) {
@@ -162,7 +162,7 @@ fn bury(stage: &Stage, within: Option<Duration>) {
             eventually("all are buried", || children("Z").is_empty());
         }
         stage.say(children("Z").len());
-        drain.begin();
+        drain.start();
         running.await.unwrap().unwrap();
     });
 }
@@ -179,7 +179,7 @@ fn wait_late(stage: &Stage) {
         stage.say(first.try_wait().ok().flatten().and_then(|status| status.code()));
         eventually("the other is buried", || children("Z").is_empty());
         stage.say(second.try_wait().ok().flatten().and_then(|status| status.code()));
-        drain.begin();
+        drain.start();
         running.await.unwrap().unwrap();
     });
 }
@@ -194,7 +194,7 @@ fn bury_elsewhere(stage: &Stage) {
         eventually("it has ended", || fs::read_to_string(&stat).unwrap().contains(") Z "));
         // Time enough to bury it.
         sleep(Duration::from_secs(1)).await;
-        drain.begin();
+        drain.start();
         running.await.unwrap().unwrap();
         stage.say(child.try_wait().unwrap().and_then(|status| status.code()));
     });

@@ -1,4 +1,4 @@
-//! Hand-overs at a path, between example programs: asked for by an operator's program, or by a process that somebody started.
+//! Handoffs at a path, between example programs: asked for by an operator's program, or by a process that somebody started.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{

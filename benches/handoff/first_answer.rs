@@ -48,7 +48,7 @@ fn pair() -> io::Result<[f64; 2]> {
     let start = Instant::now();
     let mut service = Service::start(job)?;
     let alone = await_answer(service.address(), |by| !by.is_empty(), start)?;
-    service.await_begun()?;
+    service.await_start()?;
     let old = service.pid().to_string();
     let start = Instant::now();
     service.hand_over()?;

@@ -59,7 +59,7 @@ fn raise_descriptor_limit() -> io::Result<usize> {
 
 fn move_once(count: usize) -> io::Result<Move> {
     let mut service = Service::start(Job::new(Variant::Server, 2)?)?;
-    service.await_begun()?;
+    service.await_start()?;
     let mut connections =
         (0..count).map(|number| connect(number, service.address())).collect::<io::Result<Vec<_>>>()?;
     for connection in &mut connections {

@@ -62,7 +62,7 @@ pub(crate) struct Job {
 pub(crate) struct Gone {
     /// From the commit to the last acknowledgement.
     pub(crate) moving: Duration,
-    /// CPU time of all its threads, from the request for a hand-over on.
+    /// CPU time of all its threads, from the request for a handoff on.
     pub(crate) cpu: Duration,
     /// Connections that the next process has.
     pub(crate) moved: u64,
@@ -139,11 +139,11 @@ impl Service {
     }
 
     /// Waits until it serves.
-    pub(crate) fn await_begun(&self) -> io::Result<()> {
+    pub(crate) fn await_start(&self) -> io::Result<()> {
         self.listen(|word| matches!(word, Word::Alone(_)))
     }
 
-    /// Asks for a hand-over, and returns at once.
+    /// Asks for a handoff, and returns at once.
     pub(crate) fn hand_over(&self) -> io::Result<()> {
         Ok(kill_process(self.pid, Signal::HUP)?)
     }
@@ -168,7 +168,7 @@ impl Service {
         kill_process(self.pid, Signal::TERM)?;
         reap(self.pid)?;
         *self = Self::start(self.job)?;
-        self.await_begun()
+        self.await_start()
     }
 
     /// Takes words until `is_last` says so.
@@ -267,7 +267,7 @@ async fn serve(address: SocketAddr) -> Result<(), axum_activation::Error> {
         handoff.predecessor_gone().await;
         Word::Alone(rustix::process::getpid()).say()
     });
-    let report = server.route("http", app()).run().await?;
+    let report = server.serve("http", app()).run().await?;
     let cpu = cpu_time_so_far().saturating_sub(Duration::from_micros(began.load(Relaxed)));
     let _ = Word::Gone(Gone::of(&report, cpu)).say();
     Ok(())
@@ -276,7 +276,7 @@ async fn serve(address: SocketAddr) -> Result<(), axum_activation::Error> {
 impl Gone {
     fn of(report: &DrainReport, cpu: Duration) -> Self {
         let moved = report.listeners.iter().map(|listener| listener.moved).sum();
-        let ended = report.listeners.iter().map(|it| it.finished + it.closed_idle + it.errors + it.cut).sum();
+        let ended = report.listeners.iter().map(|it| it.finished + it.idle_closed + it.errors + it.aborted).sum();
         Self { moving: report.elapsed, cpu, moved, ended }
     }
 }

@@ -1,4 +1,4 @@
-//! What clients lose that never try again, when the service is restarted under them: plain axum beside a hand-over.
+//! What clients lose that never try again, when the service is restarted under them: plain axum beside a handoff.
 
 use std::io;
 
@@ -47,7 +47,7 @@ fn round(number: usize, restarts: u32, cores: Cores) -> io::Result<[Outcome; 2]>
 fn load(variant: Variant, restarts: u32, cores: Cores) -> io::Result<Outcome> {
     pin_to(cores.server)?;
     let mut service = Service::start(Job::new(variant, 1)?)?;
-    service.await_begun()?;
+    service.await_start()?;
     let mut clients = Clients::connect(service.address(), CLIENTS)?;
     let load = || clients.run(Pace::BackToBack, EVERY * restarts);
     beat(restarts, Some(cores.client), load, || match variant {

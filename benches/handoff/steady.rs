@@ -1,4 +1,4 @@
-//! What clients notice of hand-overs under a load that does not wait for answers.
+//! What clients notice of handoffs under a load that does not wait for answers.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ const CLIENTS: usize = 64;
 /// Of the capacity.
 const SHARE: f64 = 0.5;
 
-/// At most so many times the p99 without hand-overs.
+/// At most so many times the p99 without handoffs.
 const TARGET_RATIO: f64 = 1.5;
 /// The longest that a request may wait, from when it was due.
 const TARGET_STALL: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const TARGET_STALL: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    /// Hand-overs of a round, and seconds of either half of it.
+    /// Handoffs of a round, and seconds of either half of it.
     pub(crate) seconds: u32,
     /// To find the capacity.
     pub(crate) capacity: Duration,
@@ -42,10 +42,10 @@ enum Layout {
     OneCore,
 }
 
-/// Without hand-overs, and with.
+/// Without handoffs, and with.
 type Round = [Outcome; 2];
 
-/// Loads a service with half of what it can do, and compares slices of time with hand-overs to slices without.
+/// Loads a service with half of what it can do, and compares slices of time with handoffs to slices without.
 pub(crate) fn measure(plan: Plan) -> io::Result<()> {
     for layout in [Layout::AnyCore, Layout::OneCore] {
         measure_in(layout, plan)?;
@@ -63,7 +63,7 @@ fn measure_in(layout: Layout, plan: Plan) -> io::Result<()> {
         }
     };
     let service = Service::start(Job::new(Variant::Server, workers)?)?;
-    service.await_begun()?;
+    service.await_start()?;
     let clients = Clients::connect(service.address(), CLIENTS)?;
     let mut bench = Bench { service, clients, client_core, times: Vec::new() };
     bench.run(Pace::BackToBack, plan.capacity / 4)?;
@@ -81,7 +81,7 @@ struct Bench {
     service: Service,
     clients: Clients,
     client_core: Option<usize>,
-    /// How long each hand-over took, in milliseconds.
+    /// How long each handoff took, in milliseconds.
     times: Vec<f64>,
 }
 

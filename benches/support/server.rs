@@ -41,8 +41,8 @@ pub(crate) enum Transport {
 pub(crate) enum End {
     /// By a signal that it does not handle.
     Killed,
-    /// In order, at SIGTERM. How long idle connections linger then is for [`Variant::Server`] alone.
-    Drained { linger: Duration },
+    /// In order, at SIGTERM. How long idle connections keep-alive grace then is for [`Variant::Server`] alone.
+    Drained { keep_alive_grace: Duration },
 }
 
 /// What a server process is told on its command line.
@@ -86,7 +86,9 @@ impl End {
     fn of(text: &str) -> Option<Self> {
         match text {
             "killed" => Some(Self::Killed),
-            linger => Some(Self::Drained { linger: Duration::from_millis(linger.parse().ok()?) }),
+            keep_alive_grace => {
+                Some(Self::Drained { keep_alive_grace: Duration::from_millis(keep_alive_grace.parse().ok()?) })
+            }
         }
     }
 }
@@ -95,7 +97,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed => f.pad("killed"),
-            Self::Drained { linger } => linger.as_millis().fmt(f),
+            Self::Drained { keep_alive_grace } => keep_alive_grace.as_millis().fmt(f),
         }
     }
 }
@@ -125,7 +127,9 @@ impl Job {
         runtime.block_on(async move {
             match self.end {
                 End::Killed => tokio::spawn(serve(self, socket)).await?,
-                End::Drained { linger } => tokio::spawn(serve_and_drain(self, socket, linger)).await?,
+                End::Drained { keep_alive_grace } => {
+                    tokio::spawn(serve_and_drain(self, socket, keep_alive_grace)).await?
+                }
             }
         })
     }
@@ -144,15 +148,15 @@ async fn serve(job: Job, socket: OwnedFd) -> io::Result<()> {
         (Variant::Plain, Transport::Unix) => axum::serve(UnixListener::from_std(socket.into())?, app()).await,
         (Variant::Serve, _) => axum::serve(activated(socket)?.one("http")?, app()).await,
         (Variant::Server, _) => {
-            Server::new(activated(socket)?).without_signals().route("http", app()).run().await?;
+            Server::new(activated(socket)?).without_signals().serve("http", app()).run().await?;
             Ok(())
         }
     }
 }
 
-async fn serve_and_drain(job: Job, socket: OwnedFd, linger: Duration) -> io::Result<()> {
+async fn serve_and_drain(job: Job, socket: OwnedFd, keep_alive_grace: Duration) -> io::Result<()> {
     if job.variant == Variant::Server {
-        Server::new(activated(socket)?).linger(linger).route("http", app()).run().await?;
+        Server::new(activated(socket)?).keep_alive_grace(keep_alive_grace).serve("http", app()).run().await?;
         return Ok(());
     }
     let mut terminated = signal(SignalKind::terminate())?;

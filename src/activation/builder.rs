@@ -75,11 +75,11 @@ pub enum ForeignPid {
     Refuse,
     /// Leave them alone, as if nothing had been passed, also when they name no process: for a program that a socket-activated
     /// service starts as its child, which inherits the variables and not the sockets.
-    Leave,
+    Ignore,
     /// Take them all the same, and with no `LISTEN_PID` whatever they are: for a program behind a wrapper that passes the descriptors on
     /// and cannot correct the variable. A helper that inherited nothing but the variables gets an error then, or worse,
     /// descriptors that are something else.
-    Take,
+    Accept,
 }
 
 #[derive(Debug)]
@@ -135,9 +135,9 @@ impl ActivatedListenersBuilder {
         self
     }
 
-    /// Takes the sockets whoever they are addressed to: [`ForeignPid::Take`].
+    /// Takes the sockets whoever they are addressed to: [`ForeignPid::Accept`].
     pub fn ignore_pid(self) -> Self {
-        self.on_foreign_pid(ForeignPid::Take)
+        self.on_foreign_pid(ForeignPid::Accept)
     }
 
     /// The sockets that were passed to this process, and the fallbacks for names that were not.
@@ -242,7 +242,7 @@ impl From<Infallible> for Error {
 fn tell_manager(error: &Error) {
     let errno = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
     let status = State::Status(format!("failed: {error:?}"));
-    Notifier::from_env().say([status].into_iter().chain(errno.map(State::Errno)));
+    Notifier::from_env().notify([status].into_iter().chain(errno.map(State::Errno)));
 }
 
 /// Takes what the environment promises at the first call, and answers with the same set at every other one.
@@ -256,9 +256,9 @@ fn claim_once(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
 
 /// Takes what the environment promises, all of it or nothing.
 fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
-    let passed = Environment::read().passed(&Identity::own(), foreign_pid == ForeignPid::Take);
+    let passed = Environment::read().passed(&Identity::own(), foreign_pid == ForeignPid::Accept);
     let passed = match passed {
-        Err(error) if error.is_pid_mismatch() && foreign_pid == ForeignPid::Leave => Passed::default(),
+        Err(error) if error.is_pid_mismatch() && foreign_pid == ForeignPid::Ignore => Passed::default(),
         passed => passed?,
     };
     let passed = if passed.is_unaddressed { settle_unaddressed(passed, foreign_pid) } else { passed };
@@ -293,7 +293,7 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
 /// programs stand between it and the service. They are for this process if all of them are there. A process that has claimed
 /// them has set close-on-exec, so its children have the variables alone.
 fn settle_unaddressed(passed: Passed, foreign_pid: ForeignPid) -> Passed {
-    if foreign_pid == ForeignPid::Leave {
+    if foreign_pid == ForeignPid::Ignore {
         return Passed::default();
     }
     match inherit::first_not_passed(passed.range()) {
@@ -344,7 +344,7 @@ fn is_one_connection(set: &ActivatedListeners, more: &[Slot]) -> bool {
 
 /// What to do in a successor whose address is in use.
 const NOT_SHARED: &str = "the address is in use, and the old process has not passed a socket there; if that one has taken it with \
-                          `files`, `udp` or `unix_datagram`, let it pass it on with `ActivatedListeners::share`, otherwise stop \
+                          `files`, `udp` or `unix_datagram`, let it pass it on with `ActivatedListeners::pass_to_successor`, otherwise stop \
                           the process that listens there (ss -ltnp; ss -lxp), or choose another";
 
 /// Where a socket that was passed has the fallback's address, under another name, the error says so: who is told only that

@@ -226,7 +226,7 @@ impl Slot {
         }
     }
 
-    /// Whether something accepts from it that no hand-over can ask to stop.
+    /// Whether something accepts from it that no handoff can ask to stop.
     pub(super) fn is_accepted_elsewhere(&self) -> bool {
         self.info.listening
             && match &self.taken {

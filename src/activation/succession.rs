@@ -81,7 +81,7 @@ impl ActivatedListeners {
     /// # Errors
     ///
     /// `name` is no name, or no descriptor is left for the duplicate.
-    pub fn share(&self, name: &str, socket: impl AsFd) -> Result<(), Error> {
+    pub fn pass_to_successor(&self, name: &str, socket: impl AsFd) -> Result<(), Error> {
         self.check_not_shown_only(name)?;
         valid_name(name)?;
         let duplicate = socket.as_fd().try_clone_to_owned();

@@ -11,27 +11,27 @@ use tokio::time::sleep;
 use super::{Drain, DrainReport};
 
 impl Drain {
-    /// Resolves `time` after the drain has begun, and at once when what is left is cut.
+    /// Resolves `time` after the drain has started, and at once when what is left is aborted.
     ///
     /// For the graceful shutdown of hyper, which closes idle connections at once, whatever is on its way to them. That late, each of
     /// them had `time` to send one more request, which [`DrainLayer`](crate::layer::DrainLayer) answered with `Connection: close`.
-    pub fn begun_for(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
+    pub fn started_after(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
         let drain = self.clone();
         async move {
-            drain.begun().await;
+            drain.started().await;
             let left = time.saturating_sub(drain.elapsed());
             // Even a sleep of no time waits for the next tick.
             if !left.is_zero() {
                 tokio::select! {
                     () = sleep(left) => {}
-                    () = drain.cut_short() => {}
+                    () = drain.aborted() => {}
                 }
             }
         }
     }
 
     /// Drives a server that is not ours until it has ended, together with the requests and tasks of this drain; begins the drain if
-    /// the server ends by itself. `limit` after the drain began what is left is cut: whoever looks at [`cut_token`](Self::cut_token)
+    /// the server ends by itself. `limit` after the drain began what is left is aborted: whoever looks at [`abort_token`](Self::abort_token)
     /// may end by itself still, then the server is dropped, and what it would return is `None`.
     ///
     /// ```no_run
@@ -40,10 +40,10 @@ impl Drain {
     /// use axum_activation::{Drain, layer::DrainLayer};
     ///
     /// let drain = Drain::new();
-    /// let listener = activated.one("http")?.stop_with(&drain);
+    /// let listener = activated.one("http")?.stop_on(&drain);
     /// let serving = axum::serve(listener, app.layer(DrainLayer::new(&drain)))
-    ///     .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
-    /// let (served, report) = drain.drive(serving, Duration::from_secs(30)).await;
+    ///     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+    /// let (served, report) = drain.run_server(serving, Duration::from_secs(30)).await;
     /// println!("{report}");
     /// served.unwrap_or(Ok(()))
     /// # }
@@ -51,24 +51,24 @@ impl Drain {
     ///
     /// Weaker than under [`Server`](crate::Server):
     ///
-    /// - An idle connection is closed when [`begun_for`](Self::begun_for) resolves, without a look at what is on its way: the request
+    /// - An idle connection is closed when [`started_after`](Self::started_after) resolves, without a look at what is on its way: the request
     ///   of a client that sends one just then is lost. So is a head that has come in part, and what a client has sent on a fresh
     ///   connection that was not read yet.
     /// - Until then HTTP/2 connections are told nothing, and a connection that stays idle is kept.
-    /// - Nothing is cut but the server's accept loop: `axum::serve` has spawned its connections, and they go on until the program ends.
+    /// - Nothing is aborted but the server's accept loop: `axum::serve` has spawned its connections, and they go on until the program ends.
     ///   The report has no listeners; `stuck` counts the requests and tasks that were left.
     /// - A connection that was upgraded (a WebSocket) is not known. Its handler holds a token of [`tasks`](Self::tasks) to be waited for.
-    /// - There are no limits, no figures, and no signals.
+    /// - There are no limits, no statistics, and no signals.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the server.
-    pub async fn drive<F: IntoFuture>(&self, serving: F, limit: Duration) -> (Option<F::Output>, DrainReport) {
+    pub async fn run_server<F: IntoFuture>(&self, serving: F, limit: Duration) -> (Option<F::Output>, DrainReport) {
         let mut serving = pin!(serving.into_future());
         let mut served = None;
         tokio::select! {
             output = &mut serving => served = Some(output),
-            () = self.begun() => {}
+            () = self.started() => {}
         }
         let accepting = async {
             if served.is_none() {
@@ -86,28 +86,28 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{super::ending::CUT_LIMIT, *};
+    use super::{super::ending::ABORT_LIMIT, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn the_time_counts_from_the_beginning_of_the_drain() {
         let drain = Drain::new();
-        drain.begin();
+        drain.start();
         sleep(SECOND).await;
         let now = Instant::now();
-        drain.begun_for(3 * SECOND).await;
+        drain.started_after(3 * SECOND).await;
         assert_eq!(now.elapsed(), 2 * SECOND);
-        drain.begun_for(SECOND).await;
+        drain.started_after(SECOND).await;
         assert_eq!(now.elapsed(), 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_cut_ends_the_wait() {
+    async fn an_abort_ends_the_wait() {
         let drain = Drain::new();
-        let waiting = tokio::spawn(drain.begun_for(SECOND));
+        let waiting = tokio::spawn(drain.started_after(SECOND));
         let now = Instant::now();
-        drain.cut();
+        drain.abort();
         waiting.await.unwrap();
         assert_eq!(now.elapsed(), Duration::ZERO);
     }
@@ -115,9 +115,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_ends_by_itself_begins_the_drain_and_tasks_are_waited_for() {
         let drain = Drain::new();
-        let told = drain.begun_for(SECOND);
+        let told = drain.started_after(SECOND);
         drain.tasks().spawn(told);
-        let (served, report) = drain.drive(ready(7), 3 * SECOND).await;
+        let (served, report) = drain.run_server(ready(7), 3 * SECOND).await;
         assert_eq!((served, report.elapsed, report.stuck), (Some(7), SECOND, 0));
     }
 
@@ -125,14 +125,14 @@ mod tests {
     async fn a_server_has_until_the_deadline_and_not_longer() {
         for (time, expected) in [(2 * SECOND, Some(())), (4 * SECOND, None)] {
             let drain = Drain::new();
-            let begin = async { drain.begin() };
+            let begin = async { drain.start() };
             let serving = async {
-                drain.begun().await;
+                drain.started().await;
                 sleep(time).await;
             };
-            let ((served, report), ()) = tokio::join!(drain.drive(serving, 3 * SECOND), begin);
+            let ((served, report), ()) = tokio::join!(drain.run_server(serving, 3 * SECOND), begin);
             assert_eq!(served, expected);
-            assert_eq!(report.elapsed, expected.map_or(3 * SECOND + CUT_LIMIT, |()| time));
+            assert_eq!(report.elapsed, expected.map_or(3 * SECOND + ABORT_LIMIT, |()| time));
         }
     }
 }

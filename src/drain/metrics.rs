@@ -1,8 +1,8 @@
-//! The figures through the [`metrics`] facade.
+//! The statistics through the [`metrics`] facade.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use super::{Figures, ListenerFigures};
+use super::{ListenerStats, Stats};
 
 const ACCEPTED: &str = "axum_activation_connections_accepted_total";
 const ENDED: &str = "axum_activation_connections_ended_total";
@@ -11,13 +11,13 @@ const IDLE: &str = "axum_activation_connections_idle";
 const REQUESTS: &str = "axum_activation_requests_total";
 const IN_FLIGHT: &str = "axum_activation_requests_in_flight";
 
-impl Figures {
-    /// Publishes the figures of now through the `metrics` facade, with the label `listener`; needs the feature `metrics`.
+impl Stats {
+    /// Publishes the statistics of now through the `metrics` facade, with the label `listener`; needs the feature `metrics`.
     ///
     /// | name | kind | |
     /// | --- | --- | --- |
     /// | `axum_activation_connections_accepted_total` | counter | |
-    /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `closed_idle`, `error`, `cut`, `moved` |
+    /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `idle_closed`, `error`, `aborted`, `moved` |
     /// | `axum_activation_connections_open` | gauge | |
     /// | `axum_activation_connections_idle` | gauge | |
     /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
@@ -30,29 +30,45 @@ impl Figures {
     /// # async fn publish(server: axum_activation::Server) {
     /// use std::time::Duration;
     ///
-    /// let figures = server.figures();
+    /// let stats = server.stats();
     /// tokio::spawn(async move {
     ///     let mut upkeep = tokio::time::interval(Duration::from_secs(5));
     ///     loop {
     ///         upkeep.tick().await;
-    ///         figures.publish();
+    ///         stats.publish();
     ///     }
     /// });
     /// # }
     /// ```
     pub fn publish(&self) {
         describe();
-        self.now().into_iter().for_each(publish);
+        self.read().into_iter().for_each(publish);
     }
 }
 
-fn publish(figures: ListenerFigures) {
-    let ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut, moved } =
-        figures;
+fn publish(stats: ListenerStats) {
+    let ListenerStats {
+        name,
+        accepted,
+        open,
+        requests,
+        in_flight,
+        idle,
+        finished,
+        idle_closed,
+        errors,
+        aborted,
+        moved,
+    } = stats;
     counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
     counter!(REQUESTS, "listener" => name.clone()).absolute(requests);
-    let endings =
-        [("finished", finished), ("closed_idle", closed_idle), ("error", errors), ("cut", cut), ("moved", moved)];
+    let endings = [
+        ("finished", finished),
+        ("idle_closed", idle_closed),
+        ("error", errors),
+        ("aborted", aborted),
+        ("moved", moved),
+    ];
     for (ending, count) in endings {
         counter!(ENDED, "listener" => name.clone(), "ending" => ending).absolute(count);
     }
@@ -90,22 +106,22 @@ mod tests {
     };
 
     #[test]
-    fn what_is_published_are_the_figures_of_now() {
-        let (figures, tally) = (Figures::default(), Arc::new(Tally::new("http".into())));
-        figures.fill(vec![Arc::clone(&tally)]);
+    fn what_is_published_are_the_stats_of_now() {
+        let (stats, tally) = (Stats::default(), Arc::new(Tally::new("http".into())));
+        stats.fill(vec![Arc::clone(&tally)]);
         let recorder = DebuggingRecorder::new();
         (0..4).for_each(|_| tally.accepted());
         tally.started();
-        with_local_recorder(&recorder, || figures.publish());
+        with_local_recorder(&recorder, || stats.publish());
         tally.answered(true);
-        tally.ended(Ending::Cut);
-        with_local_recorder(&recorder, || figures.publish());
+        tally.ended(Ending::Aborted);
+        with_local_recorder(&recorder, || stats.publish());
 
         let published = published(&recorder);
         let expected = [
             ("axum_activation_connections_accepted_total{listener=http}", 4.0),
-            ("axum_activation_connections_ended_total{listener=http,ending=closed_idle}", 0.0),
-            ("axum_activation_connections_ended_total{listener=http,ending=cut}", 1.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=idle_closed}", 0.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=aborted}", 1.0),
             ("axum_activation_connections_ended_total{listener=http,ending=moved}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=error}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=finished}", 0.0),
@@ -120,7 +136,7 @@ mod tests {
     #[test]
     fn before_the_server_runs_nothing_is_published() {
         let recorder = DebuggingRecorder::new();
-        with_local_recorder(&recorder, || Figures::default().publish());
+        with_local_recorder(&recorder, || Stats::default().publish());
         assert!(published(&recorder).is_empty());
     }
 

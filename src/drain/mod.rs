@@ -1,4 +1,4 @@
-//! The end of serving: when it begins, who has to know, when it is cut short, and what it did.
+//! The end of serving: when it begins, who has to know, when it is aborted short, and what it did.
 //!
 //! [`Drain`] is the coordinator. [`Server`](crate::Server) makes one and drives it; a service that is served otherwise makes its own:
 //!
@@ -14,19 +14,19 @@
 //!     let drain = drain.clone();
 //!     async move {
 //!         let _ = tokio::signal::ctrl_c().await;
-//!         drain.begin();
+//!         drain.start();
 //!     }
 //! });
 //! let app = axum::Router::new().layer(DrainLayer::new(&drain));
-//! let serving = axum::serve(listener.stop_with(&drain), app)
-//!     .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)));
-//! let (_, report) = drain.drive(serving, Duration::from_secs(30)).await;
+//! let serving = axum::serve(listener.stop_on(&drain), app)
+//!     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+//! let (_, report) = drain.run_server(serving, Duration::from_secs(30)).await;
 //! println!("{report}");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What is weaker there than under `Server` is listed at [`Drain::drive`].
+//! What is weaker there than under `Server` is listed at [`Drain::run_server`].
 
 use std::{
     fmt,
@@ -45,21 +45,21 @@ use tokio_util::{
 
 mod elsewhere;
 mod ending;
-mod figures;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod report;
 mod shard;
+mod stats;
 mod stream;
 
 pub(crate) use self::{
-    ending::CutOnDrop,
-    figures::{Ending, Tally},
+    ending::AbortOnDrop,
+    stats::{Ending, Tally},
 };
 pub use self::{
-    figures::{Figures, ListenerFigures},
     report::{DrainReport, ListenerReport},
-    stream::UntilDrain,
+    stats::{ListenerStats, Stats},
+    stream::TakeUntilDrain,
 };
 
 /// A successor serves from now on: readiness stays as it is.
@@ -75,21 +75,21 @@ const PAUSES: u8 = 4;
 pub enum Phase {
     /// Serving.
     Running,
-    /// The drain has begun: what is in flight finishes.
+    /// The drain has started: what is in flight finishes.
     Draining,
-    /// The deadline is over, or a second signal came: what is left is being cut.
-    Closing,
+    /// The deadline is over, or a second signal came: what is left is being aborted.
+    Aborting,
     /// Nothing is left.
     Done,
 }
 
 /// Coordinates the end of a service. Clones are one and the same drain.
 ///
-/// It is a handle that carries two moments ([`token`](Self::token), [`cut_token`](Self::cut_token)), the [`Phase`], and the
+/// It is a handle that carries two moments ([`token`](Self::token), [`abort_token`](Self::abort_token)), the [`Phase`], and the
 /// [`tasks`](Self::tasks) that are waited for. It is no server: it stops nothing by itself, whoever serves looks at it.
 ///
 /// In a handler it is an extractor, under [`Server`](crate::Server) or behind
-/// [`DrainLayer`](crate::layer::DrainLayer): a stream or a WebSocket can wait for [`begun`](Self::begun) and end itself.
+/// [`DrainLayer`](crate::layer::DrainLayer): a stream or a WebSocket can wait for [`started`](Self::started) and end itself.
 #[derive(Clone)]
 pub struct Drain {
     shared: Arc<Shared>,
@@ -97,16 +97,16 @@ pub struct Drain {
 
 /// Invariants:
 ///
-/// 1. `has_begun` is set before `begun` is cancelled, so whoever is woken by the token sees the flag.
-/// 2. `begun` is a child of `cut`: what is cut has also begun to drain.
+/// 1. `has_started` is set before `started` is cancelled, so whoever is woken by the token sees the flag.
+/// 2. `started` is a child of `aborted`: what is aborted has also started to drain.
 /// 3. `phase` never goes back.
 struct Shared {
-    has_begun: AtomicBool,
-    /// [`SUCCEEDED`] and [`MOVES`]; set before `has_begun`, so whoever sees that sees this.
+    has_started: AtomicBool,
+    /// [`SUCCEEDED`] and [`MOVES`]; set before `has_started`, so whoever sees that sees this.
     successor: AtomicU8,
     began_at: OnceLock<Instant>,
-    begun: CancellationToken,
-    cut: CancellationToken,
+    started: CancellationToken,
+    aborted: CancellationToken,
     phase: watch::Sender<Phase>,
     tasks: TaskTracker,
     connections: TaskTracker,
@@ -114,27 +114,27 @@ struct Shared {
 }
 
 impl Drain {
-    /// A drain that has not begun.
+    /// A drain that has not started.
     #[must_use]
     pub fn new() -> Self {
         let trackers = [TaskTracker::new(), TaskTracker::new(), TaskTracker::new()];
         Self::with(CancellationToken::new(), trackers)
     }
 
-    /// Another drain over the same connections and tasks, for a service that has to go on after this one has begun: its
-    /// successor died. What cuts this one cuts that, too.
+    /// Another drain over the same connections and tasks, for a service that has to go on after this one has started: its
+    /// successor died. What aborts this one aborts that, too.
     pub(crate) fn renewed(&self) -> Self {
         let Shared { tasks, connections, requests, .. } = &*self.shared;
-        Self::with(self.cut_token(), [tasks.clone(), connections.clone(), requests.clone()])
+        Self::with(self.abort_token(), [tasks.clone(), connections.clone(), requests.clone()])
     }
 
-    fn with(cut: CancellationToken, [tasks, connections, requests]: [TaskTracker; 3]) -> Self {
+    fn with(aborted: CancellationToken, [tasks, connections, requests]: [TaskTracker; 3]) -> Self {
         let shared = Shared {
-            has_begun: AtomicBool::new(false),
+            has_started: AtomicBool::new(false),
             successor: AtomicU8::new(0),
             began_at: OnceLock::new(),
-            begun: cut.child_token(),
-            cut,
+            started: aborted.child_token(),
+            aborted,
             phase: watch::Sender::new(Phase::Running),
             tasks,
             connections,
@@ -144,10 +144,10 @@ impl Drain {
     }
 
     /// Begins: readiness turns, streams and background tasks are told, the server stops accepting. Again does nothing.
-    pub fn begin(&self) {
+    pub fn start(&self) {
         self.note_begin();
         self.advance(Phase::Draining);
-        self.shared.begun.cancel();
+        self.shared.started.cancel();
     }
 
     /// Begins as a successor takes over: streams and background tasks are told, and readiness stays as it is. With `moves`, connections
@@ -155,13 +155,13 @@ impl Drain {
     pub(crate) fn begin_succession(&self, moves: bool) {
         let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
         self.shared.successor.store(successor, Ordering::Relaxed);
-        self.begin();
+        self.start();
     }
 
     /// Begins as the service stops for a while: readiness turns, and connections go to where the next process finds them.
     pub(crate) fn begin_pause(&self) {
         self.shared.successor.store(MOVES | PAUSES, Ordering::Relaxed);
-        self.begin();
+        self.start();
     }
 
     /// No connection moves any more: what is left ends here.
@@ -170,46 +170,46 @@ impl Drain {
     }
 
     /// Drops what is left, at once; begins first if it has not.
-    pub fn cut(&self) {
+    pub fn abort(&self) {
         self.note_begin();
-        self.advance(Phase::Closing);
-        self.shared.cut.cancel();
+        self.advance(Phase::Aborting);
+        self.shared.aborted.cancel();
     }
 
-    /// Whether it has begun. One atomic load.
+    /// Whether it has started. One atomic load.
     #[inline]
     #[must_use]
-    pub fn has_begun(&self) -> bool {
+    pub fn has_started(&self) -> bool {
         // Acquire pairs with the Release in `note_begin`: a task that the token woke sees the flag (invariant 1).
-        self.shared.has_begun.load(Ordering::Acquire)
+        self.shared.has_started.load(Ordering::Acquire)
     }
 
-    /// Whether a successor serves in place of this process: the drain began by a hand-over.
+    /// Whether a successor serves in place of this process: the drain began by a handoff.
     #[must_use]
     pub fn has_successor(&self) -> bool {
-        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & SUCCEEDED != 0
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & SUCCEEDED != 0
     }
 
     /// Whether connections go to the next process when they can.
     #[inline]
     pub(crate) fn moves(&self) -> bool {
-        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
     }
 
     /// Whether the service stops for a while: what cannot move, or comes back, ends here.
     pub(crate) fn pauses(&self) -> bool {
-        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & PAUSES != 0
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & PAUSES != 0
     }
 
     /// Whether responses say that they are the last on their connection.
     #[inline]
     pub(crate) fn closes(&self) -> bool {
-        self.has_begun() && self.shared.successor.load(Ordering::Relaxed) & MOVES == 0
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVES == 0
     }
 
-    /// Whether what is left is being cut.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.shared.cut.is_cancelled()
+    /// Whether what is left is being aborted.
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.shared.aborted.is_cancelled()
     }
 
     /// The phase now.
@@ -224,22 +224,22 @@ impl Drain {
         self.shared.phase.subscribe()
     }
 
-    /// Resolves when the drain has begun.
+    /// Resolves when the drain has started.
     ///
     /// # Cancel safety
     ///
     /// It only waits; drop it and ask again.
-    pub fn begun(&self) -> WaitForCancellationFuture<'_> {
-        self.shared.begun.cancelled()
+    pub fn started(&self) -> WaitForCancellationFuture<'_> {
+        self.shared.started.cancelled()
     }
 
-    /// Resolves when what is left is being cut.
+    /// Resolves when what is left is being aborted.
     ///
     /// # Cancel safety
     ///
     /// It only waits; drop it and ask again.
-    pub fn cut_short(&self) -> WaitForCancellationFuture<'_> {
-        self.shared.cut.cancelled()
+    pub fn aborted(&self) -> WaitForCancellationFuture<'_> {
+        self.shared.aborted.cancelled()
     }
 
     /// Resolves when nothing is left.
@@ -255,13 +255,13 @@ impl Drain {
     /// Cancelled when the drain begins. A child: cancelling it begins no drain.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
-        self.shared.begun.child_token()
+        self.shared.started.child_token()
     }
 
-    /// Cancelled when what is left is cut. A child: cancelling it cuts nothing.
+    /// Cancelled when what is left is aborted. A child: cancelling it aborts nothing.
     #[must_use]
-    pub fn cut_token(&self) -> CancellationToken {
-        self.shared.cut.child_token()
+    pub fn abort_token(&self) -> CancellationToken {
+        self.shared.aborted.child_token()
     }
 
     /// The service's own background tasks: spawned here, they are waited for within the deadline.
@@ -278,7 +278,7 @@ impl Drain {
     ///     told.cancelled().await;
     ///     // flush what is to be flushed
     /// });
-    /// drain.begin();
+    /// drain.start();
     /// assert!(drain.finish(Duration::from_secs(1)).await.is_clean());
     /// # }
     /// ```
@@ -298,13 +298,13 @@ impl Drain {
     }
 
     /// The token itself, for futures that are to own what they wait for.
-    pub(crate) fn shared_cut_token(&self) -> CancellationToken {
-        self.shared.cut.clone()
+    pub(crate) fn shared_abort_token(&self) -> CancellationToken {
+        self.shared.aborted.clone()
     }
 
     fn note_begin(&self) {
         let _ = self.shared.began_at.set(Instant::now());
-        self.shared.has_begun.store(true, Ordering::Release);
+        self.shared.has_started.store(true, Ordering::Release);
     }
 
     fn advance(&self, to: Phase) {
@@ -346,40 +346,40 @@ impl fmt::Debug for Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::{ending::CUT_LIMIT, *};
+    use super::{ending::ABORT_LIMIT, *};
 
     #[tokio::test(start_paused = true)]
     async fn phases_advance_and_never_go_back() {
         let drain = Drain::new();
-        assert_eq!((drain.phase(), drain.has_begun()), (Phase::Running, false));
-        drain.begin();
-        drain.begin();
-        assert_eq!((drain.phase(), drain.has_begun()), (Phase::Draining, true));
-        assert!(drain.token().is_cancelled() && !drain.cut_token().is_cancelled());
-        drain.cut();
-        drain.begin();
-        assert_eq!(drain.phase(), Phase::Closing);
-        assert!(drain.cut_token().is_cancelled());
+        assert_eq!((drain.phase(), drain.has_started()), (Phase::Running, false));
+        drain.start();
+        drain.start();
+        assert_eq!((drain.phase(), drain.has_started()), (Phase::Draining, true));
+        assert!(drain.token().is_cancelled() && !drain.abort_token().is_cancelled());
+        drain.abort();
+        drain.start();
+        assert_eq!(drain.phase(), Phase::Aborting);
+        assert!(drain.abort_token().is_cancelled());
         let report = drain.finish(Duration::ZERO).await;
         assert_eq!((drain.phase(), report.stuck), (Phase::Done, 0));
         drain.done().await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tasks_are_waited_for_and_cut_at_the_deadline() {
+    async fn tasks_are_waited_for_and_aborted_at_the_deadline() {
         let drain = Drain::new();
-        let cut = drain.cut_token();
-        drain.tasks().spawn(async move { cut.cancelled().await });
+        let aborted = drain.abort_token();
+        drain.tasks().spawn(async move { aborted.cancelled().await });
         let report = drain.finish(Duration::from_secs(3)).await;
         assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(3), 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_cannot_be_cut_is_left_behind_and_counted() {
+    async fn a_task_that_cannot_be_aborted_is_left_behind_and_counted() {
         let drain = Drain::new();
         drain.tasks().spawn(std::future::pending::<()>());
         let report = drain.finish(Duration::from_secs(3)).await;
-        assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(3) + CUT_LIMIT, 1));
+        assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(3) + ABORT_LIMIT, 1));
         assert!(!report.is_clean());
     }
 
@@ -387,7 +387,7 @@ mod tests {
     async fn cancelling_what_the_service_was_given_ends_nothing_else() {
         let drain = Drain::new();
         drain.token().cancel();
-        drain.cut_token().cancel();
+        drain.abort_token().cancel();
         assert_eq!(drain.phase(), Phase::Running);
         assert!(!drain.token().is_cancelled());
     }

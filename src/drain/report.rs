@@ -2,17 +2,17 @@
 
 use std::{fmt, time::Duration};
 
-use super::ListenerFigures;
+use super::ListenerStats;
 
 /// What [`Server::run`](crate::Server::run) did until it returned.
 ///
-/// A drain that met its deadline and cut what was left is no error: it is told here.
+/// A drain that met its deadline and aborted what was left is no error: it is told here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
     /// From the beginning of the drain to its end.
     pub elapsed: Duration,
-    /// How many connections, requests and tasks did not even end when they were cut.
+    /// How many connections, requests and tasks did not even end when they were aborted.
     pub stuck: usize,
     /// One entry a route, in the order of the routes.
     pub listeners: Vec<ListenerReport>,
@@ -29,47 +29,47 @@ pub struct ListenerReport {
     /// Connections that ended by themselves: the client closed, or an answer said that it is the last.
     pub finished: u64,
     /// Connections that were idle when this process closed them.
-    pub closed_idle: u64,
+    pub idle_closed: u64,
     /// Connections that ended with an error: a reset within a request or a response, a malformed or a stalled request, a handler that
     /// panicked. A reset of an idle connection, as a TCP check of a load balancer does it, is none.
     pub errors: u64,
-    /// Connections that were cut at the deadline.
-    pub cut: u64,
+    /// Connections that were aborted at the deadline.
+    pub aborted: u64,
     /// Connections that a successor has now, or the service manager for it.
     pub moved: u64,
 }
 
 impl DrainReport {
-    /// Whether nothing was cut.
+    /// Whether nothing was aborted.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.stuck == 0 && self.listeners.iter().all(|listener| listener.cut == 0)
+        self.stuck == 0 && self.listeners.iter().all(|listener| listener.aborted == 0)
     }
 }
 
-impl From<ListenerFigures> for ListenerReport {
-    fn from(figures: ListenerFigures) -> Self {
+impl From<ListenerStats> for ListenerReport {
+    fn from(stats: ListenerStats) -> Self {
         Self {
-            name: figures.name,
-            requests: figures.requests,
-            finished: figures.finished,
-            closed_idle: figures.closed_idle,
-            errors: figures.errors,
-            cut: figures.cut,
-            moved: figures.moved,
+            name: stats.name,
+            requests: stats.requests,
+            finished: stats.finished,
+            idle_closed: stats.idle_closed,
+            errors: stats.errors,
+            aborted: stats.aborted,
+            moved: stats.moved,
         }
     }
 }
 
-/// `drained in 1.2s; http: 5120 requests, 341 connections finished, 60 closed idle, 0 errors, 0 cut`.
+/// `drained in 1.2s; http: 5120 requests, 341 connections finished, 60 closed idle, 0 errors, 0 aborted`.
 impl fmt::Display for DrainReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "drained in {:.1?}", self.elapsed)?;
-        for ListenerReport { name, requests, finished, closed_idle, errors, cut, moved } in &self.listeners {
+        for ListenerReport { name, requests, finished, idle_closed, errors, aborted, moved } in &self.listeners {
             write!(
                 f,
-                "; {name}: {requests} requests, {finished} connections finished, {closed_idle} closed idle, \
-                 {errors} errors, {cut} cut"
+                "; {name}: {requests} requests, {finished} connections finished, {idle_closed} closed idle, \
+                 {errors} errors, {aborted} aborted"
             )?;
             if *moved > 0 {
                 write!(f, ", {moved} moved")?;

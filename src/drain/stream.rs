@@ -14,7 +14,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::Drain;
 
 impl Drain {
-    /// `stream`, which ends when the drain begins; at once if it has begun.
+    /// `stream`, which ends when the drain begins; at once if it has started.
     ///
     /// A response body made of it ends in order then, so its client knows that it is whole. Items that `stream` has ready at that
     /// moment are dropped; chain a last word behind it with `StreamExt::chain`, if the client is to have one.
@@ -28,62 +28,62 @@ impl Drain {
     ///
     /// async fn events(drain: Drain) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     ///     let events = stream::pending(); // news, as they come
-    ///     Sse::new(drain.end_stream(events))
+    ///     Sse::new(drain.take_until_drain(events))
     /// }
     /// let app: Router = Router::new().route("/events", get(events));
     /// # let _ = app;
     /// ```
-    pub fn end_stream<S: Stream>(&self, stream: S) -> UntilDrain<S> {
-        UntilDrain { stream, begun: Some(Box::pin(self.shared.begun.clone().cancelled_owned())) }
+    pub fn take_until_drain<S: Stream>(&self, stream: S) -> TakeUntilDrain<S> {
+        TakeUntilDrain { stream, started: Some(Box::pin(self.shared.started.clone().cancelled_owned())) }
     }
 }
 
 pin_project! {
-    /// A stream that ends when the drain begins; [`Drain::end_stream`] makes it.
+    /// A stream that ends when the drain begins; [`Drain::take_until_drain`] makes it.
     #[must_use = "streams do nothing unless polled"]
-    pub struct UntilDrain<S> {
+    pub struct TakeUntilDrain<S> {
         #[pin]
         stream: S,
         // `None` once the stream has ended. Boxed, so that the stream may move wherever the one within may.
-        begun: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+        started: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     }
 }
 
-impl<S: Stream> Stream for UntilDrain<S> {
+impl<S: Stream> Stream for TakeUntilDrain<S> {
     type Item = S::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let this = self.project();
-        let Some(begun) = this.begun else { return Poll::Ready(None) };
-        let next = match begun.as_mut().poll(cx) {
+        let Some(started) = this.started else { return Poll::Ready(None) };
+        let next = match started.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => this.stream.poll_next(cx),
         };
         if matches!(next, Poll::Ready(None)) {
-            *this.begun = None;
+            *this.started = None;
         }
         next
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match self.begun {
+        match self.started {
             Some(_) => (0, self.stream.size_hint().1),
             None => (0, Some(0)),
         }
     }
 }
 
-impl<S: Stream> FusedStream for UntilDrain<S> {
+impl<S: Stream> FusedStream for TakeUntilDrain<S> {
     fn is_terminated(&self) -> bool {
-        self.begun.is_none()
+        self.started.is_none()
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for UntilDrain<S> {
+impl<S: fmt::Debug> fmt::Debug for TakeUntilDrain<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UntilDrain")
+        f.debug_struct("TakeUntilDrain")
             .field("stream", &self.stream)
-            .field("has_ended", &self.begun.is_none())
+            .field("has_ended", &self.started.is_none())
             .finish_non_exhaustive()
     }
 }
@@ -99,9 +99,9 @@ mod tests {
     #[tokio::test]
     async fn items_pass_until_the_drain_begins() {
         let drain = Drain::new();
-        let mut stream = drain.end_stream(stream::repeat(7));
+        let mut stream = drain.take_until_drain(stream::repeat(7));
         assert_eq!((stream.next().await, stream.size_hint()), (Some(7), (0, None)));
-        drain.begin();
+        drain.start();
         assert_eq!((stream.next().await, stream.next().await), (None, None));
         assert!(stream.is_terminated());
         assert_eq!(stream.size_hint(), (0, Some(0)));
@@ -110,8 +110,8 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_an_item_is_woken_by_the_drain() {
         let drain = Drain::new();
-        let waiting = tokio::spawn(drain.end_stream(stream::pending::<()>()).collect::<Vec<_>>());
-        drain.begin();
+        let waiting = tokio::spawn(drain.take_until_drain(stream::pending::<()>()).collect::<Vec<_>>());
+        drain.start();
         assert!(waiting.await.unwrap().is_empty());
     }
 
@@ -119,7 +119,7 @@ mod tests {
     async fn a_stream_that_ends_by_itself_is_not_polled_again() {
         let drain = Drain::new();
         let once = stream::unfold(true, |more| async move { more.then_some(((), false)) });
-        let mut stream = pin!(drain.end_stream(once));
+        let mut stream = pin!(drain.take_until_drain(once));
         // `Unfold` panics when it is polled after its end.
         let items = [stream.next().await, stream.next().await, stream.next().await];
         assert_eq!(items, [Some(()), None, None]);

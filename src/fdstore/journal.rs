@@ -1,7 +1,7 @@
 //! What belongs to each stored connection, in a file that both processes have: the old writes it, the new reads and voids it.
 //!
 //! Eight bytes to know it by, then records: the length of the head and of the bytes ahead (32 bits each, little-endian), the
-//! head in `postcard`, the bytes. A record that is cut short was being written as the process ended: its connection was not sent.
+//! head in `postcard`, the bytes. A record that is aborted short was being written as the process ended: its connection was not sent.
 //!
 //! A head grows at its end alone, so that the same eight bytes stay: an older reader does not read what it does not know, and a newer one
 //! takes what is not there for the beginning. For a reader it would be another file under other eight bytes, and it would close every

@@ -84,17 +84,17 @@ impl Store {
         Ok(())
     }
 
-    /// Sends the manager what is to be kept, as fast as it takes that, until `cut` resolves or it takes nothing more. What it has
+    /// Sends the manager what is to be kept, as fast as it takes that, until `aborted` resolves or it takes nothing more. What it has
     /// not got then is returned, and from then on the store is full. A connection that cannot be kept is given to `stays`, and holds no
     /// other up.
     pub(crate) async fn run(
         &self,
-        cut: impl Future<Output = ()>,
+        aborted: impl Future<Output = ()>,
         stays: impl Fn(IdleConnection),
     ) -> Vec<IdleConnection> {
         let error = tokio::select! {
             error = self.send(stays) => error,
-            () = cut => io::Error::other("the drain is over"),
+            () = aborted => io::Error::other("the drain is over"),
         };
         let mut queue = self.queue();
         queue.room = 0;

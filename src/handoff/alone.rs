@@ -1,4 +1,4 @@
-//! The hand-over for a service that another server serves than ours: listeners and state go over, connections drain.
+//! The handoff for a service that another server serves than ours: listeners and state go over, connections drain.
 
 use std::{
     fmt,
@@ -38,7 +38,7 @@ use crate::{
     notify::Notifier,
 };
 
-/// Hand-over for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
+/// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
 /// or any server on tokio.
 ///
 /// Listeners and state go to the next process, and the old one drains. Connections move under `Server` alone: here the old
@@ -59,7 +59,7 @@ use crate::{
 /// let handoff = joined.ready(&drain).await?; // from here on this process does
 ///
 /// let app = axum::Router::new();
-/// axum::serve(listener.stop_with(&drain), app).with_graceful_shutdown(drain.begun_for(Duration::from_secs(1))).await?;
+/// axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::from_secs(1))).await?;
 /// handoff.finish().await; // the last words
 /// # Ok(())
 /// # }
@@ -117,7 +117,7 @@ impl HandoffAlone {
         self
     }
 
-    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a hand-over then. One server of a process can have them,
+    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a handoff then. One server of a process can have them,
     /// so each `Handoff::alone` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
     /// terminal is gone hands over too, where `Server` drains.
     pub fn without_signals(mut self) -> Self {
@@ -187,19 +187,19 @@ impl HandoffAlone {
 }
 
 impl Joined {
-    /// The handle on hand-overs.
+    /// The handle on handoffs.
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.ties.handle.clone()
     }
 
     /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none. From then on
-    /// this process is the one that is asked for hand-overs, and `drain` begins when it has handed over. Where `drain` begins before, as
-    /// the service stops, a hand-over that is under way is called off and no other begins.
+    /// this process is the one that is asked for handoffs, and `drain` begins when it has handed over. Where `drain` begins before, as
+    /// the service stops, a handoff that is under way is called off and no other begins.
     ///
     /// # Errors
     ///
-    /// The predecessor has called the hand-over off, and serves on.
+    /// The predecessor has called the handoff off, and serves on.
     ///
     /// # Cancel safety
     ///
@@ -230,7 +230,7 @@ impl Joined {
 }
 
 impl Serving {
-    /// The handle on hand-overs.
+    /// The handle on handoffs.
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.handle.clone()
@@ -268,7 +268,7 @@ impl fmt::Debug for Serving {
     }
 }
 
-/// The task that is asked for hand-overs.
+/// The task that is asked for handoffs.
 struct Alone {
     activated: ActivatedListeners,
     ties: Ties,
@@ -282,7 +282,7 @@ impl Alone {
             let request = tokio::select! {
                 biased;
                 () = finished.cancelled() => break,
-                () = self.drain.begun() => {
+                () = self.drain.started() => {
                     finished.cancelled().await;
                     break;
                 }
@@ -320,9 +320,9 @@ impl Alone {
         let tried = tokio::select! {
             biased;
             tried = tried => tried,
-            () = self.drain.begun() => Err(failed("this process was told to stop")),
+            () = self.drain.started() => Err(failed("this process was told to stop")),
             () = finished.cancelled() => Err(failed("this process was told to stop")),
-            never = requests.refuse_all("another hand-over is under way") => match never {},
+            never = requests.refuse_all("another handoff is under way") => match never {},
         };
         match tried {
             Ok((pid, mover, moves, moved)) => {
@@ -333,7 +333,7 @@ impl Alone {
                 Some((mover, moves))
             }
             Err(error) => {
-                log::error!(%error, "the hand-over has failed");
+                log::error!(%error, "the handoff has failed");
                 if is_main_named.into_inner() {
                     take_back_main_pid();
                 }

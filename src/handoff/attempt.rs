@@ -146,7 +146,7 @@ fn with_withheld(activated: &ActivatedListeners, mut reason: String) -> String {
     if !withheld.is_empty() {
         reason += &format!(
             "; it does not get {}, which the service has taken with `files`, `udp` or `unix_datagram`: \
-             `ActivatedListeners::share` passes it on",
+             `ActivatedListeners::pass_to_successor` passes it on",
             withheld.join(", ")
         );
     }

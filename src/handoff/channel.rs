@@ -272,7 +272,7 @@ fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Res
     if received.len == 0 {
         return Ok(Err(Refusal::Gone { awaited, left_unread: received.left_unread }));
     }
-    if received.is_cut {
+    if received.is_aborted {
         return Ok(Err(Malformed::Long.into()));
     }
     let message = match Message::decode(&buffer[..received.len]) {

@@ -1,6 +1,6 @@
 //! One process hands over once: the right to start the next process, which one server of this process has at a time.
 //!
-//! A hand-over replaces the whole process. Two servers that hand over at the same signal would start two next processes, and each of
+//! A handoff replaces the whole process. Two servers that hand over at the same signal would start two next processes, and each of
 //! those would have the listeners of both.
 
 use std::sync::{

@@ -1,4 +1,4 @@
-//! The handle of a service on its hand-overs.
+//! The handle of a service on its handoffs.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::failed;
 use crate::error::Error;
 
-/// Asks for a hand-over to the next process, and knows where this one stands. Clones are one and the same.
+/// Asks for a handoff to the next process, and knows where this one stands. Clones are one and the same.
 ///
 /// [`Server::handoff`](crate::Server::handoff) gives one.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ struct Shared {
     older: watch::Sender<u32>,
 }
 
-/// Somebody who asks for a hand-over and waits for what becomes of it.
+/// Somebody who asks for a handoff and waits for what becomes of it.
 pub(crate) type Call = oneshot::Sender<Result<u32, Error>>;
 
 impl Handoff {
@@ -53,12 +53,12 @@ impl Handoff {
     ///
     /// [`is_handoff_failure`](Error::is_handoff_failure): this process may not start the next one
     /// ([`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn)), that was not started, failed or was not ready in time, or
-    /// another hand-over is under way, or as many older generations still drain as may. Nothing has changed then, and it can be tried
+    /// another handoff is under way, or as many older generations still drain as may. Nothing has changed then, and it can be tried
     /// again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the hand-over goes on without anybody waiting for it.
+    /// Dropped, the handoff goes on without anybody waiting for it.
     pub async fn start(&self) -> Result<u32, Error> {
         let (answer, answered) = oneshot::channel();
         let over = || failed("this process does not serve (any more)");
@@ -66,7 +66,7 @@ impl Handoff {
         answered.await.unwrap_or_else(|_| Err(over()))
     }
 
-    /// How many hand-overs there were up to this process; 0 in the first, and before the server runs.
+    /// How many handoffs there were up to this process; 0 in the first, and before the server runs.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Relaxed)

@@ -120,7 +120,7 @@ impl Candidate {
     /// # Errors
     ///
     /// [`is_gone`](Refusal::is_gone) if the predecessor ended: this process accepts all the same. Otherwise the predecessor has
-    /// called the hand-over off and serves on.
+    /// called the handoff off and serves on.
     ///
     /// # Cancel safety
     ///

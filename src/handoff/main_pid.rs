@@ -22,7 +22,7 @@ pub(super) async fn set_main_pid(pid: u32) {
     if !notifier.is_active() {
         return;
     }
-    notifier.say([State::MainPid(pid)]);
+    notifier.notify([State::MainPid(pid)]);
     if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
         log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
     }
@@ -30,5 +30,5 @@ pub(super) async fn set_main_pid(pid: u32) {
 
 /// This process is the main one again, if another was to be.
 pub(super) fn take_back_main_pid() {
-    Notifier::from_env().say([State::MainPid(std::process::id())]);
+    Notifier::from_env().notify([State::MainPid(std::process::id())]);
 }

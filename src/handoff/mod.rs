@@ -1,4 +1,4 @@
-//! The hand-over from a serving process to the next one, which goes on with its sockets, its state and its idle connections.
+//! The handoff from a serving process to the next one, which goes on with its sockets, its state and its idle connections.
 //!
 //! [`Server`](crate::Server) does it by itself, at SIGHUP, at [`Handoff::start`], or when the next process comes to its
 //! [`handoff_socket`](crate::Server::handoff_socket). [`Handoff::alone`] is for services that are served otherwise, and

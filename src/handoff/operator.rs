@@ -1,4 +1,4 @@
-//! An operator's program asks the serving process for a hand-over, and is told what became of it.
+//! An operator's program asks the serving process for a handoff, and is told what became of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,11 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Root may ask the service of any user: what comes back is a process id and a reason, and nothing is done with either.
 ///
 /// For deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as the
-/// hand-over takes, which the serving process bounds (`handoff_timeout`); where that hangs, it waits for ever.
+/// handoff takes, which the serving process bounds (`handoff_timeout`); where that hangs, it waits for ever.
 ///
 /// # Errors
 ///
-/// Nobody serves at `path`, it lets only its own user and root in, or the hand-over has failed, with the reason: then the old
+/// Nobody serves at `path`, it lets only its own user and root in, or the handoff has failed, with the reason: then the old
 /// process serves on.
 ///
 /// # Cancel safety
@@ -54,7 +54,7 @@ pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match ask(&path, deadline).await? {
-            // The old process of a hand-over has given the path to the new one, which is found there now.
+            // The old process of a handoff has given the path to the new one, which is found there now.
             Ok(Message::Leaving(_)) if Instant::now() < deadline => {}
             Err(refusal) if refusal.is_unheard() && Instant::now() < deadline => {}
             Ok(message) => return outcome(&path, message),
@@ -70,7 +70,7 @@ async fn ask(path: &Path, deadline: Instant) -> Result<Result<Message, Refusal>,
     let failed = |reason: String| failed(path, reason);
     let control = visited.map_err(|error| failed(error.to_string()))??;
     let control =
-        control.ok_or_else(|| failed("nobody serves there; start the service, or mend the path".to_owned()))?;
+        control.ok_or_else(|| failed("nobody serves there; start the service, or fix the path".to_owned()))?;
     let channel = Channel::new(control).map_err(|error| failed(error.to_string()))?;
     let answer = match channel.send(HandOver {}, &[]).await {
         Ok(()) => channel.receive("the outcome").await,

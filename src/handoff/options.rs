@@ -1,4 +1,4 @@
-//! What a service says about its hand-overs.
+//! What a service says about its handoffs.
 
 use std::{
     error::Error as StdError,
@@ -164,11 +164,11 @@ impl Options {
         }
     }
 
-    /// Tells the service of a hand-over that failed.
+    /// Tells the service of a handoff that failed.
     pub(crate) fn run_after_failure(&self, error: &Error) {
         let Some(hook) = &self.after_failure else { return };
         if let Err(panicked) = caught(|| hook(error)) {
-            log::error!(%panicked, "the hook on the failure of a hand-over has panicked");
+            log::error!(%panicked, "the hook on the failure of a handoff has panicked");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 /// What the successor is offered.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    /// How many hand-overs there were up to this process.
+    /// How many handoffs there were up to this process.
     pub(crate) generation: u64,
     /// How many older generations still drain.
     pub(crate) draining: u32,
@@ -39,7 +39,7 @@ pub(crate) struct Offer {
 pub(crate) enum Visitor {
     /// A process that would take over.
     Joiner(Joiner),
-    /// A program that asks for a hand-over and waits for [`Outcome`](super::protocol::Outcome).
+    /// A program that asks for a handoff and waits for [`Outcome`](super::protocol::Outcome).
     Operator(Channel),
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Joiner {
 
 /// A successor that is able to accept and waits for the commit.
 #[derive(Debug)]
-#[must_use = "dropping it aborts the hand-over"]
+#[must_use = "dropping it aborts the handoff"]
 pub(crate) struct Prepared {
     channel: Undecided,
     /// As that of the [`Joiner`].
@@ -83,7 +83,7 @@ pub(crate) async fn greet(channel: Channel) -> Result<Visitor, Refusal> {
 ///
 /// # Cancel safety
 ///
-/// Dropping the future aborts the hand-over.
+/// Dropping the future aborts the handoff.
 pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<Prepared, Refusal> {
     match greet(channel).await? {
         Visitor::Joiner(joiner) => joiner.offer(offer).await,
@@ -131,7 +131,7 @@ impl Joiner {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future aborts the hand-over.
+    /// Dropping the future aborts the handoff.
     pub(crate) async fn offer(self, offer: Offer) -> Result<Prepared, Refusal> {
         let Self { channel, pid, version } = self;
         let ready = async {
@@ -233,7 +233,7 @@ fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// A channel whose other end must not take silence for the death of this process: dropped, it says that the hand-over is off.
+/// A channel whose other end must not take silence for the death of this process: dropped, it says that the handoff is off.
 #[derive(Debug)]
 struct Undecided(Option<Channel>);
 
@@ -264,7 +264,7 @@ impl Deref for Undecided {
 impl Drop for Undecided {
     fn drop(&mut self) {
         if let Some(channel) = &self.0 {
-            channel.try_send(Abort { reason: "the hand-over was called off".to_owned() });
+            channel.try_send(Abort { reason: "the handoff was called off".to_owned() });
         }
     }
 }

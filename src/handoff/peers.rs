@@ -2,7 +2,7 @@
 
 use crate::sys::{path::is_own_user, peer, seqpacket};
 
-/// The users beside this process's own that the other process of a hand-over may run as (`handoff_peers`).
+/// The users beside this process's own that the other process of a handoff may run as (`handoff_peers`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peers(Vec<u32>);
 
@@ -18,7 +18,7 @@ impl Peers {
         (user == seqpacket::own_user() || self.0.contains(&user)) && peer::is_one_user(user)
     }
 
-    /// Whether one of `user` may come for a hand-over. Root can do anything to this process anyway.
+    /// Whether one of `user` may come for a handoff. Root can do anything to this process anyway.
     pub(crate) fn may_come(&self, user: u32) -> bool {
         user == 0 || self.may_serve(user)
     }

@@ -142,7 +142,7 @@ const REFUSED: u16 = 37;
 pub(crate) struct Hello {
     pub(crate) version: u32,
     pub(crate) oldest_version: u32,
-    /// How many hand-overs there were up to it.
+    /// How many handoffs there were up to it.
     pub(crate) generation: u64,
     pub(crate) pid: u32,
     /// How many older generations still drain.

@@ -1,4 +1,4 @@
-//! Why a hand-over does not come about, or ends early.
+//! Why a handoff does not come about, or ends early.
 
 use std::{fmt, io};
 

@@ -97,7 +97,7 @@ fn visit_predecessor(path: &Path, peers: &Peers, deadline: Instant) -> Result<Op
     Ok(Some(control))
 }
 
-/// Connects to the process that serves at `path`, to ask it for a hand-over and read what became of it. Root may ask any user's: it
+/// Connects to the process that serves at `path`, to ask it for a handoff and read what became of it. Root may ask any user's: it
 /// believes nothing but a process id and a reason.
 pub(crate) fn visit_to_ask(path: &Path, deadline: Instant) -> Result<Option<OwnedFd>, Error> {
     let Some(control) = visit(path, deadline)? else { return Ok(None) };
@@ -178,7 +178,7 @@ impl Rendezvous {
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    log::warn!(%error, "nobody can be met at the path of the hand-over, trying again");
+                    log::warn!(%error, "nobody can be met at the path of the handoff, trying again");
                     sleep(PAUSE).await;
                 }
             }
@@ -216,7 +216,7 @@ impl Foreigners {
         }
         let before = std::mem::take(&mut self.unlogged);
         self.logged = Some(now);
-        log::warn!(user, before, "a foreign user came to the path of the hand-over and was sent away");
+        log::warn!(user, before, "a foreign user came to the path of the handoff and was sent away");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who asks for a hand-over: a signal, the service itself, a successor that comes by, an operator.
+//! Who asks for a handoff: a signal, the service itself, a successor that comes by, an operator.
 
 use std::{convert::Infallible, fmt, future::pending, io, time::Duration};
 
@@ -45,7 +45,7 @@ const HANGUP: &str = "SIGHUP";
 
 const HANDED_OVER: &str = "this process has handed over";
 
-/// A hand-over that somebody asks for.
+/// A handoff that somebody asks for.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) way: Way,
@@ -70,7 +70,7 @@ pub(crate) struct Requests {
     signals: Option<Signals>,
     rendezvous: Option<Rendezvous>,
     visitors: JoinSet<Option<Request>>,
-    /// A SIGHUP came while another hand-over was under way.
+    /// A SIGHUP came while another handoff was under way.
     has_refused_hangup: bool,
     /// When this process handed over to one that is to take its place at the path; `None` again if that one does not in time.
     handed_over: Option<Instant>,
@@ -94,7 +94,7 @@ impl Requests {
         }
     }
 
-    /// SIGHUP and SIGUSR2 ask for a hand-over from now on.
+    /// SIGHUP and SIGUSR2 ask for a handoff from now on.
     pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
         let install = |kind| handle(kind).map_err(|source| Error::from(Kind::Signal { source }));
         self.signals =
@@ -125,7 +125,7 @@ impl Requests {
     pub(crate) async fn yield_place(&mut self) {
         if let (Some(rendezvous), Some(since)) = (&self.rendezvous, self.handed_over) {
             if !replaced(rendezvous, since).await {
-                log::warn!("the successor has not taken the path of the hand-over, which is removed");
+                log::warn!("the successor has not taken the path of the handoff, which is removed");
                 self.handed_over = None;
             }
         }
@@ -286,7 +286,7 @@ impl Request {
             joiner.refuse(reason);
         }
         match asker {
-            Asker::Nobody(name) => log::info!(name, reason, "no hand-over"),
+            Asker::Nobody(name) => log::info!(name, reason, "no handoff"),
             asker => asker.tell(Err(super::attempt::failed(reason))),
         }
     }

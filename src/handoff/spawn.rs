@@ -77,7 +77,7 @@ pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>)
 
 impl ActivatedListeners {
     /// Starts this program once more and passes it all listeners of this set that are still accepted from or free, by name; returns its
-    /// process id when it runs. As [`start_process`], with what a successor gets in a hand-over: gracenet's `StartProcess`.
+    /// process id when it runs. As [`start_process`], with what a successor gets in a handoff: gracenet's `StartProcess`.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl NextProcess {
         self
     }
 
-    /// It knows of the hand-over: SIGHUP and SIGUSR2 do not end it before it has handlers for them. Another program would ignore both
+    /// It knows of the handoff: SIGHUP and SIGUSR2 do not end it before it has handlers for them. Another program would ignore both
     /// for good.
     pub(crate) fn successor(mut self) -> Self {
         self.is_successor = true;
@@ -301,7 +301,7 @@ fn explain(program: &Program, is_given: bool, failure: Failure) -> Error {
     let remedy = match step {
         Step::Exec => refused(&source).to_owned(),
         Step::Directory if is_given => format!(
-            "it starts in {}, as successor_directory says, which cannot be entered; create it before the hand-over",
+            "it starts in {}, as successor_directory says, which cannot be entered; create it before the handoff",
             program.directory.display()
         ),
         Step::Directory => format!(
@@ -338,7 +338,7 @@ const MEET: &str = "start the next process from outside, and let both meet at a 
 fn refused(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
-            "nothing is there, or the interpreter that it names is missing; put the new version in place before the hand-over"
+            "nothing is there, or the interpreter that it names is missing; put the new version in place before the handoff"
         }
         Some(libc::EACCES) => "it is a directory, not executable (chmod +x), or on a file system mounted with noexec",
         Some(libc::ENOEXEC) => "it is neither a program for this machine nor a script that begins with #!",

@@ -1,6 +1,6 @@
 //! Whether this process may start the next one itself.
 //!
-//! After a hand-over by spawn this process ends, and the next process is not a child of the same parent. A parent that waits for
+//! After a handoff by spawn this process ends, and the next process is not a child of the same parent. A parent that waits for
 //! this process then ends the container, or starts the service once more. systemd does the same, unless it learns the new main
 //! process by `sd_notify(3)`. The leader of a terminal's session closes the terminal when it ends, which ends the next process.
 //! [`decide`] refuses there, before anything is started.
@@ -18,7 +18,7 @@ use crate::{
     sys::terminal,
 };
 
-/// The variable that holds the process id of a process that was started by an allowed hand-over.
+/// The variable that holds the process id of a process that was started by an allowed handoff.
 ///
 /// Children of that process inherit the variable, and the pid says that it does not speak of them.
 pub(crate) const SUCCESSOR: &str = "AXUM_ACTIVATION_SUCCESSOR_PID";
@@ -89,12 +89,12 @@ impl SpawnPolicy {
         Self(decide(option, &Start { is_successor, ..start }))
     }
 
-    /// Logs the decision. `is_asked_for` says that this service neither forbids a hand-over by spawn nor does without its signals.
+    /// Logs the decision. `is_asked_for` says that this service neither forbids a handoff by spawn nor does without its signals.
     pub(crate) fn log(&self, is_asked_for: bool) {
         match &self.0 {
             Ok(()) => log::debug!("this process may start the next one to hand over to it"),
             Err(reason) if is_asked_for => log::warn!("{}", refused(reason)),
-            Err(reason) => log::info!(reason, "no hand-over by spawn"),
+            Err(reason) => log::info!(reason, "no handoff by spawn"),
         }
     }
 

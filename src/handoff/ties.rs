@@ -97,7 +97,7 @@ impl Ties {
         Ok(())
     }
 
-    /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves. Before that they must not end it: who sends one
+    /// SIGHUP and SIGUSR2 ask for a handoff as soon as this process serves. Before that they must not end it: who sends one
     /// knows of the commit, or of MAINPID, earlier than this process.
     pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
         if self.options.signals { self.requests.install_signals() } else { Ok(()) }
@@ -309,7 +309,7 @@ pub(crate) fn has_room(options: &Options, handle: &Handoff) -> bool {
     *handle.older().borrow() < options.draining.max(1)
 }
 
-/// Waits until there may be one more generation that drains, before anything is done for the hand-over that `way` is for.
+/// Waits until there may be one more generation that drains, before anything is done for the handoff that `way` is for.
 ///
 /// # Errors
 ///

@@ -20,7 +20,7 @@ use crate::drain::Drain;
 
 /// Layer that makes a service drain: for plain [`axum::serve`](fn@axum::serve), tonic and any other tower server.
 ///
-/// - Counts the requests in flight, from the call to the end of the response body: [`Drain::finish`] and [`Drain::drive`] wait for
+/// - Counts the requests in flight, from the call to the end of the response body: [`Drain::finish`] and [`Drain::run_server`] wait for
 ///   them, and [`in_flight`](Self::in_flight) tells how many there are.
 /// - Adds `Connection: close` to HTTP/1 responses while draining, unless they switch protocols.
 /// - Answers 503 with `Retry-After` to requests that begin too long after the drain did; see [`refuse_after`](Self::refuse_after).
@@ -47,7 +47,7 @@ use crate::drain::Drain;
 /// let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
 /// assert!(response.headers().get("connection").is_none());
 ///
-/// drain.begin();
+/// drain.start();
 /// let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
 /// assert_eq!(response.headers()["connection"], "close");
 /// # }
@@ -141,7 +141,7 @@ where
 impl Refusal {
     #[inline]
     fn refuses(self, drain: &Drain) -> bool {
-        drain.has_begun() && self.after.is_some_and(|after| drain.elapsed() >= after)
+        drain.has_started() && self.after.is_some_and(|after| drain.elapsed() >= after)
     }
 }
 
@@ -173,7 +173,7 @@ where
             Some(answer) => ready!(answer.poll(cx))?.map(Some),
             None => refusal(*this.retry_after),
         };
-        if this.drain.has_begun() {
+        if this.drain.has_started() {
             close_after(&mut response, *this.version);
         }
         let in_flight = this.in_flight.take();

@@ -20,7 +20,7 @@ pub(crate) struct ListenerHandle {
     socket: OnceLock<Arc<dyn AsFd + Send + Sync>>,
     /// Somebody else has the socket too: whoever passed it, or a successor.
     shared: AtomicBool,
-    /// A route of [`Server`](crate::Server) accepts from it, and stops when a hand-over asks it to.
+    /// A route of [`Server`](crate::Server) accepts from it, and stops when a handoff asks it to.
     of_route: AtomicBool,
 }
 

@@ -173,7 +173,7 @@ impl ActivatedListener {
         }
     }
 
-    /// A route of [`Server`](crate::Server) accepts from it, which stops when a hand-over asks it to.
+    /// A route of [`Server`](crate::Server) accepts from it, which stops when a handoff asks it to.
     pub(crate) fn note_route(&self) {
         self.endpoints.iter().for_each(Endpoint::note_route);
     }
@@ -344,7 +344,7 @@ mod tests {
         let mut own = ActivatedListener::of(own, false);
         let client = TcpStream::connect(addr).unwrap();
         let (stream, peer) = own.accept_last().await.expect("one waits");
-        assert_eq!(stream.tcp().unwrap().local_addr().unwrap(), addr);
+        assert_eq!(stream.as_tcp().unwrap().local_addr().unwrap(), addr);
         assert_eq!(peer, PeerAddr::Tcp(client.local_addr().unwrap()));
         assert!(own.accept_last().await.is_none());
     }
@@ -358,7 +358,7 @@ mod tests {
         let (stream, peer) = own.accept_last().await.expect("one waits");
         let PeerAddr::Unix(peer) = peer else { panic!("{peer:?}") };
         assert_eq!(peer.credentials.unwrap().pid, i32::try_from(std::process::id()).ok());
-        assert!(stream.unix().is_some());
+        assert!(stream.as_unix().is_some());
     }
 
     #[tokio::test]

@@ -28,26 +28,26 @@ impl ActivatedListener {
     /// use axum_activation::{Drain, layer::DrainLayer};
     ///
     /// let drain = Drain::new();
-    /// let listener = activated.one("http")?.stop_with(&drain);
+    /// let listener = activated.one("http")?.stop_on(&drain);
     /// axum::serve(listener, app.layer(DrainLayer::new(&drain)))
-    ///     .with_graceful_shutdown(drain.begun_for(Duration::from_secs(1)))
+    ///     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)))
     ///     .await
     /// # }
     /// ```
     #[must_use]
-    pub fn stop_with(self, drain: &Drain) -> StoppingListener {
+    pub fn stop_on(self, drain: &Drain) -> StoppingListener {
         let local = Listener::local_addr(&self);
         StoppingListener {
             listener: Some(self),
             drain: drain.clone(),
-            stop: Box::pin(drain.begun_for(Duration::ZERO)),
+            stop: Box::pin(drain.started_after(Duration::ZERO)),
             is_stopped: false,
             local: local.ok(),
         }
     }
 }
 
-/// Accepts until the drain begins; [`ActivatedListener::stop_with`] makes it.
+/// Accepts until the drain begins; [`ActivatedListener::stop_on`] makes it.
 ///
 /// Once it has stopped, `accept` gives what is left in the queue of its own sockets, and then waits for ever.
 pub struct StoppingListener {
@@ -59,12 +59,12 @@ pub struct StoppingListener {
 }
 
 impl StoppingListener {
-    /// Accepts for `time` after the drain has begun, so that load balancers that poll readiness notice before connects are refused.
+    /// Accepts for `time` after the drain has started, so that load balancers that poll readiness notice before connects are refused.
     ///
-    /// Shut the server down so much later, too: `drain.begun_for(lame_duck + linger)`.
+    /// Shut the server down so much later, too: `drain.started_after(lame_duck + keep_alive_grace)`.
     #[must_use]
     pub fn lame_duck(mut self, time: Duration) -> Self {
-        self.stop = Box::pin(self.drain.begun_for(time));
+        self.stop = Box::pin(self.drain.started_after(time));
         self
     }
 
@@ -160,9 +160,9 @@ mod tests {
     async fn the_queue_of_an_own_socket_is_emptied_before_it_is_closed() {
         let (own, addr) = own_listener();
         let drain = Drain::new();
-        let mut listener = own.stop_with(&drain);
+        let mut listener = own.stop_on(&drain);
         let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        drain.begin();
+        drain.start();
         for client in clients {
             assert_eq!(accepted(&mut listener).await, Some(PeerAddr::Tcp(client.local_addr().unwrap())));
         }
@@ -176,9 +176,9 @@ mod tests {
     async fn a_socket_that_others_have_too_is_left_to_them() {
         let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
         let drain = Drain::new();
-        let mut listener = ActivatedListener::of(theirs.try_clone().unwrap(), true).stop_with(&drain);
+        let mut listener = ActivatedListener::of(theirs.try_clone().unwrap(), true).stop_on(&drain);
         let mut client = TcpStream::connect(theirs.local_addr().unwrap()).unwrap();
-        drain.begin();
+        drain.start();
         assert_eq!(accepted(&mut listener).await, None);
         let (mut stream, _) = theirs.accept().unwrap();
         stream.write_all(b"theirs").unwrap();
@@ -192,8 +192,8 @@ mod tests {
     async fn the_one_connection_is_served_even_after_the_drain_began() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let drain = Drain::new();
-        let mut listener = ActivatedListener::of(ours, true).stop_with(&drain);
-        drain.begin();
+        let mut listener = ActivatedListener::of(ours, true).stop_on(&drain);
+        drain.start();
         assert!(accepted(&mut listener).await.is_some());
         assert_eq!(accepted(&mut listener).await, None);
     }
@@ -202,8 +202,8 @@ mod tests {
     async fn a_lame_duck_goes_on_accepting() {
         let (own, addr) = own_listener();
         let drain = Drain::new();
-        let mut listener = own.stop_with(&drain).lame_duck(Duration::from_secs(5));
-        drain.begin();
+        let mut listener = own.stop_on(&drain).lame_duck(Duration::from_secs(5));
+        drain.start();
         advance(Duration::from_secs(4)).await;
         assert_eq!(accepted(&mut listener).await, None);
         let client = TcpStream::connect(addr).expect("the lame duck still listens");

@@ -67,20 +67,20 @@ impl ActivatedStream {
 
     /// The TCP stream within, if it is one; for `TCP_NODELAY`, `SO_LINGER` and their like.
     #[must_use]
-    pub fn tcp(&self) -> Option<&TcpStream> {
+    pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.stream {
             Stream::Tcp(stream) => Some(stream),
-            Stream::Only(only) => only.stream.tcp(),
+            Stream::Only(only) => only.stream.as_tcp(),
             _ => None,
         }
     }
 
     /// The Unix stream within, if it is one.
     #[must_use]
-    pub fn unix(&self) -> Option<&UnixStream> {
+    pub fn as_unix(&self) -> Option<&UnixStream> {
         match &self.stream {
             Stream::Unix(stream) => Some(stream),
-            Stream::Only(only) => only.stream.unix(),
+            Stream::Only(only) => only.stream.as_unix(),
             _ => None,
         }
     }
@@ -89,7 +89,7 @@ impl ActivatedStream {
     ///
     /// Apart from accepting, as it takes a system call (`SO_PEERCRED`) and most services never ask.
     pub(crate) fn identify(&self, mut peer: PeerAddr) -> PeerAddr {
-        if let (PeerAddr::Unix(peer), Some(stream)) = (&mut peer, self.unix()) {
+        if let (PeerAddr::Unix(peer), Some(stream)) = (&mut peer, self.as_unix()) {
             peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
                 // 0 is what the kernel says of a process outside our pid namespace.
                 pid: credentials.pid().filter(|pid| *pid != 0),
@@ -128,7 +128,7 @@ impl ActivatedStream {
             Stream::Vsock(stream) => OwnedFd::from(stream),
             Stream::Only(only) => return only.stream.into_fd(),
         };
-        // What limits a blocked accept on a passed listener is inherited; it would cut short whoever reads blocking.
+        // What limits a blocked accept on a passed listener is inherited; it would aborted whoever reads blocking.
         SockRef::from(&fd).set_read_timeout(None)?;
         Ok(fd)
     }

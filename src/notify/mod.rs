@@ -9,7 +9,7 @@
 //!
 //! let notifier = Notifier::from_env();
 //! let listener = ActivatedListeners::from_env()?.one("http")?;
-//! notifier.say([State::Ready, State::Status("serving".into())]);
+//! notifier.notify([State::Ready, State::Status("serving".into())]);
 //! axum::serve(listener, axum::Router::new()).await
 //! # }
 //! ```
@@ -123,7 +123,7 @@ impl Notifier {
     }
 
     /// Says `states`, in one message.
-    pub fn say(&self, states: impl IntoIterator<Item = State>) {
+    pub fn notify(&self, states: impl IntoIterator<Item = State>) {
         self.push(|| Message::of(states));
     }
 

@@ -13,13 +13,13 @@ const LONGEST_NAME: usize = 255;
 
 /// What a service says of itself, as `sd_notify(3)` lists it.
 ///
-/// States that belong together go in one [`Notifier::say`](super::Notifier::say), so that nobody sees one without the other.
+/// States that belong together go in one [`Notifier::notify`](super::Notifier::notify), so that nobody sees one without the other.
 ///
 /// ```
 /// use axum_activation::notify::{Notifier, State};
 ///
 /// let notifier = Notifier::none();
-/// notifier.say([State::Ready, State::Status("serving".into())]);
+/// notifier.notify([State::Ready, State::Status("serving".into())]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,7 +28,7 @@ pub enum State {
     Ready,
     /// `RELOADING=1`, with the `MONOTONIC_USEC=` of now.
     Reloading,
-    /// `STOPPING=1`: it has begun to end. There is no way back.
+    /// `STOPPING=1`: it has started to end. There is no way back.
     Stopping,
     /// `STATUS=`: what it is doing, for people. Line breaks become spaces; what is beyond 1,024 bytes is left out.
     Status(String),

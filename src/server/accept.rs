@@ -18,7 +18,7 @@ use super::{
     exit::Exit,
     limits::Limits,
     reaper::Reaper,
-    route::{Incoming, MakeConnectionService},
+    route::{IncomingConnection, MakeConnectionService},
 };
 use crate::{
     addr::PeerAddr,
@@ -44,7 +44,7 @@ pub(super) struct RouteContext {
 /// What an accept loop is told while it runs.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Serve this connection: it was begun elsewhere.
+    /// Serve this connection: it was started elsewhere.
     Adopt(Arrived),
     /// Accept, or leave that to others for now; and say when that is so.
     Accept(bool, Option<oneshot::Sender<()>>),
@@ -56,7 +56,7 @@ pub(super) enum Order {
     End,
 }
 
-/// A connection that was begun elsewhere.
+/// A connection that was started elsewhere.
 #[derive(Debug)]
 pub(super) struct Arrived {
     connection: Box<IdleConnection>,
@@ -91,7 +91,7 @@ pub(super) struct Accepting {
 pub(super) struct Tokens {
     /// Held until nothing is accepted any more.
     pub(super) accepting: TaskTrackerToken,
-    /// What still brings connections that were begun elsewhere.
+    /// What still brings connections that were started elsewhere.
     pub(super) arrivals: TaskTracker,
 }
 
@@ -116,7 +116,7 @@ impl Accepting {
         Self { listener, host, orders, accepts: false, tokens }
     }
 
-    /// Accepts until the drain has begun and the lame duck is over, or until the one connection of `Accept=yes` has ended.
+    /// Accepts until the drain has started and the lame duck is over, or until the one connection of `Accept=yes` has ended.
     pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
         let Self { mut listener, mut host, mut orders, mut accepts, tokens } = self;
         let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&host.route.reaper))));
@@ -174,13 +174,13 @@ impl Host {
     async fn empty_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
         listener.ignore_connects();
         let mut last = 0_u32;
-        let mut cut = pin!(self.route.drain.cut_short());
+        let mut aborted = pin!(self.route.drain.aborted());
         loop {
             let queued = tokio::select! {
                 biased;
                 queued = listener.accept_last() => queued,
-                () = &mut cut => {
-                    log::warn!(listener = &*self.name, "cut while connections waited in the accept queue for a descriptor");
+                () = &mut aborted => {
+                    log::warn!(listener = &*self.name, "aborted while connections waited in the accept queue for a descriptor");
                     break;
                 }
             };
@@ -205,7 +205,7 @@ impl Host {
         loop {
             let order = tokio::select! {
                 biased;
-                () = self.route.drain.cut_short() => break,
+                () = self.route.drain.aborted() => break,
                 Some(order) = orders.recv() => order,
                 () = arrivals.wait() => break,
             };
@@ -215,7 +215,7 @@ impl Host {
         while self.route.drain.pauses() {
             let order = tokio::select! {
                 biased;
-                () = self.route.drain.cut_short() => break,
+                () = self.route.drain.aborted() => break,
                 order = orders.recv() => order.unwrap_or(Order::End),
             };
             if matches!(order, Order::End) {
@@ -235,7 +235,7 @@ impl Host {
         }
     }
 
-    /// Serves a connection that was begun elsewhere, whatever the limit: it is there already.
+    /// Serves a connection that was started elsewhere, whatever the limit: it is there already.
     async fn adopt<M: MakeConnectionService>(&self, arrived: Arrived, make: &mut M) {
         let arrival = match Arrival::register(*arrived.connection) {
             Ok(arrival) => arrival,
@@ -261,7 +261,7 @@ impl Host {
         tokio::spawn(connection.serve());
     }
 
-    /// The service of one connection; `None` when the drain was cut before there was one, or making it has panicked.
+    /// The service of one connection; `None` when the drain was aborted before there was one, or making it has panicked.
     async fn service<M: MakeConnectionService>(
         &self,
         stream: &ActivatedStream,
@@ -269,7 +269,7 @@ impl Host {
         make: &mut M,
     ) -> Option<M::Service> {
         // Asking for the future is code of the service, too.
-        let made = Caught::new(async { make.make(Incoming::new(stream, peer, &self.name)).await });
+        let made = Caught::new(async { make.make(IncomingConnection::new(stream, peer, &self.name)).await });
         tokio::select! {
             biased;
             made = made => match made {
@@ -280,8 +280,8 @@ impl Host {
                     None
                 }
             },
-            () = self.route.drain.cut_short() => {
-                self.route.tally.cut_unserved();
+            () = self.route.drain.aborted() => {
+                self.route.tally.abort_unserved();
                 None
             }
         }
@@ -318,16 +318,16 @@ struct Accepted {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Resolves `lame_duck` after the drain has begun, and at once when it is cut. With a successor the loop is told when to end, as
+/// Resolves `lame_duck` after the drain has started, and at once when it is aborted. With a successor the loop is told when to end, as
 /// connections pass through it on their way.
 async fn stop_accepting(drain: Drain, lame_duck: Duration) {
-    drain.begun().await;
+    drain.started().await;
     if drain.has_successor() {
-        drain.cut_short().await;
+        drain.aborted().await;
     } else if !lame_duck.is_zero() {
         tokio::select! {
             () = sleep(lame_duck) => {}
-            () = drain.cut_short() => {}
+            () = drain.aborted() => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a server is told about hand-overs.
+//! What a server is told about handoffs.
 
 use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
 ///
 /// SIGHUP and SIGUSR2 start the next process and hand over to it, unless
 /// [`without_handoff_signals`](Self::without_handoff_signals) is set. A SIGHUP that says that the terminal is gone in which this process
-/// was started drains. Where a successful hand-over would end the service, it is refused
+/// was started drains. Where a successful handoff would end the service, it is refused
 /// ([`handoff_by_spawn`](Self::handoff_by_spawn)).
 impl Server {
-    /// The handle of this server on its hand-overs: to ask for one, and to know when the predecessor is gone.
+    /// The handle of this server on its handoffs: to ask for one, and to know when the predecessor is gone.
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.handoff.handle.clone()
@@ -46,7 +46,7 @@ impl Server {
     }
 
     /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on. As long waits a
-    /// hand-over until an older generation has ended, and until each route has stopped accepting.
+    /// handoff until an older generation has ended, and until each route has stopped accepting.
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
         self.handoff.options.timeout = limit;
         self
@@ -54,9 +54,9 @@ impl Server {
 
     /// How many processes that have handed over may still drain at a time, 1 at least; 2 by default.
     ///
-    /// When as many drain already, a hand-over waits until one of them has ended, before the next process is started. After
+    /// When as many drain already, a handoff waits until one of them has ended, before the next process is started. After
     /// [`handoff_timeout`](Self::handoff_timeout) it is refused. Each process drains until its own
-    /// [`drain_timeout`](Server::drain_timeout): none is aborted for another hand-over.
+    /// [`drain_timeout`](Server::drain_timeout): none is aborted for another handoff.
     pub fn draining_generations(mut self, most: u32) -> Self {
         self.handoff.options.draining = most;
         self
@@ -65,9 +65,9 @@ impl Server {
     /// Whether this process may start the next one itself, at SIGHUP, SIGUSR2, [`Handoff::start`] or
     /// [`request_handoff`](crate::handoff::request_handoff).
     ///
-    /// Without it the server decides at its start, logs the decision (a refusal at WARN), and refuses where a successful hand-over would
+    /// Without it the server decides at its start, logs the decision (a refusal at WARN), and refuses where a successful handoff would
     /// end the service: as PID 1, under a supervisor or a container's init, under systemd without `Type=notify`, as the leader of a
-    /// terminal's session. `docs/handoff.md` has the rules. `true` allows it always, `false` never. A hand-over [at a path](Self::handoff_socket) is always allowed.
+    /// terminal's session. `docs/handoff.md` has the rules. `true` allows it always, `false` never. A handoff [at a path](Self::handoff_socket) is always allowed.
     ///
     /// ```no_run
     /// # async fn serve(server: axum_activation::Server) -> Result<axum_activation::DrainReport, axum_activation::Error> {
@@ -82,9 +82,9 @@ impl Server {
 
     /// Leaves SIGHUP and SIGUSR2 to the program.
     ///
-    /// One server of a process can have them: a hand-over replaces the whole process. [`run`](Self::run) of a second one fails, so each
+    /// One server of a process can have them: a handoff replaces the whole process. [`run`](Self::run) of a second one fails, so each
     /// server beside the first needs this, and so do tests that run several servers in one process. The first one's signals, or its
-    /// [`handoff`](Self::handoff), then ask for the hand-over.
+    /// [`handoff`](Self::handoff), then ask for the handoff.
     pub fn without_handoff_signals(mut self) -> Self {
         self.handoff.options.signals = false;
         self
@@ -123,7 +123,7 @@ impl Server {
     /// A part of the service's state that goes to the next process before that is ready.
     ///
     /// `export` runs here, while this process goes on serving. `import` runs in the next process before it is ready; an error there, or
-    /// from `export`, calls the hand-over off. A part that the next process does not know is left out.
+    /// from `export`, calls the handoff off. A part that the next process does not know is left out.
     ///
     /// ```no_run
     /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
@@ -176,7 +176,7 @@ impl Server {
         self
     }
 
-    /// Runs before each start of the next process; an error calls the hand-over off.
+    /// Runs before each start of the next process; an error calls the handoff off.
     #[doc(alias = "PreStartProcess")]
     pub fn before_handoff<F, E>(mut self, hook: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -187,7 +187,7 @@ impl Server {
         self
     }
 
-    /// Runs after each hand-over that failed, with the reason.
+    /// Runs after each handoff that failed, with the reason.
     pub fn on_handoff_failure(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.handoff.options.after_failure = Some(std::sync::Arc::new(hook));
         self

@@ -33,7 +33,7 @@ impl Server {
     /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
     /// use axum_activation::Server;
     ///
-    /// Server::new(activated).route("http", app).fd_store(512).run().await?; // FileDescriptorStoreMax=512
+    /// Server::new(activated).serve("http", app).fd_store(512).run().await?; // FileDescriptorStoreMax=512
     /// # Ok(())
     /// # }
     /// ```
@@ -112,11 +112,11 @@ impl Keeping {
         serving: Serving,
         lasts: bool,
         limit: Duration,
-        cut_now: impl Future<Output = &'static str>,
+        abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
         match self.store.as_ref().filter(|_| lasts) {
-            Some(store) => serving.drain_into(store, limit, cut_now).await,
-            None => serving.drain(limit, cut_now).await,
+            Some(store) => serving.drain_into(store, limit, abort_now).await,
+            None => serving.drain(limit, abort_now).await,
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) struct Limits {
     pub(super) max_connections: Option<usize>,
     pub(super) max_age: Option<MaxAge>,
     pub(super) lame_duck: Duration,
-    pub(super) linger: Duration,
+    pub(super) keep_alive_grace: Duration,
     pub(super) http2: Http2Options,
 }
 
@@ -49,7 +49,7 @@ impl Default for Limits {
             max_connections: None,
             max_age: None,
             lame_duck: Duration::ZERO,
-            linger: Duration::from_secs(1),
+            keep_alive_grace: Duration::from_secs(1),
             http2: Http2Options::new(),
         }
     }

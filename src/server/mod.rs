@@ -19,7 +19,7 @@ mod succession;
 
 pub use self::limits::Http2Options;
 pub use self::notify::Verdict;
-pub use self::route::{AsMakeService, AsService, Incoming, IntoRoute, Route};
+pub use self::route::{AsMakeService, AsService, IncomingConnection, IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},
     notify::Announcer,
@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket},
-    drain::{Drain, DrainReport, Figures},
+    drain::{Drain, DrainReport, Stats},
     error::{Error, Kind},
     listener::ActivatedListener,
 };
@@ -47,8 +47,8 @@ use crate::{
 ///     .from_env()?;
 ///
 /// let report = Server::new(activated)
-///     .route("http", Router::new().route("/", get(|| async { "hello" })))
-///     .route("admin", Router::new().route("/status", get(|| async { "fine" })))
+///     .serve("http", Router::new().route("/", get(|| async { "hello" })))
+///     .serve("admin", Router::new().route("/status", get(|| async { "fine" })))
 ///     .run()
 ///     .await?;
 /// println!("{report}");
@@ -67,13 +67,13 @@ pub struct Server {
     activated: ActivatedListeners,
     routes: Vec<(String, Route)>,
     drain: Drain,
-    figures: Figures,
+    stats: Stats,
     limits: Limits,
     drain_timeout: Duration,
     notify: notify::Settings,
     handoff: handoff::Settings,
     fd_store: Option<usize>,
-    allow_unused: bool,
+    allow_unserved: bool,
     signals: Signals,
     orphans: Option<Duration>,
 }
@@ -85,13 +85,13 @@ impl Server {
             activated,
             routes: Vec::new(),
             drain: Drain::new(),
-            figures: Figures::default(),
+            stats: Stats::default(),
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(30),
             notify: notify::Settings::default(),
             handoff: handoff::Settings::default(),
             fd_store: None,
-            allow_unused: false,
+            allow_unserved: false,
             signals: Signals::wanted(),
             orphans: None,
         }
@@ -100,13 +100,13 @@ impl Server {
     /// Serves `service` on every socket of that name.
     ///
     /// `service` is a [`Router`](axum::Router), a `MethodRouter`, a handler's `into_service()`, any tower service from requests
-    /// to responses, or a make-service from [`Incoming`] to one, such as `into_make_service_with_connect_info::<PeerAddr>()`.
-    pub fn route<M>(mut self, name: impl Into<String>, service: impl IntoRoute<M>) -> Self {
+    /// to responses, or a make-service from [`IncomingConnection`] to one, such as `into_make_service_with_connect_info::<PeerAddr>()`.
+    pub fn serve<M>(mut self, name: impl Into<String>, service: impl IntoRoute<M>) -> Self {
         self.routes.push((name.into(), service.into_route()));
         self
     }
 
-    /// How long requests in flight may take to finish once the drain has begun; what is left then is cut. 30 s by default.
+    /// How long requests in flight may take to finish once the drain has started; what is left then is aborted. 30 s by default.
     ///
     /// Keep `TimeoutStopSec=` of the unit above it, or the service manager kills first.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
@@ -114,18 +114,18 @@ impl Server {
         self
     }
 
-    /// How long an idle HTTP/1 connection may send one more request once the drain has begun and the
+    /// How long an idle HTTP/1 connection may send one more request once the drain has started and the
     /// [`lame_duck`](Self::lame_duck) is over, before it is closed; 1 s by default.
     ///
     /// The answer to that request says `Connection: close`. A client that is about to send when the service stops loses
     /// nothing, unless it thinks for longer than that. So keep it above the time for which a proxy in front keeps idle connections,
     /// where that does not ask readiness.
-    pub fn linger(mut self, time: Duration) -> Self {
-        self.limits.linger = time;
+    pub fn keep_alive_grace(mut self, time: Duration) -> Self {
+        self.limits.keep_alive_grace = time;
         self
     }
 
-    /// How long to go on accepting once the drain has begun; 0 by default.
+    /// How long to go on accepting once the drain has started; 0 by default.
     ///
     /// Readiness turns at once, so a load balancer that polls it has this long to notice before connects are refused.
     /// Every response carries `Connection: close` meanwhile, and no idle connection is closed: it may be about to send on it.
@@ -181,20 +181,20 @@ impl Server {
         self
     }
 
-    /// Live figures, while the server runs and after.
+    /// Live statistics, while the server runs and after.
     #[must_use]
-    pub fn figures(&self) -> Figures {
-        self.figures.clone()
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
     }
 
     /// Lets listening sockets be that no route serves; their clients connect and hang, unless another server of this process serves them.
     /// Those that the predecessor had bound stay open.
-    pub fn allow_unused(mut self) -> Self {
-        self.allow_unused = true;
+    pub fn allow_unserved(mut self) -> Self {
+        self.allow_unserved = true;
         self
     }
 
-    /// Leaves SIGTERM and SIGINT to the program, which ends the server with [`run_until`](Self::run_until) or its
+    /// Leaves SIGTERM and SIGINT to the program, which ends the server with [`with_graceful_shutdown`](Self::with_graceful_shutdown) or its
     /// [`drain`](Self::drain).
     ///
     /// SIGHUP and SIGUSR2 still hand over; [`without_handoff_signals`](Self::without_handoff_signals) leaves those two to the program.
@@ -219,7 +219,7 @@ impl Server {
     /// use std::time::Duration;
     /// use axum_activation::Server;
     ///
-    /// Server::new(activated).route("http", app).reap_orphans(Duration::from_secs(10)).run().await?;
+    /// Server::new(activated).serve("http", app).reap_orphans(Duration::from_secs(10)).run().await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -229,8 +229,8 @@ impl Server {
         self
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains: stops accepting, finishes what is in flight, cuts what is left after
-    /// [`drain_timeout`](Self::drain_timeout). A second signal cuts at once; one within a second of the first is a repeat of it.
+    /// Serves until SIGTERM or SIGINT, then drains: stops accepting, finishes what is in flight, aborts what is left after
+    /// [`drain_timeout`](Self::drain_timeout). A second signal aborts at once; one within a second of the first is a repeat of it.
     ///
     /// With the one connection of `Accept=yes` it returns when that is served.
     ///
@@ -238,7 +238,7 @@ impl Server {
     ///
     /// Before anything is served: no route, two of one name, a route whose name nobody passed or bound or whose socket is no
     /// stream socket or taken, or a listening socket that was passed and that no route serves, unless
-    /// [`allow_unused`](Self::allow_unused); another server of this process hands over at SIGHUP, too
+    /// [`allow_unserved`](Self::allow_unserved); another server of this process hands over at SIGHUP, too
     /// ([`without_handoff_signals`](Self::without_handoff_signals)); or there is no tokio runtime. No socket has been taken then.
     ///
     /// # Panics
@@ -247,9 +247,9 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops accepting and cuts every connection.
+    /// Dropping the future stops accepting and aborts every connection.
     pub async fn run(self) -> Result<DrainReport, Error> {
-        self.run_until(std::future::pending()).await
+        self.with_graceful_shutdown(std::future::pending()).await
     }
 
     /// As [`run`](Self::run), and drains when `stop` resolves, too.
@@ -261,10 +261,10 @@ impl Server {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
-        let (drain, figures) = (self.drain.clone(), self.figures.clone());
+    pub async fn with_graceful_shutdown(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
+        let (drain, stats) = (self.drain.clone(), self.stats.clone());
         let is_successor = self.activated.has_control();
-        let announcer = Announcer::start(is_successor, &self.notify, drain, figures, self.drain_timeout);
+        let announcer = Announcer::start(is_successor, &self.notify, drain, stats, self.drain_timeout);
         let ended = self.run_announced(stop, &announcer).await;
         announcer.over(&ended).await;
         ended
@@ -291,7 +291,7 @@ impl Server {
         Common {
             activated: self.activated.clone(),
             drain: self.drain.clone(),
-            figures: self.figures.clone(),
+            stats: self.stats.clone(),
             limits: self.limits.clone(),
         }
     }
@@ -323,7 +323,7 @@ impl Server {
     }
 
     fn into_checked_routes(self) -> Result<Vec<(String, Route)>, Error> {
-        if !self.allow_unused {
+        if !self.allow_unserved {
             self.check_unserved()?;
         }
         Ok(self.routes)

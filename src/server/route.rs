@@ -36,14 +36,14 @@ impl fmt::Debug for Route {
     }
 }
 
-/// What [`Server::route`](super::Server::route) takes. Implemented for tower services and make-services; `M` tells them apart
+/// What [`Server::serve`](super::Server::serve) takes. Implemented for tower services and make-services; `M` tells them apart
 /// and is always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot serve a route",
     note = "a route takes a `Router` (with its state given), a `MethodRouter`, or a clonable tower service from `Request<Body>` to a \
             response with the error `Infallible`",
     note = "a handler function is one as `handler.into_service()`, see `axum::handler::HandlerWithoutStateExt`",
-    note = "a make-service takes `axum_activation::server::Incoming`, such as `into_make_service_with_connect_info::<PeerAddr>()`"
+    note = "a make-service takes `axum_activation::server::IncomingConnection`, such as `into_make_service_with_connect_info::<PeerAddr>()`"
 )]
 pub trait IntoRoute<M> {
     /// Forgets the type.
@@ -73,8 +73,8 @@ where
 
 impl<M, S, B> IntoRoute<AsMakeService<S, B>> for M
 where
-    M: for<'a> Service<Incoming<'a>, Response = S, Error = Infallible> + Send + 'static,
-    for<'a> <M as Service<Incoming<'a>>>::Future: Send,
+    M: for<'a> Service<IncomingConnection<'a>, Response = S, Error = Infallible> + Send + 'static,
+    for<'a> <M as Service<IncomingConnection<'a>>>::Future: Send,
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body + Send + 'static,
@@ -89,13 +89,13 @@ where
 /// A connection that a make-service is to make a service for, as axum's own `IncomingStream` (which cannot be built outside
 /// axum).
 #[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
+pub struct IncomingConnection<'a> {
     stream: &'a ActivatedStream,
     peer: &'a PeerAddr,
     listener_name: &'a str,
 }
 
-impl<'a> Incoming<'a> {
+impl<'a> IncomingConnection<'a> {
     pub(super) fn new(stream: &'a ActivatedStream, peer: &'a PeerAddr, listener_name: &'a str) -> Self {
         Self { stream, peer, listener_name }
     }
@@ -120,8 +120,8 @@ impl<'a> Incoming<'a> {
 }
 
 /// `into_make_service_with_connect_info::<PeerAddr>()` under [`Server`](super::Server).
-impl Connected<Incoming<'_>> for PeerAddr {
-    fn connect_info(incoming: Incoming<'_>) -> Self {
+impl Connected<IncomingConnection<'_>> for PeerAddr {
+    fn connect_info(incoming: IncomingConnection<'_>) -> Self {
         incoming.peer.clone()
     }
 }
@@ -141,7 +141,7 @@ pub(super) trait HttpService: Send + 'static {
 pub(super) trait MakeConnectionService: Send + 'static {
     type Service: HttpService;
 
-    fn make(&mut self, incoming: Incoming<'_>) -> impl Future<Output = Self::Service> + Send;
+    fn make(&mut self, incoming: IncomingConnection<'_>) -> impl Future<Output = Self::Service> + Send;
 }
 
 /// A tower service that is cloned for each request, as tower has it.
@@ -180,7 +180,7 @@ struct Cloned<S>(S);
 impl<S: HttpService + Clone> MakeConnectionService for Cloned<S> {
     type Service = S;
 
-    fn make(&mut self, _: Incoming<'_>) -> impl Future<Output = S> + Send {
+    fn make(&mut self, _: IncomingConnection<'_>) -> impl Future<Output = S> + Send {
         std::future::ready(self.0.clone())
     }
 }
@@ -193,15 +193,16 @@ struct Made<M, S> {
 
 impl<M, S> MakeConnectionService for Made<M, S>
 where
-    M: for<'a> Service<Incoming<'a>, Response = S, Error = Infallible> + Send + 'static,
-    for<'a> <M as Service<Incoming<'a>>>::Future: Send,
+    M: for<'a> Service<IncomingConnection<'a>, Response = S, Error = Infallible> + Send + 'static,
+    for<'a> <M as Service<IncomingConnection<'a>>>::Future: Send,
     S: Send + 'static,
     Tower<S>: HttpService,
 {
     type Service = Tower<S>;
 
-    async fn make(&mut self, incoming: Incoming<'_>) -> Tower<S> {
-        let ready = ServiceExt::<Incoming<'_>>::ready(&mut self.make).await.unwrap_or_else(|never| match never {});
+    async fn make(&mut self, incoming: IncomingConnection<'_>) -> Tower<S> {
+        let ready =
+            ServiceExt::<IncomingConnection<'_>>::ready(&mut self.make).await.unwrap_or_else(|never| match never {});
         Tower::new(ready.call(incoming).await.unwrap_or_else(|never| match never {}))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     succession::{Ending, HandedOver, Succeeded, Succession},
 };
 use crate::{
-    drain::{Drain, DrainReport, Figures},
+    drain::{Drain, DrainReport, Stats},
     error::Error,
     handoff::{
         joining::{Arriving, Awaited, Coming},
@@ -49,7 +49,7 @@ struct Started {
 enum Event {
     /// Nothing comes any more, or it was told to stop.
     End,
-    /// Somebody asks for a hand-over.
+    /// Somebody asks for a handoff.
     Asked(Request),
 }
 
@@ -74,11 +74,11 @@ impl Server {
         let mut stop =
             Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
         let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
-        let (limit, figures, allow_unused) = (self.drain_timeout, self.figures.clone(), self.allow_unused);
+        let (limit, stats, allow_unserved) = (self.drain_timeout, self.stats.clone(), self.allow_unserved);
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         let mut serves = false;
         if !is_stopped {
-            succession.begin(coming, &serving, allow_unused);
+            succession.begin(coming, &serving, allow_unserved);
             keeping.begin(&serving);
             tokio::select! {
                 biased;
@@ -86,13 +86,13 @@ impl Server {
                     announcer.ready();
                     serves = true;
                 }
-                () = stop.begun() => {}
+                () = stop.started() => {}
             }
         }
         // Every wait from here on is a branch beside the signals.
         while serves {
             let event = tokio::select! {
-                () = until_end(&serving, &idle_exit, &figures, &mut stop) => Event::End,
+                () = until_end(&serving, &idle_exit, &stats, &mut stop) => Event::End,
                 request = succession.requested() => Event::Asked(request),
             };
             let Event::Asked(request) = event else { break };
@@ -100,7 +100,7 @@ impl Server {
                 log::info!("the terminal is gone, draining");
                 break;
             }
-            let handed = succession.hand_over(request, &serving, &mut keeping, announcer, stop.begun()).await;
+            let handed = succession.hand_over(request, &serving, &mut keeping, announcer, stop.started()).await;
             let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
             match handed {
                 HandedOver::Failed => {
@@ -123,7 +123,7 @@ impl Server {
                     tokio::select! {
                         biased;
                         () = succession.take_place_again(&serving) => {}
-                        () = stop.begun() => serves = false,
+                        () = stop.started() => serves = false,
                     }
                 }
             }
@@ -152,7 +152,7 @@ impl Server {
         succession: &mut Succession,
         stop: &mut Stop<F>,
     ) -> Result<Started, Error> {
-        let arriving = match succession.join(&self.activated, stop.begun()).await? {
+        let arriving = match succession.join(&self.activated, stop.started()).await? {
             Joins::After(arriving) => Some(arriving),
             Joins::Alone => None,
             Joins::Stopped => return Ok(Started::stopped(self.common())),
@@ -165,12 +165,12 @@ impl Server {
         let is_ready = tokio::select! {
             biased;
             ready = ready => Some(ready),
-            () = stop.begun() => None,
+            () = stop.started() => None,
         };
         let awaited = match is_ready {
             Some(ready) => match or_fail(ready, arriving)? {
                 ((), None) => Awaited::Committed(None),
-                ((), Some(arriving)) => arriving.ready_unless(stop.begun()).await?,
+                ((), Some(arriving)) => arriving.ready_unless(stop.started()).await?,
             },
             None => {
                 if let Some(arriving) = arriving {
@@ -210,16 +210,11 @@ fn or_fail<T>(outcome: Result<T, Error>, arriving: Option<Arriving>) -> Result<(
 }
 
 /// Resolves when nothing comes any more, or something asks the server to end.
-async fn until_end<F: Future<Output = ()>>(
-    serving: &Serving,
-    idle_exit: &IdleExit,
-    figures: &Figures,
-    stop: &mut Stop<F>,
-) {
+async fn until_end<F: Future<Output = ()>>(serving: &Serving, idle_exit: &IdleExit, stats: &Stats, stop: &mut Stop<F>) {
     tokio::select! {
         () = serving.exhausted() => {}
-        () = idle_exit.has_left(serving, figures) => log::info!("nobody was here for a while, leaving"),
-        () = stop.begun() => {}
+        () = idle_exit.has_left(serving, stats) => log::info!("nobody was here for a while, leaving"),
+        () = stop.started() => {}
     }
 }
 
@@ -229,7 +224,7 @@ impl<F: Future<Output = ()>> Stop<F> {
     /// # Cancel safety
     ///
     /// It only waits; drop it and ask again.
-    async fn begun(&mut self) {
+    async fn started(&mut self) {
         let Self { drain, asked, signals, is_managed } = self;
         let asked_to = async {
             match asked {
@@ -244,7 +239,7 @@ impl<F: Future<Output = ()>> Stop<F> {
             }
         };
         tokio::select! {
-            () = drain.begun() => log::info!("draining"),
+            () = drain.started() => log::info!("draining"),
             () = asked_to => log::info!("asked to stop, draining"),
             signal = signals.first() => {
                 *is_managed = signal == "SIGTERM";

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     activation::{ActivatedListeners, MovedListener},
-    drain::{CutOnDrop, Drain, DrainReport, Figures, Tally},
+    drain::{AbortOnDrop, Drain, DrainReport, Stats, Tally},
     extract::ServedThrough,
     fdstore::Store,
     handoff::{connection::IdleConnection, mover::MoverHandle},
@@ -34,22 +34,22 @@ use crate::{
     log,
 };
 
-/// How long a loop may take to end that was cut.
-const CUT_LIMIT: Duration = Duration::from_millis(200);
+/// How long a loop may take to end that was aborted.
+const ABORT_LIMIT: Duration = Duration::from_millis(200);
 
-/// The accept loops, and what they count. Dropping it cuts everything.
+/// The accept loops, and what they count. Dropping it aborts everything.
 #[derive(Debug)]
 pub(super) struct Serving {
     common: Common,
-    /// The drain that ends it: another than that of `common` once that has begun and the successor has died.
+    /// The drain that ends it: another than that of `common` once that has started and the successor has died.
     drain: Drain,
     loops: TaskTracker,
     /// Those loops that still accept.
     accepting: TaskTracker,
-    /// What still brings connections that were begun elsewhere.
+    /// What still brings connections that were started elsewhere.
     arrivals: TaskTracker,
     routes: Vec<Running>,
-    _cut: CutOnDrop,
+    _cut: AbortOnDrop,
 }
 
 /// What all routes have in common.
@@ -57,7 +57,7 @@ pub(super) struct Serving {
 pub(super) struct Common {
     pub(super) activated: ActivatedListeners,
     pub(super) drain: Drain,
-    pub(super) figures: Figures,
+    pub(super) stats: Stats,
     pub(super) limits: Limits,
 }
 
@@ -89,8 +89,8 @@ impl Serving {
         loops.close();
         accepting.close();
         arrivals.close();
-        common.figures.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
-        let (_cut, drain) = (common.drain.cut_guard(), common.drain.clone());
+        common.stats.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
+        let (_cut, drain) = (common.drain.abort_guard(), common.drain.clone());
         Self { common, drain, loops, accepting, arrivals, routes: running, _cut }
     }
 
@@ -133,7 +133,7 @@ impl Serving {
         Ok(paused)
     }
 
-    /// Those that still bring connections that were begun elsewhere; the drain waits for them.
+    /// Those that still bring connections that were started elsewhere; the drain waits for them.
     pub(super) fn arrivals(&self) -> &TaskTracker {
         &self.arrivals
     }
@@ -165,7 +165,7 @@ impl Serving {
         }
     }
 
-    /// Accepts again after the drain has begun, with a drain of its own for what comes from now on; `returned` came back.
+    /// Accepts again after the drain has started, with a drain of its own for what comes from now on; `returned` came back.
     pub(super) fn renew(&mut self, returned: Vec<IdleConnection>) {
         self.drain = self.drain.renewed();
         for route in &self.routes {
@@ -175,10 +175,10 @@ impl Serving {
         returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
     }
 
-    /// Stops accepting, and returns when every connection has ended or was cut, after `limit` or when `cut_now` resolves.
-    pub(super) async fn drain(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
-        self.drain.begin();
-        let report = self.drain.finish_or(limit, self.loops.wait(), cut_now).await;
+    /// Stops accepting, and returns when every connection has ended or was aborted, after `limit` or when `abort_now` resolves.
+    pub(super) async fn drain(self, limit: Duration, abort_now: impl Future<Output = &'static str>) -> DrainReport {
+        self.drain.start();
+        let report = self.drain.finish_or(limit, self.loops.wait(), abort_now).await;
         self.report(report)
     }
 
@@ -187,7 +187,7 @@ impl Serving {
         self,
         store: &Arc<Store>,
         limit: Duration,
-        cut_now: impl Future<Output = &'static str>,
+        abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
         for route in &self.routes {
             let (store, drain) = (Arc::clone(store), self.drain.clone());
@@ -196,16 +196,16 @@ impl Serving {
             route.exit.lead_to(Some(Box::new(keep)));
         }
         self.drain.begin_pause();
-        let mut cut_now = pin!(cut_now);
+        let mut abort_now = pin!(abort_now);
         let report = {
-            let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), cut_now.as_mut()));
+            let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), abort_now.as_mut()));
             // What the manager forgets of the process before must not be what it is to keep of this one.
             let keep = async {
                 tokio::select! {
                     () = self.arrivals.wait() => {}
-                    () = self.drain.cut_short() => {}
+                    () = self.drain.aborted() => {}
                 }
-                store.run(self.drain.cut_short(), |connection| adopt(&self.routes, connection, Arrived::to_stay)).await
+                store.run(self.drain.aborted(), |connection| adopt(&self.routes, connection, Arrived::to_stay)).await
             };
             tokio::select! {
                 report = &mut ended => report,
@@ -216,7 +216,7 @@ impl Serving {
                 }
             }
         };
-        self.end_unless_cut(report, limit, cut_now).await
+        self.end_unless_aborted(report, limit, abort_now).await
     }
 
     /// As [`drain`](Self::drain), when a successor accepts: the loops pass connections on until `before` resolves and all have gone.
@@ -224,14 +224,18 @@ impl Serving {
         &self,
         limit: Duration,
         before: impl Future<Output = ()>,
-        cut_now: impl Future<Output = &'static str>,
+        abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
-        self.drain.finish_or(limit, before, cut_now).await
+        self.drain.finish_or(limit, before, abort_now).await
     }
 
     /// Ends beside another server of this process, of the same drain, that has handed over: the next process accepts what comes, and what
     /// is here stays here.
-    pub(super) async fn end_beside(self, limit: Duration, cut_now: impl Future<Output = &'static str>) -> DrainReport {
+    pub(super) async fn end_beside(
+        self,
+        limit: Duration,
+        abort_now: impl Future<Output = &'static str>,
+    ) -> DrainReport {
         for route in &self.routes {
             route.tell(Order::Accept(false, None));
             let orders = route.orders.clone();
@@ -241,30 +245,30 @@ impl Serving {
                 Ok(())
             })));
         }
-        let mut cut_now = pin!(cut_now);
-        let report = self.leave(limit, self.arrivals.wait(), cut_now.as_mut()).await;
-        self.end_unless_cut(report, limit, cut_now).await
+        let mut abort_now = pin!(abort_now);
+        let report = self.leave(limit, self.arrivals.wait(), abort_now.as_mut()).await;
+        self.end_unless_aborted(report, limit, abort_now).await
     }
 
-    /// As [`end`](Self::end); what has cut the drain is not asked again.
-    async fn end_unless_cut(
+    /// As [`end`](Self::end); what has aborted the drain is not asked again.
+    async fn end_unless_aborted(
         self,
         report: DrainReport,
         limit: Duration,
-        cut_now: impl Future<Output = &'static str>,
+        abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
-        match self.drain.is_cut() {
+        match self.drain.is_aborted() {
             true => self.end(report, Duration::ZERO, pending()).await,
-            false => self.end(report, limit, cut_now).await,
+            false => self.end(report, limit, abort_now).await,
         }
     }
 
-    /// Ends the loops, which have nothing to do any more: within what is left of `limit`, or when `cut_now` resolves.
+    /// Ends the loops, which have nothing to do any more: within what is left of `limit`, or when `abort_now` resolves.
     pub(super) async fn end(
         self,
         report: DrainReport,
         limit: Duration,
-        cut_now: impl Future<Output = &'static str>,
+        abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
         self.routes.iter().for_each(|route| route.tell(Order::End));
         let left = limit.saturating_sub(self.drain.elapsed());
@@ -272,18 +276,18 @@ impl Serving {
             biased;
             () = self.loops.wait() => return self.report(report),
             () = sleep(left) => {}
-            _ = cut_now => {}
+            _ = abort_now => {}
         }
         // One waits for the service of a connection that came last.
-        self.drain.cut();
-        if timeout(CUT_LIMIT, self.loops.wait()).await.is_err() {
-            log::error!("a make-service does not end when it is cut: it blocks its thread");
+        self.drain.abort();
+        if timeout(ABORT_LIMIT, self.loops.wait()).await.is_err() {
+            log::error!("a make-service does not end when it is aborted: it blocks its thread");
         }
         self.report(report)
     }
 
     fn report(&self, mut report: DrainReport) -> DrainReport {
-        report.listeners = self.common.figures.now().into_iter().map(Into::into).collect();
+        report.listeners = self.common.stats.read().into_iter().map(Into::into).collect();
         log::info!(%report, "done");
         self.common.drain.note_done();
         report
@@ -339,7 +343,7 @@ impl Running {
         }
     }
 
-    /// Whether it takes connections that were begun elsewhere.
+    /// Whether it takes connections that were started elsewhere.
     pub(super) fn is_open(&self) -> bool {
         !self.orders.is_closed()
     }
@@ -358,7 +362,7 @@ impl Running {
         })));
     }
 
-    /// Serves a connection that was begun elsewhere.
+    /// Serves a connection that was started elsewhere.
     pub(super) fn adopt(&self, arrived: Arrived) {
         self.tell(Order::Adopt(arrived));
     }

@@ -111,7 +111,7 @@ impl Signals {
         }
     }
 
-    /// As [`second`](Self::second), for a process that has handed over. Where a service manager watches (`is_managed`), SIGTERM cuts
+    /// As [`second`](Self::second), for a process that has handed over. Where a service manager watches (`is_managed`), SIGTERM aborts
     /// nothing: systemd sends it again to whoever is left when the main process has ended, whenever that is.
     pub(super) async fn second_of_old(&mut self, is_managed: bool) -> &'static str {
         loop {

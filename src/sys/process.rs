@@ -67,7 +67,7 @@ impl Process {
     }
 
     /// Whether it has ended.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the hand-over asks this"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the handoff asks this"))]
     pub(crate) fn is_gone(&self) -> bool {
         let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
         rustix::event::poll(&mut pidfd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -32,7 +32,7 @@ pub(crate) struct Received {
     /// Close-on-exec from the first moment.
     pub(crate) fds: Vec<OwnedFd>,
     /// It was longer than the buffer (`MSG_TRUNC`).
-    pub(crate) is_cut: bool,
+    pub(crate) is_aborted: bool,
     /// More descriptors came than this process could take (`MSG_CTRUNC`): its table is full. They are closed.
     pub(crate) lacks_fds: bool,
     /// The other side has closed and left unread what this side sent, or has never accepted the connection.
@@ -93,7 +93,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
     Ok(Received {
         len: message.bytes,
         fds,
-        is_cut: message.flags.contains(ReturnFlags::TRUNC),
+        is_aborted: message.flags.contains(ReturnFlags::TRUNC),
         lacks_fds: message.flags.contains(ReturnFlags::CTRUNC),
         left_unread,
     })
@@ -132,7 +132,7 @@ mod tests {
             let mut buffer = [0; 100];
             let received = receive(&b, &mut buffer).unwrap();
             assert_eq!((&buffer[..received.len], received.fds.len()), (&b"packet"[..], count));
-            assert!(!received.is_cut && !received.lacks_fds);
+            assert!(!received.is_aborted && !received.lacks_fds);
             assert!(received.fds.iter().all(|fd| fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC)));
             assert_eq!(receive(&b, &mut buffer).unwrap().len, 4);
         }
@@ -143,7 +143,7 @@ mod tests {
         let (a, b) = pair().unwrap();
         send(&a, b"packet", &borrowed(&descriptors(2))).unwrap();
         let received = receive(&b, &mut [0; 5]).unwrap();
-        assert!(received.is_cut && received.len == 5 && received.fds.len() == 2, "{received:?}");
+        assert!(received.is_aborted && received.len == 5 && received.fds.len() == 2, "{received:?}");
         assert_eq!(receive(&b, &mut [0; 5]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 

@@ -1,4 +1,4 @@
-//! Signals of this process: which reach their handlers, and how a hand-over keeps SIGHUP and SIGUSR2 from ending the next process
+//! Signals of this process: which reach their handlers, and how a handoff keeps SIGHUP and SIGUSR2 from ending the next process
 //! before that has handlers for them.
 //!
 //! The old process starts the next one with both signals ignored. The next one replaces that by a handler that does nothing as soon as
@@ -11,7 +11,7 @@ use std::{ffi::c_int, io, mem, ptr};
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that ask for a hand-over, and end a process that has no handler for them.
+/// The signals that ask for a handoff, and end a process that has no handler for them.
 pub(crate) const HANDOFF: [c_int; 2] = [Number::HUP.as_raw(), Number::USR2.as_raw()];
 
 /// Handles a signal from now on, also where the parent of this process has blocked it.

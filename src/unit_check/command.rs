@@ -198,15 +198,15 @@ mod tests {
 
     #[test]
     fn a_shell_that_does_not_exec_is_told_where_to() {
-        for (line, mended) in [
+        for (line, fixed) in [
             ("/bin/sh -c 'prog; true'", "/bin/sh -c 'exec prog'"),
             ("-/bin/bash -ec \"cd /srv && prog --x\"", "-/bin/bash -ec \"cd /srv && exec prog --x\""),
             ("/usr/bin/env A=b sh -c 'prog | logger -t x'", "/usr/bin/env A=b sh -c 'exec prog'"),
             ("/bin/sh -c 'a || b' arg", "/bin/sh -c 'a || exec b' arg"),
             ("/bin/sh -c prog", "/bin/sh -c 'exec prog'"),
         ] {
-            assert_eq!(with_exec(line).as_deref(), Some(mended));
-            assert_eq!(with_exec(mended), None, "{mended}");
+            assert_eq!(with_exec(line).as_deref(), Some(fixed));
+            assert_eq!(with_exec(fixed), None, "{fixed}");
         }
         for line in
             ["/usr/local/bin/app", "/bin/sh -c 'exec app'", "/bin/sh /usr/local/bin/start", "/usr/bin/app sh -c x"]

@@ -26,7 +26,7 @@ use crate::{addr::ListenAddr, error::Error};
 pub struct Expectation {
     pub(super) names: Vec<String>,
     pub(super) fallbacks: Vec<(String, ListenAddr)>,
-    pub(super) allow_unused: bool,
+    pub(super) allow_unserved: bool,
     pub(super) drain_timeout: Duration,
     pub(super) notify: bool,
     pub(super) handoff: bool,
@@ -45,7 +45,7 @@ impl Expectation {
         Self {
             names: Vec::new(),
             fallbacks: Vec::new(),
-            allow_unused: false,
+            allow_unserved: false,
             drain_timeout: Duration::from_secs(30),
             notify: true,
             handoff: false,
@@ -79,8 +79,8 @@ impl Expectation {
     }
 
     /// A socket that was passed and that no route serves is no fault.
-    pub fn allow_unused(mut self) -> Self {
-        self.allow_unused = true;
+    pub fn allow_unserved(mut self) -> Self {
+        self.allow_unserved = true;
         self
     }
 
@@ -102,13 +102,13 @@ impl Expectation {
         self
     }
 
-    /// How long a hand-over takes at most; 30 s by default.
+    /// How long a handoff takes at most; 30 s by default.
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
         self.handoff_timeout = limit;
         self
     }
 
-    /// The path at which the service can be asked for a hand-over, and that it does hand over.
+    /// The path at which the service can be asked for a handoff, and that it does hand over.
     pub fn handoff_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.handoff_socket = Some(path.into());
         self.handoff(true)

@@ -1,10 +1,10 @@
-//! What is wrong with a unit, and what mends it.
+//! What is wrong with a unit, and what fixes it.
 
 use std::fmt;
 
 use super::unit::Unit;
 
-/// Something that is wrong, and what mends it.
+/// Something that is wrong, and what fixes it.
 ///
 /// ```
 /// use axum_activation::unit_check::{Expectation, Units, check};
@@ -12,8 +12,8 @@ use super::unit::Unit;
 /// let units = Units::new().file("app.service", "[Service]\nType=notify\nKillMode=mixed\nExecStart=/bin/app\n");
 /// let findings = check(&units, &Expectation::new().handoff(true));
 /// let killed = findings.iter().find(|finding| finding.directive == "KillMode").expect("it is found");
-/// assert_eq!(killed.mend.lines, ["KillMode=control-group"]);
-/// assert_eq!(killed.mend.drop_in(), "[Service]\nKillMode=control-group\n");
+/// assert_eq!(killed.fix.lines, ["KillMode=control-group"]);
+/// assert_eq!(killed.fix.drop_in(), "[Service]\nKillMode=control-group\n");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,8 +28,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What is wrong, and what comes of it.
     pub problem: String,
-    /// What mends it.
-    pub mend: Mend,
+    /// What fixes it.
+    pub fix: Fix,
 }
 
 /// How bad a [`Finding`] is.
@@ -42,10 +42,10 @@ pub enum Severity {
     Error,
 }
 
-/// Lines that mend a [`Finding`], for a drop-in or in place of what is there.
+/// Lines that fix a [`Finding`], for a drop-in or in place of what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Mend {
+pub struct Fix {
     /// The unit that they belong in.
     pub unit: String,
     /// The section that they belong in, without brackets.
@@ -56,29 +56,29 @@ pub struct Mend {
 
 impl Finding {
     pub(super) fn error(unit: &Unit, section: &'static str, directive: &'static str, problem: String) -> Self {
-        let mend = Mend { unit: unit.name.clone(), section, lines: Vec::new() };
+        let fix = Fix { unit: unit.name.clone(), section, lines: Vec::new() };
         let place = unit.place(section, directive);
-        Self { unit: unit.name.clone(), place, directive, severity: Severity::Error, problem, mend }
+        Self { unit: unit.name.clone(), place, directive, severity: Severity::Error, problem, fix }
     }
 
     pub(super) fn warning(unit: &Unit, section: &'static str, directive: &'static str, problem: String) -> Self {
         Self { severity: Severity::Warning, ..Self::error(unit, section, directive, problem) }
     }
 
-    /// Adds a line that mends it.
-    pub(super) fn mend(mut self, line: impl Into<String>) -> Self {
-        self.mend.lines.push(line.into());
+    /// Adds a line that fixes it.
+    pub(super) fn fix(mut self, line: impl Into<String>) -> Self {
+        self.fix.lines.push(line.into());
         self
     }
 
-    /// The mend belongs in another unit, which may not be there yet.
-    pub(super) fn mend_in(mut self, unit: String, section: &'static str) -> Self {
-        (self.mend.unit, self.mend.section) = (unit, section);
+    /// The fix belongs in another unit, which may not be there yet.
+    pub(super) fn fix_in(mut self, unit: String, section: &'static str) -> Self {
+        (self.fix.unit, self.fix.section) = (unit, section);
         self
     }
 }
 
-impl Mend {
+impl Fix {
     /// The text of a drop-in, for `/etc/systemd/system/UNIT.d/NAME.conf`.
     #[must_use]
     pub fn drop_in(&self) -> String {
@@ -86,14 +86,14 @@ impl Mend {
     }
 }
 
-/// What is wrong on one line, the [`Mend`] below it.
+/// What is wrong on one line, the [`Fix`] below it.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Some((file, line)) => write!(f, "{file}:{line}")?,
             None => f.write_str(&self.unit)?,
         }
-        write!(f, ": {}: {}\n    {}", self.severity, self.problem, self.mend)
+        write!(f, ": {}: {}\n    {}", self.severity, self.problem, self.fix)
     }
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Severity {
 }
 
 /// `in app.service, [Service]: KillMode=control-group`; several lines are put below each other.
-impl fmt::Display for Mend {
+impl fmt::Display for Fix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "in {}, [{}]:", self.unit, self.section)?;
         match self.lines.as_slice() {

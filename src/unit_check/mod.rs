@@ -1,4 +1,4 @@
-//! Whether a unit is right for a service of this crate, and the line that mends it where it is not.
+//! Whether a unit is right for a service of this crate, and the line that fixes it where it is not.
 //!
 //! A unit can pass `systemd-analyze verify` and still lose requests: it does not know how long the service drains, which names
 //! it serves, or that it hands over. [`check`] does, once it is told:
@@ -19,8 +19,8 @@
 //! let findings = check(&units, &expectation);
 //! assert_eq!(findings.len(), 1);
 //! assert_eq!(findings[0].directive, "TimeoutStopSec");
-//! assert_eq!(findings[0].mend.to_string(), "in app.service, [Service]: TimeoutStopSec=35");
-//! assert!(check(&units.mended(&findings[0].mend), &expectation).is_empty());
+//! assert_eq!(findings[0].fix.to_string(), "in app.service, [Service]: TimeoutStopSec=35");
+//! assert!(check(&units.fixed(&findings[0].fix), &expectation).is_empty());
 //! ```
 //!
 //! The program `examples/check.rs` does the same from a command line. Which faults are known is in `docs/systemd-units.md`.
@@ -41,7 +41,7 @@ mod value;
 use self::case::Case;
 pub use self::{
     expectation::Expectation,
-    finding::{Finding, Mend, Severity},
+    finding::{Finding, Fix, Severity},
     units::Units,
     value::time_span,
 };

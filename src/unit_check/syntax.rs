@@ -31,25 +31,25 @@ pub(super) fn parse(text: &str) -> Vec<Assignment> {
 /// an empty line ends one.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
-    let mut begun = String::new();
+    let mut started = String::new();
     let mut first = 1;
     for (line, text) in text.lines().enumerate() {
         let text = text.trim_start();
         if text.starts_with(['#', ';']) {
             continue;
         }
-        if begun.is_empty() {
+        if started.is_empty() {
             first = line + 1;
         }
-        begun += text;
+        started += text;
         if is_continued(text) {
-            begun.pop();
-            begun.push(' ');
+            started.pop();
+            started.push(' ');
         } else {
-            lines.push((first, mem::take(&mut begun)));
+            lines.push((first, mem::take(&mut started)));
         }
     }
-    lines.push((first, begun));
+    lines.push((first, started));
     lines.into_iter().map(|(line, text)| (line, text.trim().to_owned())).filter(|(_, text)| !text.is_empty()).collect()
 }
 

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{finding::Mend, show, unit::Unit};
+use super::{finding::Fix, show, unit::Unit};
 use crate::error::{Error, Kind};
 
-/// What a mend is called among the drop-ins: nothing comes after it.
-const LAST_DROP_IN: &str = "~mended.conf";
+/// What a fix is called among the drop-ins: nothing comes after it.
+const LAST_DROP_IN: &str = "~fixed.conf";
 
 /// The file of which Podman makes a service, podman-systemd.unit(5).
 pub(super) const CONTAINER: &str = ".container";
@@ -76,9 +76,9 @@ impl Units {
         Ok(self)
     }
 
-    /// The same units once a [`Mend`] has been made: the last drop-in of its unit, or the first file of one that was not there.
-    pub fn mended(self, mend: &Mend) -> Self {
-        self.file(format!("{}.d/{LAST_DROP_IN}", mend.unit), mend.drop_in())
+    /// The same units once a [`Fix`] has been made: the last drop-in of its unit, or the first file of one that was not there.
+    pub fn fixed(self, fix: &Fix) -> Self {
+        self.file(format!("{}.d/{LAST_DROP_IN}", fix.unit), fix.drop_in())
     }
 
     /// Whether there is a service among them: [`check`](super::check) looks at no socket without one.

@@ -119,7 +119,7 @@ pub(crate) fn start_process(stage: &Stage) {
         let net = ActivatedListeners::builder().build().unwrap();
         let listener = net.listen(&stage.arg().parse().unwrap()).unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-        net.share("datagrams", &datagrams).unwrap();
+        net.pass_to_successor("datagrams", &datagrams).unwrap();
         let addrs = (listener.local_addrs()[0].to_string(), datagrams.local_addr().unwrap().to_string());
         stage.hear();
         (net.start_process().await.unwrap(), addrs)

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The part of every message about the environment that says what to do.
-const MEND_IT: &str = "mend it there or unset it";
+const FIX_IT: &str = "fix it there or unset it";
 
 /// What a scene saw that claims what it was passed, and then once more whoever it is addressed to.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub(crate) fn claim_and_start_a_child(stage: &Stage) {
 /// Leaves alone what is meant for another process.
 pub(crate) fn claim_leaving(stage: &Stage) {
     let before = FdTable::now();
-    let leave = || ActivatedListeners::builder().on_foreign_pid(ForeignPid::Leave).from_env();
+    let leave = || ActivatedListeners::builder().on_foreign_pid(ForeignPid::Ignore).from_env();
     let outcome = names(leave());
     let after = FdTable::now();
     stage.say(Claimed { before, outcome, after, forced: names(leave()), after_forced: FdTable::now() });
@@ -106,20 +106,20 @@ fn passed() -> Scene {
 fn a_count_that_is_no_number_is_refused() {
     refused_for_good(
         passed().count("two"),
-        &["LISTEN_FDS=\"two\" is not a number of file descriptors", "systemd", MEND_IT],
+        &["LISTEN_FDS=\"two\" is not a number of file descriptors", "systemd", FIX_IT],
     );
 }
 
 #[test]
 fn a_negative_count_is_refused() {
-    refused_for_good(passed().count("-1"), &["LISTEN_FDS=\"-1\" is not a number of file descriptors", MEND_IT]);
+    refused_for_good(passed().count("-1"), &["LISTEN_FDS=\"-1\" is not a number of file descriptors", FIX_IT]);
 }
 
 #[test]
 fn a_count_that_no_process_can_have_open_is_refused() {
     for count in ["2147483645", "18446744073709551615"] {
         let says = format!("LISTEN_FDS=\"{count}\" is more than a process can have open");
-        refused_for_good(passed().count(count), &[&says, MEND_IT]);
+        refused_for_good(passed().count(count), &[&says, FIX_IT]);
     }
 }
 
@@ -162,27 +162,24 @@ fn a_file_that_this_process_opened_itself_is_not_stolen() {
 #[test]
 fn fewer_names_than_descriptors_are_refused() {
     let scene = Scene::new("claim").fd(sockets::tcp()).fd(sockets::tcp()).own_pid().count("2").names("http");
-    refused_for_good(scene, &["LISTEN_FDNAMES=\"http\" holds 1 names, but LISTEN_FDS=2", MEND_IT]);
+    refused_for_good(scene, &["LISTEN_FDNAMES=\"http\" holds 1 names, but LISTEN_FDS=2", FIX_IT]);
 }
 
 #[test]
 fn more_names_than_descriptors_are_refused() {
-    let says = ["LISTEN_FDNAMES=\"http:admin\" holds 2 names, but LISTEN_FDS=1", MEND_IT];
+    let says = ["LISTEN_FDNAMES=\"http:admin\" holds 2 names, but LISTEN_FDS=1", FIX_IT];
     refused_for_good(passed().count("1").names("http:admin"), &says);
 }
 
 #[test]
 fn names_that_are_no_text_are_refused() {
     let names = OsString::from_vec(b"ht\xfftp".to_vec());
-    refused_for_good(
-        passed().count("1").names(names),
-        &["LISTEN_FDNAMES=\"ht\u{fffd}tp\" is not valid UTF-8", MEND_IT],
-    );
+    refused_for_good(passed().count("1").names(names), &["LISTEN_FDNAMES=\"ht\u{fffd}tp\" is not valid UTF-8", FIX_IT]);
 }
 
 #[test]
 fn a_name_with_a_control_character_is_refused() {
-    let says = ["LISTEN_FDNAMES=\"a\\tb\" holds the name \"a\\tb\": it contains a control character", MEND_IT];
+    let says = ["LISTEN_FDNAMES=\"a\\tb\" holds the name \"a\\tb\": it contains a control character", FIX_IT];
     refused_for_good(passed().count("1").names("a\tb"), &says);
 }
 
@@ -190,13 +187,13 @@ fn a_name_with_a_control_character_is_refused() {
 fn a_name_that_is_not_ascii_is_refused() {
     refused_for_good(
         passed().count("1").names("größe"),
-        &["\"größe\": it contains a character that is not ASCII", MEND_IT],
+        &["\"größe\": it contains a character that is not ASCII", FIX_IT],
     );
 }
 
 #[test]
 fn a_name_of_256_bytes_is_refused_and_one_of_255_is_taken() {
-    refused_for_good(passed().count("1").names("x".repeat(256)), &["it is longer than 255 bytes", MEND_IT]);
+    refused_for_good(passed().count("1").names("x".repeat(256)), &["it is longer than 255 bytes", FIX_IT]);
     let longest = "x".repeat(255);
     let claimed: Claimed = passed().count("1").names(&longest).report();
     assert_eq!(claimed.outcome.unwrap(), [longest]);
@@ -222,7 +219,7 @@ fn sockets_for_another_process_can_be_left_alone() {
 #[test]
 fn a_pid_that_is_no_number_is_refused_until_told_otherwise() {
     let scene = Scene::new("claim").fd(sockets::tcp()).pid("me").count("1").names("http");
-    refused_until_forced(scene, "invalid_environment", &["LISTEN_PID=\"me\" is not a process id", MEND_IT]);
+    refused_until_forced(scene, "invalid_environment", &["LISTEN_PID=\"me\" is not a process id", FIX_IT]);
 }
 
 #[test]
@@ -235,7 +232,7 @@ fn a_wrong_pidfd_id_is_refused_until_told_otherwise() {
 #[test]
 fn a_pidfd_id_that_is_no_number_is_refused_until_told_otherwise() {
     let scene = passed().count("1").names("http").pidfd_id("four");
-    let says = ["LISTEN_PIDFDID=\"four\" is not the inode number of a pidfd", MEND_IT];
+    let says = ["LISTEN_PIDFDID=\"four\" is not the inode number of a pidfd", FIX_IT];
     refused_until_forced(scene, "invalid_environment", &says);
 }
 

@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_millis(200);
 #[test]
 fn drained_before_the_first_accept_it_serves_nobody_and_returns() {
     let drain = Drain::new();
-    drain.begin();
+    drain.start();
     let running = Running::start(routes(), |server| server.with_drain(drain.clone()));
     let report = running.report();
     assert_eq!((connections(&report), report.stuck, drain.phase()), ([0; 4], 0, Phase::Done));
@@ -31,27 +31,27 @@ fn drained_before_the_first_accept_it_serves_nobody_and_returns() {
 
 #[test]
 fn drained_twice_is_drained_once() {
-    let running = Running::start(routes(), |server| server.linger(SHORT));
+    let running = Running::start(routes(), |server| server.keep_alive_grace(SHORT));
     let mut client = running.connect();
     assert_eq!(client.get("/").unwrap().text(), "hello");
-    running.drain.begin();
-    running.drain.begin();
+    running.drain.start();
+    running.drain.start();
     assert!(client.get("/").unwrap().says_close());
     drop(client);
     let drain = running.drain.clone();
     let report = running.report();
     assert_eq!((connections(&report), report.listeners[0].requests), ([1, 0, 0, 0], 2));
-    drain.begin();
+    drain.start();
     assert_eq!(drain.phase(), Phase::Done);
 }
 
 #[test]
-fn cut_from_code_it_ends_at_once() {
+fn aborted_from_code_it_ends_at_once() {
     let running = Running::start(routes(), |server| server);
     let mut clients = [running.connect(), running.connect()];
     clients[0].ask("/stuck").unwrap();
     running.wait(|now| now.in_flight == 1 && now.open == 2);
-    running.drain.cut();
+    running.drain.abort();
     let report = running.report();
     assert!(report.elapsed < Duration::from_secs(10), "{report}");
     assert_eq!(connections(&report), [0, 1, 0, 1], "who was idle has lost nothing");
@@ -59,7 +59,7 @@ fn cut_from_code_it_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropping_the_future_cuts_every_connection_and_closes_the_listener() {
+async fn dropping_the_future_aborts_every_connection_and_closes_the_listener() {
     let (dropped, gone) = oneshot::channel::<()>();
     let dropped = std::sync::Arc::new(std::sync::Mutex::new(Some(dropped)));
     let handler = async move || {
@@ -73,18 +73,18 @@ async fn dropping_the_future_cuts_every_connection_and_closes_the_listener() {
         other => panic!("{other:?}"),
     };
     let server = Server::new(activated)
-        .route("http", routes().route("/held", get(handler)))
+        .serve("http", routes().route("/held", get(handler)))
         .without_signals()
         .without_handoff_signals();
-    let (drain, figures) = (server.drain(), server.figures());
+    let (drain, stats) = (server.drain(), server.stats());
     let serving = tokio::spawn(server.run());
     let clients = tokio::task::spawn_blocking(move || {
         let mut clients = [Wire::connect(addr).unwrap(), Wire::connect(addr).unwrap(), Wire::connect(addr).unwrap()];
         clients[0].ask("/held").unwrap();
         assert_eq!(clients[1].get("/").unwrap().text(), "hello");
         super::support::running::eventually(
-            || figures.now().iter().all(|now| now.in_flight == 1 && now.open == 3),
-            || format!("{figures:?}"),
+            || stats.read().iter().all(|now| now.in_flight == 1 && now.open == 3),
+            || format!("{stats:?}"),
         );
         clients
     });
@@ -92,7 +92,7 @@ async fn dropping_the_future_cuts_every_connection_and_closes_the_listener() {
 
     serving.abort();
     assert!(serving.await.unwrap_err().is_cancelled());
-    assert_eq!(drain.phase(), Phase::Closing);
+    assert_eq!(drain.phase(), Phase::Aborting);
     assert!(gone.await.is_err(), "the handler is dropped");
     let refused = tokio::task::spawn_blocking(move || {
         for mut client in clients {

@@ -30,7 +30,7 @@ fn the_last_response_of_a_drain_arrives_though_the_client_sends_on() {
     let mut client = running.connect();
     client.ask("/gate").unwrap();
     running.wait(|now| now.in_flight == 1);
-    running.drain.begin();
+    running.drain.start();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10_000)).unwrap();
     gate.open();
     let answer = client.answer().unwrap();
@@ -40,11 +40,11 @@ fn the_last_response_of_a_drain_arrives_though_the_client_sends_on() {
 }
 
 #[test]
-fn who_has_its_last_response_and_does_not_close_is_not_cut() {
+fn a_client_that_has_its_last_response_and_does_not_close_is_not_aborted() {
     let running = Running::start(routes(), |server| server.drain_timeout(SHORT));
     let mut client = running.connect();
     running.wait(|now| now.open == 1);
-    running.drain.begin();
+    running.drain.start();
     assert!(client.get("/").unwrap().says_close());
     // It is waited for, but not for longer than there is time.
     let report = running.report();
@@ -80,7 +80,7 @@ fn who_resets_in_the_middle_of_a_request_is_an_error_and_concerns_nobody_else() 
     running.wait(|now| now.in_flight == 2);
     client.reset();
     running.wait(|now| now.errors == 1 && now.in_flight == 1);
-    running.drain.begin();
+    running.drain.start();
     gate.open();
     assert_eq!(other.answer().unwrap().text(), "passed");
     drop(other);
@@ -95,7 +95,7 @@ fn who_resets_in_the_middle_of_a_response_or_of_the_drain_is_an_error_too() {
         client.ask("/endless").unwrap();
         client.head().unwrap();
         if drains {
-            running.drain.begin();
+            running.drain.start();
         }
         client.reset();
         running.wait(|now| now.open == 0);

@@ -1,4 +1,4 @@
-//! What does not end by itself is cut at the deadline, and counted.
+//! What does not end by itself is aborted at the deadline, and counted.
 
 use std::{
     sync::mpsc::channel,
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_millis(250);
 
 #[test]
-fn a_thousand_stuck_connections_are_cut_in_time_and_counted() {
+fn a_thousand_stuck_connections_are_aborted_in_time_and_counted() {
     allow_open_files(4 * STUCK as u64);
     let running = Running::start(routes(), |server| server.drain_timeout(TIMEOUT));
     let mut clients: Vec<_> = (0..STUCK).map(|_| running.connect()).collect();
@@ -63,23 +63,23 @@ fn a_handler_that_blocks_its_thread_is_left_behind_and_counted_as_stuck() {
 }
 
 #[test]
-fn a_body_of_a_response_that_never_ends_is_cut() {
-    let [mut client] = cut([|wire: &mut Wire| wire.ask("/endless").unwrap()]);
+fn a_response_body_that_never_ends_is_aborted() {
+    let [mut client] = aborted([|wire: &mut Wire| wire.ask("/endless").unwrap()]);
     let (status, head) = client.head().unwrap();
     assert!(status == 200 && head.contains("transfer-encoding: chunked"), "{head}");
     assert_eq!(client.rest().unwrap(), b"8\r\nfor ever\r\n", "it has no end, so the client knows");
 }
 
 #[test]
-fn a_body_of_a_request_that_never_ends_is_cut() {
+fn a_request_body_that_never_ends_is_aborted() {
     const HEAD: &str = "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf of it";
-    let [mut client] = cut([|wire: &mut Wire| wire.send(HEAD).unwrap()]);
+    let [mut client] = aborted([|wire: &mut Wire| wire.send(HEAD).unwrap()]);
     assert_eq!(client.rest().unwrap(), b"");
 }
 
 #[test]
-fn who_never_reads_its_response_is_cut() {
-    cut([|wire: &mut Wire| wire.ask("/big").unwrap(), |wire: &mut Wire| wire.ask("/chunks").unwrap()]);
+fn a_client_that_never_reads_its_response_is_aborted() {
+    aborted([|wire: &mut Wire| wire.ask("/big").unwrap(), |wire: &mut Wire| wire.ask("/chunks").unwrap()]);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_is_in_flight_finishes_within_the_deadline() {
     let mut client = running.connect();
     client.ask("/gate").unwrap();
     running.wait(|now| now.in_flight == 1);
-    running.drain.begin();
+    running.drain.start();
     gate.open();
     let answer = client.answer().unwrap();
     assert_eq!((answer.text(), answer.says_close()), ("passed", true));
@@ -106,7 +106,7 @@ fn a_response_under_way_goes_on_to_its_end_and_then_the_connection_is_idle() {
     client.ask("/chunks").unwrap();
     let (_, head) = client.head().unwrap();
     assert!(!head.contains("connection: close"), "{head}");
-    running.drain.begin();
+    running.drain.start();
     // Its head has not said that it is the last, so one more may be asked for, as on any idle connection.
     let body = client.rest().unwrap();
     assert!(body.len() > super::service::BIG && body.ends_with(b"\r\n0\r\n\r\n"), "{}", body.len());
@@ -119,7 +119,7 @@ fn a_request_under_way_is_read_to_its_end_and_answered() {
     let mut client = running.connect();
     client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhe").unwrap();
     running.wait(|now| now.in_flight == 1);
-    running.drain.begin();
+    running.drain.start();
     client.send("llo").unwrap();
     let answer = client.answer().unwrap();
     assert_eq!((answer.text(), answer.says_close()), ("hello", true));
@@ -135,9 +135,9 @@ fn allow_open_files(count: u64) {
     }
 }
 
-/// Clients that do so are cut, in time: the clients then.
-fn cut<const N: usize>(clients: [fn(&mut Wire); N]) -> [Wire; N] {
-    let running = Running::start(routes(), |server| server.drain_timeout(TIMEOUT).linger(Duration::ZERO));
+/// Clients that do so are aborted, in time: the clients then.
+fn aborted<const N: usize>(clients: [fn(&mut Wire); N]) -> [Wire; N] {
+    let running = Running::start(routes(), |server| server.drain_timeout(TIMEOUT).keep_alive_grace(Duration::ZERO));
     let clients = clients.map(|send| {
         let mut client = running.connect();
         send(&mut client);

@@ -63,14 +63,14 @@ fn a_head_behind_a_response_that_is_still_being_sent_is_not_late() {
 
 #[test]
 fn half_a_head_at_the_drain_is_finished_and_answered() {
-    let running = Running::start(routes(), |server| server.linger(Duration::ZERO));
+    let running = Running::start(routes(), |server| server.keep_alive_grace(Duration::ZERO));
     let mut fresh = running.connect();
     fresh.send(HALF).unwrap();
     let mut used = running.connect();
     assert_eq!(used.get("/").unwrap().text(), "hello");
     used.send(HALF).unwrap();
     wait_until_read(&[&fresh, &used]);
-    running.drain.begin();
+    running.drain.start();
     for mut client in [fresh, used] {
         client.send(OTHER_HALF).unwrap();
         let answer = client.answer().unwrap();
@@ -86,7 +86,7 @@ fn who_stalls_within_a_head_during_the_drain_is_told_408_if_there_is_time_and_el
         [(SHORT, Duration::from_secs(30), [0, 0, 1, 0]), (Duration::from_secs(30), SHORT, [0, 0, 0, 1])]
     {
         let running = Running::start(routes(), |server| {
-            server.header_timeout(header_timeout).drain_timeout(drain_timeout).linger(Duration::ZERO)
+            server.header_timeout(header_timeout).drain_timeout(drain_timeout).keep_alive_grace(Duration::ZERO)
         });
         let mut client = running.connect();
         client.send(HALF).unwrap();
@@ -120,9 +120,9 @@ fn a_client_that_resets_with_nothing_under_way_is_no_error() {
 #[test]
 fn a_client_that_resets_within_a_head_is_an_error() {
     let running = Running::start(routes(), |server| server);
-    for begun in ["P", HALF] {
+    for started in ["P", HALF] {
         let mut client = running.connect();
-        client.send(begun).unwrap();
+        client.send(started).unwrap();
         wait_until_read(&[&client]);
         client.reset();
     }

@@ -26,7 +26,7 @@ async fn streams_in_flight_finish_and_the_connection_ends_in_order() {
     let client = connect(running.addr).await;
     let answers = [client.ask("/gate").await, client.ask("/gate").await];
     running.wait(|now| now.in_flight == 2);
-    running.drain.begin();
+    running.drain.start();
     gate.open();
     gate.open();
     for answer in answers {
@@ -39,7 +39,7 @@ async fn streams_in_flight_finish_and_the_connection_ends_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_ends_at_once() {
-    let running = Running::start(routes(), |server| server.linger(Duration::from_secs(20)));
+    let running = Running::start(routes(), |server| server.keep_alive_grace(Duration::from_secs(20)));
     let client = connect(running.addr).await;
     assert_eq!(client.ask("/").await.await.unwrap().unwrap(), "hello");
     let report = running.end();
@@ -49,7 +49,7 @@ async fn an_idle_connection_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stuck_streams_are_cut_in_time_and_their_connections_counted() {
+async fn stuck_streams_are_aborted_in_time_and_their_connections_counted() {
     let running = Running::start(routes(), |server| server.drain_timeout(TIMEOUT));
     let mut stuck = Vec::new();
     let mut clients = Vec::new();
@@ -72,7 +72,7 @@ async fn stuck_streams_are_cut_in_time_and_their_connections_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_answer_a_ping_does_not_hold_up_the_drain_when_nothing_is_in_flight() {
-    let running = Running::start(routes(), |server| server.linger(Duration::from_millis(200)));
+    let running = Running::start(routes(), |server| server.keep_alive_grace(Duration::from_millis(200)));
     let mut client = running.connect();
     // The preface and empty SETTINGS, and nothing after that.
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();

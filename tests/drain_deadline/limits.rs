@@ -45,7 +45,7 @@ fn who_is_idle_for_too_long_is_closed_and_who_is_busy_is_not() {
         assert_eq!(idle.rest().unwrap(), b"");
     }
     assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
-    running.wait(|now| now.open == 1 && now.closed_idle == 2);
+    running.wait(|now| now.open == 1 && now.idle_closed == 2);
     gate.open();
     assert_eq!(busy.answer().unwrap().text(), "passed");
     assert_eq!(busy.rest().unwrap(), b"");
@@ -79,8 +79,9 @@ fn who_is_old_enough_is_told_close_with_its_next_answer() {
 }
 
 #[test]
-fn who_is_old_enough_and_idle_is_closed_after_the_linger() {
-    let running = Running::start(routes(), |server| server.max_connection_age(SHORT, Duration::ZERO).linger(SHORT));
+fn an_old_idle_connection_is_closed_after_the_grace() {
+    let running =
+        Running::start(routes(), |server| server.max_connection_age(SHORT, Duration::ZERO).keep_alive_grace(SHORT));
     let began = Instant::now();
     assert_eq!(running.connect().rest().unwrap(), b"");
     assert!(began.elapsed() >= SHORT * 2, "{:?}", began.elapsed());

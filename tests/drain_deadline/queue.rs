@@ -30,7 +30,7 @@ fn the_queue_of_an_own_listener_is_served_to_its_end() {
     asking.iter_mut().for_each(|client| client.ask("/").unwrap());
     assert_eq!(running.now().accepted, 1);
 
-    running.drain.begin();
+    running.drain.start();
     for client in asking {
         let answer = client.answer().unwrap();
         assert_eq!((answer.text(), answer.says_close()), ("hello", true));
@@ -50,7 +50,7 @@ fn the_queue_of_an_own_listener_is_served_to_its_end() {
 #[test]
 fn the_queue_of_a_socket_that_others_hold_is_left_to_them() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let running = Running::on(&socket, routes(), |server| server.max_connections(1).linger(Duration::ZERO));
+    let running = Running::on(&socket, routes(), |server| server.max_connections(1).keep_alive_grace(Duration::ZERO));
     let mut only = running.connect();
     assert_eq!(only.get("/").unwrap().text(), "hello");
     let mut queued = running.connect();
@@ -70,7 +70,7 @@ fn the_queue_of_a_socket_that_others_hold_is_left_to_them() {
 fn a_lame_duck_accepts_on_and_says_close() {
     let running = Running::start(routes(), |server| server.lame_duck(LAME_DUCK));
     let began = Instant::now();
-    running.drain.begin();
+    running.drain.start();
     let mut served = 0;
     let addr = running.addr;
     while let Ok(mut client) = Wire::connect(addr) {

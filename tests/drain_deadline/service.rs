@@ -46,7 +46,7 @@ pub(crate) fn routes() -> Router {
         .route("/echo", post(async |body: Bytes| body))
         .route("/stuck", get(async || pending::<()>().await))
         .route("/panic", get(async || -> &str { panic!("a handler that panics on purpose") }))
-        .route("/endless", get(async || Body::new(Endless { begun: false })))
+        .route("/endless", get(async || Body::new(Endless { started: false })))
         .route("/big", get(async || vec![b'x'; BIG]))
         .route("/chunks", get(async || Body::new(Chunks { left: BIG / CHUNK })))
         .route("/reject", post(async || (StatusCode::PAYLOAD_TOO_LARGE, vec![b'x'; 200_000])))
@@ -64,7 +64,7 @@ pub(crate) fn gated(gate: &Gate) -> Router {
 
 /// Says one thing and never another.
 struct Endless {
-    begun: bool,
+    started: bool,
 }
 
 impl HttpBody for Endless {
@@ -72,7 +72,7 @@ impl HttpBody for Endless {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match std::mem::replace(&mut self.begun, true) {
+        match std::mem::replace(&mut self.started, true) {
             false => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"for ever"))))),
             true => Poll::Pending,
         }

@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(250);
 fn an_upgraded_connection_is_waited_for() {
     let (running, ended) = start(Duration::ZERO);
     let mut client = upgrade(&running);
-    running.drain.begin();
+    running.drain.start();
     client.send("ping").unwrap();
     assert_eq!(client.take(4).unwrap(), b"ping", "it goes on");
     assert!(!running.has_ended());
@@ -37,7 +37,7 @@ fn an_upgraded_connection_is_waited_for() {
 }
 
 #[test]
-fn an_upgraded_connection_is_cut_at_the_deadline_with_an_error_to_its_owner() {
+fn an_upgraded_connection_is_aborted_at_the_deadline_with_an_error_to_its_owner() {
     let (running, ended) = start(Duration::ZERO);
     let mut client = upgrade(&running);
     let began = Instant::now();
@@ -55,7 +55,7 @@ fn an_upgrade_that_is_answered_otherwise_is_a_request_like_any_other() {
     let ask = "GET /no HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
     client.send(ask).unwrap();
     assert_eq!(client.answer().unwrap().status, 404);
-    running.drain.begin();
+    running.drain.start();
     client.send(ask).unwrap();
     let answer = client.answer().unwrap();
     assert_eq!((answer.status, answer.says_close()), (404, true));
@@ -64,11 +64,11 @@ fn an_upgrade_that_is_answered_otherwise_is_a_request_like_any_other() {
 }
 
 /// Echoes what upgraded connections say; and the end of each, as its owner sees it.
-fn start(linger: Duration) -> (Running, Receiver<Option<io::ErrorKind>>) {
+fn start(keep_alive_grace: Duration) -> (Running, Receiver<Option<io::ErrorKind>>) {
     let (sender, ended) = channel();
     let handler = async move |request: Request<Body>| switch(request, sender.clone());
     let router = Router::new().route("/", get(handler));
-    (Running::start(router, |server| server.drain_timeout(TIMEOUT).linger(linger)), ended)
+    (Running::start(router, |server| server.drain_timeout(TIMEOUT).keep_alive_grace(keep_alive_grace)), ended)
 }
 
 fn upgrade(running: &Running) -> Wire {

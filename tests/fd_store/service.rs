@@ -195,14 +195,14 @@ pub(crate) async fn serve(stage: &Stage) {
     }));
     let hold = async move |drain: Drain| {
         gate.notified().await;
-        format!("draining: {}, for good: {}", drain.has_begun(), !drain.has_successor())
+        format!("draining: {}, for good: {}", drain.has_started(), !drain.has_successor())
     };
     let app = Router::new()
         .route("/hold", get(hold))
         .route("/pid", get(std::process::id().to_string()))
         .route("/names", get(async move || names.names().join(" ")))
         .route("/{id}", get(async |Path(id): Path<String>| id));
-    let mut server = Server::new(activated).route(name, app).linger(Duration::from_millis(300));
+    let mut server = Server::new(activated).serve(name, app).keep_alive_grace(Duration::from_millis(300));
     if std::env::var_os("PLAIN").is_some() {
         server = server.plain_successor(PlainSuccessor::Lives(Duration::from_millis(100)));
         server = server.successor_variable("SUCCESSOR", Some("1".into()));

@@ -66,7 +66,7 @@ fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_was_told_to_
 }
 
 #[test]
-fn a_head_that_has_begun_is_finished_in_the_next_process() {
+fn request_headers_that_have_started_are_finished_in_the_next_process() {
     let mut service = Service::new();
     let child = service.start();
     let mut fresh = service.connect();

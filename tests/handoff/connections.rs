@@ -114,7 +114,7 @@ fn connections_that_the_next_process_has_no_room_for_are_served_where_they_are()
     assert!(moved > 0 && stayed > 0, "{moved} have moved, {stayed} have not");
     service.wait_for_end(old.pid);
     let report = service.wait_for_word(old.pid, "ends ");
-    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    assert!(report.contains(" 0 errors, 0 aborted"), "{report}");
     service.hand_over();
     service.end();
 }
@@ -187,6 +187,6 @@ async fn web_sockets_and_event_streams_end_by_their_tokens_while_plain_connectio
     assert_moves(&mut plain, new);
     service.wait_for_end(old.pid);
     let report = service.wait_for_word(old.pid, "ends ");
-    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    assert!(report.contains(" 0 errors, 0 aborted"), "{report}");
     service.end();
 }

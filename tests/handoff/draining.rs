@@ -1,4 +1,4 @@
-//! Generations that still drain when the next hand-over comes.
+//! Generations that still drain when the next handoff comes.
 
 use std::{io::ErrorKind, thread};
 
@@ -23,16 +23,16 @@ fn held(service: &Service, gate: &str, id: u64) -> Wire {
 
 /// Fails unless the connection ends without an answer.
 #[track_caller]
-fn assert_cut(wire: &mut Wire) {
+fn assert_aborted(wire: &mut Wire) {
     let ended = wire.answer().expect_err("no answer");
     assert!(matches!(ended.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{ended}");
 }
 
-/// Fails where a generation has cut a connection.
+/// Fails where a generation has aborted a connection.
 #[track_caller]
-fn assert_none_cut(lines: &[Line]) {
+fn assert_none_aborted(lines: &[Line]) {
     let reports: Vec<_> = lines.iter().filter(|line| line.text.starts_with("ends ")).collect();
-    assert!(reports.iter().all(|report| report.text.contains(" 0 errors, 0 cut")), "{reports:#?}");
+    assert!(reports.iter().all(|report| report.text.contains(" 0 errors, 0 aborted")), "{reports:#?}");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn two_generations_may_drain_and_a_third_hand_over_waits_until_one_has_ended() {
         assert_moves(wire, fourth);
     }
     service.wait_for_word(fourth.pid, "is alone");
-    assert_none_cut(&service.end().0);
+    assert_none_aborted(&service.end().0);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_hand_over_is_refused_while_as_many_generations_drain_as_may_and_none_is_abo
             assert_eq!(wire.answer().unwrap().status, 200);
         }
         service.hand_over();
-        assert_none_cut(&service.end().0);
+        assert_none_aborted(&service.end().0);
     }
 }
 
@@ -110,12 +110,12 @@ fn a_stop_while_a_hand_over_waits_for_an_older_generation_wins() {
 }
 
 #[test]
-fn a_drain_that_takes_too_long_is_cut_at_its_own_deadline() {
+fn a_drain_that_takes_too_long_is_aborted_at_its_own_deadline() {
     let service = Service::start("drain_timeout=300");
     let first = service.who();
-    let mut cut = held(&service, "first", 1);
+    let mut aborted = held(&service, "first", 1);
     let second = service.hand_over();
-    assert_cut(&mut cut);
+    assert_aborted(&mut aborted);
     service.wait_for_end(first.pid);
     service.wait_for_word(second.pid, "has the final state");
     service.wait_for_word(second.pid, "is alone");

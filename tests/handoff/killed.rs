@@ -105,7 +105,7 @@ fn when_it_has_taken_some_connections_only_those_are_closed() {
     service.wait_for_end(new);
     assert_eq!(service.who(), old);
     let closed = idle.iter_mut().filter_map(|idle| idle.get("/who").err()).count();
-    // Among them may have been the one or other that only asked for the hand-over.
+    // Among them may have been the one or other that only asked for the handoff.
     assert!(closed <= taken && taken <= closed + 5, "{closed} are closed, {taken} were taken");
     service.hand_over();
     let served_on = idle.iter_mut().filter_map(|idle| idle.get("/who").ok()).count();

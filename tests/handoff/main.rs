@@ -1,4 +1,4 @@
-//! Hand-overs of a service from process to process, and what may go wrong at each step.
+//! Handoffs of a service from process to process, and what may go wrong at each step.
 //!
 //! The steps are reached by plan (`support/successive.rs`), not by waiting; a successor that misbehaves on the control socket is
 //! a program in Python (`support/peer.py`).

@@ -109,7 +109,7 @@ fn left_alone(peer: &str) {
     let peer = service.ask_to_hand_over().expect("it is ready");
     idle.iter_mut().for_each(|idle| ends_at(old, idle));
     let report = service.wait_for_word(old.pid, "ends ");
-    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    assert!(report.contains(" 0 errors, 0 aborted"), "{report}");
     service.signal(peer, Signal::KILL);
     service.wait_for_all();
 }

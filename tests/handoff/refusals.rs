@@ -75,11 +75,14 @@ fn a_socket_that_the_service_has_taken_bare_is_named_until_it_is_shared() {
     let path = service.folder().join("bare.sock");
     let reason = service.ask_to_hand_over().unwrap_err();
     let says = format!("it does not get \"bare\" (unix:{}), which the service has taken with `files`", path.display());
-    assert!(reason.contains(&says) && reason.contains("`ActivatedListeners::share` passes it on"), "{reason}");
+    assert!(
+        reason.contains(&says) && reason.contains("`ActivatedListeners::pass_to_successor` passes it on"),
+        "{reason}"
+    );
     let failure = service.wait_for(|line| line.text.starts_with("fails ")).text;
     let says =
         format!("cannot listen on unix:{}: the address is in use, and the old process has not passed", path.display());
-    assert!(failure.contains(&says) && failure.contains("`ActivatedListeners::share`"), "{failure}");
+    assert!(failure.contains(&says) && failure.contains("`ActivatedListeners::pass_to_successor`"), "{failure}");
     service.end();
 
     let service = Service::start("bare=1");

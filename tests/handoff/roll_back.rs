@@ -1,4 +1,4 @@
-//! What every hand-over that fails has in common: nobody but who asked for it can tell.
+//! What every handoff that fails has in common: nobody but who asked for it can tell.
 
 use std::thread;
 
@@ -12,10 +12,10 @@ const BUSY: usize = 4;
 /// Connections that ask before and after, and are idle meanwhile.
 const IDLE: usize = 4;
 
-/// Fails unless the hand-over that `spoil` has prepared fails with a reason that says `says`, while nobody loses a request, and the
-/// one after `mend` succeeds.
+/// Fails unless the handoff that `spoil` has prepared fails with a reason that says `says`, while nobody loses a request, and the
+/// one after `fix` succeeds.
 #[track_caller]
-pub(crate) fn rolls_back(service: Service, says: &str, spoil: impl FnOnce(&Service), mend: impl FnOnce(&Service)) {
+pub(crate) fn rolls_back(service: Service, says: &str, spoil: impl FnOnce(&Service), fix: impl FnOnce(&Service)) {
     under_load(service, |service| {
         let old = service.who();
         spoil(service);
@@ -26,7 +26,7 @@ pub(crate) fn rolls_back(service: Service, says: &str, spoil: impl FnOnce(&Servi
             service.wait_for_end(pid);
         }
         assert_eq!(service.who(), old, "the old one serves on");
-        mend(service);
+        fix(service);
         service.ask_to_hand_over().expect("and can try again");
         let new = service.wait_until_after(old);
         assert_eq!(new.generation, 1);

@@ -1,4 +1,4 @@
-//! Signals in quick succession, and while a hand-over is under way.
+//! Signals in quick succession, and while a handoff is under way.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use super::{
     },
 };
 
-/// Both signals that ask for a hand-over.
+/// Both signals that ask for a handoff.
 const HANDOFF: [Signal; 2] = [Signal::HUP, Signal::USR2];
 
 /// A program that waits until there is a file `go`, before it becomes the test binary; its pid stands in `pid`.
@@ -159,7 +159,7 @@ fn of_30_hang_ups_in_a_second_each_is_a_hand_over_or_refused_and_nothing_is_left
             service.signal(service.who().pid, Signal::HUP);
             thread::sleep((began + turn * Duration::from_millis(33)).saturating_duration_since(Instant::now()));
         }
-        // When another hand-over succeeds, none is under way.
+        // When another handoff succeeds, none is under way.
         while service.ask_to_hand_over().is_err() {}
         let last = service.who();
         service.wait_for_word(last.pid, "is alone");
@@ -181,7 +181,7 @@ fn a_hand_over_while_one_is_under_way_is_refused() {
             let first = scope.spawn(|| service.ask_to_hand_over());
             service.wait_for(|line| line.text == "at import wait");
             let reason = service.ask_to_hand_over().unwrap_err();
-            assert!(reason.contains("another hand-over is under way"), "{reason}");
+            assert!(reason.contains("another handoff is under way"), "{reason}");
             service.open("import.gate");
             first.join().unwrap().unwrap();
         });
@@ -203,7 +203,7 @@ fn stopped(step: &str, words: &str) {
         service.wait_for_end(new);
     });
     let report = service.wait_for_word(old.pid, "ends ");
-    assert!(report.contains(" 0 errors, 0 cut"), "{report}");
+    assert!(report.contains(" 0 errors, 0 aborted"), "{report}");
     // Standard output, which all of them share, has come to its end.
     service.wait_for_all();
     assert_eq!(service.running(), Vec::<u32>::new());

@@ -1,4 +1,4 @@
-//! A system that gives no more threads: the hand-over is refused, and every request is answered.
+//! A system that gives no more threads: the handoff is refused, and every request is answered.
 
 use std::{env, os::unix::fs::symlink, process::Command};
 
@@ -12,7 +12,7 @@ use super::support::{needs, service::Service};
 /// The requests in flight.
 const HELD: usize = 10;
 
-/// The room for more threads that is tried at the most; with so much, a hand-over succeeds.
+/// The room for more threads that is tried at the most; with so much, a handoff succeeds.
 const MOST: u64 = 32;
 
 #[test]

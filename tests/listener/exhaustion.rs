@@ -133,12 +133,12 @@ pub(crate) async fn drain_without_descriptors(stage: &Stage) {
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
     let address = activated.iter().next().unwrap().to_string();
     let server = Server::new(activated)
-        .route("http", Router::new().route("/", get("hello")))
+        .serve("http", Router::new().route("/", get("hello")))
         .without_signals()
         .without_handoff_signals();
-    let (drain, figures) = (server.drain(), server.figures());
+    let (drain, stats) = (server.drain(), server.stats());
     let ended = tokio::spawn(server.run());
-    while figures.now().is_empty() {
+    while stats.read().is_empty() {
         yield_now().await;
     }
     lower_the_limit();
@@ -147,7 +147,7 @@ pub(crate) async fn drain_without_descriptors(stage: &Stage) {
     stage.hear();
 
     // The only thread has been here since the clients came: all of them are in the queue.
-    drain.begin();
+    drain.start();
     while log.count("cannot accept connections, they wait in the queue") == 0 && !ended.is_finished() {
         yield_now().await;
     }

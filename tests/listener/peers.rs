@@ -101,7 +101,7 @@ async fn plain_axum_tells_a_handler_who_is_at_the_other_end() {
 async fn a_server_tells_a_handler_who_is_at_the_other_end() {
     let sockets = Sockets::new();
     let serving = tokio::spawn(
-        Server::new(sockets.set.clone()).route("http", app()).without_signals().without_handoff_signals().run(),
+        Server::new(sockets.set.clone()).serve("http", app()).without_signals().without_handoff_signals().run(),
     );
     everybody_is_known(&sockets);
     serving.abort();
@@ -111,7 +111,7 @@ async fn a_server_tells_a_handler_who_is_at_the_other_end() {
 async fn an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() {
     let set = ActivatedListeners::builder().fallback("http", ":0").build().unwrap();
     let Some(ListenAddr::Tcp(addr)) = set.iter().next().unwrap().addr().cloned() else { panic!("it is TCP") };
-    let serving = tokio::spawn(Server::new(set).route("http", app()).without_signals().without_handoff_signals().run());
+    let serving = tokio::spawn(Server::new(set).serve("http", app()).without_signals().without_handoff_signals().run());
     let client = TcpStream::connect(("127.0.0.1", addr.port())).unwrap();
     let answer = ask(Client::over_tcp(client));
     assert_eq!(answer["ip"], "127.0.0.1");

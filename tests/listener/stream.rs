@@ -80,13 +80,13 @@ async fn bytes_pass_through_a_unix_stream() {
 #[tokio::test]
 async fn a_stream_shows_the_tokio_stream_within() {
     let (client, stream) = accepted_tcp().await;
-    assert_eq!(stream.tcp().unwrap().peer_addr().unwrap(), client.local_addr().unwrap());
-    assert_eq!(stream.as_fd().as_raw_fd(), stream.tcp().unwrap().as_raw_fd());
-    assert!(stream.unix().is_none());
+    assert_eq!(stream.as_tcp().unwrap().peer_addr().unwrap(), client.local_addr().unwrap());
+    assert_eq!(stream.as_fd().as_raw_fd(), stream.as_tcp().unwrap().as_raw_fd());
+    assert!(stream.as_unix().is_none());
 
     let (_client, stream) = accepted_unix().await;
-    assert_eq!(stream.as_fd().as_raw_fd(), stream.unix().unwrap().as_raw_fd());
-    assert!(stream.tcp().is_none());
+    assert_eq!(stream.as_fd().as_raw_fd(), stream.as_unix().unwrap().as_raw_fd());
+    assert!(stream.as_tcp().is_none());
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_socket_of_a_passed_listener_comes_without_a_timeout() {
 #[tokio::test]
 async fn tcp_streams_of_a_fresh_socket_do_not_delay() {
     let (_client, stream) = accepted_tcp().await;
-    assert!(stream.tcp().unwrap().nodelay().unwrap());
+    assert!(stream.as_tcp().unwrap().nodelay().unwrap());
 }
 
 #[tokio::test]

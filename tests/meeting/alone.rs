@@ -1,4 +1,4 @@
-//! Hand-overs of a service that plain `axum::serve` serves.
+//! Handoffs of a service that plain `axum::serve` serves.
 
 use std::fs;
 

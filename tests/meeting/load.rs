@@ -1,4 +1,4 @@
-//! Hand-overs at a path under load: no request is lost, and no connection closed.
+//! Handoffs at a path under load: no request is lost, and no connection closed.
 
 use std::{
     env,
@@ -121,7 +121,7 @@ fn hand_over_under_load(start: impl Fn(usize) -> Process, stop: impl FnOnce(&Pro
     }
     requests += connections(16, &idle);
     requests += connections(busy[2].1.sent(), &busy[2].1);
-    println!("{} hand-overs, {requests} requests, none lost, no connection closed", handovers());
+    println!("{} handoffs, {requests} requests, none lost, no connection closed", handovers());
 }
 
 fn handovers() -> usize {

@@ -1,7 +1,7 @@
 //! Processes that meet: at a path, from one container to the next, with programs that know nothing of this crate, and under a
 //! server that is not ours.
 //!
-//! `HANDOVERS=1000 cargo test --test meeting` for so many hand-overs under load; 8 without.
+//! `HANDOVERS=1000 cargo test --test meeting` for so many handoffs under load; 8 without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod alone;

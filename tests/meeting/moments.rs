@@ -1,4 +1,4 @@
-//! The path at every moment: of many hand-overs, and when the one that took it has died.
+//! The path at every moment: of many handoffs, and when the one that took it has died.
 
 use std::{
     fs,
@@ -132,7 +132,7 @@ fn of_many_who_ask_at_once_all_are_answered_and_none_finds_no_process() {
                         Ok(_) => drop(handed_over.fetch_add(1, Ordering::Relaxed)),
                         Err(error) => {
                             let reason = error.to_string();
-                            assert!(reason.contains("another hand-over is under way"), "{reason}");
+                            assert!(reason.contains("another handoff is under way"), "{reason}");
                         }
                     }
                 }
@@ -140,7 +140,7 @@ fn of_many_who_ask_at_once_all_are_answered_and_none_finds_no_process() {
         }
     });
     let handed_over = handed_over.load(Ordering::Relaxed);
-    println!("{handed_over} hand-overs");
+    println!("{handed_over} handoffs");
     wait_for_generation(addr, handed_over as u64).signal(Signal::TERM);
     (0..=handed_over).for_each(|_| drop(service.hear("ends ")));
 }

@@ -1,4 +1,4 @@
-//! A hand-over that is asked for: by an operator's program, by a signal where there can be none.
+//! A handoff that is asked for: by an operator's program, by a signal where there can be none.
 
 use std::{
     fs,
@@ -72,7 +72,7 @@ fn an_operator_is_told_why_it_failed_and_can_ask_again() {
 #[test]
 fn an_operator_is_told_where_nobody_serves() {
     let folder = folder();
-    assert_fails(&ask(&folder.path().join("handoff.sock")), "nobody serves there; start the service, or mend the path");
+    assert_fails(&ask(&folder.path().join("handoff.sock")), "nobody serves there; start the service, or fix the path");
 }
 
 #[test]

@@ -108,9 +108,9 @@ fn the_old_one_ends_as_soon_as_nothing_is_left_in_it() {
     let addr = service.process.addr();
     service.replace(&python());
     assert!(get(addr, "/handover").starts_with("over to "));
-    let begun = Instant::now();
+    let started = Instant::now();
     service.process.hear("ends ");
-    assert!(begun.elapsed() < DRAIN_TIMEOUT / 2, "it has waited for its deadline");
+    assert!(started.elapsed() < DRAIN_TIMEOUT / 2, "it has waited for its deadline");
     wait_for_generation(addr, PLAIN).signal(Signal::TERM);
 }
 

@@ -153,7 +153,7 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
             });
             Ok::<_, Failure>(())
         })
-        .route("http", app(handoff))
+        .serve("http", app(handoff))
         .run()
         .await?;
     Ok(report.to_string())
@@ -178,12 +178,12 @@ async fn run_alone(settings: &Settings, activated: ActivatedListeners) -> Result
     let told = drain.clone();
     tokio::spawn(async move {
         terminate.recv().await;
-        told.begin();
+        told.start();
     });
     let app = app(serving.handoff()).layer(DrainLayer::new(&drain));
-    let served = axum::serve(listener.stop_with(&drain), app)
-        .with_graceful_shutdown(drain.begun_for(Duration::from_millis(100)));
-    let (served, report) = drain.drive(served, DRAIN_TIMEOUT).await;
+    let served = axum::serve(listener.stop_on(&drain), app)
+        .with_graceful_shutdown(drain.started_after(Duration::from_millis(100)));
+    let (served, report) = drain.run_server(served, DRAIN_TIMEOUT).await;
     serving.finish().await;
     served.transpose()?;
     Ok(report.to_string())

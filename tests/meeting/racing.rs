@@ -24,7 +24,7 @@ fn of_two_that_come_for_one_place_the_second_is_told_that_there_is_a_first() {
         first.hear("plans wait");
         let second = Process::start(&settings);
         let reason = second.failed();
-        assert!(reason.contains("another hand-over is under way"), "{reason}");
+        assert!(reason.contains("another handoff is under way"), "{reason}");
         assert_eq!(who(addr).generation, 0);
         for file in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()) {
             if file.file_stem().is_some_and(|stem| stem == "plan") {

@@ -89,7 +89,7 @@ impl Process {
     #[track_caller]
     pub(crate) fn moved_out(mut self) {
         let report = self.hear("ends ");
-        assert!(report.contains(" 0 closed idle, 0 errors, 0 cut"), "{report}");
+        assert!(report.contains(" 0 closed idle, 0 errors, 0 aborted"), "{report}");
         assert!(self.status().success());
     }
 

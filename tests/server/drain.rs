@@ -1,4 +1,4 @@
-//! How a server ends when its program says so: what is in flight, what is idle, what is cut.
+//! How a server ends when its program says so: what is in flight, what is idle, what is aborted.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use std::{
 use axum::Router;
 use axum_activation::{
     ListenAddr, Server,
-    server::{Http2Options, Incoming},
+    server::{Http2Options, IncomingConnection},
 };
 use tokio::time::timeout;
 use tower::service_fn;
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn what_is_in_flight_is_finished() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;
@@ -49,7 +49,7 @@ async fn what_is_in_flight_is_finished() {
     assert!(report.listeners[0].finished >= 1);
     let text = report.to_string();
     assert!(
-        text.starts_with("drained in ") && text.contains("; http: 1 requests, ") && text.ends_with(" 0 cut"),
+        text.starts_with("drained in ") && text.contains("; http: 1 requests, ") && text.ends_with(" 0 aborted"),
         "{text}"
     );
 }
@@ -58,7 +58,7 @@ async fn what_is_in_flight_is_finished() {
 async fn what_is_idle_is_closed() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let mut used = Client::connect(&addr);
     assert_eq!(used.get("/").body, "hello");
     let mut silent = Client::connect(&addr);
@@ -70,11 +70,11 @@ async fn what_is_idle_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_at_drain_timeout_is_cut_and_counted() {
+async fn what_is_left_at_drain_timeout_is_aborted_and_counted() {
     let (set, gate) = (tcp_set(&["http", "admin"]), Gate::new());
     let addr = addr_of(&set, "http");
     let limit = Duration::from_millis(150);
-    let server = Server::new(set).route("http", gate.app()).route("admin", gate.app()).drain_timeout(limit);
+    let server = Server::new(set).serve("http", gate.app()).serve("admin", gate.app()).drain_timeout(limit);
     let running = Running::start(server);
     let mut clients = [(); 3].map(|()| Client::connect(&addr));
     for client in &mut clients[1..] {
@@ -85,28 +85,29 @@ async fn what_is_left_at_drain_timeout_is_cut_and_counted() {
 
     let report = running.end().await;
     assert!(!report.is_clean() && report.elapsed >= limit, "{report}");
-    let counts = report.listeners.iter().map(|listener| (listener.name.as_str(), listener.closed_idle, listener.cut));
+    let counts =
+        report.listeners.iter().map(|listener| (listener.name.as_str(), listener.idle_closed, listener.aborted));
     assert_eq!(counts.collect::<Vec<_>>(), [("http", 1, 2), ("admin", 0, 0)]);
     assert!(clients.iter_mut().all(Client::is_closed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_timeout_of_zero_cuts_at_once() {
+async fn a_drain_timeout_of_zero_aborts_at_once() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", gate.app()).drain_timeout(Duration::ZERO));
+    let running = Running::start(Server::new(set).serve("http", gate.app()).drain_timeout(Duration::ZERO));
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;
-    assert_eq!(running.end().await.listeners[0].cut, 1);
+    assert_eq!(running.end().await.listeners[0].aborted, 1);
     assert!(client.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_server_stops_accepting_and_cuts() {
+async fn a_dropped_server_stops_accepting_and_aborts() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;
@@ -118,10 +119,10 @@ async fn a_dropped_server_stops_accepting_and_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_dropped_while_it_drains_cuts() {
+async fn a_server_dropped_while_it_drains_aborts() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;
@@ -137,9 +138,9 @@ async fn a_server_dropped_while_it_drains_cuts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_nobody_connected_to_ends_at_once() {
     let set = tcp_set(&["http"]);
-    let report = Running::start(Server::new(set).route("http", Gate::new().app())).end().await;
+    let report = Running::start(Server::new(set).serve("http", Gate::new().app())).end().await;
     assert!(report.is_clean());
-    assert_eq!((report.listeners[0].finished, report.listeners[0].cut), (0, 0));
+    assert_eq!((report.listeners[0].finished, report.listeners[0].aborted), (0, 0));
 }
 
 /// A server whose make-service never answers, and a client that has come as far as that.
@@ -147,11 +148,11 @@ fn stuck_in_make(limit: Duration) -> (Running, ListenAddr, Client) {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let (arrived, arrival) = channel();
-    let make = service_fn(move |_: Incoming<'_>| {
+    let make = service_fn(move |_: IncomingConnection<'_>| {
         arrived.send(()).unwrap();
         pending::<Result<Router, Infallible>>()
     });
-    let running = Running::start(Server::new(set).route("http", make).drain_timeout(limit));
+    let running = Running::start(Server::new(set).serve("http", make).drain_timeout(limit));
     let client = Client::connect(&addr);
     arrival.recv().unwrap();
     (running, addr, client)
@@ -163,7 +164,7 @@ async fn a_make_service_that_never_answers_does_not_hold_up_the_end() {
     let (running, _, mut client) = stuck_in_make(limit);
     let report = running.end().await;
     assert!(report.elapsed >= limit);
-    assert_eq!((report.listeners[0].finished, report.listeners[0].cut), (0, 1));
+    assert_eq!((report.listeners[0].finished, report.listeners[0].aborted), (0, 1));
     assert!(client.is_closed());
 }
 
@@ -190,7 +191,7 @@ async fn a_server_serves_and_ends_whatever_its_times_are() {
     type Set = fn(Server, Duration) -> Server;
     let options: &[(&str, Set)] = &[
         ("drain_timeout", |server, time| server.drain_timeout(time)),
-        ("linger", |server, time| server.linger(time)),
+        ("keep_alive_grace", |server, time| server.keep_alive_grace(time)),
         ("lame_duck", |server, time| server.lame_duck(time)),
         ("header_timeout", |server, time| server.header_timeout(time)),
         ("idle_timeout", |server, time| server.idle_timeout(time)),
@@ -207,7 +208,7 @@ async fn a_server_serves_and_ends_whatever_its_times_are() {
             let (sockets, gate) = (tcp_set(&["http"]), Gate::new());
             let addr = addr_of(&sockets, "http");
             let server =
-                set(Server::new(sockets).route("http", gate.app()).drain_timeout(Duration::from_secs(1)), time);
+                set(Server::new(sockets).serve("http", gate.app()).drain_timeout(Duration::from_secs(1)), time);
             let running = Running::start(server);
             if (*name, time) != ("idle_exit", Duration::ZERO) {
                 // An idle connection that may not be idle at all is closed before its request comes, perhaps.

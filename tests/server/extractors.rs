@@ -45,7 +45,7 @@ fn serve_with_axum(set: &ActivatedListeners, app: Router) {
 async fn a_handler_is_told_the_name_of_the_socket() {
     let set = tcp_set(&["http", "admin"]);
     let addrs = ["http", "admin"].map(|name| addr_of(&set, name));
-    let running = Running::start(Server::new(set).route("http", app()).route("admin", app()));
+    let running = Running::start(Server::new(set).serve("http", app()).serve("admin", app()));
     assert_eq!(addrs.each_ref().map(|addr| http::text(addr, "/name")), ["http http 4", "admin admin 5"]);
     assert_eq!(http::text(&addrs[0], "/maybe"), "Some(\"http\")");
     running.end().await;
@@ -56,7 +56,7 @@ async fn a_handler_is_shown_the_sockets_and_cannot_take_them() {
     let set = ActivatedListeners::builder().socket("http", sockets::tcp()).socket("spare", sockets::a_pipe());
     let set = set.build().unwrap();
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set.clone()).route("http", app()));
+    let running = Running::start(Server::new(set.clone()).serve("http", app()));
 
     let shown = format!("[\"http\", \"spare\"][\"http: {addr} (passed, taken)\", \"spare: a FIFO (passed)\"]");
     assert_eq!(http::text(&addr, "/sockets"), shown);

@@ -1,4 +1,4 @@
-//! SIGHUP asks for a hand-over, and says that the terminal is gone: the server ends then, as what runs in a terminal does.
+//! SIGHUP asks for a handoff, and says that the terminal is gone: the server ends then, as what runs in a terminal does.
 
 use std::os::fd::OwnedFd;
 
@@ -26,7 +26,7 @@ pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
         Stage.say("asked to hand over");
         Err::<(), _>("not now")
     };
-    let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
+    let server = Server::new(set).serve("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
     // As the leader of the terminal's session it would not hand over.
     server.handoff_by_spawn(true).run().await.unwrap();
     stage.say("drained");
@@ -46,17 +46,17 @@ pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
         }
         Err::<(), _>("not now")
     };
-    let server = Server::new(set).route("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
+    let server = Server::new(set).serve("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
     // As the leader of the terminal's session it would not hand over.
     server.handoff_by_spawn(true).run().await.unwrap();
     stage.say("drained");
 }
 
-/// Asks for a hand-over by spawn.
+/// Asks for a handoff by spawn.
 #[tokio::main]
 pub(crate) async fn serve_as_the_leader_of_a_terminal(stage: &Stage) {
     let set = ActivatedListeners::from_env().unwrap();
-    let server = Server::new(set).route("http", Router::new().route("/", get("hello")));
+    let server = Server::new(set).serve("http", Router::new().route("/", get("hello")));
     let handoff = server.handoff();
     tokio::spawn(async move { Stage.say(handoff.start().await.unwrap_err().to_string()) });
     server.run().await.unwrap();

@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListeners, Notifier, Server, server::Incoming};
+use axum_activation::{ActivatedListeners, Notifier, Server, server::IncomingConnection};
 use rustix::process::Signal;
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -35,8 +35,8 @@ const LONG: Duration = Duration::from_secs(30);
 /// A server that speaks to `manager`, and its gate.
 fn server(manager: &Manager, set: ActivatedListeners) -> (Server, Gate) {
     let gate = Gate::new();
-    let server = Server::new(set).route("http", gate.app()).with_notifier(notifier(manager));
-    (server.linger(Duration::ZERO), gate)
+    let server = Server::new(set).serve("http", gate.app()).with_notifier(notifier(manager));
+    (server.keep_alive_grace(Duration::ZERO), gate)
 }
 
 fn notifier(manager: &Manager) -> Notifier {
@@ -99,7 +99,7 @@ async fn time_is_asked_for_again_and_again_while_it_drains_and_never_beyond_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_figures_are_told_when_they_have_changed_and_once_a_second() {
+async fn changed_stats_are_reported_once_a_second() {
     let (manager, set) = (Manager::start(), tcp_set(&["http"]));
     let addr = addr_of(&set, "http");
     let (server, _gate) = server(&manager, set);
@@ -125,13 +125,13 @@ async fn nobody_is_accepted_and_nothing_is_ready_before_the_service_is() {
     let (server, _gate) = server(&manager, set);
     let (go, gone) = oneshot::channel::<()>();
     let server = server.ready_when(gone);
-    let figures = server.figures();
+    let stats = server.stats();
     let running = Running::start(server);
     manager.wait("it starts", |manager| manager.status() == "starting: waiting until the service is ready");
     let mut early = Client::connect(&addr);
     early.ask("/");
     sleep(Duration::from_millis(50)).await;
-    assert!(figures.now().is_empty() && !says("READY=1")(&manager));
+    assert!(stats.read().is_empty() && !says("READY=1")(&manager));
     go.send(()).unwrap();
     assert_eq!(early.answer().body, "hello", "it has waited in the queue");
     manager.wait("it is ready", says("READY=1"));
@@ -259,7 +259,7 @@ fn a_runtime_that_is_stuck_feeds_no_watchdog() {
         "free again"
     });
     let server = Server::new(set)
-        .route("http", Router::new().route("/block", block))
+        .serve("http", Router::new().route("/block", block))
         .without_signals()
         .without_handoff_signals();
     let server = server.with_notifier(notifier(&manager).with_watchdog(interval));
@@ -283,7 +283,7 @@ fn a_runtime_that_is_stuck_feeds_no_watchdog() {
     assert_eq!(client.answer().status, 200);
     manager.wait("it is fed again", |manager| fed(manager) > before + 1);
     drop(client);
-    drain.begin();
+    drain.start();
     serving.join().unwrap().unwrap();
 }
 
@@ -334,7 +334,7 @@ async fn a_connection_that_is_accepted_as_an_idle_server_is_about_to_leave_keeps
     let (accepted, may_serve) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let make = {
         let (accepted, may_serve) = (Arc::clone(&accepted), Arc::clone(&may_serve));
-        service_fn(move |_: Incoming| {
+        service_fn(move |_: IncomingConnection| {
             let (accepted, may_serve) = (Arc::clone(&accepted), Arc::clone(&may_serve));
             async move {
                 accepted.add_permits(1);
@@ -344,7 +344,8 @@ async fn a_connection_that_is_accepted_as_an_idle_server_is_about_to_leave_keeps
         })
     };
     let time = Duration::from_millis(100);
-    let server = Server::new(set).route("http", make).with_notifier(notifier(&manager)).linger(Duration::ZERO);
+    let server =
+        Server::new(set).serve("http", make).with_notifier(notifier(&manager)).keep_alive_grace(Duration::ZERO);
     let running = tokio::spawn(server.idle_exit(time).without_signals().without_handoff_signals().run());
     let mut client = Client::connect(&sockets::addr(&socket));
     accepted.acquire().await.unwrap().forget();
@@ -389,14 +390,14 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
             .collect();
         for _ in 0..EXITS {
             let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
-            let server = Server::new(set).route("http", Gate::new().app()).linger(Duration::ZERO);
+            let server = Server::new(set).serve("http", Gate::new().app()).keep_alive_grace(Duration::ZERO);
             let server = server.idle_exit(Duration::from_millis(2));
             assert!(runtime.block_on(server.without_signals().without_handoff_signals().run()).unwrap().is_clean());
         }
         has_left.store(true, SeqCst);
         // Whoever came last waits for one more.
         let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
-        let last = Server::new(set).route("http", Gate::new().app()).without_signals().without_handoff_signals();
+        let last = Server::new(set).serve("http", Gate::new().app()).without_signals().without_handoff_signals();
         let stop = async {
             for client in &clients {
                 while !client.is_finished() {
@@ -404,7 +405,7 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
                 }
             }
         };
-        runtime.block_on(last.run_until(stop)).unwrap();
+        runtime.block_on(last.with_graceful_shutdown(stop)).unwrap();
         let answered: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
         assert!(answered > 100, "{answered}");
     });
@@ -440,6 +441,6 @@ async fn serve(stage: &Stage, configure: fn(Server) -> Server) {
         sleep(Duration::from_millis(100)).await;
         Stage.say(());
     });
-    configure(Server::new(set).route("http", Gate::new().app())).run().await.unwrap();
+    configure(Server::new(set).serve("http", Gate::new().app())).run().await.unwrap();
     let _ = stage;
 }

@@ -34,7 +34,7 @@ async fn run(server: Server) -> DrainReport {
 async fn a_server_returns_when_its_one_connection_ends() {
     let (client, served) = sockets::tcp_connection();
     let own = client.local_addr().unwrap();
-    let running = tokio::spawn(run(Server::new(passed("connection", served)).route("http", app("hello"))));
+    let running = tokio::spawn(run(Server::new(passed("connection", served)).serve("http", app("hello"))));
     let mut client = Client::over_tcp(client);
     for _ in 0..2 {
         assert_eq!(client.get("/").body, format!("hello http {own}"));
@@ -48,7 +48,7 @@ async fn a_server_returns_when_its_one_connection_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_route_of_its_name_serves_the_one_connection() {
     let (client, served) = sockets::unix_connection();
-    let server = Server::new(passed("admin", served)).route("http", app("public")).route("admin", app("private"));
+    let server = Server::new(passed("admin", served)).serve("http", app("public")).serve("admin", app("private"));
     let running = tokio::spawn(run(server));
     let mut client = Client::over_unix(client);
     assert!(client.get("/").body.starts_with("private admin unix"));
@@ -60,7 +60,7 @@ async fn the_route_of_its_name_serves_the_one_connection() {
 async fn a_drain_lets_the_one_connection_finish() {
     let (client, served) = sockets::tcp_connection();
     let gate = Gate::new();
-    let running = Running::start(Server::new(passed("connection", served)).route("http", gate.app()));
+    let running = Running::start(Server::new(passed("connection", served)).serve("http", gate.app()));
     let mut client = Client::over_tcp(client);
     client.ask("/wait");
     gate.arrival().await;
@@ -75,7 +75,7 @@ async fn a_drain_lets_the_one_connection_finish() {
 #[tokio::main]
 pub(crate) async fn serve_one_connection(stage: &Stage) {
     let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
-    let report = Server::new(set).route("http", app("hello")).run().await.unwrap();
+    let report = Server::new(set).serve("http", app("hello")).run().await.unwrap();
     stage.say((report.listeners[0].name.clone(), report.listeners[0].finished));
 }
 

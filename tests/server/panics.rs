@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use axum_activation::{Notifier, Server, server::Incoming};
+use axum_activation::{Notifier, Server, server::IncomingConnection};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tower::service_fn;
@@ -27,7 +27,7 @@ async fn a_make_service_that_panics_costs_its_own_connection() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let connections = AtomicU32::new(0);
-    let make = service_fn(move |_: Incoming<'_>| {
+    let make = service_fn(move |_: IncomingConnection<'_>| {
         let number = connections.fetch_add(1, SeqCst);
         assert_ne!(number, 0, "as planned, before there is a future");
         async move {
@@ -35,7 +35,7 @@ async fn a_make_service_that_panics_costs_its_own_connection() {
             Ok::<_, Infallible>(Router::new().route("/", get(async || "hello")))
         }
     });
-    let running = Running::start(Server::new(set).route("http", make));
+    let running = Running::start(Server::new(set).serve("http", make));
     for _ in 0..2 {
         assert!(Client::connect(&addr).is_closed());
     }
@@ -53,7 +53,8 @@ async fn a_future_that_is_to_stop_the_server_and_panics_has_stopped_it_in_order(
     let gate = Gate::new();
     let (panic, panics) = oneshot::channel::<()>();
     let stop = async { panics.await.expect("the test has dropped its end, as planned") };
-    let running = tokio::spawn(Server::new(set).route("http", gate.app()).without_signals().run_until(stop));
+    let running =
+        tokio::spawn(Server::new(set).serve("http", gate.app()).without_signals().with_graceful_shutdown(stop));
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;
@@ -68,7 +69,7 @@ async fn a_future_that_is_to_stop_the_server_and_panics_has_stopped_it_in_order(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_panics_while_it_gets_ready_is_not_ready() {
-    let server = Server::new(tcp_set(&["http"])).route("http", Router::new()).without_signals();
+    let server = Server::new(tcp_set(&["http"])).serve("http", Router::new()).without_signals();
     let ready_when = ready(()).map(|()| -> bool { panic!("as planned") });
     let error = server.ready_when(ready_when).run().await.unwrap_err();
     assert!(error.to_string().contains("the service cannot start: it panicked: as planned"), "{error}");
@@ -86,7 +87,7 @@ async fn a_health_check_that_panics_is_a_bad_answer_and_is_asked_again() {
         }
     };
     let notifier = Notifier::to(manager.address()).unwrap().with_watchdog(Duration::from_millis(400));
-    let server = Server::new(tcp_set(&["http"])).route("http", Router::new()).with_notifier(notifier);
+    let server = Server::new(tcp_set(&["http"])).serve("http", Router::new()).with_notifier(notifier);
     let running = Running::start(server.health_check(check));
     manager.wait("its status says so", |manager| manager.status().ends_with("; not well: it panicked: as planned"));
     panics.store(false, SeqCst);

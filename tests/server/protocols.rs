@@ -53,7 +53,7 @@ async fn http_2_is_served_to_whoever_speaks_it_first() {
     let builder = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").fallback("http", path.as_path());
     let set = builder.build().unwrap();
     let url = format!("http://{}/", addr_of(&set, "http"));
-    let running = Running::start(Server::new(set).route("http", app()));
+    let running = Running::start(Server::new(set).serve("http", app()));
 
     assert_eq!(output(curl(&["--http2-prior-knowledge", &url])), "HTTP/2.0");
     assert_eq!(output(curl(&["--http1.1", &url])), "HTTP/1.1");
@@ -68,7 +68,7 @@ async fn http_2_is_served_to_whoever_speaks_it_first() {
 async fn one_http_2_connection_carries_many_requests_at_once() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http").to_string();
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let stream = TokioIo::new(TcpStream::connect(&addr).await.unwrap());
     let (mut client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -99,7 +99,7 @@ async fn body(response: Response<Incoming>) -> Bytes {
 async fn a_drain_lets_an_http_2_request_finish() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let url = format!("http://{}/wait", addr_of(&set, "http"));
-    let running = Running::start(Server::new(set).route("http", gate.app()));
+    let running = Running::start(Server::new(set).serve("http", gate.app()));
     let client = tokio::task::spawn_blocking(move || output(curl(&["--http2-prior-knowledge", &url])));
     gate.arrival().await;
     let ended = running.stop();
@@ -128,7 +128,7 @@ async fn a_connection_can_be_switched_to_another_protocol() {
     let builder = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").fallback("http", path.as_path());
     let set = builder.build().unwrap();
     let tcp = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", Router::new().route("/", any(switch))));
+    let running = Running::start(Server::new(set).serve("http", Router::new().route("/", any(switch))));
     for addr in [tcp, ListenAddr::Unix(path)] {
         let mut client = Client::connect(&addr);
         // The first word comes together with the request: it must not get lost on the way.

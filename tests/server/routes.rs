@@ -14,7 +14,7 @@ use axum::{
     http::{Response, StatusCode},
     routing::get,
 };
-use axum_activation::{ActivatedListeners, PeerAddr, Server, server::Incoming};
+use axum_activation::{ActivatedListeners, PeerAddr, Server, server::IncomingConnection};
 use http_body_util::Full;
 use tempfile::tempdir;
 use tower::{Service, service_fn};
@@ -44,8 +44,8 @@ async fn every_name_has_a_router_of_its_own_on_tcp_and_unix_at_once() {
     let set = builder.fallback("admin", path.as_path()).build().unwrap();
     let addrs: Vec<_> = set.iter().map(|socket| socket.addr().unwrap().clone()).collect();
     let server = Server::new(set)
-        .route("http", Router::new().route("/", get(hello)))
-        .route("admin", Router::new().route("/", get(|| async { "status" })));
+        .serve("http", Router::new().route("/", get(hello)))
+        .serve("admin", Router::new().route("/", get(|| async { "status" })));
     let running = Running::start(server);
 
     let bodies: Vec<_> = addrs.iter().map(|addr| http::text(addr, "/")).collect();
@@ -64,14 +64,14 @@ async fn every_kind_of_service_is_a_route() {
     let addrs = names.map(|name| addr_of(&set, name));
     let bare = service_fn(|_: Request| ready(Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("bare"))))));
     let server = Server::new(set)
-        .route("router", Router::new().route("/", get(hello)))
-        .route("state", Router::new().route("/", get(say)).with_state("state"))
-        .route("method", get(|| async { "method" }))
-        .route("handler", hello.into_service())
-        .route("handler with state", say.with_state("handler with state"))
-        .route("make", Router::new().route("/", get(hello)).into_make_service())
-        .route("connect info", get(peer).into_make_service_with_connect_info::<PeerAddr>())
-        .route("tower", bare);
+        .serve("router", Router::new().route("/", get(hello)))
+        .serve("state", Router::new().route("/", get(say)).with_state("state"))
+        .serve("method", get(|| async { "method" }))
+        .serve("handler", hello.into_service())
+        .serve("handler with state", say.with_state("handler with state"))
+        .serve("make", Router::new().route("/", get(hello)).into_make_service())
+        .serve("connect info", get(peer).into_make_service_with_connect_info::<PeerAddr>())
+        .serve("tower", bare);
     let running = Running::start(server);
 
     let bodies = addrs.each_ref().map(|addr| http::text(addr, "/"));
@@ -85,7 +85,7 @@ async fn every_kind_of_service_is_a_route() {
 #[derive(Clone, Copy, Debug)]
 struct Describe;
 
-impl Service<Incoming<'_>> for Describe {
+impl Service<IncomingConnection<'_>> for Describe {
     type Response = Router;
     type Error = Infallible;
     type Future = Ready<Result<Router, Infallible>>;
@@ -94,8 +94,8 @@ impl Service<Incoming<'_>> for Describe {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, incoming: Incoming<'_>) -> Self::Future {
-        let local = incoming.io().tcp().unwrap().local_addr().unwrap();
+    fn call(&mut self, incoming: IncomingConnection<'_>) -> Self::Future {
+        let local = incoming.io().as_tcp().unwrap().local_addr().unwrap();
         let text = format!("{} {} {local}", incoming.listener_name(), incoming.remote_addr());
         ready(Ok(Router::new().route("/", get(|| async { text }))))
     }
@@ -105,7 +105,7 @@ impl Service<Incoming<'_>> for Describe {
 async fn a_make_service_is_told_of_each_connection() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", Describe));
+    let running = Running::start(Server::new(set).serve("http", Describe));
     let mut bodies = [(); 2].map(|()| http::text(&addr, "/"));
     assert_ne!(bodies[0], bodies[1]);
     for body in &mut bodies {
@@ -118,7 +118,7 @@ async fn a_make_service_is_told_of_each_connection() {
 async fn one_connection_carries_many_requests() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", Router::new().route("/", get(hello))));
+    let running = Running::start(Server::new(set).serve("http", Router::new().route("/", get(hello))));
     let mut client = Client::connect(&addr);
     for _ in 0..20 {
         assert_eq!(client.get("/").body, "hello");
@@ -133,7 +133,7 @@ async fn a_request_body_arrives_whole() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let count = |body: Bytes| async move { body.len().to_string() };
-    let running = Running::start(Server::new(set).route("http", axum::routing::post(count)));
+    let running = Running::start(Server::new(set).serve("http", axum::routing::post(count)));
     let mut client = Client::connect(&addr);
     client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
     client.send(&[b'x'; 100_000]);
@@ -145,7 +145,7 @@ async fn a_request_body_arrives_whole() {
 async fn a_connection_that_speaks_no_http_ends_alone() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).route("http", Router::new().route("/", get(hello))));
+    let running = Running::start(Server::new(set).serve("http", Router::new().route("/", get(hello))));
     let mut client = Client::connect(&addr);
     client.send(b"\0nonsense\r\n\r\n");
     assert_eq!(client.answer().status, StatusCode::BAD_REQUEST.as_u16());
@@ -156,7 +156,7 @@ async fn a_connection_that_speaks_no_http_ends_alone() {
 
 #[test]
 fn a_server_prints_its_sockets_and_routes() {
-    let server = Server::new(tcp_set(&[])).route("http", get(hello)).route("admin", service_fn(never));
+    let server = Server::new(tcp_set(&[])).serve("http", get(hello)).serve("admin", service_fn(never));
     let expected = "Server { activated: [], routes: [\"http\", \"admin\"], drain_timeout: 30s, .. }";
     assert_eq!(format!("{server:?}"), expected);
 }

@@ -35,7 +35,10 @@ impl Running {
         let stopped = async {
             let _ = stopped.await;
         };
-        Self { task: tokio::spawn(server.without_signals().without_handoff_signals().run_until(stopped)), stop }
+        Self {
+            task: tokio::spawn(server.without_signals().without_handoff_signals().with_graceful_shutdown(stopped)),
+            stop,
+        }
     }
 
     /// Begins the drain, and goes on.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 fn server(set: &ActivatedListeners) -> Server {
-    Server::new(set.clone()).route("http", Router::new().route("/", get(async || "hello")))
+    Server::new(set.clone()).serve("http", Router::new().route("/", get(async || "hello")))
 }
 
 /// Serves until the drain begins; returns when it serves.
@@ -45,7 +45,7 @@ pub(crate) async fn serve_several(stage: &Stage) {
     stage.say(server(&set).run().await.unwrap_err().to_string());
     stage.say(Handoff::alone(&set).join().await.map(drop).unwrap_err().to_string());
 
-    // It may serve beside the first one, and leaves the hand-over to that.
+    // It may serve beside the first one, and leaves the handoff to that.
     let second = server(&set).without_handoff_signals();
     let second_handoff = second.handoff();
     let (other_drain, other_running) = start(second).await;
@@ -54,13 +54,13 @@ pub(crate) async fn serve_several(stage: &Stage) {
     stage.say(first_handoff.start().await.unwrap_err().to_string());
 
     // Whichever comes when the first one has ended is the one.
-    drain.begin();
+    drain.start();
     running.await.unwrap();
-    other_drain.begin();
+    other_drain.start();
     other_running.await.unwrap();
     for _ in 0..3 {
         let (drain, running) = start(server(&tcp_set(&["http"]))).await;
-        drain.begin();
+        drain.start();
         running.await.unwrap();
     }
     let dropped = tokio::spawn(server(&tcp_set(&["http"])).run());
@@ -68,7 +68,7 @@ pub(crate) async fn serve_several(stage: &Stage) {
     dropped.abort();
     assert!(dropped.await.unwrap_err().is_cancelled());
     let (drain, running) = start(server(&tcp_set(&["http"]))).await;
-    drain.begin();
+    drain.start();
     running.await.unwrap();
     stage.say("all have ended");
 }
@@ -84,8 +84,8 @@ pub(crate) async fn hand_over_both(stage: &Stage) {
     let set = ActivatedListeners::builder().fallback("one", "127.0.0.1:0").fallback("two", "127.0.0.1:0");
     let set = set.from_env().unwrap();
     let app = || Router::new().route("/", get(async || process::id().to_string()));
-    let one = Server::new(set.clone()).route("one", app()).allow_unused();
-    let two = Server::new(set.clone()).route("two", app()).allow_unused();
+    let one = Server::new(set.clone()).serve("one", app()).allow_unserved();
+    let two = Server::new(set.clone()).serve("two", app()).allow_unserved();
     let two = two.without_handoff_signals().with_drain(one.drain());
     stage.say(["one", "two"].map(|name| addr_of(&set, name).to_string()));
     tokio::try_join!(one.run(), two.run()).unwrap();
@@ -103,7 +103,7 @@ pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
     serving(tcp_set(&["http"])).await.unwrap().finish().await;
     drop(Handoff::alone(&tcp_set(&["http"])).join().await.unwrap());
     let (drain, running) = start(server(&one)).await;
-    drain.begin();
+    drain.start();
     running.await.unwrap();
     stage.say("all have ended");
 }

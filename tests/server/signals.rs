@@ -29,7 +29,7 @@ enum Event {
     Terminated(u32),
     Advanced,
     Done {
-        cut: u64,
+        aborted: u64,
         clean: bool,
     },
 }
@@ -41,7 +41,7 @@ async fn serve(stage: &Stage, server: impl FnOnce(ActivatedListeners, Router) ->
     tokio::spawn(obey(gate.clone()));
     tokio::spawn(count_terminations());
     let report = server(set, gate.app()).run().await.unwrap();
-    stage.say(Event::Done { cut: report.listeners[0].cut, clean: report.is_clean() });
+    stage.say(Event::Done { aborted: report.listeners[0].aborted, clean: report.is_clean() });
 }
 
 /// Does what the test says. While it waits for that, a paused clock stands still.
@@ -74,19 +74,19 @@ async fn count_terminations() {
 
 #[tokio::main]
 pub(crate) async fn serve_until_signalled(stage: &Stage) {
-    serve(stage, |set, app| Server::new(set).route("http", app)).await;
+    serve(stage, |set, app| Server::new(set).serve("http", app)).await;
 }
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 pub(crate) async fn serve_on_a_paused_clock(stage: &Stage) {
-    serve(stage, |set, app| Server::new(set).route("http", app)).await;
+    serve(stage, |set, app| Server::new(set).serve("http", app)).await;
 }
 
 #[tokio::main]
 pub(crate) async fn serve_without_signals(stage: &Stage) {
     let set = ActivatedListeners::from_env().unwrap();
     tokio::spawn(async { Stage.say(Event::Ready) });
-    let report = Server::new(set).route("http", Gate::new().app()).without_signals().run().await;
+    let report = Server::new(set).serve("http", Gate::new().app()).without_signals().run().await;
     stage.say(report.unwrap().to_string());
 }
 
@@ -131,7 +131,7 @@ impl Serving {
         assert!(self.client.is_closed());
         // Else the server waits a second for it, on a clock that may be paused.
         drop(self.client);
-        assert_eq!(self.child.hear::<Event>(), Event::Done { cut: 0, clean: true });
+        assert_eq!(self.child.hear::<Event>(), Event::Done { aborted: 0, clean: true });
         self.child.finish();
     }
 }
@@ -166,14 +166,14 @@ fn a_signal_within_a_second_of_the_first_is_a_repeat_of_it() {
 }
 
 #[test]
-fn a_signal_a_second_after_the_first_cuts_at_once() {
+fn a_signal_a_second_after_the_first_aborts_at_once() {
     let mut serving = Serving::start("serve_on_a_paused_clock");
     serving.terminate(1);
     wait_until_refused(&serving.addr);
     serving.advance(1000);
     serving.child.signal(Signal::INT);
     assert!(serving.client.is_closed());
-    assert_eq!(serving.child.hear::<Event>(), Event::Done { cut: 1, clean: false });
+    assert_eq!(serving.child.hear::<Event>(), Event::Done { aborted: 1, clean: false });
     serving.child.finish();
 }
 
@@ -192,8 +192,8 @@ pub(crate) async fn serve_until_its_own_signal(stage: &Stage) {
         Stage.say(Event::Ready);
         Ok::<_, Infallible>(())
     };
-    let server = Server::new(set).route("http", Gate::new().app()).before_handoff(refuse).ready_when(ready);
-    let report = server.without_signals().run_until(shutdown_signal).await.unwrap();
+    let server = Server::new(set).serve("http", Gate::new().app()).before_handoff(refuse).ready_when(ready);
+    let report = server.without_signals().with_graceful_shutdown(shutdown_signal).await.unwrap();
     assert!(report.is_clean());
     stage.say("drained");
 }

@@ -28,7 +28,7 @@ fn app() -> Router {
 pub(crate) async fn serve_with_one_fallback(stage: &Stage) {
     let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
     stage.say(set.names());
-    Server::new(set).route("http", app()).run().await.unwrap();
+    Server::new(set).serve("http", app()).run().await.unwrap();
 }
 
 /// As axum's own examples are.
@@ -43,7 +43,7 @@ pub(crate) async fn serve_by_axum(stage: &Stage) {
 pub(crate) async fn serve_one_route(stage: &Stage) {
     let set = ActivatedListeners::from_env().unwrap();
     stage.say(set.names());
-    Server::new(set).route("http", app()).run().await.unwrap();
+    Server::new(set).serve("http", app()).run().await.unwrap();
 }
 
 /// Falls back to the addresses of the words that it is given, and serves a route for each.
@@ -59,7 +59,7 @@ pub(crate) async fn serve_routes(stage: &Stage) {
         Err(error) => return stage.say(SeenError::from(error)),
     };
     let unknown = failure(set.one("http"));
-    let server = names.into_iter().fold(Server::new(set), |server, name| server.route(name, app()));
+    let server = names.into_iter().fold(Server::new(set), |server, name| server.serve(name, app()));
     stage.say([unknown, failure(server.run().await)]);
 }
 

@@ -43,7 +43,7 @@ const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LIST
 pub(crate) struct Settings {
     pub(crate) addr: SocketAddr,
     pub(crate) lame_duck: Duration,
-    pub(crate) linger: Duration,
+    pub(crate) keep_alive_grace: Duration,
 }
 
 /// A process that serves; killed when dropped.
@@ -130,7 +130,7 @@ impl Generation {
 /// As the words of one variable of the environment.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.addr, self.lame_duck.as_millis(), self.linger.as_millis())
+        write!(f, "{} {} {}", self.addr, self.lame_duck.as_millis(), self.keep_alive_grace.as_millis())
     }
 }
 
@@ -139,7 +139,7 @@ impl Settings {
         let mut words = words.split(' ');
         let addr = words.next()?.parse().ok()?;
         let mut time = || words.next()?.parse().ok().map(Duration::from_millis);
-        Some(Self { addr, lame_duck: time()?, linger: time()? })
+        Some(Self { addr, lame_duck: time()?, keep_alive_grace: time()? })
     }
 }
 
@@ -151,7 +151,7 @@ impl Drop for Generation {
 }
 
 impl Epitaph {
-    /// How many connections ended like that, as the report says: "errors" or "cut".
+    /// How many connections ended like that, as the report says: "errors" or "aborted".
     pub(crate) fn connections(&self, how: &str) -> u64 {
         let count = self.report.split([',', ';']).find_map(|part| part.trim().strip_suffix(how));
         count.and_then(|count| count.trim().parse().ok()).unwrap_or_else(|| panic!("no {how} in {}", self.report))
@@ -172,10 +172,10 @@ impl Chronicle {
         times
     }
 
-    /// Fails where a generation has cut a connection, or seen one end with an error.
+    /// Fails where a generation has aborted a connection, or seen one end with an error.
     pub(crate) fn assert_clean(&self) {
         for epitaph in &self.epitaphs {
-            assert_eq!((epitaph.connections("errors"), epitaph.connections("cut")), (0, 0), "{}", epitaph.report);
+            assert_eq!((epitaph.connections("errors"), epitaph.connections("aborted")), (0, 0), "{}", epitaph.report);
         }
     }
 
@@ -211,9 +211,9 @@ async fn run(settings: Option<Settings>, processed: &Arc<Mutex<Vec<u64>>>) -> Dr
         Some(Settings { addr, .. }) => sockets.fallback("http", addr.to_string()).build(),
     };
     let activated = activated.expect("a socket");
-    let mut server = Server::new(activated).route("http", service(processed)).drain_timeout(Duration::from_secs(20));
-    if let Some(Settings { lame_duck, linger, .. }) = settings {
-        server = server.lame_duck(lame_duck).linger(linger);
+    let mut server = Server::new(activated).serve("http", service(processed)).drain_timeout(Duration::from_secs(20));
+    if let Some(Settings { lame_duck, keep_alive_grace, .. }) = settings {
+        server = server.lame_duck(lame_duck).keep_alive_grace(keep_alive_grace);
     }
     // The first poll of the server begins to accept.
     let (report, ()) = tokio::join! { biased; server.run(), async { say("serves") } };

@@ -22,7 +22,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// One event, and one more at the end.
 async fn events(drain: Drain) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = stream::iter([Event::default().data("hello")]).chain(stream::pending());
-    Sse::new(drain.end_stream(first).chain(stream::iter([Event::default().data("bye")])).map(Ok))
+    Sse::new(drain.take_until_drain(first).chain(stream::iter([Event::default().data("bye")])).map(Ok))
 }
 
 async fn upgrade(upgrade: WebSocketUpgrade, drain: Drain) -> Response {
@@ -33,7 +33,7 @@ async fn echo(mut socket: WebSocket, drain: Drain) {
     loop {
         let message = tokio::select! {
             message = socket.recv() => message,
-            () = drain.begun() => return close(socket).await,
+            () = drain.started() => return close(socket).await,
         };
         match message {
             Some(Ok(message @ Message::Text(_))) if socket.send(message.clone()).await.is_ok() => {}

@@ -26,7 +26,7 @@ pub(crate) enum Target {
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     answered: AtomicU64,
-    cut: AtomicU64,
+    aborted: AtomicU64,
     refused: Mutex<Vec<String>>,
     stopped: AtomicBool,
 }
@@ -61,15 +61,15 @@ impl Load {
     }
 
     fn note(&self, answered: bool) {
-        let counter = if answered { &self.answered } else { &self.cut };
+        let counter = if answered { &self.answered } else { &self.aborted };
         counter.fetch_add(1, Relaxed);
     }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (answered, cut, refused) = (self.answered(), self.cut.load(Relaxed), self.refused().len());
-        write!(f, "{answered} answered, {cut} cut, {refused} refused")
+        let (answered, aborted, refused) = (self.answered(), self.aborted.load(Relaxed), self.refused().len());
+        write!(f, "{answered} answered, {aborted} aborted, {refused} refused")
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use axum::Router;
 use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
-    drain::{Drain, DrainReport, Figures, ListenerFigures, ListenerReport},
+    drain::{Drain, DrainReport, ListenerReport, ListenerStats, Stats},
 };
 
 use super::wire::Wire;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) drain: Drain,
-    pub(crate) figures: Figures,
+    pub(crate) stats: Stats,
     thread: Option<JoinHandle<DrainReport>>,
 }
 
@@ -45,8 +45,8 @@ impl Running {
     fn serve(activated: ActivatedListeners, router: Router, configure: impl FnOnce(Server) -> Server) -> Self {
         let addr = address(&activated);
         let server =
-            configure(Server::new(activated).route("http", router).without_signals().without_handoff_signals());
-        let (drain, figures) = (server.drain(), server.figures());
+            configure(Server::new(activated).serve("http", router).without_signals().without_handoff_signals());
+        let (drain, stats) = (server.drain(), server.stats());
         let (started, starting) = channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -60,7 +60,7 @@ impl Running {
             report.expect("it serves")
         });
         starting.recv().expect("it serves");
-        Self { addr, drain, figures, thread: Some(thread) }
+        Self { addr, drain, stats, thread: Some(thread) }
     }
 
     #[track_caller]
@@ -68,20 +68,20 @@ impl Running {
         Wire::connect(self.addr).expect("it accepts")
     }
 
-    pub(crate) fn now(&self) -> ListenerFigures {
-        self.figures.now().remove(0)
+    pub(crate) fn now(&self) -> ListenerStats {
+        self.stats.read().remove(0)
     }
 
     /// Returns when the figures are so.
     #[track_caller]
-    pub(crate) fn wait(&self, so: impl Fn(&ListenerFigures) -> bool) {
+    pub(crate) fn wait(&self, so: impl Fn(&ListenerStats) -> bool) {
         eventually(|| so(&self.now()), || format!("{:?}", self.now()));
     }
 
     /// Drains, and returns what it reports.
     #[track_caller]
     pub(crate) fn end(self) -> DrainReport {
-        self.drain.begin();
+        self.drain.start();
         self.report()
     }
 
@@ -100,16 +100,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.drain.cut();
+        self.drain.abort();
     }
 }
 
 /// The connections of a report with one route: finished, closed idle, with errors, cut.
 pub(crate) fn connections(report: &DrainReport) -> [u64; 4] {
-    let [ListenerReport { finished, closed_idle, errors, cut, .. }] = &report.listeners[..] else {
+    let [ListenerReport { finished, idle_closed, errors, aborted, .. }] = &report.listeners[..] else {
         panic!("one route: {report}");
     };
-    [*finished, *closed_idle, *errors, *cut]
+    [*finished, *idle_closed, *errors, *aborted]
 }
 
 /// Returns when it is so.

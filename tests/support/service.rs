@@ -111,7 +111,7 @@ impl Service {
         self.folder.path()
     }
 
-    /// The program that is started at each hand-over.
+    /// The program that is started at each handoff.
     pub(crate) fn program(&self) -> PathBuf {
         self.folder.path().join("program")
     }
@@ -197,7 +197,7 @@ impl Service {
         let answer = wire.answer().expect("an answer");
         match answer.text().split_once("over to ") {
             Some((_, pid)) => Ok(pid.parse().expect("a pid")),
-            None => Err(answer.text().strip_prefix("failed true ").expect("a failed hand-over").to_owned()),
+            None => Err(answer.text().strip_prefix("failed true ").expect("a failed handoff").to_owned()),
         }
     }
 
@@ -407,7 +407,7 @@ impl Processed {
     }
 }
 
-/// Fails where a generation has cut a connection or seen one end with an error, or has not ended in order.
+/// Fails where a generation has aborted a connection or seen one end with an error, or has not ended in order.
 #[track_caller]
 pub(crate) fn assert_clean(lines: &[Line]) {
     let mut pids: Vec<_> = lines.iter().map(|line| line.pid).collect();
@@ -416,7 +416,7 @@ pub(crate) fn assert_clean(lines: &[Line]) {
     for pid in pids {
         let report = lines.iter().find_map(|line| line.text.strip_prefix("ends ").filter(|_| line.pid == pid));
         let report = report.unwrap_or_else(|| panic!("{pid} has not ended in order: {lines:#?}"));
-        assert!(report.contains(" 0 closed idle, 0 errors, 0 cut"), "{report}");
+        assert!(report.contains(" 0 closed idle, 0 errors, 0 aborted"), "{report}");
     }
 }
 

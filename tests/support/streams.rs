@@ -263,7 +263,7 @@ struct Tap {
 #[derive(Debug, Default)]
 struct Frames {
     /// The head of the frame, and of a GOAWAY also the first of its payload.
-    begun: Vec<u8>,
+    started: Vec<u8>,
     payload_left: usize,
 }
 
@@ -277,16 +277,18 @@ impl Frames {
     }
 
     fn goaway(&mut self, byte: u8) -> Option<u32> {
-        self.begun.push(byte);
-        match self.begun.len() {
+        self.started.push(byte);
+        match self.started.len() {
             len if len < Self::HEAD => return None,
-            Self::HEAD => self.payload_left = self.begun[..3].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+            Self::HEAD => {
+                self.payload_left = self.started[..3].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+            }
             _ => self.payload_left -= 1,
         }
         if self.payload_left > 0 {
             return None;
         }
-        let frame = std::mem::take(&mut self.begun);
+        let frame = std::mem::take(&mut self.started);
         let last = frame.get(Self::HEAD..Self::HEAD + 4).filter(|_| frame[3] == Self::GOAWAY)?;
         Some(last.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))
     }

@@ -54,7 +54,7 @@ use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
     drain::DrainReport,
     handoff::{Handoff, Snapshot},
-    server::Incoming,
+    server::IncomingConnection,
 };
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
@@ -152,8 +152,8 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
     let work = Work { folder: Arc::clone(&folder), handoff: server.handoff(), processed: Arc::new(processed), count };
     for name in names {
         server = match setting("make") {
-            Some(_) => server.route(name, make_service(&work)),
-            None => server.route(name, service(&work)),
+            Some(_) => server.serve(name, make_service(&work)),
+            None => server.serve(name, service(&work)),
         };
     }
     Ok(with_hooks(configured(server), &work).run().await?)
@@ -163,7 +163,7 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
 fn take_bare(activated: &ActivatedListeners, is_shared: bool) -> Result<Vec<OwnedFd>, Failure> {
     let files = activated.files("bare")?;
     if is_shared {
-        files.iter().try_for_each(|file| activated.share("bare", file))?;
+        files.iter().try_for_each(|file| activated.pass_to_successor("bare", file))?;
     }
     Ok(files)
 }
@@ -272,20 +272,22 @@ fn service(work: &Work) -> Router {
 fn make_service(
     work: &Work,
 ) -> impl for<'a> tower::Service<
-    Incoming<'a>,
+    IncomingConnection<'a>,
     Response = Router,
     Error = Infallible,
     Future = Pin<Box<dyn Future<Output = Result<Router, Infallible>> + Send>>,
 > + Send
 + 'static {
     let (folder, app) = (Arc::clone(&work.folder), service(work));
-    tower::service_fn(move |_: Incoming<'_>| -> Pin<Box<dyn Future<Output = Result<Router, Infallible>> + Send>> {
-        let (folder, app) = (Arc::clone(&folder), app.clone());
-        Box::pin(async move {
-            reach(folder, "make").await.expect("as planned");
-            Ok(app)
-        })
-    })
+    tower::service_fn(
+        move |_: IncomingConnection<'_>| -> Pin<Box<dyn Future<Output = Result<Router, Infallible>> + Send>> {
+            let (folder, app) = (Arc::clone(&folder), app.clone());
+            Box::pin(async move {
+                reach(folder, "make").await.expect("as planned");
+                Ok(app)
+            })
+        },
+    )
 }
 
 async fn ask(State(work): State<Work>, UrlPath(id): UrlPath<u64>) -> String {

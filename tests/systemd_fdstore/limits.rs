@@ -14,7 +14,7 @@ use crate::{
 
 const RESTARTS: usize = 5;
 
-/// They wait no longer than the linger, and look before they send.
+/// They wait no longer than the keep-alive grace, and look before they send.
 const LOOKING: Habit = Habit { thinks: Duration::from_millis(50), posts: false, opens: false, looks: true };
 
 #[test]

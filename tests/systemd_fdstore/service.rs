@@ -64,7 +64,7 @@ pub(crate) fn serve() {
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
     let activated = ActivatedListeners::builder().fallback("http", ADDRESS).from_env().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = Server::new(activated).route("http", app()).linger(Duration::from_millis(500));
+    let server = Server::new(activated).serve("http", app()).keep_alive_grace(Duration::from_millis(500));
     let drain = env::var("APP_DRAIN").map_or(30, |seconds| seconds.parse().unwrap());
     let server = server.drain_timeout(Duration::from_secs(drain));
     let server = if store.is_empty() { server } else { server.fd_store(store.parse().unwrap()) };

@@ -28,7 +28,7 @@ fn fifty_times_a_client_that_comes_as_the_service_leaves_is_served() {
     assert!(stayed > 0, "some came before it left, or this test proves nothing: {processes:?}");
     eventually("it leaves", || rig.property(UNIT, "ActiveState") == "inactive");
     assert_eq!(rig.property(UNIT, "NRestarts"), "0", "only who connects starts it");
-    assert_eq!(rig.log(UNIT).matches(", 0 errors, 0 cut").count(), distinct(&processes), "{}", rig.log(UNIT));
+    assert_eq!(rig.log(UNIT).matches(", 0 errors, 0 aborted").count(), distinct(&processes), "{}", rig.log(UNIT));
     assert!(!rig.console().contains("Failed"), "{}", rig.console());
 }
 

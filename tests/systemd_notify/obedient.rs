@@ -110,19 +110,19 @@ fn act(notifier: &Notifier, line: &str) -> String {
     let milliseconds = || Duration::from_millis(rest.parse().unwrap());
     let mut answer = "done".to_owned();
     match command {
-        "ready" => notifier.say([State::Ready]),
-        "reloading" => notifier.say([State::Reloading]),
-        "stopping" => notifier.say([State::Stopping]),
-        "status" => notifier.say([State::Status(rest)]),
-        "extend" => notifier.say([State::ExtendTimeout(milliseconds())]),
-        "feed" => notifier.say([State::Watchdog]),
-        "trigger" => notifier.say([State::WatchdogTrigger]),
+        "ready" => notifier.notify([State::Ready]),
+        "reloading" => notifier.notify([State::Reloading]),
+        "stopping" => notifier.notify([State::Stopping]),
+        "status" => notifier.notify([State::Status(rest)]),
+        "extend" => notifier.notify([State::ExtendTimeout(milliseconds())]),
+        "feed" => notifier.notify([State::Watchdog]),
+        "trigger" => notifier.notify([State::WatchdogTrigger]),
         "store" => notifier.fd_store(&rest, file(&rest).into()),
         "store-unpolled" => notifier.fd_store_unpolled(&rest, file(&rest).into()),
         "remove" => notifier.fd_store_remove(&rest),
         "name-child-main" => {
             let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-            notifier.say([State::MainPid(child.id())]);
+            notifier.notify([State::MainPid(child.id())]);
             answer = child.id().to_string();
             thread::spawn(move || child.wait());
         }

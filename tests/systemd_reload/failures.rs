@@ -10,7 +10,7 @@ use crate::{
     systemd::eventually,
 };
 
-/// How long a hand-over may take here: enough for one that succeeds.
+/// How long a handoff may take here: enough for one that succeeds.
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
@@ -38,7 +38,7 @@ fn check(way: Way) {
             assert_eq!(reload.status.success(), way == Way::NotifyReload, "{reason}: {reload:?}");
             assert_eq!((state.as_str(), service.main_pid(), service.answering()), ("active", old, old));
             assert!(status.starts_with("serving: "), "{status}");
-            assert!(status.contains("; the last hand-over failed: ") && status.contains(reason), "{status}");
+            assert!(status.contains("; the last handoff failed: ") && status.contains(reason), "{status}");
             assert!(service.log().contains(reason), "it is printed, too");
             clients.wait_for(100);
         };

@@ -19,7 +19,7 @@ fn refused(settings: &str, exec: fn(&str) -> String, reason: &str) {
             // A wrapper is the main process, and does not handle the signal.
             service.rig.run(&["sh", "-c", &format!("kill -HUP {old}")]);
         }
-        eventually("it is refused", || service.log().contains("the hand-over has failed"));
+        eventually("it is refused", || service.log().contains("the handoff has failed"));
         let asked = service.rig.exec(&["/usr/local/bin/handoff_request", "/run/app-reload/handoff.sock"]);
         let said = String::from_utf8_lossy(&asked.stderr).into_owned();
         assert!(!asked.status.success());

@@ -12,7 +12,7 @@ use crate::{
 const CLIENTS: usize = 16;
 /// How many answers between two reloads show that the clients are back at work.
 const ANSWERS_BETWEEN: u64 = 200;
-/// More than any hand-over takes here.
+/// More than any handoff takes here.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 fn reloads() -> usize {
@@ -57,7 +57,7 @@ pub(crate) fn is_true(look: &Look) -> bool {
         "inactive" => !has_process,
         "activating" => has_process && (look.status.is_empty() || look.says(&["starting: "])),
         "active" => has_process && look.says(&["serving: "]),
-        // systemd has begun to ask, or does not know yet that who was asked has told so.
+        // systemd has started to ask, or does not know yet that who was asked has told so.
         "reloading" => has_process && look.says(&["handing over: ", "serving: "]),
         // It is told to stop, and then it does.
         "deactivating" => look.says(&["serving: ", "handing over: ", "draining: ", "drained in "]),
@@ -102,7 +102,7 @@ fn check(way: Way, habit: Habit) {
     let log = service.log();
     for old in &pids[..reloads] {
         let report = log.lines().find(|line| line.starts_with(&format!("process {old} ends: "))).expect(&log);
-        assert!(report.contains(" 0 closed idle, 0 errors, 0 cut"), "{report}");
+        assert!(report.contains(" 0 closed idle, 0 errors, 0 aborted"), "{report}");
     }
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }

@@ -34,7 +34,7 @@ pub(crate) const CURRENT: &str = "/run/srv/current";
 const PROGRAM: &str = "/run/bin/app";
 /// What the next process that starts finds there is why it does not get ready.
 const FAULT: &str = "/run/bin/fault";
-/// Marks a process that the unit has started, and says how long a hand-over may take.
+/// Marks a process that the unit has started, and says how long a handoff may take.
 const LIMIT: &str = "APP_HANDOFF_MILLISECONDS";
 /// The service is served without `Server`.
 pub(crate) const ALONE: &str = "APP_ALONE";
@@ -62,7 +62,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Boots a systemd with the shipped units and starts the service; a hand-over may take `limit`.
+    /// Boots a systemd with the shipped units and starts the service; a handoff may take `limit`.
     pub(crate) fn start(way: Way, limit: Duration) -> Self {
         needs::example("handoff_request");
         let (name, text) = shipped(UNIT);
@@ -214,7 +214,7 @@ pub(crate) fn serve() {
         return runtime.block_on(serve_alone(&activated)).unwrap();
     }
     let socket = Path::new(&env::var_os("RUNTIME_DIRECTORY").unwrap()).join("handoff.sock");
-    let server = Server::new(activated).route("http", app()).handoff_socket(socket);
+    let server = Server::new(activated).serve("http", app()).handoff_socket(socket);
     let server = server.handoff_timeout(Duration::from_millis(limit.parse().unwrap())).ready_when(fault());
     let ended = runtime.block_on(server.run());
     runtime.shutdown_background();
@@ -231,9 +231,10 @@ pub(crate) fn serve() {
 async fn serve_alone(activated: &ActivatedListeners) -> Result<(), Error> {
     let (listener, drain) = (activated.one("http")?, Drain::new());
     let handoff = Handoff::alone(activated).join().await?.ready(&drain).await?;
-    Notifier::from_env().say([State::Ready]);
-    let served = axum::serve(listener.stop_with(&drain), app()).with_graceful_shutdown(drain.begun_for(Duration::ZERO));
-    drain.drive(served, Duration::from_secs(5)).await;
+    Notifier::from_env().notify([State::Ready]);
+    let served =
+        axum::serve(listener.stop_on(&drain), app()).with_graceful_shutdown(drain.started_after(Duration::ZERO));
+    drain.run_server(served, Duration::from_secs(5)).await;
     handoff.finish().await;
     Ok(())
 }

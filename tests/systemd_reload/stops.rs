@@ -1,4 +1,4 @@
-//! A stop or a restart that comes in the middle of a hand-over, or right after one.
+//! A stop or a restart that comes in the middle of a handoff, or right after one.
 
 use crate::{
     looks::{Look, Looking},

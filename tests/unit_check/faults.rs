@@ -33,8 +33,8 @@ pub(crate) struct Fault {
     /// What is added to the unit's own section.
     added: &'static str,
     expecting: fn(Expectation) -> Expectation,
-    /// Once it is mended, there is more to do.
-    pub(crate) has_more_to_mend: bool,
+    /// Once it is fixed, there is more to do.
+    pub(crate) has_more_to_fix: bool,
     /// It can be seen in what `systemctl show` tells of a service that does not run; of an unknown setting it tells nothing.
     pub(crate) is_told: bool,
 }
@@ -93,7 +93,7 @@ impl Way {
 impl Fault {
     fn new(way: Way, unit: &'static str, directive: &'static str, severity: Severity) -> Self {
         let (edits, expecting) = (Vec::new(), |expectation| expectation);
-        Self { way, unit, directive, severity, edits, added: "", expecting, has_more_to_mend: false, is_told: true }
+        Self { way, unit, directive, severity, edits, added: "", expecting, has_more_to_fix: false, is_told: true }
     }
 
     fn edit(mut self, line: &'static str, instead: &'static str) -> Self {
@@ -111,8 +111,8 @@ impl Fault {
         self
     }
 
-    fn with_more_to_mend(mut self) -> Self {
-        self.has_more_to_mend = true;
+    fn with_more_to_fix(mut self) -> Self {
+        self.has_more_to_fix = true;
         self
     }
 
@@ -240,10 +240,10 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_service(Reload, "NotifyAccess", Warning).edit("NotifyAccess=main", "NotifyAccess=all"),
         in_service(Restart, "ExecStart", Warning)
             .edit("ExecStart=/usr/local/bin/app", "ExecStart=/no/such/place/start.sh --production")
-            .with_more_to_mend(),
+            .with_more_to_fix(),
         in_service(Restart, "ExecStart", Warning)
             .edit("ExecStart=/usr/local/bin/app", "ExecStart=/bin/bash -eu /no/such/place/start")
-            .with_more_to_mend(),
+            .with_more_to_fix(),
         in_service(Reload, "WorkingDirectory", Error).edit("Environment=PWD=/srv/app/current", ""),
         in_service(Reload, "WorkingDirectory", Error)
             .edit("Environment=PWD=/srv/app/current", "Environment=A=b \"PWD=/srv/app\""),
@@ -276,7 +276,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_service(Restart, "PrivateTmp", Error)
             .edit("DynamicUser=yes", "PrivateTmp=yes")
             .expecting(|service| service.fallback("admin", "/tmp/admin.sock").expect("an address")),
-        in_socket(Accept, "Accept", Error).expecting(|service| service.handoff(true)).with_more_to_mend(),
+        in_socket(Accept, "Accept", Error).expecting(|service| service.handoff(true)).with_more_to_fix(),
         in_socket(Restart, "Accept", Error).add("Accept=yes\nTriggerLimitIntervalSec=0"),
         in_socket(Accept, "TriggerLimitIntervalSec", Warning).edit("TriggerLimitIntervalSec=0", ""),
         in_second_socket(Named, "Service", Error).edit("Service=named.service", ""),

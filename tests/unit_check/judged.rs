@@ -1,4 +1,4 @@
-//! What systemd itself thinks of units, of what mends them and of time spans.
+//! What systemd itself thinks of units, of what fixes them and of time spans.
 
 use std::{fs, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
 };
 
 #[test]
-fn what_mends_a_fault_is_understood_by_systemd() {
+fn the_fix_of_a_fault_is_understood_by_systemd() {
     let rig = Rig::boot(&[]);
-    for fault in faults().into_iter().filter(|fault| !fault.has_more_to_mend) {
-        let mend = &check(&units(&fault.files()), &fault.expectation())[0].mend;
-        let (mut files, drop_in) = (fault.files(), mend.drop_in());
-        match files.iter().any(|(name, _)| *name == mend.unit) {
-            true => files.push((format!("{}.d/mended.conf", mend.unit), drop_in)),
-            false => files.push((mend.unit.clone(), drop_in)),
+    for fault in faults().into_iter().filter(|fault| !fault.has_more_to_fix) {
+        let fix = &check(&units(&fault.files()), &fault.expectation())[0].fix;
+        let (mut files, drop_in) = (fault.files(), fix.drop_in());
+        match files.iter().any(|(name, _)| *name == fix.unit) {
+            true => files.push((format!("{}.d/fixed.conf", fix.unit), drop_in)),
+            false => files.push((fix.unit.clone(), drop_in)),
         }
-        // A setting that this systemd does not know yet is none that it knows once it is mended.
+        // A setting that this systemd does not know yet is none that it knows once it is fixed.
         let known: Vec<_> = verify(&rig, &fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
         let mut new = verify(&rig, &files);
         new.retain(|complaint| !known.iter().any(|known| known == what(complaint)));
-        assert!(new.is_empty(), "{fault}\n{}\n{}", mend.drop_in(), new.join("\n"));
+        assert!(new.is_empty(), "{fault}\n{}\n{}", fix.drop_in(), new.join("\n"));
     }
 }
 

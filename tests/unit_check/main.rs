@@ -36,17 +36,17 @@ fn each_fault_is_found_where_it_is_and_nothing_else() {
 }
 
 #[test]
-fn what_mends_a_fault_leaves_nothing_to_be_found() {
+fn the_fix_of_a_fault_leaves_nothing_to_be_found() {
     for fault in faults() {
         let (units, expectation) = (units(&fault.files()), fault.expectation());
-        let mend = &check(&units, &expectation)[0].mend;
-        let left = check(&units.mended(mend), &expectation);
-        let is_mended = if fault.has_more_to_mend {
+        let fix = &check(&units, &expectation)[0].fix;
+        let left = check(&units.fixed(fix), &expectation);
+        let is_fixed = if fault.has_more_to_fix {
             !brief(&left).contains(&(fault.unit, fault.directive))
         } else {
             left.is_empty()
         };
-        assert!(is_mended, "{fault}: after\n{}\nthere is\n{}", mend.drop_in(), printed(&left));
+        assert!(is_fixed, "{fault}: after\n{}\nthere is\n{}", fix.drop_in(), printed(&left));
     }
 }
 
@@ -94,7 +94,7 @@ fn typical_units_raise_no_alarm() {
         ),
         ("no burst", vec![("app.service", service.replace("IntervalSec", "Burst")), ("app.socket", socket.to_owned())]),
         (
-            "KillMode=mixed without a hand-over",
+            "KillMode=mixed without a handoff",
             vec![("app.service", more("KillMode=mixed")), ("app.socket", socket.to_owned())],
         ),
         (
@@ -189,8 +189,8 @@ fn a_socket_in_the_runtime_directory_of_any_service_is_found_and_moved() {
     assert_eq!(brief(&findings), [("app-restart.socket", "ListenStream")], "{}", printed(&findings));
     assert!(findings[0].problem.contains("RuntimeDirectory=a/b of web.service"), "{}", printed(&findings));
     let moved = ["ListenStream=", "ListenStream=8080", "ListenStream=/run/a-b-http.sock", "ListenFIFO=/run/x"];
-    assert_eq!(findings[0].mend.lines, moved);
-    assert!(check(&units(&files).mended(&findings[0].mend), &Expectation::new()).is_empty());
+    assert_eq!(findings[0].fix.lines, moved);
+    assert!(check(&units(&files).fixed(&findings[0].fix), &Expectation::new()).is_empty());
 }
 
 #[test]
@@ -254,8 +254,8 @@ fn a_container_is_read_as_the_service_that_podman_makes_of_it() {
         let broken = [socket.clone(), (name.clone(), text.replace(&format!("\n{line}\n"), &format!("\n{instead}\n")))];
         let findings = check(&units(&broken), &expectation);
         assert_eq!(brief(&findings), [(unit, directive)], "{instead}\n{}", printed(&findings));
-        let left = check(&units(&broken).mended(&findings[0].mend), &expectation);
-        assert!(left.is_empty(), "{}\n{}", findings[0].mend, printed(&left));
+        let left = check(&units(&broken).fixed(&findings[0].fix), &expectation);
+        assert!(left.is_empty(), "{}\n{}", findings[0].fix, printed(&left));
     }
 }
 

@@ -348,7 +348,7 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
     {
         let error = told.as_ref().unwrap_err();
         assert!(error.is_handoff_failure());
-        says(error, &["no hand-over at", "handoff.sock", reason]);
+        says(error, &["no handoff at", "handoff.sock", reason]);
     }
 }
 

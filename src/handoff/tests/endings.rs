@@ -269,7 +269,7 @@ async fn a_process_that_stops_does_not_wait_for_the_end_of_its_predecessor() {
 
 #[tokio::test]
 async fn a_predecessor_that_gives_up_says_so() {
-    let said = "the hand-over was called off";
+    let said = "the handoff was called off";
     // After each word of its offer, and after the answer.
     for hears in 1..=4 {
         let (channel, control) = Channel::pair().unwrap();

@@ -96,7 +96,7 @@ async fn a_version_that_cannot_be_spoken_is_refused_and_told() {
         let (refusal, told) = offered(vec![packet]).await;
         assert_eq!(refusal, Refusal::Version { theirs: (version, oldest_version), ours: (VERSION, OLDEST_VERSION) });
         assert_eq!(told, refusal.to_string());
-        let says = format!("the other process speaks versions {oldest_version} to {version} of the hand-over");
+        let says = format!("the other process speaks versions {oldest_version} to {version} of the handoff");
         assert!(told.starts_with(&says), "{told}");
     }
 }

@@ -145,7 +145,7 @@ pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Pre
     (old, joined)
 }
 
-/// A hand-over right after its commit.
+/// A handoff right after its commit.
 pub(crate) async fn committed() -> ((Mover, MoverHandle), (Inbound, InboundHandle)) {
     let (old, joined) = meet(an_offer(1, Vec::new())).await;
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());

@@ -1,4 +1,4 @@
-//! Hand-overs that come about.
+//! Handoffs that come about.
 
 use std::time::Duration;
 

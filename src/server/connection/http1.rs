@@ -36,7 +36,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         let stop = watch.drive(Pin::new(&mut connection)).await;
         match stop {
             Stop::Ended(ended) => return watch.note_ended(ended),
-            Stop::Cut => return watch.note_cut(),
+            Stop::Abort => return watch.note_aborted(),
             _ => {}
         }
         // `None` after an upgrade alone, and then it has ended.
@@ -44,13 +44,13 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         io = parts.io.into_inner();
         match stop {
             // Nothing is under way in either direction that a close could take away.
-            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
+            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => return io.state().end(Ending::IdleClosed),
             Stop::HeadTimeout => return refuse_head(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
                 return moving::depart(io, &parts.service, false, watch.times());
             }
-            // The next head had begun after all: read on, with what hyper had read of it first.
+            // The next head had started after all: read on, with what hyper had read of it first.
             _ => {
                 io.state().note_read();
                 io.unread(parts.read_buf);

@@ -30,13 +30,13 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
         match watch.drive(connection.as_mut()).await {
             Stop::Ended(ended) => return watch.note_ended(ended),
             // Told to go, it has not even answered a ping: nobody is there.
-            Stop::Idle if told => return state.end(Ending::ClosedIdle),
+            Stop::Idle if told => return state.end(Ending::IdleClosed),
             Stop::Closing | Stop::Move => connection.as_mut().graceful_shutdown(),
             Stop::Idle => {
-                state.end(Ending::ClosedIdle);
+                state.end(Ending::IdleClosed);
                 connection.as_mut().graceful_shutdown();
             }
-            Stop::HeadTimeout | Stop::Cut => return watch.note_cut(),
+            Stop::HeadTimeout | Stop::Abort => return watch.note_aborted(),
         }
         told = true;
     }

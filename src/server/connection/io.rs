@@ -38,7 +38,7 @@ pub(super) struct Io {
     /// Our side is closed; until then the client's is read.
     closing: Option<Closing>,
     /// The end of the drain, waited for by whoever was given the stream in an upgrade.
-    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    aborted: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// After the stream: its end is told when the socket is closed.
     lease: Lease,
 }
@@ -64,7 +64,7 @@ impl Closing {
 
 impl Io {
     pub(super) fn new(stream: ActivatedStream, lease: Lease) -> Self {
-        Self { stream, ahead: Bytes::new(), ended: false, expects_more: false, closing: None, cut: None, lease }
+        Self { stream, ahead: Bytes::new(), ended: false, expects_more: false, closing: None, aborted: None, lease }
     }
 
     pub(super) fn state(&self) -> &Arc<State> {
@@ -102,7 +102,7 @@ impl Io {
         let state = &self.lease.state;
         let expected = state.is_closing() || state.had_body() || self.expects_more;
         // A Unix socket's client reads what was sent before it hears of a reset, so there the kernel is not asked.
-        let unread = || self.stream.unix().is_none() && self.has_unread();
+        let unread = || self.stream.as_unix().is_none() && self.has_unread();
         !self.ended && !state.may_upgrade() && (expected || unread())
     }
 
@@ -140,18 +140,18 @@ impl Io {
 
     /// Who has the stream after an upgrade is told by an error that the drain is over.
     #[inline]
-    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.lease.state.may_upgrade() { self.poll_cut(cx) } else { Ok(()) }
+    fn check_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.lease.state.may_upgrade() { self.poll_aborted(cx) } else { Ok(()) }
     }
 
     #[cold]
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let State { route, .. } = &*self.lease.state;
-        let cut = self.cut.get_or_insert_with(|| Box::pin(route.drain.shared_cut_token().cancelled_owned()));
-        if cut.as_mut().poll(cx).is_pending() {
+        let aborted = self.aborted.get_or_insert_with(|| Box::pin(route.drain.shared_abort_token().cancelled_owned()));
+        if aborted.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        self.lease.state.end(Ending::Cut);
+        self.lease.state.end(Ending::Aborted);
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the service has ended and the drain's deadline is over"))
     }
 }
@@ -160,7 +160,7 @@ impl AsyncRead for Io {
     #[inline]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.check_cut(cx)?;
+        this.check_aborted(cx)?;
         if this.ahead.is_empty() {
             return this.poll_stream(cx, buf);
         }
@@ -173,7 +173,7 @@ impl AsyncWrite for Io {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_cut(cx)?;
+        this.check_aborted(cx)?;
         this.lease.state.note_flushed(false);
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
@@ -185,7 +185,7 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check_cut(cx)?;
+        this.check_aborted(cx)?;
         this.lease.state.note_flushed(false);
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }

@@ -49,13 +49,13 @@ impl<S: HttpService> Connection<S> {
         Self { io: Io::new(stream, Lease::new(state, permit)), service, is_fresh: true }
     }
 
-    /// Serves until the connection ends, is idle for too long, or is cut.
+    /// Serves until the connection ends, is idle for too long, or is aborted.
     pub(super) async fn serve(self) {
         let state = Arc::clone(self.io.state());
         let drain = &state.route.drain;
-        let (begun, cut) = (drain.begun(), drain.cut_short());
-        let (begun, cut) = (pin!(begun), pin!(cut));
-        let mut watch = Watch::new(&state, begun, cut);
+        let (started, aborted) = (drain.started(), drain.aborted());
+        let (started, aborted) = (pin!(started), pin!(aborted));
+        let mut watch = Watch::new(&state, started, aborted);
         self.serve_watched(&mut watch).await;
     }
 
@@ -75,13 +75,13 @@ impl<S: HttpService> Connection<S> {
                     let is_check = first.is_empty() && is_gone(&error);
                     return io.state().end(if is_check { Ending::Finished } else { Ending::Error });
                 }
-                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::ClosedIdle),
+                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::IdleClosed),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
                     return moving::depart(io, &service, true, watch.times());
                 }
-                Stop::Cut => return watch.note_cut(),
+                Stop::Abort => return watch.note_aborted(),
                 // The first byte has come after all.
                 Stop::Idle | Stop::Closing => io.state().note_read(),
             }

@@ -39,7 +39,7 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool, times: Times)
     }
 }
 
-/// A connection that was begun elsewhere, registered with this runtime.
+/// A connection that was started elsewhere, registered with this runtime.
 #[derive(Debug)]
 pub(in crate::server) struct Arrival {
     pub(in crate::server) stream: ActivatedStream,

@@ -164,12 +164,12 @@ impl State {
     /// What comes while a response is still being sent waits for that, so it is not slow.
     #[inline]
     pub(super) fn has_head(&self) -> bool {
-        !self.is_busy() && self.has_begun_head() && self.has_sent_all()
+        !self.is_busy() && self.has_started_head() && self.has_sent_all()
     }
 
     /// Whether bytes have come since the last request was done: the beginning of the next one.
     #[inline]
-    fn has_begun_head(&self) -> bool {
+    fn has_started_head(&self) -> bool {
         self.reads.load(Ordering::Relaxed) != self.reads_when_idle.load(Ordering::Relaxed)
     }
 
@@ -203,7 +203,7 @@ impl State {
 
     /// Whether nothing of a request or a response is anywhere in this process, but for bytes that hyper may have read ahead.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_busy() && !self.has_begun_head() && self.has_sent_all()
+        !self.is_busy() && !self.has_started_head() && self.has_sent_all()
     }
 
     pub(super) fn note_shut(&self) {
@@ -247,7 +247,7 @@ impl State {
     /// Whether the connection is to leave this process when it can: to end, or to move.
     #[inline]
     pub(super) fn is_leaving(&self) -> bool {
-        self.is_retired() || self.route.drain.has_begun()
+        self.is_retired() || self.route.drain.has_started()
     }
 
     /// Whether it leaves by moving to a successor.
@@ -264,9 +264,9 @@ impl State {
     pub(super) fn end(&self, ending: Ending) {
         let code = match ending {
             Ending::Finished => 1,
-            Ending::ClosedIdle => 2,
+            Ending::IdleClosed => 2,
             Ending::Error => 3,
-            Ending::Cut => 4,
+            Ending::Aborted => 4,
             Ending::Moved => 5,
         };
         let _ = self.ending.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
@@ -275,9 +275,9 @@ impl State {
     fn ending(&self) -> Ending {
         match self.ending.load(Ordering::Relaxed) {
             0 if std::thread::panicking() => Ending::Error,
-            2 => Ending::ClosedIdle,
+            2 => Ending::IdleClosed,
             3 => Ending::Error,
-            4 => Ending::Cut,
+            4 => Ending::Aborted,
             5 => Ending::Moved,
             _ => Ending::Finished,
         }

@@ -26,7 +26,7 @@ use crate::{drain::Ending, log, transit::Times};
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
 
-/// The longest linger: an `Instant` cannot take any duration.
+/// The longest keep-alive grace: an `Instant` cannot take any duration.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// Why to stop driving a connection.
@@ -34,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub(super) enum Stop<T> {
     /// It ended by itself.
     Ended(T),
-    /// It is to end when it can: the drain has begun or it has reached its age. HTTP/2 is told, once.
+    /// It is to end when it can: the drain has started or it has reached its age. HTTP/2 is told, once.
     Closing,
     /// It has been idle for as long as it may.
     Idle,
@@ -43,15 +43,15 @@ pub(super) enum Stop<T> {
     /// A head has not come to its end in time.
     HeadTimeout,
     /// It is to be dropped at once.
-    Cut,
+    Abort,
 }
 
 /// Watches one connection, through all its protocols.
 #[derive(Debug)]
 pub(super) struct Watch<'a, 'd> {
     state: &'a Arc<State>,
-    begun: Pin<&'a mut WaitForCancellationFuture<'d>>,
-    cut: Pin<&'a mut WaitForCancellationFuture<'d>>,
+    started: Pin<&'a mut WaitForCancellationFuture<'d>>,
+    aborted: Pin<&'a mut WaitForCancellationFuture<'d>>,
     /// Whether the wakers are left with the tokens and the reaper; and where with the latter.
     registered: bool,
     place: Option<Place>,
@@ -60,7 +60,7 @@ pub(super) struct Watch<'a, 'd> {
     /// A head is being read, since then.
     head: Option<Instant>,
     /// The connection is closing and was last seen idle after so many requests: until then it may send one more.
-    linger: Option<(Instant, u32)>,
+    keep_alive_grace: Option<(Instant, u32)>,
     /// HTTP/2: its reads are not heads, and it is told of `Closing`.
     is_http2: bool,
     told: bool,
@@ -69,18 +69,18 @@ pub(super) struct Watch<'a, 'd> {
 impl<'a, 'd> Watch<'a, 'd> {
     pub(super) fn new(
         state: &'a Arc<State>,
-        begun: Pin<&'a mut WaitForCancellationFuture<'d>>,
-        cut: Pin<&'a mut WaitForCancellationFuture<'d>>,
+        started: Pin<&'a mut WaitForCancellationFuture<'d>>,
+        aborted: Pin<&'a mut WaitForCancellationFuture<'d>>,
     ) -> Self {
         Self {
             state,
-            begun,
-            cut,
+            started,
+            aborted,
             registered: false,
             place: None,
             timer: None,
             head: state.times.headers_since,
-            linger: None,
+            keep_alive_grace: None,
             is_http2: false,
             told: false,
         }
@@ -116,11 +116,11 @@ impl<'a, 'd> Watch<'a, 'd> {
         self.is_http2 || (since.is_some() && since == self.state.quiet_since())
     }
 
-    /// Drives what ends the connection; only a cut stops that.
+    /// Drives what ends the connection; only a aborted stops that.
     pub(super) async fn finish<F: Future>(&mut self, mut closing: Pin<&mut F>) {
         poll_fn(|cx| match closing.as_mut().poll(cx) {
             Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => self.cut.as_mut().poll(cx),
+            Poll::Pending => self.aborted.as_mut().poll(cx),
         })
         .await;
     }
@@ -137,11 +137,11 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// Notes that the connection is about to be dropped at the deadline; one that is idle, or has said its last word, then
     /// loses nothing.
-    pub(super) fn note_cut(&self) {
+    pub(super) fn note_aborted(&self) {
         self.state.end(match () {
             () if self.state.is_shut() => Ending::Finished,
-            () if self.is_idle() => Ending::ClosedIdle,
-            () => Ending::Cut,
+            () if self.is_idle() => Ending::IdleClosed,
+            () => Ending::Aborted,
         });
     }
 
@@ -160,9 +160,9 @@ impl<'a, 'd> Watch<'a, 'd> {
             self.register(cx);
         }
         // Both may be polled again after they are ready.
-        let _ = self.begun.as_mut().poll(cx);
-        if self.state.is_leaving_now() && self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Stop::Cut);
+        let _ = self.started.as_mut().poll(cx);
+        if self.state.is_leaving_now() && self.aborted.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Stop::Abort);
         }
         loop {
             let now = Instant::now();
@@ -229,44 +229,48 @@ impl<'a, 'd> Watch<'a, 'd> {
                 return self.state.is_movable().then_some(Stop::Move);
             }
             let tell = self.is_http2 && !std::mem::replace(&mut self.told, true);
-            return if tell { Some(Stop::Closing) } else { self.check_linger(now) };
+            return if tell { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };
         }
-        // What has begun since it was found idle is not idle: a head has its own limit, and a response is to be sent.
+        // What has started since it was found idle is not idle: a head has its own limit, and a response is to be sent.
         (self.state.take_expired() && self.is_idle()).then_some(Stop::Idle)
     }
 
-    fn check_linger<T>(&mut self, now: Instant) -> Option<Stop<T>> {
+    fn check_keep_alive_grace<T>(&mut self, now: Instant) -> Option<Stop<T>> {
         if !self.is_idle() {
-            self.linger = None;
+            self.keep_alive_grace = None;
             return None;
         }
         let calls = self.state.calls();
-        let until = match self.linger {
+        let until = match self.keep_alive_grace {
             Some((until, since)) if since == calls => until,
-            _ => now + self.linger_limit(),
+            _ => now + self.keep_alive_grace_limit(),
         };
-        self.linger = Some((until, calls));
+        self.keep_alive_grace = Some((until, calls));
         (until <= now).then_some(Stop::Idle)
     }
 
-    fn linger_limit(&self) -> Duration {
-        let linger = self.limits().linger;
+    fn keep_alive_grace_limit(&self) -> Duration {
+        let keep_alive_grace = self.limits().keep_alive_grace;
         // A client of HTTP/2 ends by itself when it has answered the ping that goes with a GOAWAY.
-        let limit = if self.is_http2 { linger.max(PING_LIMIT) } else { linger.saturating_add(self.lame_duck_left()) };
+        let limit = if self.is_http2 {
+            keep_alive_grace.max(PING_LIMIT)
+        } else {
+            keep_alive_grace.saturating_add(self.lame_duck_left())
+        };
         limit.min(FOREVER)
     }
 
     /// Who may still connect may also be about to send on a connection that it has.
     fn lame_duck_left(&self) -> Duration {
         let drain = &self.state.route.drain;
-        let accepts = drain.has_begun() && !drain.has_successor();
+        let accepts = drain.has_started() && !drain.has_successor();
         if accepts { self.limits().lame_duck.saturating_sub(drain.elapsed()) } else { Duration::ZERO }
     }
 
     /// Ready when the nearest deadline is over, pending for ever where there is none.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let linger = self.linger.map(|(until, _)| until);
-        let Some(nearest) = [self.head_deadline(), linger].into_iter().flatten().min() else {
+        let keep_alive_grace = self.keep_alive_grace.map(|(until, _)| until);
+        let Some(nearest) = [self.head_deadline(), keep_alive_grace].into_iter().flatten().min() else {
             self.timer = None;
             return Poll::Pending;
         };

@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Settings, status::Open, verdict::HealthCheck, watchdog};
 use crate::{
-    drain::{Drain, DrainReport, Figures},
+    drain::{Drain, DrainReport, Stats},
     error::Error,
     log,
     notify::{Notifier, State},
@@ -36,7 +36,7 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// For how long a renewal holds: a process that is stuck gets no more than that.
 const EXTENSION: Duration = Duration::from_secs(10);
 
-/// What the end may take beyond the drain: cutting what is left, and whatever `main` still does.
+/// What the end may take beyond the drain: aborting what is left, and whatever `main` still does.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// How long the manager may take to hear of the new main process.
@@ -57,7 +57,7 @@ pub(in crate::server) struct Announcer {
 pub(super) struct Told {
     notifier: Notifier,
     drain: Drain,
-    figures: Figures,
+    stats: Stats,
     drain_timeout: Duration,
     spoken: Mutex<Spoken>,
 }
@@ -67,7 +67,7 @@ struct Spoken {
     stage: Stage,
     status: String,
     fault: Option<String>,
-    /// Why the last hand-over failed.
+    /// Why the last handoff failed.
     rolled_back: Option<String>,
 }
 
@@ -92,14 +92,14 @@ impl Announcer {
         is_successor: bool,
         settings: &Settings,
         drain: Drain,
-        figures: Figures,
+        stats: Stats,
         drain_timeout: Duration,
     ) -> Self {
         let notifier = settings.notifier();
         let until = settings.start_timeout.map(in_time);
         let stage = if is_successor { Stage::Silent } else { Stage::Starting(until) };
         let spoken = Spoken { stage, status: String::new(), fault: None, rolled_back: None };
-        let told = Arc::new(Told { notifier, drain, figures, drain_timeout, spoken: Mutex::new(spoken) });
+        let told = Arc::new(Told { notifier, drain, stats, drain_timeout, spoken: Mutex::new(spoken) });
         told.renew();
         // Without a runtime nothing is served.
         let runtime = Handle::try_current().ok().filter(|_| told.notifier.is_active());
@@ -140,7 +140,7 @@ impl Announcer {
         let mut spoken = self.told.lock();
         if matches!(spoken.stage, Stage::Silent) && self.told.notifier.is_active() {
             spoken.stage = Stage::Serving;
-            self.told.notifier.say([State::MainPid(std::process::id())]);
+            self.told.notifier.notify([State::MainPid(std::process::id())]);
         }
     }
 
@@ -151,8 +151,8 @@ impl Announcer {
             return;
         }
         self.told.lock().stage = Stage::Silent;
-        // The manager may leave "reloading" before it hears READY=1: whoever asked for the hand-over is told of the commit earlier.
-        notifier.say([State::MainPid(pid), State::Status(format!("serving: process {pid} takes over"))]);
+        // The manager may leave "reloading" before it hears READY=1: whoever asked for the handoff is told of the commit earlier.
+        notifier.notify([State::MainPid(pid), State::Status(format!("serving: process {pid} takes over"))]);
         if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
             log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
         }
@@ -195,7 +195,7 @@ impl Told {
     /// Feeds the watchdog, unless it is for another process to do so.
     pub(super) fn feed(&self) {
         if !matches!(self.lock().stage, Stage::Silent) {
-            self.notifier.say([State::Watchdog]);
+            self.notifier.notify([State::Watchdog]);
         }
     }
 
@@ -217,7 +217,7 @@ impl Told {
             let status = self.status(&spoken);
             spoken.status.clone_from(&status);
             let extension = spoken.stage.extension().map(State::ExtendTimeout);
-            self.notifier.say(change.into_iter().chain([State::Status(status)]).chain(extension));
+            self.notifier.notify(change.into_iter().chain([State::Status(status)]).chain(extension));
         }
     }
 
@@ -234,12 +234,12 @@ impl Told {
         let states: Vec<_> =
             status.map(State::Status).into_iter().chain(spoken.stage.extension().map(State::ExtendTimeout)).collect();
         if !states.is_empty() {
-            self.notifier.say(states);
+            self.notifier.notify(states);
         }
     }
 
     fn status(&self, spoken: &Spoken) -> String {
-        let open = || Open::now(&self.figures, &self.drain);
+        let open = || Open::now(&self.stats, &self.drain);
         match &spoken.stage {
             Stage::Starting(_) => "starting: waiting until the service is ready".to_owned(),
             Stage::Serving => open().serving(spoken.fault.as_deref(), spoken.rolled_back.as_deref()),
@@ -290,7 +290,7 @@ async fn renew(told: Arc<Told>) {
         }
     };
     if let Err(error) = renewing().await {
-        log::error!(%error, "the service manager is told no figures: there is no timer");
+        log::error!(%error, "the service manager is told no statistics: there is no timer");
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         let notifier = Notifier::to(&path).unwrap().with_watchdog(INTERVAL);
         let settings = Settings { notifier: Some(notifier), ..Settings::default() };
-        let announcer = Announcer::start(true, &settings, Drain::new(), Figures::default(), INTERVAL);
+        let announcer = Announcer::start(true, &settings, Drain::new(), Stats::default(), INTERVAL);
         assert_eq!(hear(&manager).await, None, "the predecessor speaks");
 
         announcer.ready();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::super::serving::Serving;
-use crate::{drain::Figures, listener::ActivatedListener, log, sys::timer::Ticker};
+use crate::{drain::Stats, listener::ActivatedListener, log, sys::timer::Ticker};
 
 /// The time is made of so many ticks.
 const TICKS: u32 = 16;
@@ -43,10 +43,10 @@ impl IdleExit {
     /// # Cancel safety
     ///
     /// Dropping it accepts again.
-    pub(in crate::server) async fn has_left(&self, serving: &Serving, figures: &Figures) {
+    pub(in crate::server) async fn has_left(&self, serving: &Serving, stats: &Stats) {
         let Some(time) = self.time else { return pending().await };
         loop {
-            let last = match idle_for(time, figures).await {
+            let last = match idle_for(time, stats).await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     log::error!(%error, "no exit on idle: there is no timer");
@@ -56,7 +56,7 @@ impl IdleExit {
             // Somebody may come between the look and the pause, and is served like anybody else.
             let paused = serving.pause(PAUSE_LIMIT).await;
             match paused {
-                Ok(paused) if totals(figures) == (last, 0) => return paused.keep(),
+                Ok(paused) if totals(stats) == (last, 0) => return paused.keep(),
                 _ => {}
             }
         }
@@ -64,12 +64,12 @@ impl IdleExit {
 }
 
 /// Resolves when no connection was open for `time`: how many were accepted until then.
-async fn idle_for(time: Duration, figures: &Figures) -> io::Result<u64> {
+async fn idle_for(time: Duration, stats: &Stats) -> io::Result<u64> {
     let ticker = Ticker::every(time / TICKS)?;
     let mut quiet = Quiet::default();
     loop {
         ticker.tick().await?;
-        let (accepted, open) = totals(figures);
+        let (accepted, open) = totals(stats);
         if quiet.look(Instant::now(), accepted, open) >= time {
             return Ok(accepted);
         }
@@ -77,9 +77,9 @@ async fn idle_for(time: Duration, figures: &Figures) -> io::Result<u64> {
 }
 
 /// How many connections were accepted, and how many are open.
-fn totals(figures: &Figures) -> (u64, u64) {
-    let figures = figures.now();
-    figures.iter().fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open))
+fn totals(stats: &Stats) -> (u64, u64) {
+    let stats = stats.read();
+    stats.iter().fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open))
 }
 
 /// Since when nobody has been there, as far as was looked.

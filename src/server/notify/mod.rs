@@ -55,7 +55,7 @@ impl Server {
     /// use axum_activation::Server;
     ///
     /// let app = axum::Router::new();
-    /// Server::new(activated).route("http", app).ready_when(async { fill().await }).run().await?;
+    /// Server::new(activated).serve("http", app).ready_when(async { fill().await }).run().await?;
     /// # Ok(())
     /// # }
     /// ```

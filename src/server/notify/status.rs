@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::drain::{Drain, Figures};
+use crate::drain::{Drain, Stats};
 
 /// What is open now, over all routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,9 +13,9 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn now(figures: &Figures, drain: &Drain) -> Self {
+    pub(super) fn now(stats: &Stats, drain: &Drain) -> Self {
         let tasks = u64::try_from(drain.tasks().len()).unwrap_or(u64::MAX);
-        figures.now().iter().fold(Self { tasks, ..Self::default() }, |open, listener| Self {
+        stats.read().iter().fold(Self { tasks, ..Self::default() }, |open, listener| Self {
             connections: open.connections + listener.open,
             requests: open.requests + listener.in_flight,
             ..open
@@ -25,7 +25,7 @@ impl Open {
     pub(super) fn serving(self, fault: Option<&str>, rolled_back: Option<&str>) -> String {
         let Self { connections, requests, .. } = self;
         let health = fault.map_or(String::new(), |fault| format!("; not well: {fault}"));
-        let failure = rolled_back.map_or(String::new(), |reason| format!("; the last hand-over failed: {reason}"));
+        let failure = rolled_back.map_or(String::new(), |reason| format!("; the last handoff failed: {reason}"));
         let (connections, requests) = (Count(connections, "connection"), Count(requests, "request"));
         format!("serving: {connections}, {requests} in flight{health}{failure}")
     }

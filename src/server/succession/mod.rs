@@ -1,4 +1,4 @@
-//! The hand-over as a server has it: what it takes over, when it hands over, and what becomes of its connections.
+//! The handoff as a server has it: what it takes over, when it hands over, and what becomes of its connections.
 
 use std::{
     future::Future,
@@ -44,7 +44,7 @@ use crate::{
 /// How long a process may take to end that has closed all its files: one that lives serves, and must not be served beside.
 const DEATH_LIMIT: Duration = Duration::from_secs(1);
 
-/// How a hand-over that was committed to came out.
+/// How a handoff that was committed to came out.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum Succeeded {
@@ -70,7 +70,7 @@ impl Succession {
         self.ties.decide_spawn(activated, speaks)
     }
 
-    /// SIGHUP and SIGUSR2 ask for a hand-over as soon as this process serves; before that they do not end it.
+    /// SIGHUP and SIGUSR2 ask for a handoff as soon as this process serves; before that they do not end it.
     pub(super) fn install_signals(&mut self) -> Result<(), Error> {
         self.ties.install_signals()
     }
@@ -85,17 +85,17 @@ impl Succession {
     }
 
     /// From now on this process serves. What still comes from the predecessor goes to the routes. Closes the sockets without a route that
-    /// the predecessor had bound, unless `allow_unused`: another server of this process may serve them.
-    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unused: bool) {
+    /// the predecessor had bound, unless `allow_unserved`: another server of this process may serve them.
+    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unserved: bool) {
         let activated = serving.activated();
         let adopter = Adopter::new(serving, &self.ties.options.final_states);
         self.ties.begin(coming, activated, adopter);
-        if !allow_unused {
+        if !allow_unserved {
             activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
         }
     }
 
-    /// Whether a SIGHUP came while a hand-over was under way that has failed.
+    /// Whether a SIGHUP came while a handoff was under way that has failed.
     pub(super) fn take_refused_hangup(&mut self) -> bool {
         self.ties.requests.take_refused_hangup()
     }
@@ -105,7 +105,7 @@ impl Succession {
         self.ties.open_place(serving.activated()).await;
     }
 
-    /// The next request for a hand-over.
+    /// The next request for a handoff.
     pub(super) async fn requested(&mut self) -> Request {
         self.ties.requests.next().await
     }
@@ -147,7 +147,7 @@ impl Succession {
             biased;
             tried = tried => Some(tried),
             () = stopped => None,
-            never = requests.refuse_all("another hand-over is under way") => match never {},
+            never = requests.refuse_all("another handoff is under way") => match never {},
         };
         match tried {
             Some(Ok(handed)) => {
@@ -155,7 +155,7 @@ impl Succession {
                 handed
             }
             Some(Err(error)) => {
-                log::error!(%error, "the hand-over has failed");
+                log::error!(%error, "the handoff has failed");
                 if is_spawned {
                     announcer.rolled_back(&error.to_string());
                 }
@@ -327,7 +327,7 @@ fn end_here(serving: &Serving, returned: &Mutex<Vec<IdleConnection>>) {
     take(returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
 }
 
-/// What became of a request for a hand-over.
+/// What became of a request for a handoff.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(super) enum HandedOver {

@@ -1,4 +1,4 @@
-//! The hand-over to a program that knows nothing of this crate: listeners only.
+//! The handoff to a program that knows nothing of this crate: listeners only.
 
 use super::{Ending, Succession, pause, unless_aborted};
 use crate::{

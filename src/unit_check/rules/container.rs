@@ -23,7 +23,7 @@ pub(super) fn notify(case: &Case<'_>) -> Option<Finding> {
     }
     let problem = "Notify= is not true: Podman says READY=1 as soon as the container has started, before the service can answer, \
                    and what the service says of itself is not heard";
-    Some(Finding { severity: Severity::Warning, ..finding(case, "Notify", problem.to_owned()) }.mend("Notify=true"))
+    Some(Finding { severity: Severity::Warning, ..finding(case, "Notify", problem.to_owned()) }.fix("Notify=true"))
 }
 
 /// Podman passes sockets with `LISTEN_PID=1`.
@@ -33,14 +33,14 @@ pub(super) fn first_process(case: &Case<'_>) -> Option<Finding> {
     }
     let problem = "RunInit=yes: the sockets are passed to process 1 of the container, which is the init then, so that the \
                    service refuses them";
-    Some(finding(case, "RunInit", problem.to_owned()).mend("RunInit=no"))
+    Some(finding(case, "RunInit", problem.to_owned()).fix("RunInit=no"))
 }
 
 pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
-    let mended = command::with_exec(case.service.text("Container", "Exec")?)?;
+    let fixed = command::with_exec(case.service.text("Container", "Exec")?)?;
     let problem = "Exec= has a shell as process 1 of the container: LISTEN_PID names the shell, so that the service refuses its \
                    sockets, and the signals that end it go to the shell";
-    Some(finding(case, "Exec", problem.to_owned()).mend(format!("Exec={mended}")))
+    Some(finding(case, "Exec", problem.to_owned()).fix(format!("Exec={fixed}")))
 }
 
 pub(super) fn stop_timeout(case: &Case<'_>) -> Option<Finding> {
@@ -54,7 +54,7 @@ pub(super) fn stop_timeout(case: &Case<'_>) -> Option<Finding> {
         value::in_words(drain)
     );
     let right = value::in_seconds(drain.saturating_add(MARGIN));
-    Some(finding(case, "StopTimeout", problem).mend(format!("StopTimeout={right}")))
+    Some(finding(case, "StopTimeout", problem).fix(format!("StopTimeout={right}")))
 }
 
 /// `podman rm`, which stops the container, is a command of the service.
@@ -69,7 +69,7 @@ pub(super) fn stop_limit(case: &Case<'_>) -> Option<Finding> {
         value::in_seconds(podman)
     );
     let right = value::in_seconds(podman.saturating_add(MARGIN));
-    Some(Finding::error(case.service, "Service", "TimeoutStopSec", problem).mend(format!("TimeoutStopSec={right}")))
+    Some(Finding::error(case.service, "Service", "TimeoutStopSec", problem).fix(format!("TimeoutStopSec={right}")))
 }
 
 fn stop_span(case: &Case<'_>) -> Duration {
@@ -79,6 +79,6 @@ fn stop_span(case: &Case<'_>) -> Duration {
 /// About a setting of the `.container` file.
 fn finding(case: &Case<'_>, directive: &'static str, problem: String) -> Finding {
     let file = format!("{}{CONTAINER}", case.service.stem());
-    let finding = Finding::error(case.service, "Container", directive, problem).mend_in(file.clone(), "Container");
+    let finding = Finding::error(case.service, "Container", directive, problem).fix_in(file.clone(), "Container");
     Finding { unit: file, ..finding }
 }

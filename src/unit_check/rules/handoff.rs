@@ -1,4 +1,4 @@
-//! What a hand-over needs: `systemctl reload`, and the time for it.
+//! What a handoff needs: `systemctl reload`, and the time for it.
 
 use std::path::{Path, PathBuf};
 
@@ -33,12 +33,12 @@ pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
     let warning = |problem: &str| Finding::warning(case.service, "Service", "ExecReload", problem.to_owned());
     let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(case).display());
     if asks_itself {
-        Some(warning(TWO_REQUESTS).mend("ExecReload="))
+        Some(warning(TWO_REQUESTS).fix("ExecReload="))
     } else if commands.is_empty() {
         let problem = if refreshes(case) { ONLY_REFRESHES } else { NO_COMMAND };
-        Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()).mend(asking))
+        Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()).fix(asking))
     } else if commands.iter().all(|command| command::only_signals(&command.value)) {
-        Some(warning(ONLY_A_SIGNAL).mend("ExecReload=").mend(asking))
+        Some(warning(ONLY_A_SIGNAL).fix("ExecReload=").fix(asking))
     } else {
         None
     }
@@ -49,7 +49,7 @@ fn refreshes(case: &Case<'_>) -> bool {
     case.service.text("Service", "RefreshOnReload").is_some_and(|text| value::boolean(text) != Some(false))
 }
 
-/// `ExecReloadPost=` of systemd 259 and later is for what follows a hand-over.
+/// `ExecReloadPost=` of systemd 259 and later is for what follows a handoff.
 pub(super) fn second_request(case: &Case<'_>) -> Option<Finding> {
     let commands = case.service.list("Service", &["ExecReloadPost"]);
     let asks = |line: &str| command::only_signals(line) || command::program(line) == "handoff_request";
@@ -57,7 +57,7 @@ pub(super) fn second_request(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let finding = Finding::warning(case.service, "Service", "ExecReloadPost", ASKS_AFTERWARDS.to_owned());
-    Some(finding.mend("ExecReloadPost="))
+    Some(finding.fix("ExecReloadPost="))
 }
 
 /// The next process starts in the directory of the first start. The kernel knows it without symbolic links; `PWD` keeps them.
@@ -78,8 +78,8 @@ pub(super) fn working_directory(case: &Case<'_>) -> Option<Finding> {
         "WorkingDirectory={directory} leads through a symbolic link, and no Environment=PWD= says so: after a hand-over the new \
          version runs in the directory of the old one, and cannot start once that is removed"
     );
-    let mend = format!("Environment=PWD={directory}");
-    Some(Finding::error(case.service, "Service", "WorkingDirectory", problem).mend(mend))
+    let fix = format!("Environment=PWD={directory}");
+    Some(Finding::error(case.service, "Service", "WorkingDirectory", problem).fix(fix))
 }
 
 /// A symbolic link on this machine, or called as the one is that a deploy switches.
@@ -105,7 +105,7 @@ pub(super) fn stopped_reload(case: &Case<'_>) -> Option<Finding> {
          unit is left failed"
     );
     let right = format!("SuccessExitStatus=SIG{signal}");
-    Some(Finding::warning(case.service, "Service", "SuccessExitStatus", problem).mend(right))
+    Some(Finding::warning(case.service, "Service", "SuccessExitStatus", problem).fix(right))
 }
 
 /// `TERM` of `SIGTERM` and of 15.
@@ -123,7 +123,7 @@ pub(super) fn reload_signal(case: &Case<'_>) -> Option<Finding> {
     }
     let signal = case.service.text("Service", "ReloadSignal").filter(|signal| !HANDING_OVER.contains(signal))?;
     let problem = format!("ReloadSignal={signal}: a server hands over at SIGHUP or SIGUSR2, and at no other signal");
-    Some(Finding::error(case.service, "Service", "ReloadSignal", problem).mend("ReloadSignal=SIGHUP"))
+    Some(Finding::error(case.service, "Service", "ReloadSignal", problem).fix("ReloadSignal=SIGHUP"))
 }
 
 pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
@@ -132,12 +132,12 @@ pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let problem = format!(
-        "TimeoutStartSec={}, which limits a reload too, is not above the hand-over timeout of {}: systemd gives up first",
+        "TimeoutStartSec={}, which limits a reload too, is not above the handoff timeout of {}: systemd gives up first",
         value::in_seconds(limit),
         value::in_words(handoff)
     );
     let right = value::in_seconds(handoff.saturating_add(MARGIN));
-    Some(Finding::error(case.service, "Service", "TimeoutStartSec", problem).mend(format!("TimeoutStartSec={right}")))
+    Some(Finding::error(case.service, "Service", "TimeoutStartSec", problem).fix(format!("TimeoutStartSec={right}")))
 }
 
 fn handoff_socket(case: &Case<'_>) -> PathBuf {

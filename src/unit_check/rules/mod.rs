@@ -1,4 +1,4 @@
-//! What may be wrong. A rule is a function that finds one fault, with the setting that mends it.
+//! What may be wrong. A rule is a function that finds one fault, with the setting that fixes it.
 
 mod container;
 mod handoff;

@@ -18,10 +18,9 @@ pub(super) fn service_type(case: &Case<'_>) -> Option<Finding> {
         "notify" | "notify-reload" => {
             (Severity::Error, "the service says no READY=1, so the start fails when TimeoutStartSec= is over")
         }
-        _ if case.hands_over() => (
-            Severity::Error,
-            "systemd takes no new main process from it, so the service refuses each hand-over by spawn",
-        ),
+        _ if case.hands_over() => {
+            (Severity::Error, "systemd takes no new main process from it, so the service refuses each handoff by spawn")
+        }
         _ if speaks && !is_heard(case) && !is_silenced(case) && !case.is_per_connection() => (
             Severity::Warning,
             "READY=1, STATUS= and EXTEND_TIMEOUT_USEC= are not heard; a start counts as done before the service can answer",
@@ -30,7 +29,7 @@ pub(super) fn service_type(case: &Case<'_>) -> Option<Finding> {
     };
     let problem = format!("Type={}: {problem}", case.service_type());
     let finding = Finding { severity, ..Finding::error(case.service, "Service", "Type", problem) };
-    Some(finding.mend(if speaks { "Type=notify" } else { "Type=exec" }))
+    Some(finding.fix(if speaks { "Type=notify" } else { "Type=exec" }))
 }
 
 /// An explicit `NotifyAccess=none`, which systemd overrules where it must, and which otherwise makes it deaf.
@@ -46,7 +45,7 @@ pub(super) fn access(case: &Case<'_>) -> Option<Finding> {
             "NotifyAccess=none: nothing that the service says is heard, neither READY=1 nor the end of its drain";
         Finding::error(case.service, "Service", "NotifyAccess", problem.to_owned())
     };
-    Some(finding.mend("NotifyAccess=main"))
+    Some(finding.fix("NotifyAccess=main"))
 }
 
 /// Children inherit `NOTIFY_SOCKET`. Podman's `all` is right for a container, whose processes systemd does not start.
@@ -58,7 +57,7 @@ pub(super) fn access_for_all(case: &Case<'_>) -> Option<Finding> {
     let problem = "NotifyAccess=all: systemd also believes the children of the service, which inherit NOTIFY_SOCKET; the READY=1, \
                    STOPPING=1 or MAINPID= of one of them changes the state of the service. The main process names its \
                    successor itself, so main is enough";
-    Some(Finding::warning(case.service, "Service", "NotifyAccess", problem.to_owned()).mend("NotifyAccess=main"))
+    Some(Finding::warning(case.service, "Service", "NotifyAccess", problem.to_owned()).fix("NotifyAccess=main"))
 }
 
 pub(super) fn watchdog(case: &Case<'_>) -> Option<Finding> {
@@ -67,7 +66,7 @@ pub(super) fn watchdog(case: &Case<'_>) -> Option<Finding> {
     }
     let problem =
         "WatchdogSec= is set and the service does not feed the watchdog: systemd kills it when the time is over";
-    Some(Finding::error(case.service, "Service", "WatchdogSec", problem.to_owned()).mend("WatchdogSec=0"))
+    Some(Finding::error(case.service, "Service", "WatchdogSec", problem.to_owned()).fix("WatchdogSec=0"))
 }
 
 /// Notices go through a Unix socket that the service opens itself.
@@ -80,7 +79,7 @@ pub(super) fn address_families(case: &Case<'_>) -> Option<Finding> {
                    never comes";
     Some(
         Finding::error(case.service, "Service", "RestrictAddressFamilies", problem.to_owned())
-            .mend("RestrictAddressFamilies=AF_UNIX"),
+            .fix("RestrictAddressFamilies=AF_UNIX"),
     )
 }
 

@@ -20,7 +20,7 @@ pub(super) fn runtime_directory(case: &Case<'_>) -> Option<Finding> {
     );
     Some(
         Finding::warning(case.service, "Service", "RuntimeDirectory", problem)
-            .mend(format!("RuntimeDirectory={missing}")),
+            .fix(format!("RuntimeDirectory={missing}")),
     )
 }
 
@@ -37,7 +37,7 @@ pub(super) fn private_tmp(case: &Case<'_>) -> Option<Finding> {
         format!("{why}: the service binds {} in a directory of its own, where no client finds it", path.display());
     let finding = Finding::error(case.service, "Service", "PrivateTmp", problem);
     // With DynamicUser= it cannot be switched off.
-    Some(if is_dynamic { in_another_place(case, finding, path) } else { finding.mend("PrivateTmp=no") })
+    Some(if is_dynamic { in_another_place(case, finding, path) } else { finding.fix("PrivateTmp=no") })
 }
 
 /// Where the service may not write: everywhere but in its own directories with `ProtectSystem=strict`, which `DynamicUser=` implies,
@@ -68,16 +68,16 @@ pub(super) fn binds_in_own_directory(case: &Case<'_>) -> bool {
     directories(case).iter().any(|directory| is_made(directory, &own))
 }
 
-/// A socket unit opens the path of a fallback; the path at which the service is asked for a hand-over is its own to choose.
+/// A socket unit opens the path of a fallback; the path at which the service is asked for a handoff is its own to choose.
 fn in_another_place(case: &Case<'_>, finding: Finding, path: &Path) -> Finding {
     let stem = case.service.prefix();
     match case.wanted.fallback_at(path) {
         Some(name) => finding
-            .mend_in(format!("{stem}-{name}.socket"), "Socket")
-            .mend(format!("FileDescriptorName={name}"))
-            .mend(format!("ListenStream={}", path.display()))
-            .mend(format!("Service={}", case.service.name)),
-        None => finding.mend(format!("RuntimeDirectory={stem}")),
+            .fix_in(format!("{stem}-{name}.socket"), "Socket")
+            .fix(format!("FileDescriptorName={name}"))
+            .fix(format!("ListenStream={}", path.display()))
+            .fix(format!("Service={}", case.service.name)),
+        None => finding.fix(format!("RuntimeDirectory={stem}")),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn accept(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
             started(socket)[0]
         )
     };
-    Some(Finding::error(socket, "Socket", "Accept", problem).mend("Accept=no"))
+    Some(Finding::error(socket, "Socket", "Accept", problem).fix("Accept=no"))
 }
 
 pub(super) fn started_service(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
@@ -36,7 +36,7 @@ pub(super) fn started_service(case: &Case<'_>, socket: &Unit) -> Option<Finding>
         "Service= is missing or wrong: a connection starts {}, and where there is none, the socket is not opened at all",
         started(socket)[0]
     );
-    Some(Finding::error(socket, "Socket", "Service", problem).mend(format!("Service={}", case.service.name)))
+    Some(Finding::error(socket, "Socket", "Service", problem).fix(format!("Service={}", case.service.name)))
 }
 
 pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
@@ -50,7 +50,7 @@ pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
                    2 s) fail the unit and close its socket";
     Some(
         Finding::warning(socket, "Socket", "TriggerLimitIntervalSec", problem.to_owned())
-            .mend("TriggerLimitIntervalSec=0"),
+            .fix("TriggerLimitIntervalSec=0"),
     )
 }
 
@@ -60,7 +60,7 @@ pub(super) fn deferred(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
         return None;
     }
     let problem = "DeferTrigger= beside Accept=yes: systemd does not load the unit".to_owned();
-    Some(Finding::error(socket, "Socket", "DeferTrigger", problem).mend("DeferTrigger=no"))
+    Some(Finding::error(socket, "Socket", "DeferTrigger", problem).fix("DeferTrigger=no"))
 }
 
 pub(super) fn deferred_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
@@ -71,7 +71,7 @@ pub(super) fn deferred_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
     let problem = "DeferTriggerMaxSec= has a limit: when the service cannot be started in that time, the socket unit fails and the \
                    socket is closed"
         .to_owned();
-    Some(Finding::warning(socket, "Socket", "DeferTriggerMaxSec", problem).mend("DeferTriggerMaxSec=infinity"))
+    Some(Finding::warning(socket, "Socket", "DeferTriggerMaxSec", problem).fix("DeferTriggerMaxSec=infinity"))
 }
 
 /// A boolean, or `patient`.
@@ -87,7 +87,7 @@ pub(super) fn owner(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
     if mode & 0o002 != 0 || has_owner || !has_path {
         return None;
     }
-    let (who, mend) = match mode & 0o020 {
+    let (who, fix) = match mode & 0o020 {
         0 => ("root alone", "SocketUser=root"),
         _ => ("root and its group alone", "SocketGroup=www-data"),
     };
@@ -95,7 +95,7 @@ pub(super) fn owner(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
         "SocketMode={mode:04o} without SocketUser= or SocketGroup=: the socket belongs to root, so that {who} can connect; name the \
          user or the group of the clients"
     );
-    Some(Finding::warning(socket, "Socket", "SocketMode", problem).mend(mend))
+    Some(Finding::warning(socket, "Socket", "SocketMode", problem).fix(fix))
 }
 
 /// systemd removes `RuntimeDirectory=` with all that is in it whenever the service stops, and the socket unit does not notice.
@@ -119,8 +119,8 @@ pub(super) fn runtime_directory(case: &Case<'_>, socket: &Unit) -> Option<Findin
         Some((directive, below_run, ..)) => format!("{directive}=/run/{}", below_run.replace('/', "-")),
         None => format!("{}={}", listen.key, listen.value),
     });
-    let finding = Finding::error(socket, "Socket", directive, problem).mend(format!("{directive}="));
-    Some(moved.fold(finding, Finding::mend))
+    let finding = Finding::error(socket, "Socket", directive, problem).fix(format!("{directive}="));
+    Some(moved.fold(finding, Finding::fix))
 }
 
 /// The directories below /run that go when `unit` stops.
@@ -143,8 +143,9 @@ pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
     if accepts(socket) || !socket.is_yes("Socket", "FlushPending") {
         return None;
     }
-    let problem = "FlushPending=yes: whoever connects while the service restarts is cut off in place of being served";
-    Some(Finding::error(socket, "Socket", "FlushPending", problem.to_owned()).mend("FlushPending=no"))
+    let problem =
+        "FlushPending=yes: whoever connects while the service restarts is aborted off in place of being served";
+    Some(Finding::error(socket, "Socket", "FlushPending", problem.to_owned()).fix("FlushPending=no"))
 }
 
 /// Names that nobody serves, and routes that no socket has.
@@ -157,7 +158,7 @@ pub(super) fn names(case: &Case<'_>) -> Vec<Finding> {
     let lacking = served.iter().filter(|name| !passed.iter().any(|passed| passed == *name)).copied();
     let mut lacking: Vec<_> = lacking.collect();
     let mut findings = Vec::new();
-    for socket in case.listening().filter(|socket| !case.wanted.allow_unused && is_unserved(socket, &served)) {
+    for socket in case.listening().filter(|socket| !case.wanted.allow_unserved && is_unserved(socket, &served)) {
         let right = if lacking.is_empty() { served[0] } else { lacking.remove(0) };
         findings.push(unserved(socket, &served, right));
     }
@@ -179,7 +180,7 @@ fn unserved(socket: &Unit, served: &[&str], right: &str) -> Finding {
         "no route serves a socket named {name:?}{origin}; the service serves {served}, and does not start with a socket \
          whose clients would hang"
     );
-    Finding::error(socket, "Socket", "FileDescriptorName", problem).mend(format!("FileDescriptorName={right}"))
+    Finding::error(socket, "Socket", "FileDescriptorName", problem).fix(format!("FileDescriptorName={right}"))
 }
 
 /// A socket unit for it is new, so that its address is a proposal.
@@ -189,8 +190,8 @@ fn without_socket(case: &Case<'_>, name: &str) -> Finding {
         "no socket is passed under the name {name:?}, and the service does not start without; let a socket unit open it"
     );
     Finding::error(case.service, "Service", "Sockets", problem)
-        .mend_in(format!("{stem}-{name}.socket"), "Socket")
-        .mend(format!("FileDescriptorName={name}"))
-        .mend(format!("ListenStream=/run/{stem}-{name}.sock"))
-        .mend(format!("Service={}", case.service.name))
+        .fix_in(format!("{stem}-{name}.socket"), "Socket")
+        .fix(format!("FileDescriptorName={name}"))
+        .fix(format!("ListenStream=/run/{stem}-{name}.sock"))
+        .fix(format!("Service={}", case.service.name))
 }

@@ -24,13 +24,13 @@ const DEFAULT_HARD_LIMIT: u64 = 524_288;
 
 pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
     let start = case.service.list("Service", &["ExecStart"]).pop()?;
-    let mended = command::with_exec(&start.value)?;
+    let fixed = command::with_exec(&start.value)?;
     let problem = "ExecStart= has a shell between systemd and the service: LISTEN_PID names the shell, so that the service \
                    refuses its sockets, and the signals that end it go to the shell";
     Some(
         Finding::error(case.service, "Service", "ExecStart", problem.to_owned())
-            .mend("ExecStart=")
-            .mend(format!("ExecStart={mended}")),
+            .fix("ExecStart=")
+            .fix(format!("ExecStart={fixed}")),
     )
 }
 
@@ -41,7 +41,7 @@ pub(super) fn script(case: &Case<'_>) -> Option<Finding> {
     let finding = |problem: &str| {
         let problem = format!("ExecStart= starts the script {path}{problem}");
         let program = format!("ExecStart=/usr/local/bin/{}", case.service.prefix());
-        Finding::error(case.service, "Service", "ExecStart", problem).mend("ExecStart=").mend(program)
+        Finding::error(case.service, "Service", "ExecStart", problem).fix("ExecStart=").fix(program)
     };
     match beginning(&path) {
         Ok(text) if !text.starts_with(b"#!") => None,
@@ -74,7 +74,7 @@ pub(super) fn non_blocking(case: &Case<'_>) -> Option<Finding> {
     }
     let problem = "NonBlocking=no, the default: each start clears O_NONBLOCK on the shared sockets, also under a process that \
                    still accepts from them";
-    Some(Finding::warning(case.service, "Service", "NonBlocking", problem.to_owned()).mend("NonBlocking=yes"))
+    Some(Finding::warning(case.service, "Service", "NonBlocking", problem.to_owned()).fix("NonBlocking=yes"))
 }
 
 pub(super) fn start_limit(case: &Case<'_>) -> Option<Finding> {
@@ -85,7 +85,7 @@ pub(super) fn start_limit(case: &Case<'_>) -> Option<Finding> {
                    and closes its sockets with it";
     Some(
         Finding::warning(case.service, "Unit", "StartLimitIntervalSec", problem.to_owned())
-            .mend("StartLimitIntervalSec=0"),
+            .fix("StartLimitIntervalSec=0"),
     )
 }
 
@@ -106,7 +106,7 @@ pub(super) fn standard_input(case: &Case<'_>) -> Option<Finding> {
     let directive = directives.into_iter().find(|key| case.service.text("Service", key) == Some("socket"))?;
     let right = if directive == "StandardInput" { "null" } else { "journal" };
     let problem = format!("{directive}=socket: the socket becomes a standard stream, and is not passed as LISTEN_FDS");
-    Some(Finding::error(case.service, "Service", directive, problem).mend(format!("{directive}={right}")))
+    Some(Finding::error(case.service, "Service", directive, problem).fix(format!("{directive}={right}")))
 }
 
 pub(super) fn remains(case: &Case<'_>) -> Option<Finding> {
@@ -115,7 +115,7 @@ pub(super) fn remains(case: &Case<'_>) -> Option<Finding> {
     }
     let problem =
         "RemainAfterExit=yes: once the service has ended it counts as active, so that no connection starts it again";
-    Some(Finding::error(case.service, "Service", "RemainAfterExit", problem.to_owned()).mend("RemainAfterExit=no"))
+    Some(Finding::error(case.service, "Service", "RemainAfterExit", problem.to_owned()).fix("RemainAfterExit=no"))
 }
 
 /// A service that has ended because nobody needs it is to be started by a connection, and by nothing else.
@@ -126,7 +126,7 @@ pub(super) fn restarts(case: &Case<'_>) -> Option<Finding> {
     }
     let problem =
         format!("Restart={found}: the service is started again as soon as it has ended because nobody needs it");
-    Some(Finding::error(case.service, "Service", "Restart", problem).mend("Restart=on-failure"))
+    Some(Finding::error(case.service, "Service", "Restart", problem).fix("Restart=on-failure"))
 }
 
 pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
@@ -141,5 +141,5 @@ pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
     let problem =
         format!("LimitNOFILE= lets the service open {limit} files, and it needs {needed}: connections wait or fail");
     let right = format!("LimitNOFILE={needed}:{}", needed.max(DEFAULT_HARD_LIMIT));
-    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).mend(right))
+    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).fix(right))
 }

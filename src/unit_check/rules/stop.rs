@@ -15,15 +15,15 @@ pub(super) fn kill_mode(case: &Case<'_>) -> Option<Finding> {
     let problem = match mode {
         "none" => "no process is told to stop, so that none drains, and the next start finds them all",
         "mixed" if case.hands_over() => {
-            "at a stop it kills at once whatever is not the main process: a predecessor that still drains after a hand-over"
+            "at a stop it kills at once whatever is not the main process: a predecessor that still drains after a handoff"
         }
         "process" if case.hands_over() => {
-            "at a stop a predecessor that still drains after a hand-over is left behind, out of anybody's control"
+            "at a stop a predecessor that still drains after a handoff is left behind, out of anybody's control"
         }
         _ => return None,
     };
     let problem = format!("KillMode={mode}: {problem}");
-    Some(Finding::error(case.service, "Service", "KillMode", problem).mend("KillMode=control-group"))
+    Some(Finding::error(case.service, "Service", "KillMode", problem).fix("KillMode=control-group"))
 }
 
 pub(super) fn kill_signal(case: &Case<'_>) -> Option<Finding> {
@@ -40,7 +40,7 @@ pub(super) fn restart_kill_signal(case: &Case<'_>) -> Option<Finding> {
 fn wrong_signal(case: &Case<'_>, directive: &'static str) -> Option<Finding> {
     let signal = case.service.text("Service", directive).filter(|signal| !DRAINING.contains(signal))?;
     let problem = format!("{directive}={signal}: a server drains at SIGTERM or SIGINT, and at no other signal");
-    Some(Finding::error(case.service, "Service", directive, problem).mend(format!("{directive}=SIGTERM")))
+    Some(Finding::error(case.service, "Service", directive, problem).fix(format!("{directive}=SIGTERM")))
 }
 
 pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
@@ -54,5 +54,5 @@ pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
         value::in_words(drain)
     );
     let right = value::in_seconds(drain.saturating_add(MARGIN));
-    Some(Finding::error(case.service, "Service", "TimeoutStopSec", problem).mend(format!("TimeoutStopSec={right}")))
+    Some(Finding::error(case.service, "Service", "TimeoutStopSec", problem).fix(format!("TimeoutStopSec={right}")))
 }

@@ -19,7 +19,7 @@ pub(super) fn size(case: &Case<'_>) -> Option<Finding> {
     );
     Some(
         Finding::error(case.service, "Service", "FileDescriptorStoreMax", problem)
-            .mend(format!("FileDescriptorStoreMax={wanted}")),
+            .fix(format!("FileDescriptorStoreMax={wanted}")),
     )
 }
 
@@ -31,7 +31,7 @@ pub(super) fn restart(case: &Case<'_>) -> Option<Finding> {
     let problem = format!(
         "Restart={found}: after a crash the descriptors in the fd store are closed, as nothing takes them over"
     );
-    Some(Finding::warning(case.service, "Service", "Restart", problem).mend("Restart=on-failure"))
+    Some(Finding::warning(case.service, "Service", "Restart", problem).fix("Restart=on-failure"))
 }
 
 /// A listener that outlives a restart is of no use when its path does not.
@@ -45,7 +45,7 @@ pub(super) fn kept_directory(case: &Case<'_>) -> Option<Finding> {
                    service keeps in the fd store, and nobody can connect to them";
     Some(
         Finding::error(case.service, "Service", "RuntimeDirectoryPreserve", problem.to_owned())
-            .mend("RuntimeDirectoryPreserve=restart"),
+            .fix("RuntimeDirectoryPreserve=restart"),
     )
 }
 

@@ -24,7 +24,7 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long an idle connection stays open when the service stops.
-const LINGER: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
 /// Of the clock: stopped, time passes when nobody has anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Client {
         if matches!(script.tail, Tail::Stop) {
             world.stop();
             // At the last moment, where there is such a thing.
-            sleep(if self.time == Time::Stopped { LINGER } else { LINGER / 20 }).await;
+            sleep(if self.time == Time::Stopped { KEEP_ALIVE_GRACE } else { KEEP_ALIVE_GRACE / 20 }).await;
         }
         self.sent.bytes.extend(b"GET /r/999 HTTP/1.1\r\nhost: x\r\n\r\n");
         let before = self.outcome.responses.len();

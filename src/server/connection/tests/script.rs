@@ -117,7 +117,7 @@ pub(super) enum Tail {
     HalfClose,
     /// What is no HTTP.
     Garbage,
-    /// What a client of HTTP/2 begins with; or after one more hand-over, when all is answered.
+    /// What a client of HTTP/2 begins with; or after one more handoff, when all is answered.
     Preface {
         patient: bool,
     },
@@ -296,7 +296,7 @@ fn tail() -> impl Strategy<Value = Tail> {
     ]
 }
 
-/// Often with a hand-over after the first few bytes, which may be those of either HTTP.
+/// Often with a handoff after the first few bytes, which may be those of either HTTP.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let first = option::weighted(0.2, 1..4_usize);
     (first, vec(step(), 0..40)).prop_map(|(first, steps)| {

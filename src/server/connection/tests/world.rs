@@ -96,7 +96,7 @@ impl World {
     /// The last generation ends, and no other begins.
     pub(super) fn stop(&self) {
         let last = Arc::clone(&self.lock().last().unwrap().context);
-        last.drain.begin();
+        last.drain.start();
     }
 
     /// Serves a connection of an old generation in the one after it.

@@ -1,4 +1,4 @@
-//! What is going on: live figures per listener, counted without contention.
+//! What is going on: live statistics per listener, counted without contention.
 
 use std::{
     array,
@@ -10,19 +10,19 @@ use std::{
 
 use super::shard::{self, SHARDS};
 
-/// Live figures of a server, a cheap handle to clone and to keep.
+/// Live statistics of a server, a cheap handle to clone and to keep.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct Stats {
     tallies: Arc<std::sync::OnceLock<Vec<Arc<Tally>>>>,
 }
 
-impl Figures {
-    /// The figures now, one entry a route; empty before the server runs.
+impl Stats {
+    /// The statistics now, one entry a route; empty before the server runs.
     ///
     /// Counts of different kinds are read one after the other, so they may be apart by what happened in between.
     #[must_use]
-    pub fn now(&self) -> Vec<ListenerFigures> {
-        self.tallies.get().into_iter().flatten().map(|tally| tally.figures()).collect()
+    pub fn read(&self) -> Vec<ListenerStats> {
+        self.tallies.get().into_iter().flatten().map(|tally| tally.stats()).collect()
     }
 
     pub(crate) fn fill(&self, tallies: Vec<Arc<Tally>>) {
@@ -30,10 +30,10 @@ impl Figures {
     }
 }
 
-/// The figures of one listener at one moment.
+/// The statistics of one listener at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ListenerFigures {
+pub struct ListenerStats {
     /// The name of its sockets.
     pub name: String,
     /// Connections accepted so far, or taken over from a predecessor.
@@ -49,11 +49,11 @@ pub struct ListenerFigures {
     /// Connections that ended by themselves.
     pub finished: u64,
     /// Connections that were closed idle.
-    pub closed_idle: u64,
+    pub idle_closed: u64,
     /// Connections that ended with an error.
     pub errors: u64,
-    /// Connections that were cut.
-    pub cut: u64,
+    /// Connections that were aborted.
+    pub aborted: u64,
     /// Connections that a successor has now.
     pub moved: u64,
 }
@@ -62,15 +62,15 @@ pub struct ListenerFigures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Finished,
-    ClosedIdle,
+    IdleClosed,
     Error,
-    Cut,
+    Aborted,
     Moved,
 }
 
 /// Counts for one listener.
 ///
-/// A count is written with `Release` and read with `Acquire`: [`figures`](Self::figures) reads ends before beginnings, and a reader
+/// A count is written with `Release` and read with `Acquire`: [`stats`](Self::stats) reads ends before beginnings, and a reader
 /// that sees that a connection has ended must see that it was accepted, on whichever thread that was.
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -87,9 +87,9 @@ struct Shard {
     answered: AtomicU64,
     abandoned: AtomicU64,
     finished: AtomicU64,
-    closed_idle: AtomicU64,
+    idle_closed: AtomicU64,
     errors: AtomicU64,
-    cut: AtomicU64,
+    aborted: AtomicU64,
     moved: AtomicU64,
 }
 
@@ -123,17 +123,17 @@ impl Tally {
     pub(crate) fn ended(&self, ending: Ending) {
         self.count(|shard| match ending {
             Ending::Finished => &shard.finished,
-            Ending::ClosedIdle => &shard.closed_idle,
+            Ending::IdleClosed => &shard.idle_closed,
             Ending::Error => &shard.errors,
-            Ending::Cut => &shard.cut,
+            Ending::Aborted => &shard.aborted,
             Ending::Moved => &shard.moved,
         });
     }
 
-    /// A connection was cut before there was a service for it.
-    pub(crate) fn cut_unserved(&self) {
+    /// A connection was aborted before there was a service for it.
+    pub(crate) fn abort_unserved(&self) {
         self.accepted();
-        self.ended(Ending::Cut);
+        self.ended(Ending::Aborted);
     }
 
     /// A connection ended because making its service has panicked.
@@ -142,24 +142,24 @@ impl Tally {
         self.ended(Ending::Error);
     }
 
-    pub(crate) fn figures(&self) -> ListenerFigures {
+    pub(crate) fn stats(&self) -> ListenerStats {
         let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
             self.shards.iter().map(|shard| count(shard).load(Ordering::Acquire)).sum()
         };
         // Ends before beginnings, and none of these reads is moved before an earlier one: then no difference can fall below zero by
         // what happens in between.
-        let (finished, closed_idle) = (sum(|shard| &shard.finished), sum(|shard| &shard.closed_idle));
-        let (errors, cut) = (sum(|shard| &shard.errors), sum(|shard| &shard.cut));
+        let (finished, idle_closed) = (sum(|shard| &shard.finished), sum(|shard| &shard.idle_closed));
+        let (errors, aborted) = (sum(|shard| &shard.errors), sum(|shard| &shard.aborted));
         let moved = sum(|shard| &shard.moved);
         let abandoned = sum(|shard| &shard.abandoned);
         let answered = sum(|shard| &shard.answered);
         let requests = answered.saturating_sub(abandoned);
         let in_flight = sum(|shard| &shard.started).saturating_sub(answered);
         let accepted = sum(|shard| &shard.accepted);
-        let open = accepted.saturating_sub(finished + closed_idle + errors + cut + moved);
+        let open = accepted.saturating_sub(finished + idle_closed + errors + aborted + moved);
         let idle = open.saturating_sub(in_flight);
         let name = self.name.to_string();
-        ListenerFigures { name, accepted, open, requests, in_flight, idle, finished, closed_idle, errors, cut, moved }
+        ListenerStats { name, accepted, open, requests, in_flight, idle, finished, idle_closed, errors, aborted, moved }
     }
 
     #[inline]
@@ -174,10 +174,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_add_up_over_threads() {
+    fn stats_add_up_over_threads() {
         let tally = Tally::new("http".into());
         std::thread::scope(|scope| {
-            for ending in [Ending::Finished, Ending::ClosedIdle, Ending::Error, Ending::Cut] {
+            for ending in [Ending::Finished, Ending::IdleClosed, Ending::Error, Ending::Aborted] {
                 let tally = &tally;
                 scope.spawn(move || {
                     tally.accepted();
@@ -191,9 +191,9 @@ mod tests {
                 });
             }
         });
-        let figures = tally.figures();
-        assert_eq!((figures.accepted, figures.open), (8, 4));
-        assert_eq!((figures.requests, figures.in_flight, figures.idle), (4, 4, 0));
-        assert_eq!((figures.finished, figures.closed_idle, figures.errors, figures.cut), (1, 1, 1, 1));
+        let stats = tally.stats();
+        assert_eq!((stats.accepted, stats.open), (8, 4));
+        assert_eq!((stats.requests, stats.in_flight, stats.idle), (4, 4, 0));
+        assert_eq!((stats.finished, stats.idle_closed, stats.errors, stats.aborted), (1, 1, 1, 1));
     }
 }

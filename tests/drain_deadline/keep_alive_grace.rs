@@ -14,46 +14,46 @@ use super::{
     support::running::{Running, connections},
 };
 
-const LINGER: Duration = Duration::from_millis(300);
+const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(300);
 
 #[test]
-fn who_is_idle_is_closed_after_the_linger_and_no_sooner() {
-    let running = Running::start(routes(), |server| server.linger(LINGER));
+fn an_idle_connection_is_closed_after_the_grace_and_no_sooner() {
+    let running = Running::start(routes(), |server| server.keep_alive_grace(KEEP_ALIVE_GRACE));
     let fresh = running.connect();
     let mut used = running.connect();
     assert_eq!(used.get("/").unwrap().text(), "hello");
     running.wait(|now| now.open == 2);
     let began = Instant::now();
-    running.drain.begin();
+    running.drain.start();
     for mut client in [fresh, used] {
         assert_eq!(client.rest().unwrap(), b"");
     }
-    assert!(began.elapsed() >= LINGER, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= KEEP_ALIVE_GRACE, "{:?}", began.elapsed());
     assert_eq!(connections(&running.report()), [0, 2, 0, 0]);
 }
 
 /// A proxy that has not noticed yet still sends on the connections that it has.
 #[test]
 fn nobody_idle_is_closed_before_the_lame_duck_is_over() {
-    let lame_duck = LINGER * 3;
-    let running = Running::start(routes(), |server| server.linger(LINGER).lame_duck(lame_duck));
+    let lame_duck = KEEP_ALIVE_GRACE * 3;
+    let running = Running::start(routes(), |server| server.keep_alive_grace(KEEP_ALIVE_GRACE).lame_duck(lame_duck));
     let mut idle = running.connect();
     assert_eq!(idle.get("/").unwrap().text(), "hello");
     let began = Instant::now();
-    running.drain.begin();
+    running.drain.start();
     assert_eq!(idle.rest().unwrap(), b"");
-    assert!(began.elapsed() >= lame_duck + LINGER, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= lame_duck + KEEP_ALIVE_GRACE, "{:?}", began.elapsed());
     assert_eq!(connections(&running.report()), [0, 1, 0, 0]);
 }
 
 #[test]
-fn a_request_within_the_linger_is_answered_as_the_last() {
-    let running = Running::start(routes(), |server| server.linger(Duration::from_secs(20)));
+fn a_request_within_the_grace_is_answered_as_the_last() {
+    let running = Running::start(routes(), |server| server.keep_alive_grace(Duration::from_secs(20)));
     let fresh = running.connect();
     let mut used = running.connect();
     assert!(!used.get("/").unwrap().says_close());
     running.wait(|now| now.open == 2);
-    running.drain.begin();
+    running.drain.start();
     for mut client in [fresh, used] {
         let answer = client.get("/").unwrap();
         assert_eq!((answer.text(), answer.says_close()), ("hello", true));
@@ -66,19 +66,19 @@ fn a_request_within_the_linger_is_answered_as_the_last() {
 
 /// The timer goes off and the request comes between two looks at the socket: the request wins.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_comes_with_the_last_moment_of_the_linger_is_answered() {
+async fn a_request_at_the_last_moment_of_the_grace_is_answered() {
     for asked_before in [false, true] {
         let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
         let Some(ListenAddr::Tcp(addr)) = activated.iter().next().and_then(|socket| socket.addr().cloned()) else {
             panic!("no TCP socket");
         };
         let server = Server::new(activated)
-            .route("http", routes())
-            .linger(LINGER)
+            .serve("http", routes())
+            .keep_alive_grace(KEEP_ALIVE_GRACE)
             .idle_timeout(None)
             .without_signals()
             .without_handoff_signals();
-        let (drain, figures) = (server.drain(), server.figures());
+        let (drain, stats) = (server.drain(), server.stats());
         let serving = tokio::spawn(server.run());
         let mut client = TcpStream::connect(addr).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -91,18 +91,18 @@ async fn a_request_that_comes_with_the_last_moment_of_the_linger_is_answered() {
         for _ in 0..1000 {
             yield_now().await;
         }
-        assert_eq!(figures.now().iter().map(|now| (now.open, now.requests)).collect::<Vec<_>>(), [(1, requests)]);
-        drain.begin();
+        assert_eq!(stats.read().iter().map(|now| (now.open, now.requests)).collect::<Vec<_>>(), [(1, requests)]);
+        drain.start();
         let mut asking = client.try_clone().unwrap();
         // Wakes up a moment before the connection does, in the same turn.
         let last_moment = tokio::spawn(async move {
-            tokio::time::sleep(LINGER - Duration::from_millis(1)).await;
+            tokio::time::sleep(KEEP_ALIVE_GRACE - Duration::from_millis(1)).await;
             asking.write_all(request).unwrap();
         });
         for _ in 0..1000 {
             yield_now().await;
         }
-        tokio::time::advance(LINGER * 2).await;
+        tokio::time::advance(KEEP_ALIVE_GRACE * 2).await;
         last_moment.await.unwrap();
         let report = serving.await.unwrap().unwrap();
         assert_eq!(report.listeners[0].requests, requests + 1, "{report}");
