@@ -63,6 +63,7 @@ mod sys;
 mod transit;
 pub mod unit_check;
 mod unwind;
+mod wire;
 
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket, ForeignPid},

@@ -28,7 +28,7 @@ pub use self::{
 pub(crate) use self::{
     environment::check_name,
     kept::CONNECTIONS_NAME,
-    moved::{BOUND, MovedListener},
+    moved::BOUND,
     origin::{HELD_OFF, Origin, Parent, held_off},
     succession::{CONTROL_NAME, Heirloom, SocketOrigin},
 };
@@ -123,7 +123,7 @@ struct Set {
     /// Held while another process is met, for as long as that takes.
     meeting: Mutex<()>,
     /// What the predecessor has that this process does not go on with.
-    moved: Mutex<Vec<MovedListener>>,
+    moved: Mutex<Vec<crate::wire::moved::MovedListener>>,
 }
 
 impl ActivatedListeners {

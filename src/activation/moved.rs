@@ -13,18 +13,11 @@ use crate::{
     addr::AskedAddr,
     error::{Error, Kind},
     log,
+    wire::moved::MovedListener,
 };
 
 /// Which of `LISTEN_FDS` a process of this service bound itself, by position, for a successor of this crate.
 pub(crate) const BOUND: &str = "AXUM_ACTIVATION_BOUND";
-
-/// A listener of the old process that the new one does not go on with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MovedListener {
-    pub(crate) name: String,
-    /// The address that the old process has.
-    pub(crate) address: String,
-}
 
 /// The positions in [`BOUND`].
 pub(super) fn bound_positions() -> Vec<usize> {

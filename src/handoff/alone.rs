@@ -8,26 +8,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::{
-    task::JoinHandle,
-    time::{Duration, timeout},
-};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     attempt::{Way, attempt, failed},
     claim::Claim,
-    connection::{IdleConnection, Why},
     handle::Handoff,
-    inbound::Successor,
     joining::Arriving,
     main_pid::{set_main_pid, take_back_main_pid},
-    mover::{Mover, MoverHandle, Parted, Predecessor},
     options::{BoxError, Options, Parts, Snapshot},
     requests::{Request, Requests},
-    state::Section,
     ties::{FAREWELL_LIMIT, Joins, Ties, leave_predecessor, line, say_farewell, wait_for_room},
 };
 use crate::{
@@ -36,6 +30,8 @@ use crate::{
     error::{Error, Kind},
     log,
     notify::Notifier,
+    transit::IdleConnection,
+    wire::{reason::Why, receive::Successor, section::Section, send},
 };
 
 /// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
@@ -298,7 +294,11 @@ impl Alone {
     }
 
     /// Brings a successor to where it serves; `None` where there is none. A stop of this process wins.
-    async fn hand_over(&mut self, request: Request, finished: &CancellationToken) -> Option<(Mover, MoverHandle)> {
+    async fn hand_over(
+        &mut self,
+        request: Request,
+        finished: &CancellationToken,
+    ) -> Option<(send::Mover, send::MoverHandle)> {
         let Request { way, asker } = request;
         log::info!(asker = %asker, "handing over");
         let Ties { options, requests, handle, spawner, .. } = &mut self.ties;
@@ -345,7 +345,7 @@ impl Alone {
     }
 
     /// Lets the service drain, and says the last words when it has.
-    async fn leave(&mut self, mover: Mover, handle: MoverHandle, finished: &CancellationToken) {
+    async fn leave(&mut self, mover: send::Mover, handle: send::MoverHandle, finished: &CancellationToken) {
         self.drain.begin_succession(false);
         self.committed.cancel();
         let Ties { options, requests, .. } = &mut self.ties;
@@ -357,12 +357,12 @@ impl Alone {
                     parted = &mut moving => Some(parted),
                     () = finished.cancelled() => {
                         drop(handle);
-                        timeout(FAREWELL_LIMIT, moving).await.ok()
+                        tokio::time::timeout(FAREWELL_LIMIT, moving).await.ok()
                     }
                 }
             };
             match parted {
-                Some(Parted::Moved(farewell)) => say_farewell(options, farewell).await,
+                Some(send::Parted::Moved(farewell)) => say_farewell(options, farewell).await,
                 Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
                 None => log::warn!("the successor does not listen to the last words"),
             }
@@ -377,7 +377,7 @@ impl Alone {
 /// A predecessor that moves no connections.
 struct Old;
 
-impl Predecessor for Old {
+impl send::Predecessor for Old {
     fn resume(&mut self, _: IdleConnection, _: &Why) {}
 
     fn stop_moving(&mut self, _: &Why) {}

@@ -4,21 +4,21 @@ use std::{future::pending, io, os::fd::OwnedFd, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{
-    channel::Channel,
-    mover::{Mover, MoverHandle},
-    options::Options,
-    outgoing::{Joiner, Offer, Prepared, offer},
-    protocol::{ListenerRecord, PathRecord, SectionKind},
-    refusal::Refusal,
-    spawn::NextProcess,
-    state::Section,
-};
+use super::{options::Options, spawn::NextProcess};
 use crate::{
-    activation::{ActivatedListeners, CONTROL_NAME, Heirloom, MovedListener},
+    activation::{ActivatedListeners, CONTROL_NAME, Heirloom},
     error::{Error, Kind},
     log,
     sys::process::Process,
+    wire::{
+        channel::Channel,
+        error::Refusal,
+        moved::MovedListener,
+        offer::{Joiner, Offer, Prepared, offer},
+        protocol::{ListenerRecord, PathRecord, SectionKind},
+        section::Section,
+        send::{Mover, MoverHandle},
+    },
 };
 
 /// How long a process that has closed the control socket may take until it is known how it ended.

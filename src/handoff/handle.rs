@@ -91,9 +91,9 @@ impl Handoff {
         self.shared.older.subscribe()
     }
 
-    /// The predecessor drains, and so many before it.
-    pub(crate) fn note_older(&self, before_the_predecessor: u32) {
-        self.shared.older.send_replace(before_the_predecessor.saturating_add(1));
+    /// Sets how many older generations still drain.
+    pub(crate) fn older_sender(&self) -> watch::Sender<u32> {
+        self.shared.older.clone()
     }
 
     pub(crate) fn note_predecessor_gone(&self) {

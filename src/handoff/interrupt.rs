@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::channel::leave;
+use crate::wire::channel::leave;
 
 /// Ends the conversation of a thread that blocks on a control socket.
 #[derive(Clone, Debug, Default)]

@@ -7,20 +7,23 @@ use std::{
 };
 
 use super::{
-    channel::leave,
-    inbound::{Inbound, InboundHandle},
-    incoming::{Candidate, Joined, join_blocking},
     interrupt::Interrupt,
     options::{Parts, Snapshot},
-    protocol::{Hello, ListenerRecord},
-    state::Section,
 };
 use crate::{
-    activation::{ActivatedListeners, MovedListener, SocketOrigin},
+    activation::{ActivatedListeners, SocketOrigin},
     blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
     sys::path::may_remove,
+    wire::{
+        channel::leave,
+        join::{Candidate, Joined, join_blocking},
+        moved::MovedListener,
+        protocol::{Hello, ListenerRecord},
+        receive::{Inbound, InboundHandle},
+        section::Section,
+    },
 };
 
 /// How long a predecessor may take to say what it has: it has started this process, so it is waiting for nothing else.

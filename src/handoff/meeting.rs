@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{
-    incoming::{Joined, join_blocking},
     interrupt::Interrupt,
     joining::{origin, refused},
     rendezvous::{Met, meet},
@@ -15,6 +14,7 @@ use crate::{
     activation::{ActivatedListeners, ActivatedListenersBuilder},
     error::Error,
     log,
+    wire::join::{Joined, join_blocking},
 };
 
 /// How long the process that serves may take to say what it has.

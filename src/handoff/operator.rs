@@ -5,15 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    channel::{Channel, unexpected},
-    protocol::{HandOver, Message, Outcome},
-    refusal::Refusal,
-    rendezvous::visit_to_ask,
-};
+use super::rendezvous::visit_to_ask;
 use crate::{
     blocking::on_thread,
     error::{Error, Kind},
+    wire::{
+        channel::{Channel, unexpected},
+        error::Refusal,
+        protocol::{HandOver, Message, Outcome},
+    },
 };
 
 /// How long the serving process may take to let somebody in.

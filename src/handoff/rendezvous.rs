@@ -19,18 +19,18 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    channel::Channel,
-    peers::Peers,
-    place::{Locked, Place, check_directory, check_length},
-    protocol::{Abort, Message},
-};
 use crate::{
     error::{Error, Kind},
     log,
     sys::{
         path::{CreatedPath, identity},
         peer, scm, seqpacket,
+    },
+    wire::{
+        channel::Channel,
+        peers::Peers,
+        protocol::{Abort, Message},
+        socket_path::{Locked, Place, check_directory, check_length},
     },
 };
 

@@ -9,20 +9,18 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    attempt::Way,
-    channel::Channel,
-    handle::Call,
-    outgoing::{Visitor, greet},
-    peers::Peers,
-    place::Place,
-    protocol::{Leaving, Outcome},
-    rendezvous::Rendezvous,
-};
+use super::{attempt::Way, handle::Call, rendezvous::Rendezvous};
 use crate::{
     error::{Error, Kind},
     log,
     sys::signals::handle,
+    wire::{
+        channel::Channel,
+        offer::{Visitor, greet},
+        peers::Peers,
+        protocol::{Leaving, Outcome},
+        socket_path::Place,
+    },
 };
 
 /// How long who comes by may take to say what it wants.

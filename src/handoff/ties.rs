@@ -14,17 +14,12 @@ use super::{
     attempt::{Line, Way, failed},
     claim::Claim,
     handle::Handoff,
-    inbound::{InboundHandle, Successor},
     interrupt::Interrupt,
     joining::{Arriving, Coming, call_off, join},
     meeting::meet_predecessor,
-    mover::Farewell,
     options::{Options, Snapshot},
-    place::{FreshPlace, Place},
-    protocol::SectionKind,
     requests::Requests,
     spawn_policy::SpawnPolicy,
-    state::Section,
 };
 use crate::{
     activation::{ActivatedListeners, Origin, held_off},
@@ -32,6 +27,13 @@ use crate::{
     error::{Error, Kind},
     log,
     sys::signals,
+    wire::{
+        protocol::SectionKind,
+        receive::{InboundHandle, Successor},
+        section::Section,
+        send::Farewell,
+        socket_path::{FreshPlace, Place},
+    },
 };
 
 /// How long a successor may take to hear the last words.
@@ -129,7 +131,7 @@ impl Ties {
         let Some(mut arriving) = joined else { return Ok(Joins::Alone) };
         let hello = arriving.hello();
         self.handle.set_generation(hello.generation.saturating_add(1));
-        self.handle.note_older(hello.draining);
+        self.handle.older_sender().send_replace(hello.draining.saturating_add(1));
         let initialise = async {
             self.prepare_place(activated).await?;
             arriving.import(&self.options.states).await
@@ -231,7 +233,7 @@ impl Ties {
                 self.predecessor = Some(handle);
                 let gone = self.handle.clone();
                 tokio::spawn(async move {
-                    let ended = inbound.noting(gone.clone()).run(&mut successor).await;
+                    let ended = inbound.noting(gone.older_sender()).run(&mut successor).await;
                     log::info!(?ended, "the predecessor is gone");
                     gone.note_predecessor_gone();
                 });

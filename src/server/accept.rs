@@ -24,9 +24,9 @@ use crate::{
     addr::PeerAddr,
     drain::{Drain, Tally},
     extract::ServedThrough,
-    handoff::connection::IdleConnection,
     listener::{ActivatedListener, ActivatedStream},
     log,
+    transit::IdleConnection,
     unwind::Caught,
 };
 

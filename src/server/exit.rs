@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::accept::{Arrived, Order};
-use crate::{handoff::connection::IdleConnection, log};
+use crate::{log, transit::IdleConnection};
 
 /// Takes a connection on; an error gives it back.
 pub(super) type Taker = Box<dyn Fn(IdleConnection) -> Result<(), IdleConnection> + Send>;

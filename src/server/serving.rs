@@ -25,13 +25,14 @@ use super::{
     route::Route,
 };
 use crate::{
-    activation::{ActivatedListeners, MovedListener},
+    activation::ActivatedListeners,
     drain::{AbortOnDrop, Drain, DrainReport, Stats, Tally},
     extract::ServedThrough,
     fdstore::Store,
-    handoff::{connection::IdleConnection, mover::MoverHandle},
     listener::ActivatedListener,
     log,
+    transit::IdleConnection,
+    wire::{moved::MovedListener, send::MoverHandle},
 };
 
 /// How long a loop may take to end that was aborted.

@@ -20,15 +20,15 @@ use tokio::runtime::Builder;
 use self::stage::Scene;
 use super::*;
 use crate::{
-    handoff::{
-        incoming::join_blocking,
-        outgoing::{Visitor, greet},
-        protocol::Outcome,
-        request_handoff,
-    },
+    handoff::request_handoff,
     sys::{
         lock::PathLock,
         path::{Occupant, occupant},
+    },
+    wire::{
+        join::join_blocking,
+        offer::{Visitor, greet},
+        protocol::Outcome,
     },
 };
 

@@ -14,10 +14,10 @@ use super::{
 use crate::{
     addr::PeerAddr,
     drain::Ending,
-    handoff::connection::IdleConnection,
     listener::ActivatedStream,
     log,
     server::{accept::RouteContext, reaper::Reapable, route::HttpService},
+    transit::IdleConnection,
     transit::Times,
 };
 

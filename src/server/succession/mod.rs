@@ -24,21 +24,24 @@ use super::{
     signals::{Heard, Signals},
 };
 use crate::{
-    activation::{ActivatedListeners, MovedListener},
+    activation::ActivatedListeners,
     drain::DrainReport,
     error::Error,
     handoff::{
         attempt::{Way, attempt, failed},
-        connection::IdleConnection,
         handle::Handoff,
         joining::Coming,
-        mover::{Mover, MoverHandle, Parted},
         options::Options,
         requests::{Request, Requests},
         ties::{FAREWELL_LIMIT, Joins, Ties, has_room, leave_predecessor, line, say_farewell, wait_for_room},
     },
     log,
     sys::process::Process,
+    transit::IdleConnection,
+    wire::{
+        moved::MovedListener,
+        send::{Mover, MoverHandle, Parted},
+    },
 };
 
 /// How long a process may take to end that has closed all its files: one that lives serves, and must not be served beside.

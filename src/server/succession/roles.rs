@@ -4,18 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     drain::Drain,
-    handoff::{
-        connection::{IdleConnection, Why},
-        inbound::Successor,
-        mover::Predecessor,
-        options::{Parts, Snapshot},
-        state::Section,
-    },
+    handoff::options::{Parts, Snapshot},
     log,
     server::{
         accept::Arrived,
         serving::{Running, Serving, adopt},
     },
+    transit::IdleConnection,
+    wire::{reason::Why, receive::Successor, section::Section, send::Predecessor},
 };
 
 /// This process, as the one that connections are moved away from.

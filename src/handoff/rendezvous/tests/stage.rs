@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::*;
-use crate::handoff::protocol::Join;
+use crate::wire::protocol::Join;
 
 /// Does nothing but in a process that another test started.
 #[test]

@@ -16,17 +16,17 @@ use crate::{
     addr::{PeerAddr, UnixPeer},
     drain::{Drain, Tally},
     extract::ServedThrough,
-    handoff::{
-        batch::{Batch, unpack},
-        connection::IdleConnection,
-        protocol::{Connections, Message, VERSION},
-    },
     listener::ActivatedStream,
     server::{
         accept::{Order, RouteContext},
         exit::Exit,
         limits::Limits,
         reaper::Reaper,
+    },
+    transit::IdleConnection,
+    wire::{
+        batch::{Batch, unpack},
+        protocol::{Connections, Message, VERSION},
     },
 };
 

@@ -30,15 +30,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use super::{
-    older::{Older, Wait},
-    records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord},
-    relocation::Moved,
-};
 use super::{
+    error::Refusal,
     printable,
     records::{ConnectionRecordV1, with_lengths},
-    refusal::Refusal,
+};
+pub(crate) use super::{
+    moved::Moved,
+    older::{Older, Wait},
+    records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord},
 };
 
 /// The version that this build speaks best.

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    connection::{IdleConnection, LONGEST_AHEAD},
     protocol::{
         Ahead, Blob, CONNECTIONS, CONNECTIONS_V1, ConnectionRecord, LONGEST_INLINE, LONGEST_PACKET, WITH_LENGTHS,
         header,
@@ -22,6 +21,7 @@ use crate::sys::{
     memfd::{self, Growing},
     scm::MOST_FDS,
 };
+use crate::transit::{IdleConnection, LONGEST_AHEAD};
 
 /// The most connections of one message: a descriptor each, and one for the bytes that are not inline.
 pub(crate) const MOST_CONNECTIONS: usize = MOST_FDS - 1;

@@ -26,16 +26,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use super::parting::{Farewell, Predecessor};
+pub(crate) use super::final_state::{Farewell, Predecessor};
 use super::{
     batch::{Batch, MOST_CONNECTIONS},
     channel::{Channel, Envelope, reason, unexpected},
-    connection::{IdleConnection, Why},
+    error::Refusal,
     older::OlderGenerations,
     protocol::{Abort, Done, Message},
-    refusal::Refusal,
+    reason::Why,
 };
-use crate::{log, sys::scm};
+use crate::{log, sys::scm, transit::IdleConnection};
 
 /// What the mover waits for.
 const AWAITED: &str = "a `Taken`";
@@ -128,7 +128,7 @@ impl Mover {
     }
 
     /// Tells the successor how many generations before this one still drain, when that is not what it was offered.
-    pub(super) fn telling(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
+    pub(crate) fn telling(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
         self.older = Some(OlderGenerations::new(draining, offered));
         self
     }

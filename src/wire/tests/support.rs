@@ -19,18 +19,19 @@ use tokio::task::spawn_blocking;
 
 use super::super::{
     channel::Channel,
-    connection::{IdleConnection, Why},
-    inbound::{Inbound, InboundHandle, Successor},
-    incoming::{Joined, join_blocking},
-    mover::{Mover, MoverHandle, Predecessor},
-    outgoing::{Offer, Prepared, offer},
+    error::Refusal,
+    join::{Joined, join_blocking},
+    offer::{Offer, Prepared, offer},
     protocol::{
         Ahead, Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message,
         OLDEST_VERSION, Offered, Ready, SectionKind, VERSION,
     },
-    refusal::Refusal,
-    state::Section,
+    reason::Why,
+    receive::{Inbound, InboundHandle, Successor},
+    section::Section,
+    send::{Mover, MoverHandle, Predecessor},
 };
+use crate::transit::IdleConnection;
 use crate::{
     addr::{PeerAddr, UnixPeer},
     sys::{process::Process, scm},

@@ -15,17 +15,13 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel,
-        connection::{IdleConnection, Why},
-        inbound::Ended,
-        incoming::join_blocking,
-        mover::Parted,
-        outgoing::offer,
-        protocol::*,
+        channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::Why, receive::Ended, send::Parted,
     },
     child::{limit_files, play},
     support::*,
 };
+use crate::transit::IdleConnection;
+
 use crate::sys::{scm, table};
 
 /// A runtime, made before descriptors are short.

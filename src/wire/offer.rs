@@ -8,18 +8,16 @@ use std::{
 
 use super::{
     channel::{Channel, reason, unexpected},
-    mover::{Mover, MoverHandle},
+    error::Refusal,
+    moved::MovedListener,
     protocol::{
         Abort, Commit, Hello, Join, LONGEST_PACKET, ListenerRecord, Listeners, Message, OLDEST_VERSION, Offered,
         VERSION, Wait, common_version,
     },
-    refusal::Refusal,
-    state::Section,
+    section::Section,
+    send::{Mover, MoverHandle},
 };
-use crate::{
-    activation::MovedListener,
-    sys::{peer, process::Process, scm::MOST_FDS},
-};
+use crate::sys::{peer, process::Process, scm::MOST_FDS};
 
 /// What the successor is offered.
 #[derive(Debug)]
@@ -140,7 +138,7 @@ impl Joiner {
             loop {
                 match channel.receive("a `Ready`").await?.message {
                     Message::Ready(_) => return Ok(moved),
-                    Message::Moved(message) => moved = message.into_listeners(),
+                    Message::Moved(message) => moved = message.listeners,
                     message => return Err(unexpected(message, "a `Ready`")),
                 }
             }

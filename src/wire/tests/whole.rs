@@ -7,15 +7,16 @@ use tokio::{runtime::Builder, time::Instant};
 
 use super::{
     super::{
-        connection::{IdleConnection, LONGEST_AHEAD},
-        inbound::{Ended, Inbound},
-        mover::Parted,
-        parting::FinalAnswer,
+        final_state::FinalAnswer,
         protocol::SectionKind,
+        receive::{Ended, Inbound},
+        send::Parted,
     },
     child::play,
     support::*,
 };
+use crate::transit::{IdleConnection, LONGEST_AHEAD};
+
 use crate::transit::Times;
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
+    error::Refusal,
     protocol::{Abort, Failed, LONGEST_PACKET, Leaving, Malformed, Message},
-    refusal::Refusal,
 };
 use crate::sys::{
     scm,

@@ -70,7 +70,7 @@ impl Refusal {
         matches!(self, Self::Gone { left_unread: true, .. })
     }
 
-    pub(super) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn system(doing: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::System { doing, problem: error.to_string() }
     }
 }

@@ -13,10 +13,10 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     super::{
-        inbound::{Ended, Inbound},
-        incoming::{Joined, join_blocking},
+        error::Refusal,
+        join::{Joined, join_blocking},
         protocol::*,
-        refusal::Refusal,
+        receive::{Ended, Inbound},
     },
     codec::every_message,
     support::*,
@@ -114,7 +114,8 @@ async fn kinds_of_a_later_version_are_ignored_in_an_offer() {
     assert_eq!(joined.listeners.iter().map(|(_, fd)| fd.is_some()).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(
         joined.sections,
-        [section(SectionKind::State, "s", "ab")].map(|section| super::super::state::Section { version: 0, ..section })
+        [section(SectionKind::State, "s", "ab")]
+            .map(|section| super::super::section::Section { version: 0, ..section })
     );
 }
 

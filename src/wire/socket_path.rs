@@ -57,7 +57,7 @@ pub(crate) struct FreshPlace {
 
 /// What stands at the path, seen by its lock's holder.
 #[derive(Debug)]
-pub(super) struct Locked<'a> {
+pub(crate) struct Locked<'a> {
     path: &'a Path,
     peers: &'a Peers,
     /// While it is held, no [`CreatedPath`] of the path may be dropped: it takes the same lock.
@@ -74,7 +74,7 @@ impl Place {
         Locked::new(path, peers, deadline)?.prepare()
     }
 
-    pub(super) fn into_parts(self) -> (CreatedPath, OwnedFd) {
+    pub(crate) fn into_parts(self) -> (CreatedPath, OwnedFd) {
         (self.created, self.socket)
     }
 }
@@ -99,7 +99,7 @@ impl FreshPlace {
 }
 
 impl<'a> Locked<'a> {
-    pub(super) fn new(path: &'a Path, peers: &'a Peers, deadline: Instant) -> Result<Self, Error> {
+    pub(crate) fn new(path: &'a Path, peers: &'a Peers, deadline: Instant) -> Result<Self, Error> {
         check_length(path)?;
         check_directory(path, peers)?;
         let lock = PathLock::take(path, |user| peers.may_own(user), deadline);
@@ -115,14 +115,14 @@ impl<'a> Locked<'a> {
     }
 
     /// Whether a successor that listens beside the path is about to take it.
-    pub(super) fn is_about_to_change(&self) -> bool {
+    pub(crate) fn is_about_to_change(&self) -> bool {
         let fresh = fresh(self.path);
         let is_ours = fs::symlink_metadata(&fresh).is_ok_and(|found| self.peers.may_own(found.uid()));
         is_ours && matches!(path::occupant(&fresh), Ok(Occupant::Live | Occupant::Hidden))
     }
 
     /// Puts a fresh socket at the path, whatever socket is there.
-    pub(super) fn bind(self) -> Result<Place, Error> {
+    pub(crate) fn bind(self) -> Result<Place, Error> {
         let fresh = self.prepare()?;
         let settled = self.settle(&fresh);
         drop(self);
@@ -200,7 +200,7 @@ impl<'a> Locked<'a> {
 
 /// An error where this process is root's and another user can put something at the path: who takes over is served with root's rights,
 /// and so is what it hands over.
-pub(super) fn check_directory(path: &Path, peers: &Peers) -> Result<(), Error> {
+pub(crate) fn check_directory(path: &Path, peers: &Peers) -> Result<(), Error> {
     if seqpacket::own_user() != 0 {
         return Ok(());
     }
@@ -236,7 +236,7 @@ fn in_the_way(path: &Path, what: &str) -> Error {
 }
 
 /// An error for a path that no socket can have. The fresh name is the longer one.
-pub(super) fn check_length(path: &Path) -> Result<(), Error> {
+pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
     let most = LONGEST_PATH - FRESH.len();
     if path.file_name().is_none() {
         let remedy = "it names no file; add a name, as in /run/app/handoff.sock";

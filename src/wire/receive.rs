@@ -10,7 +10,7 @@
 use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -18,18 +18,17 @@ use tokio::{
 use super::{
     batch,
     channel::{Channel, Envelope, reason, unexpected},
-    connection::IdleConnection,
-    handle::Handoff,
+    error::Refusal,
     protocol::{
         ConnectionRecord, Connections, Credit, FinalTaken, Leaving, Message, Older, Refused, SectionRecord, Taken,
     },
-    refusal::Refusal,
-    state::Section,
+    section::Section,
 };
 use crate::{
     blocking::on_thread_or_here,
     log,
     sys::{process::Process, table},
+    transit::IdleConnection,
 };
 
 /// The most connections that the predecessor may send without further leave.
@@ -73,8 +72,8 @@ pub(crate) struct Inbound {
     predecessor: Option<Process>,
     /// Names of listeners that came before.
     names: Vec<Arc<str>>,
-    /// Notes how many older generations still drain.
-    handle: Option<Handoff>,
+    /// Shows how many older generations still drain.
+    older: Option<watch::Sender<u32>>,
 }
 
 /// Speaks to the predecessor while [`Inbound`] runs.
@@ -112,8 +111,8 @@ impl InboundHandle {
 impl Inbound {
     pub(super) fn new(channel: Channel, predecessor: Option<Process>) -> (Self, InboundHandle) {
         let (sender, words) = mpsc::unbounded_channel();
-        let (unanswered, names, handle) = (Vec::new(), Vec::new(), None);
-        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names, handle };
+        let (unanswered, names, older) = (Vec::new(), Vec::new(), None);
+        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names, older };
         (inbound, InboundHandle { words: sender })
     }
 
@@ -123,9 +122,9 @@ impl Inbound {
         self.predecessor = predecessor;
     }
 
-    /// Notes in `handle` how many older generations still drain, whenever the predecessor says so.
-    pub(super) fn noting(mut self, handle: Handoff) -> Self {
-        self.handle = Some(handle);
+    /// Shows in `older` how many older generations still drain, whenever the predecessor says so.
+    pub(crate) fn noting(mut self, older: watch::Sender<u32>) -> Self {
+        self.older = Some(older);
         self
     }
 
@@ -190,7 +189,9 @@ impl Inbound {
             }
             Message::SectionRecord(record) => Ok(self.section(record, fds, successor).await?),
             Message::Older(Older { draining }) => {
-                self.handle.iter().for_each(|handle| handle.note_older(draining));
+                if let Some(older) = &self.older {
+                    older.send_replace(draining.saturating_add(1));
+                }
                 Ok(())
             }
             Message::Done(_) => Err(None),

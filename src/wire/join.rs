@@ -8,13 +8,13 @@ use std::{
 
 use super::{
     channel::{BlockingChannel, Channel, Envelope, leave, reason, unexpected},
-    inbound::{Inbound, InboundHandle},
+    error::Refusal,
+    moved::MovedListener,
     protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Moved, Ready, Wait},
-    refusal::Refusal,
-    state::Section,
+    receive::{Inbound, InboundHandle},
+    section::Section,
 };
 use crate::{
-    activation::MovedListener,
     log,
     sys::{
         peer::{self, Peer},
@@ -127,7 +127,7 @@ impl Candidate {
     /// It only waits; to drop the candidate closes the control socket, and the predecessor serves on, unless it has committed just now.
     pub(crate) async fn committed(&self, moved: Vec<MovedListener>) -> Result<(), Refusal> {
         if !moved.is_empty() {
-            self.channel.send(Moved::new(moved), &[]).await?;
+            self.channel.send(Moved { listeners: moved }, &[]).await?;
         }
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {

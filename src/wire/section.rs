@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 
 use super::{
+    error::Refusal,
     protocol::{Blob, LONGEST_INLINE, SectionKind, SectionRecord},
-    refusal::Refusal,
 };
 use crate::{blocking::on_thread_or_here, sys::memfd};
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    super::{channel::Channel, connection::Why, incoming::join_blocking, mover::Parted, outgoing::offer, protocol::*},
+    super::{channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::Why, send::Parted},
     support::*,
 };
 

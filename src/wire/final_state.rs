@@ -2,12 +2,13 @@
 
 use super::{
     channel::{Channel, unexpected},
-    connection::{IdleConnection, Why},
-    outgoing::send_section,
+    error::Refusal,
+    offer::send_section,
     protocol::{Done, FinalTaken, Message},
-    refusal::Refusal,
-    state::Section,
+    reason::Why,
+    section::Section,
 };
+use crate::transit::IdleConnection;
 
 /// The process that connections are moved away from.
 pub(crate) trait Predecessor {

@@ -5,12 +5,11 @@ use std::{os::fd::AsFd, time::Instant};
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::{
-    super::{
-        channel::Channel, connection::IdleConnection, inbound::Ended, incoming::join_blocking, mover::Parted,
-        outgoing::offer, protocol::*,
-    },
+    super::{channel::Channel, join::join_blocking, offer::offer, protocol::*, receive::Ended, send::Parted},
     support::*,
 };
+use crate::transit::IdleConnection;
+
 use crate::{sys::scm, transit::Times};
 
 /// `Join` of version 1, of the process 300.

@@ -1,8 +1,6 @@
-//! A connection on its way to the successor, and why one comes back.
+//! Why a connection comes back to the process that sent it.
 
 use std::sync::Arc;
-
-pub(crate) use crate::transit::{IdleConnection, LONGEST_AHEAD};
 
 /// Why a connection comes back to the process that wanted to be rid of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,15 +12,16 @@ use tokio::{task::yield_now, time::timeout};
 use super::{
     super::{
         channel::Channel,
-        connection::{IdleConnection, LONGEST_AHEAD, Why},
-        mover::Parted,
-        outgoing::{Visitor, greet, offer},
+        error::Refusal,
+        offer::{Visitor, greet, offer},
         protocol::*,
-        refusal::Refusal,
+        reason::Why,
+        send::Parted,
     },
     codec::{every_message, noise},
     support::*,
 };
+use crate::transit::{IdleConnection, LONGEST_AHEAD};
 
 /// Packets that are no message, and what is said of them.
 fn no_messages() -> Vec<(Vec<u8>, &'static str)> {

@@ -9,8 +9,8 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, connection::Why, inbound::Ended, incoming::join_blocking, mover::Parted, outgoing::offer,
-        protocol::*, refusal::Refusal,
+        channel::Channel, error::Refusal, join::join_blocking, offer::offer, protocol::*, reason::Why, receive::Ended,
+        send::Parted,
     },
     support::*,
 };
