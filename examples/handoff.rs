@@ -14,7 +14,10 @@ use std::sync::{
 };
 
 use axum::{Router, extract::State, routing::get};
-use axum_activation::{ActivatedListeners, Error, Server, handoff::Handoff};
+use axum_activation::{
+    ActivatedListeners, Error, Server,
+    handoff::{Handoff, StatePart},
+};
 
 #[derive(Clone)]
 struct App {
@@ -35,7 +38,7 @@ async fn main() -> Result<(), Error> {
     let report = server
         .serve("http", Router::new().route("/", get(index)).with_state(app))
         // What was counted after the next process began is given to it when the last request is answered.
-        .final_state(
+        .final_handoff_state(StatePart::new(
             "requests",
             move || {
                 let count = counted.load(Ordering::Relaxed);
@@ -46,7 +49,7 @@ async fn main() -> Result<(), Error> {
                 requests.fetch_add(count, Ordering::Relaxed);
                 Ok::<_, std::array::TryFromSliceError>(())
             },
-        )
+        ))
         .run()
         .await?;
     tracing::info!(%report, "bye");

@@ -21,9 +21,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = activated.one("http")?;
     let drain = Drain::new();
 
-    let joined = Handoff::alone(&activated).join().await?;
+    let pending = Handoff::builder(&activated).join().await?;
     // Here the service initialises itself; the predecessor, if there is one, still serves.
-    let handoff = joined.ready(&drain).await?;
+    let handoff = pending.ready(&drain).await?;
     // With Type=notify systemd waits for it. Without NOTIFY_SOCKET nothing is sent.
     Notifier::from_env().notify([State::Ready]);
     tracing::info!("serving");

@@ -362,7 +362,7 @@ impl fmt::Display for Kind {
             Self::TwoCoordinators => f.write_str(
                 "another server of this process hands over at SIGHUP and SIGUSR2, and one hand-over replaces the whole process; \
                  serve all names with one Server (one .serve(name, ..) each), or add without_handoff_signals() to this one \
-                 (without_signals() of Handoff::alone), and end it with the other: with_drain(other.drain())",
+                 (without_signals() of Handoff::builder), and end it with the other: with_drain(other.drain())",
             ),
         }
     }

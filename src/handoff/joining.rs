@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     interrupt::Interrupt,
-    options::{Parts, Snapshot},
+    state_part::{Snapshot, StateParts},
 };
 use crate::{
     activation::{ActivatedListeners, SocketOrigin},
@@ -108,7 +108,7 @@ impl Arriving {
     }
 
     /// Gives the service the state of the predecessor.
-    pub(crate) async fn import(&mut self, states: &Parts) -> Result<(), Error> {
+    pub(crate) async fn import(&mut self, states: &StateParts) -> Result<(), Error> {
         for Section { name, version, data, .. } in self.sections.drain(..) {
             states.import(&name, Snapshot::new(version, data)).await.map_err(refused)?;
         }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{
-    interrupt::Interrupt,
     joining::{origin, refused},
     rendezvous::{Met, meet},
 };
@@ -50,7 +49,7 @@ impl ActivatedListenersBuilder {
     /// [`from_env`](Self::from_env) fails if the process there does not let this one take over, or nobody can be met at `path`.
     pub fn handoff_socket(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        self.meeting(move |set| meet_predecessor(set, &path, &Interrupt::default()))
+        self.meeting(move |set| meet_predecessor(set, &path))
     }
 
     /// The users beside its own whose processes this one takes over from, and hands over to, at
@@ -77,7 +76,7 @@ impl ActivatedListenersBuilder {
 }
 
 /// Takes the sockets of the process that serves at `path` into `set`, or takes the place where there is none. Blocks.
-pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path, interrupt: &Interrupt) -> Result<(), Error> {
+fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> {
     set.set_handoff_path(path);
     let _alone = set.meeting();
     if set.has_control() || set.has_place() {
@@ -90,7 +89,7 @@ pub(crate) fn meet_predecessor(set: &ActivatedListeners, path: &Path, interrupt:
                 set.set_place(Box::new(place));
                 return Ok(());
             }
-            Met::Serving(control) => match interrupt.during(control, |control| join_blocking(control, deadline)) {
+            Met::Serving(control) => match join_blocking(control, deadline) {
                 Ok(joined) => {
                     admit(set, joined);
                     return Ok(());

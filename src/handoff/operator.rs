@@ -19,7 +19,7 @@ use crate::{
 /// How long the serving process may take to let somebody in.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks the process that serves at `path` (`Server::handoff_socket`) to hand over to a next one, and waits until it has: the
+/// Asks the process that serves at `path` ([`handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket)) to hand over to a next one, and waits until it has: the
 /// process id of the new one, as the old one sees it.
 ///
 /// Root may ask the service of any user: what comes back is a process id and a reason, and nothing is done with either.

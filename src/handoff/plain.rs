@@ -68,8 +68,8 @@ async fn prepare(
 ) -> Result<PlainReady, Error> {
     before_start(options).await?;
     let inbox = match ready {
-        PlainSuccessor::Notifies => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
-        PlainSuccessor::Lives(_) => None,
+        PlainSuccessor::Notify => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
+        PlainSuccessor::AliveFor(_) => None,
     };
     let mut next = NextProcess::of(options).may_spawn();
     if let Some(inbox) = &inbox {
@@ -83,8 +83,8 @@ async fn prepare(
     let started = Started::new(next.start().await?);
     let lives = async {
         match ready {
-            PlainSuccessor::Lives(time) => sleep(time).await,
-            PlainSuccessor::Notifies => pending().await,
+            PlainSuccessor::AliveFor(time) => sleep(time).await,
+            PlainSuccessor::Notify => pending().await,
         }
     };
     let says_so = async {

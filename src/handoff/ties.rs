@@ -14,16 +14,15 @@ use super::{
     attempt::{Line, Way, failed},
     claim::Claim,
     handle::Handoff,
-    interrupt::Interrupt,
     joining::{Arriving, Coming, call_off, join},
-    meeting::meet_predecessor,
-    options::{Options, Snapshot},
+    options::Options,
     requests::Requests,
     spawn_policy::SpawnPolicy,
+    state_part::Snapshot,
 };
 use crate::{
     activation::{ActivatedListeners, Origin, held_off},
-    blocking::{on_thread, on_thread_or_here},
+    blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
     sys::signals,
@@ -118,11 +117,10 @@ impl Ties {
         if self.options.directory.is_none() {
             Origin::of_this_process().note_releases();
         }
-        activated.add_handoff_peers(&self.options.peers);
         let mut stopped = pin!(stopped);
         let joined = tokio::select! {
             biased;
-            joined = self.meet_and_join(activated) => joined?,
+            joined = join(activated) => joined?,
             () = &mut stopped => {
                 call_off(activated);
                 return Ok(Joins::Stopped);
@@ -152,19 +150,6 @@ impl Ties {
                 Ok(Joins::Stopped)
             }
         }
-    }
-
-    async fn meet_and_join(&self, activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
-        self.meet(activated).await?;
-        join(activated).await
-    }
-
-    /// Goes to the place that the server itself was told of, where the set was not.
-    async fn meet(&self, activated: &ActivatedListeners) -> Result<(), Error> {
-        let Some(path) = self.options.socket.clone() else { return Ok(()) };
-        let set = activated.clone();
-        let (interrupt, _interrupting) = Interrupt::new();
-        flat(on_thread(move || meet_predecessor(&set, &path, &interrupt)).await)
     }
 
     /// Does what may fail of taking over the place where the predecessor is met.
@@ -358,7 +343,7 @@ async fn wait(options: &Options, handle: &Handoff, way: &Way) -> Result<(), Erro
     let generations =
         if older == 1 { "1 older generation still drains" } else { &format!("{older} older generations still drain") };
     Err(failed(format!(
-        "{generations} after {limit:?} (handoff_timeout), and no more than {most} may (draining_generations); try again when one has \
+        "{generations} after {limit:?} (handoff_timeout), and no more than {most} may (max_draining); try again when one has \
          ended, or lower drain_timeout"
     )))
 }

@@ -5,11 +5,7 @@ use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 use super::{Server, succession::Succession};
 use crate::{
     error::Error,
-    handoff::{
-        Handoff, PlainSuccessor, Snapshot,
-        options::{BoxError, Options},
-        requests::Requests,
-    },
+    handoff::{Handoff, PlainSuccessor, StatePart, hook::BoxError, options::Options, requests::Requests},
 };
 
 /// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
@@ -25,26 +21,6 @@ impl Server {
         self.handoff.handle.clone()
     }
 
-    /// Is met at `path` by the next process, which anybody may start, and by an operator's program
-    /// ([`request_handoff`](crate::handoff::request_handoff)); takes over from the process that is met there now.
-    ///
-    /// A server that binds fallbacks tells the builder of its sockets instead
-    /// ([`ActivatedListenersBuilder::handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket)): a fallback cannot be bound as
-    /// long as the predecessor has it.
-    pub fn handoff_socket(mut self, path: impl Into<PathBuf>) -> Self {
-        self.handoff.options.socket = Some(path.into());
-        self
-    }
-
-    /// The users beside its own whose processes this one takes over from and hands over to, at [`handoff_socket`](Self::handoff_socket);
-    /// none by default, and root is no exception. See
-    /// [`ActivatedListenersBuilder::handoff_peers`](crate::ActivatedListenersBuilder::handoff_peers), which a server that tells the builder
-    /// its path tells this, too.
-    pub fn handoff_peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
-        self.handoff.options.peers.extend(users);
-        self
-    }
-
     /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves on. As long waits a
     /// handoff until an older generation has ended, and until each route has stopped accepting.
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
@@ -57,7 +33,7 @@ impl Server {
     /// When as many drain already, a handoff waits until one of them has ended, before the next process is started. After
     /// [`handoff_timeout`](Self::handoff_timeout) it is refused. Each process drains until its own
     /// [`drain_timeout`](Server::drain_timeout): none is aborted for another handoff.
-    pub fn draining_generations(mut self, most: u32) -> Self {
+    pub fn max_draining(mut self, most: u32) -> Self {
         self.handoff.options.draining = most;
         self
     }
@@ -67,12 +43,16 @@ impl Server {
     ///
     /// Without it the server decides at its start, logs the decision (a refusal at WARN), and refuses where a successful handoff would
     /// end the service: as PID 1, under a supervisor or a container's init, under systemd without `Type=notify`, as the leader of a
-    /// terminal's session. `docs/handoff.md` has the rules. `true` allows it always, `false` never. A handoff [at a path](Self::handoff_socket) is always allowed.
+    /// terminal's session. `docs/handoff.md` has the rules. `true` allows it always, `false` never. A handoff
+    /// [at a path](crate::ActivatedListenersBuilder::handoff_socket) is always allowed.
     ///
     /// ```no_run
-    /// # async fn serve(server: axum_activation::Server) -> Result<axum_activation::DrainReport, axum_activation::Error> {
+    /// # async fn serve(app: axum::Router) -> Result<axum_activation::DrainReport, axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
     /// // The supervisor starts the next process, which takes over at the path.
-    /// server.handoff_by_spawn(false).handoff_socket("/run/app/handoff.sock").run().await
+    /// let activated = ActivatedListeners::builder().handoff_socket("/run/app/handoff.sock").fallback("http", "0.0.0.0:80").from_env()?;
+    /// Server::new(activated).serve("http", app).handoff_by_spawn(false).run().await
     /// # }
     /// ```
     pub fn handoff_by_spawn(mut self, allowed: bool) -> Self {
@@ -91,7 +71,7 @@ impl Server {
     }
 
     /// Sets a variable of the next process's environment, which is otherwise that of the first start; `None` removes it.
-    pub fn successor_variable(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
+    pub fn successor_env(mut self, name: impl Into<OsString>, value: Option<OsString>) -> Self {
         self.handoff.options.variables.push((name.into(), value));
         self
     }
@@ -120,19 +100,19 @@ impl Server {
         self
     }
 
-    /// A part of the service's state that goes to the next process before that is ready.
+    /// Adds a part of the service's state that the new process imports before it is ready.
     ///
-    /// `export` runs here, while this process goes on serving. `import` runs in the next process before it is ready; an error there, or
-    /// from `export`, calls the handoff off. A part that the next process does not know is left out.
+    /// The old process exports it while it goes on serving, so what changes later is not in it. An error of the export or the import fails the
+    /// handoff, and the old process serves on.
     ///
     /// ```no_run
     /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
-    /// use std::{convert::Infallible, sync::{Arc, Mutex}};
-    /// use axum_activation::handoff::Snapshot;
+    /// use std::{convert::Infallible, string::FromUtf8Error, sync::{Arc, Mutex}};
+    /// use axum_activation::handoff::{Snapshot, StatePart};
     ///
     /// let sessions: Arc<Mutex<String>> = Arc::default();
     /// let exported = Arc::clone(&sessions);
-    /// server.state(
+    /// server.handoff_state(StatePart::new(
     ///     "sessions",
     ///     move || {
     ///         let sessions = exported.lock().unwrap().clone();
@@ -140,39 +120,44 @@ impl Server {
     ///     },
     ///     move |snapshot| async move {
     ///         *sessions.lock().unwrap() = String::from_utf8(snapshot.bytes().to_vec())?;
-    ///         Ok::<_, std::string::FromUtf8Error>(())
+    ///         Ok::<_, FromUtf8Error>(())
     ///     },
-    /// )
+    /// ))
     /// # }
     /// ```
-    pub fn state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
-    where
-        X: Fn() -> XF + Send + Sync + 'static,
-        XF: Future<Output = Result<S, XE>> + Send + 'static,
-        S: Into<Snapshot>,
-        XE: Into<BoxError>,
-        I: FnOnce(Snapshot) -> IF + Send + 'static,
-        IF: Future<Output = Result<(), IE>> + Send + 'static,
-        IE: Into<BoxError>,
-    {
-        self.handoff.options.states.add(name.into(), export, import);
+    pub fn handoff_state(mut self, part: StatePart) -> Self {
+        self.handoff.options.states.add(part);
         self
     }
 
-    /// As [`state`](Self::state), exported when this process has handed over and its last request is answered: what only then is
-    /// final. The next process serves already; a failure, or no answer within [`handoff_timeout`](Self::handoff_timeout), is logged and
-    /// changes nothing else.
-    pub fn final_state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
-    where
-        X: Fn() -> XF + Send + Sync + 'static,
-        XF: Future<Output = Result<S, XE>> + Send + 'static,
-        S: Into<Snapshot>,
-        XE: Into<BoxError>,
-        I: FnOnce(Snapshot) -> IF + Send + 'static,
-        IF: Future<Output = Result<(), IE>> + Send + 'static,
-        IE: Into<BoxError>,
-    {
-        self.handoff.options.final_states.add(name.into(), export, import);
+    /// Adds a part of the service's state that the old process exports when it has answered its last request, and the new process imports
+    /// while it serves.
+    ///
+    /// For counters and the like: what changes after the commit is in it. A failure, or an export that takes longer than
+    /// [`handoff_timeout`](Self::handoff_timeout), is logged and changes nothing else.
+    ///
+    /// ```no_run
+    /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
+    /// use std::{array::TryFromSliceError, convert::Infallible, sync::{Arc, atomic::{AtomicU64, Ordering}}};
+    /// use axum_activation::handoff::StatePart;
+    ///
+    /// let requests = Arc::new(AtomicU64::new(0));
+    /// let counted = Arc::clone(&requests);
+    /// server.final_handoff_state(StatePart::new(
+    ///     "requests",
+    ///     move || {
+    ///         let count = counted.load(Ordering::Relaxed);
+    ///         async move { Ok::<_, Infallible>(count.to_le_bytes().to_vec()) }
+    ///     },
+    ///     move |snapshot| async move {
+    ///         requests.fetch_add(u64::from_le_bytes(snapshot.bytes()[..].try_into()?), Ordering::Relaxed);
+    ///         Ok::<_, TryFromSliceError>(())
+    ///     },
+    /// ))
+    /// # }
+    /// ```
+    pub fn final_handoff_state(mut self, part: StatePart) -> Self {
+        self.handoff.options.final_states.add(part);
         self
     }
 

@@ -204,8 +204,8 @@ pub(crate) async fn serve(stage: &Stage) {
         .route("/{id}", get(async |Path(id): Path<String>| id));
     let mut server = Server::new(activated).serve(name, app).keep_alive_grace(Duration::from_millis(300));
     if std::env::var_os("PLAIN").is_some() {
-        server = server.plain_successor(PlainSuccessor::Lives(Duration::from_millis(100)));
-        server = server.successor_variable("SUCCESSOR", Some("1".into()));
+        server = server.plain_successor(PlainSuccessor::AliveFor(Duration::from_millis(100)));
+        server = server.successor_env("SUCCESSOR", Some("1".into()));
     }
     if let Ok(said) = std::env::var("FD_STORE") {
         server = server.fd_store(said.parse().unwrap());

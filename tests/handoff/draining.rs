@@ -70,7 +70,7 @@ fn two_generations_may_drain_and_a_third_hand_over_waits_until_one_has_ended() {
 #[test]
 fn a_hand_over_is_refused_while_as_many_generations_drain_as_may_and_none_is_aborted() {
     for (most, reason) in [(2, "2 older generations still drain"), (1, "1 older generation still drains")] {
-        let service = Service::start(&format!("draining_generations={most} handoff_timeout=3000 {LONG}"));
+        let service = Service::start(&format!("max_draining={most} handoff_timeout=3000 {LONG}"));
         let gates = ["first", "second"];
         let mut waiting: Vec<_> = (1..)
             .zip(&gates[..most])
@@ -95,7 +95,7 @@ fn a_hand_over_is_refused_while_as_many_generations_drain_as_may_and_none_is_abo
 
 #[test]
 fn a_stop_while_a_hand_over_waits_for_an_older_generation_wins() {
-    let mut service = Service::start(&format!("draining_generations=1 {LONG}"));
+    let mut service = Service::start(&format!("max_draining=1 {LONG}"));
     let first = service.who();
     let mut oldest = held(&service, "first", 1);
     let second = service.hand_over();

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Signal, kill_process};
 
 use super::{
-    process::{Met, Settings},
+    process::Settings,
     rig::{Process, folder, met, wait_for_generation, who},
     support::{
         child::Scene,
@@ -42,8 +42,7 @@ fn nothing_is_lost_or_closed_from_container_to_container() {
 #[test]
 fn nothing_is_lost_or_closed_where_the_sockets_come_from_somebody_else() {
     let folder = folder();
-    let met = Met::ByServer(folder.path().join("handoff.sock"));
-    let settings = Settings { met: Some(met), passed: true, ..Settings::default() };
+    let settings = Settings { passed: true, ..met(folder.path().join("handoff.sock")) };
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let start = |_| {
         let scene = Scene::passed("serve", [("http", socket.try_clone().unwrap().into())]);

@@ -18,7 +18,7 @@ use axum::{
 };
 use axum_activation::{
     ActivatedListeners, Drain, ListenAddr, PeerAddr, Server,
-    handoff::{Handoff, PlainSuccessor, Snapshot},
+    handoff::{Handoff, PlainSuccessor, Snapshot, StatePart},
     layer::DrainLayer,
 };
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,8 @@ pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a process is told; a successor that it starts is told the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// Where it is met, and how it knows.
-    pub(crate) met: Option<Met>,
+    /// Where it is met.
+    pub(crate) met: Option<PathBuf>,
     /// Users that it takes over from, and hands over to.
     pub(crate) peers: Vec<u32>,
     /// It is passed its sockets, and binds none.
@@ -55,12 +55,6 @@ pub(crate) struct Settings {
     pub(crate) beside: bool,
     /// How many sockets it binds under the name.
     pub(crate) sockets: Option<usize>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Met {
-    ByBuilder(PathBuf),
-    ByServer(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -104,7 +98,7 @@ pub(crate) fn serve(stage: &Stage) {
 
 fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
     let mut builder = ActivatedListeners::builder();
-    if let Some(Met::ByBuilder(path)) = &settings.met {
+    if let Some(path) = &settings.met {
         builder = builder.handoff_socket(path).handoff_peers(settings.peers.clone());
     }
     if !settings.passed {
@@ -126,13 +120,10 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
         let app = app(server.handoff());
         drop(tokio::spawn(async move { axum::serve(listener, app).await }));
     }
-    if let Some(Met::ByServer(path)) = &settings.met {
-        server = server.handoff_socket(path).handoff_peers(settings.peers.clone());
-    }
     if let Some(plain) = settings.plain {
         server = server.plain_successor(match plain {
-            Plain::Notifies => PlainSuccessor::Notifies,
-            Plain::Lives(milliseconds) => PlainSuccessor::Lives(Duration::from_millis(milliseconds)),
+            Plain::Notifies => PlainSuccessor::Notify,
+            Plain::Lives(milliseconds) => PlainSuccessor::AliveFor(Duration::from_millis(milliseconds)),
         });
     }
     if let Some(limit) = settings.handoff_timeout {
@@ -143,8 +134,8 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
     let (plan, gone) = (settings.plan.clone(), handoff.clone());
     let report = server
         .on_handoff_failure(|error| say(&format!("failed {error:?}")))
-        .state("state", move || exported("state", generation.generation()), |snapshot| imported("state", snapshot))
-        .final_state("final", || exported("final", process::id().into()), |snapshot| imported("final", snapshot))
+        .handoff_state(part("state", move || generation.generation()))
+        .final_handoff_state(part("final", || process::id().into()))
         .ready_when(async move {
             follow(plan.as_deref()).await?;
             tokio::spawn(async move {
@@ -163,17 +154,17 @@ async fn run_alone(settings: &Settings, activated: ActivatedListeners) -> Result
     let listener = activated.one("http")?;
     let drain = Drain::new();
     let limit = Duration::from_millis(settings.handoff_timeout.unwrap_or(30_000));
-    let joined = Handoff::alone(&activated)
+    let pending = Handoff::builder(&activated)
         .timeout(limit)
-        .state("state", || exported("state", 0), |snapshot| imported("state", snapshot))
-        .final_state("final", || exported("final", process::id().into()), |snapshot| imported("final", snapshot))
+        .handoff_state(part("state", || 0))
+        .final_handoff_state(part("final", || process::id().into()))
         .join()
         .await?;
     if let Err(failure) = follow(settings.plan.as_deref()).await {
-        joined.fail(&failure);
+        pending.fail(&failure);
         return Err(failure);
     }
-    let serving = joined.ready(&drain).await?;
+    let serving = pending.ready(&drain).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let told = drain.clone();
     tokio::spawn(async move {
@@ -209,6 +200,11 @@ fn app(handoff: Handoff) -> Router {
                 Err(error) => format!("failed {error:?}"),
             }),
         )
+}
+
+/// A part of the state that holds a number.
+fn part(name: &'static str, number: impl Fn() -> u64 + Send + Sync + 'static) -> StatePart {
+    StatePart::new(name, move || exported(name, number()), move |snapshot| imported(name, snapshot))
 }
 
 async fn exported(name: &'static str, number: u64) -> Result<Snapshot, Failure> {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    process::{Met, Said, Settings},
+    process::{Said, Settings},
     support::{
         child::{Child, Scene},
         clients::{Clients, Habit},
@@ -195,7 +195,7 @@ pub(crate) fn folder() -> TempDir {
 
 /// Is met at that path.
 pub(crate) fn met(path: impl Into<PathBuf>) -> Settings {
-    Settings { met: Some(Met::ByBuilder(path.into())), ..Settings::default() }
+    Settings { met: Some(path.into()), ..Settings::default() }
 }
 
 pub(crate) fn scene(settings: &Settings) -> Scene {

@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::{
-    process::{Met, Settings},
+    process::Settings,
     rig::{Process, folder, met, needs_root, scene, this_program, wait_for_generation, who, words},
     support::needs,
 };
@@ -88,11 +88,9 @@ fn the_same_user_takes_over_and_so_does_root_that_names_it() {
     wait_for_generation(addr, 1);
     let reason = Process::start(&settings).failed();
     assert!(reason.contains("a process of user 65534 listens there, and this one is of user 0"), "{reason}");
-    for met in [Met::ByBuilder(folder.path().join("handoff.sock")), Met::ByServer(folder.path().join("handoff.sock"))] {
-        assert_eq!(who(addr).generation, 1);
-        let reason = Process::start(&Settings { met: Some(met), passed: true, ..Settings::default() }).failed();
-        assert!(reason.contains("handoff_peers([65534])"), "{reason}");
-    }
+    assert_eq!(who(addr).generation, 1);
+    let reason = Process::start(&Settings { passed: true, ..settings.clone() }).failed();
+    assert!(reason.contains("handoff_peers([65534])"), "{reason}");
     let root = Process::start(&Settings { peers: vec![NOBODY], ..settings });
     new.ended();
     wait_for_generation(addr, 2);

@@ -43,7 +43,7 @@ pub(crate) async fn serve_several(stage: &Stage) {
     // The second one fails before it has taken its socket.
     let set = tcp_set(&["http"]);
     stage.say(server(&set).run().await.unwrap_err().to_string());
-    stage.say(Handoff::alone(&set).join().await.map(drop).unwrap_err().to_string());
+    stage.say(Handoff::builder(&set).join().await.map(drop).unwrap_err().to_string());
 
     // It may serve beside the first one, and leaves the handoff to that.
     let second = server(&set).without_handoff_signals();
@@ -93,7 +93,7 @@ pub(crate) async fn hand_over_both(stage: &Stage) {
 
 #[tokio::main]
 pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
-    let serving = async |set| -> Result<_, Error> { Handoff::alone(&set).join().await?.ready(&Drain::new()).await };
+    let serving = async |set| -> Result<_, Error> { Handoff::builder(&set).join().await?.ready(&Drain::new()).await };
     let first = serving(tcp_set(&["http"])).await.unwrap();
     let (one, two) = (tcp_set(&["http"]), tcp_set(&["http"]));
     stage.say(server(&one).run().await.unwrap_err().to_string());
@@ -101,7 +101,7 @@ pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
     // As soon as it is dropped, and as soon as it has finished.
     drop(first);
     serving(tcp_set(&["http"])).await.unwrap().finish().await;
-    drop(Handoff::alone(&tcp_set(&["http"])).join().await.unwrap());
+    drop(Handoff::builder(&tcp_set(&["http"])).join().await.unwrap());
     let (drain, running) = start(server(&one)).await;
     drain.start();
     running.await.unwrap();
@@ -111,9 +111,9 @@ pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
 #[test]
 fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_write() {
     let mut child = Scene::passed("serve_several", [("unused", sockets::tcp().into())]).start();
-    for _ in ["Server", "Handoff::alone"] {
+    for _ in ["Server", "Handoff::builder"] {
         let error: String = child.hear();
-        for word in ["one Server", "without_handoff_signals()", "without_signals() of Handoff::alone", "with_drain"] {
+        for word in ["one Server", "without_handoff_signals()", "without_signals() of Handoff::builder", "with_drain"] {
             assert!(error.contains(word), "{error}");
         }
     }
@@ -149,7 +149,7 @@ fn a_server_beside_the_one_that_hands_over_goes_over_with_it() {
 #[test]
 fn a_hand_over_without_server_counts_as_a_server() {
     let mut child = Scene::new("hand_over_alone_beside").start();
-    for _ in ["Server", "Handoff::alone"] {
+    for _ in ["Server", "Handoff::builder"] {
         let error: String = child.hear();
         assert!(error.contains("without_handoff_signals()"), "{error}");
     }

@@ -53,7 +53,7 @@ use axum::{
 use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
     drain::DrainReport,
-    handoff::{Handoff, Snapshot},
+    handoff::{Handoff, Snapshot, StatePart},
     server::IncomingConnection,
 };
 use rustix::{
@@ -189,8 +189,8 @@ fn configured(mut server: Server) -> Server {
     if let (Some(name), Some(folder)) = (word("successor_directory"), env::var_os(FOLDER)) {
         server = server.successor_directory(Path::new(&folder).join(name));
     }
-    if let Some(most) = setting("draining_generations") {
-        server = server.draining_generations(u32::try_from(most).expect("a small number"));
+    if let Some(most) = setting("max_draining") {
+        server = server.max_draining(u32::try_from(most).expect("a small number"));
     }
     if setting("handoff_signals") == Some(0) {
         server = server.without_handoff_signals();
@@ -215,7 +215,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
             say(&format!("failed {error}"));
             assert!(Plan::take(&folder, "failed").is_none(), "as planned");
         })
-        .state(
+        .handoff_state(StatePart::new(
             "numbers",
             move || {
                 let export = export();
@@ -230,8 +230,8 @@ fn with_hooks(server: Server, work: &Work) -> Server {
                     Err(Failure::from("the state has changed on its way"))
                 }
             },
-        )
-        .final_state(
+        ))
+        .final_handoff_state(StatePart::new(
             "count",
             move || {
                 let (export, counted) = (export_final(), Arc::clone(&counted));
@@ -243,7 +243,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
                 say("has the final state");
                 Ok::<_, Failure>(())
             },
-        )
+        ))
         .ready_when(async move {
             ready().await?;
             tokio::spawn(async move {

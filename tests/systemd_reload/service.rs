@@ -208,13 +208,13 @@ fn command() -> String {
 pub(crate) fn serve() {
     let Ok(limit) = env::var(LIMIT) else { return };
     tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
-    let activated = ActivatedListeners::builder().fallback("http", ADDRESS).from_env().unwrap();
+    let builder = ActivatedListeners::builder().fallback("http", ADDRESS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if env::var_os(ALONE).is_some() {
-        return runtime.block_on(serve_alone(&activated)).unwrap();
+        return runtime.block_on(serve_alone(&builder.from_env().unwrap())).unwrap();
     }
     let socket = Path::new(&env::var_os("RUNTIME_DIRECTORY").unwrap()).join("handoff.sock");
-    let server = Server::new(activated).serve("http", app()).handoff_socket(socket);
+    let server = Server::new(builder.handoff_socket(socket).from_env().unwrap()).serve("http", app());
     let server = server.handoff_timeout(Duration::from_millis(limit.parse().unwrap())).ready_when(fault());
     let ended = runtime.block_on(server.run());
     runtime.shutdown_background();
@@ -230,7 +230,7 @@ pub(crate) fn serve() {
 /// As a program does that says `READY=1` itself.
 async fn serve_alone(activated: &ActivatedListeners) -> Result<(), Error> {
     let (listener, drain) = (activated.one("http")?, Drain::new());
-    let handoff = Handoff::alone(activated).join().await?.ready(&drain).await?;
+    let handoff = Handoff::builder(activated).join().await?.ready(&drain).await?;
     Notifier::from_env().notify([State::Ready]);
     let served =
         axum::serve(listener.stop_on(&drain), app()).with_graceful_shutdown(drain.started_after(Duration::ZERO));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     drain::Drain,
-    handoff::options::{Parts, Snapshot},
+    handoff::state_part::{Snapshot, StateParts},
     log,
     server::{
         accept::Arrived,
@@ -54,11 +54,11 @@ impl Predecessor for Old {
 /// This process, as the one that connections move to.
 pub(super) struct Adopter {
     routes: Vec<Running>,
-    final_states: Parts,
+    final_states: StateParts,
 }
 
 impl Adopter {
-    pub(super) fn new(serving: &Serving, final_states: &Parts) -> Self {
+    pub(super) fn new(serving: &Serving, final_states: &StateParts) -> Self {
         Self { routes: serving.routes().to_vec(), final_states: final_states.clone() }
     }
 }

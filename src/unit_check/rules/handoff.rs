@@ -19,7 +19,7 @@ const ASKS_AFTERWARDS: &str = "ExecReloadPost= asks for a hand-over when the rel
                                processes";
 
 const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
-                             when it fails; let a command ask for it and wait (Server::handoff_socket)";
+                             when it fails; let a command ask for it and wait (ActivatedListenersBuilder::handoff_socket)";
 
 const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second hand-over is \
                             asked for while the first one runs";

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::{Future, pending},
+    future::pending,
     path::PathBuf,
     sync::{
         Arc,
@@ -20,8 +20,9 @@ use super::{
     handle::Handoff,
     joining::Arriving,
     main_pid::{set_main_pid, take_back_main_pid},
-    options::{BoxError, Options, Parts, Snapshot},
+    options::Options,
     requests::{Request, Requests},
+    state_part::{Snapshot, StatePart, StateParts},
     ties::{FAREWELL_LIMIT, Joins, Ties, leave_predecessor, line, say_farewell, wait_for_room},
 };
 use crate::{
@@ -51,8 +52,8 @@ use crate::{
 /// let listener = activated.one("http")?;
 /// let drain = Drain::new();
 ///
-/// let joined = Handoff::alone(&activated).join().await?; // the predecessor, if there is one, still serves
-/// let handoff = joined.ready(&drain).await?; // from here on this process does
+/// let pending = Handoff::builder(&activated).join().await?; // the old process, if there is one, still serves
+/// let handoff = pending.ready(&drain).await?; // from here on this process does
 ///
 /// let app = axum::Router::new();
 /// axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::from_secs(1))).await?;
@@ -62,7 +63,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 #[must_use]
-pub struct HandoffAlone {
+pub struct HandoffBuilder {
     activated: ActivatedListeners,
     options: Options,
 }
@@ -71,7 +72,7 @@ pub struct HandoffAlone {
 /// take over.
 #[derive(Debug)]
 #[must_use = "the predecessor waits until this process is ready"]
-pub struct Joined {
+pub struct Pending {
     activated: ActivatedListeners,
     ties: Ties,
     arriving: Option<Arriving>,
@@ -79,7 +80,7 @@ pub struct Joined {
 
 /// A process that serves, and hands over when it is asked to. Dropped, it hands over no more, and a successor takes it for dead.
 #[must_use = "it hands over as long as it is kept"]
-pub struct Serving {
+pub struct Active {
     handle: Handoff,
     committed: CancellationToken,
     finished: CancellationToken,
@@ -89,12 +90,12 @@ pub struct Serving {
 
 impl Handoff {
     /// For a service that is served otherwise than by [`Server`](crate::Server).
-    pub fn alone(activated: &ActivatedListeners) -> HandoffAlone {
-        HandoffAlone { activated: activated.clone(), options: Options::default() }
+    pub fn builder(activated: &ActivatedListeners) -> HandoffBuilder {
+        HandoffBuilder { activated: activated.clone(), options: Options::default() }
     }
 }
 
-impl HandoffAlone {
+impl HandoffBuilder {
     /// How long the next process may take until it is ready; 30 s by default.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = limit;
@@ -107,14 +108,8 @@ impl HandoffAlone {
         self
     }
 
-    /// Users whose processes this one hands over to, see [`Server::handoff_peers`](crate::Server::handoff_peers).
-    pub fn handoff_peers(mut self, users: impl IntoIterator<Item = u32>) -> Self {
-        self.options.peers.extend(users);
-        self
-    }
-
     /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a handoff then. One server of a process can have them,
-    /// so each `Handoff::alone` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
+    /// so each `Handoff::builder` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
     /// terminal is gone hands over too, where `Server` drains.
     pub fn without_signals(mut self) -> Self {
         self.options.signals = false;
@@ -128,34 +123,17 @@ impl HandoffAlone {
         self
     }
 
-    /// A part of the service's state, see [`Server::state`](crate::Server::state).
-    pub fn state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
-    where
-        X: Fn() -> XF + Send + Sync + 'static,
-        XF: Future<Output = Result<S, XE>> + Send + 'static,
-        S: Into<Snapshot>,
-        XE: Into<BoxError>,
-        I: FnOnce(Snapshot) -> IF + Send + 'static,
-        IF: Future<Output = Result<(), IE>> + Send + 'static,
-        IE: Into<BoxError>,
-    {
-        self.options.states.add(name.into(), export, import);
+    /// Adds a part of the service's state that the new process imports in [`join`](Self::join), see
+    /// [`Server::handoff_state`](crate::Server::handoff_state).
+    pub fn handoff_state(mut self, part: StatePart) -> Self {
+        self.options.states.add(part);
         self
     }
 
-    /// A part of the service's state that goes over in [`Serving::finish`], see
-    /// [`Server::final_state`](crate::Server::final_state).
-    pub fn final_state<X, XF, S, XE, I, IF, IE>(mut self, name: impl Into<String>, export: X, import: I) -> Self
-    where
-        X: Fn() -> XF + Send + Sync + 'static,
-        XF: Future<Output = Result<S, XE>> + Send + 'static,
-        S: Into<Snapshot>,
-        XE: Into<BoxError>,
-        I: FnOnce(Snapshot) -> IF + Send + 'static,
-        IF: Future<Output = Result<(), IE>> + Send + 'static,
-        IE: Into<BoxError>,
-    {
-        self.options.final_states.add(name.into(), export, import);
+    /// Adds a part of the service's state that the old process exports in [`Active::finish`], see
+    /// [`Server::final_handoff_state`](crate::Server::final_handoff_state).
+    pub fn final_handoff_state(mut self, part: StatePart) -> Self {
+        self.options.final_states.add(part);
         self
     }
 
@@ -168,7 +146,7 @@ impl HandoffAlone {
     /// # Cancel safety
     ///
     /// Dropped, the predecessor learns that this process does not take over.
-    pub async fn join(self) -> Result<Joined, Error> {
+    pub async fn join(self) -> Result<Pending, Error> {
         let Self { activated, options } = self;
         let (handle, calls) = Handoff::new();
         let mut ties = Ties::new(options, handle, Requests::new(calls));
@@ -178,11 +156,11 @@ impl HandoffAlone {
             Joins::After(arriving) => Some(arriving),
             Joins::Alone | Joins::Stopped => None,
         };
-        Ok(Joined { activated, ties, arriving })
+        Ok(Pending { activated, ties, arriving })
     }
 }
 
-impl Joined {
+impl Pending {
     /// The handle on handoffs.
     #[must_use]
     pub fn handoff(&self) -> Handoff {
@@ -200,7 +178,7 @@ impl Joined {
     /// # Cancel safety
     ///
     /// Dropped, it tells the predecessor that this process does not take over.
-    pub async fn ready(self, drain: &Drain) -> Result<Serving, Error> {
+    pub async fn ready(self, drain: &Drain) -> Result<Active, Error> {
         let Self { activated, mut ties, arriving } = self;
         let coming = match arriving {
             Some(arriving) => arriving.ready().await?,
@@ -214,7 +192,7 @@ impl Joined {
         let claim = Arc::clone(&ties.spawner.claim);
         let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };
         let running = tokio::spawn(alone.run(finished.clone()));
-        Ok(Serving { handle, committed, finished, running, claim })
+        Ok(Active { handle, committed, finished, running, claim })
     }
 
     /// Tells the predecessor that this process will not take over, and why.
@@ -225,7 +203,7 @@ impl Joined {
     }
 }
 
-impl Serving {
+impl Active {
     /// The handle on handoffs.
     #[must_use]
     pub fn handoff(&self) -> Handoff {
@@ -250,7 +228,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for Active {
     fn drop(&mut self) {
         self.running.abort();
         // The task is dropped later.
@@ -258,9 +236,9 @@ impl Drop for Serving {
     }
 }
 
-impl fmt::Debug for Serving {
+impl fmt::Debug for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serving").field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("Active").field("handle", &self.handle).finish_non_exhaustive()
     }
 }
 
@@ -384,7 +362,7 @@ impl send::Predecessor for Old {
 }
 
 /// A successor that takes no connections: the predecessor drains them.
-struct Finals(Parts);
+struct Finals(StateParts);
 
 impl Successor for Finals {
     fn admit(&mut self, _: &[IdleConnection]) -> Result<(), String> {
