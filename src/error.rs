@@ -356,11 +356,11 @@ impl fmt::Display for Kind {
             ),
             Self::SpawnRefused { reason } => write!(
                 f,
-                "no hand-over by spawn: {reason}; start the next process from outside and let both meet at a path \
+                "no handoff by spawn: {reason}; start the next process from outside and let both meet at a path \
                  (handoff_socket), or allow it with handoff_by_spawn(true)"
             ),
             Self::TwoCoordinators => f.write_str(
-                "another server of this process hands over at SIGHUP and SIGUSR2, and one hand-over replaces the whole process; \
+                "another server of this process hands over at SIGHUP and SIGUSR2, and one handoff replaces the whole process; \
                  serve all names with one Server (one .serve(name, ..) each), or add without_handoff_signals() to this one \
                  (without_signals() of Handoff::builder), and end it with the other: with_drain(other.drain())",
             ),

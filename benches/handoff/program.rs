@@ -28,7 +28,7 @@ use tokio::{
 };
 
 /// The first argument of a server process.
-const ROLE: &str = "hand-over-as";
+const ROLE: &str = "handoff-as";
 
 /// As `ListenOptions` has it.
 const BACKLOG: u32 = 4096;

@@ -124,7 +124,7 @@ fn print(layout: Layout, plan: Plan, capacity: f64, rounds: &[Round], times: Vec
     };
     println!(
         "{place}. {rate:.0} requests a second by the clock, half of the {capacity:.0} that {CLIENTS} clients get answered back to back; \
-         {count} rounds of {seconds} s without and {seconds} s with a hand-over a second; median [95 % interval]\n"
+         {count} rounds of {seconds} s without and {seconds} s with a handoff a second; median [95 % interval]\n"
     );
     println!("| | p50, µs | p99, µs | longest of a round, ms | longest of all, ms | lost | closed |");
     println!("| --- | --: | --: | --: | --: | --: | --: |");

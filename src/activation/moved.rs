@@ -67,7 +67,7 @@ impl ActivatedListeners {
                 address: addr.to_string(),
                 remedy: format!(
                     "the address of {name:?} is to change from {before} to {addr}, and the predecessor listens at {before} until this \
-                     process is ready; choose an address that can be bound beside it, or restart without a hand-over ({error})"
+                     process is ready; choose an address that can be bound beside it, or restart without a handoff ({error})"
                 ),
                 source: std::io::ErrorKind::AddrInUse.into(),
             }

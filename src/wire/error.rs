@@ -90,12 +90,12 @@ impl fmt::Display for Refusal {
             Self::Declined { reason } => write!(f, "the other process declined: {reason}"),
             Self::Version { theirs: (newest, oldest), ours: (our_newest, our_oldest) } => write!(
                 f,
-                "the other process speaks versions {oldest} to {newest} of the hand-over, this one {our_oldest} to {our_newest}; \
-                 go through a release of axum-activation that speaks both, or restart without a hand-over"
+                "the other process speaks versions {oldest} to {newest} of the handoff, this one {our_oldest} to {our_newest}; \
+                 go through a release of axum-activation that speaks both, or restart without a handoff"
             ),
             Self::Malformed { problem, .. } => write!(
                 f,
-                "the other process sent what is no message of the hand-over (version {VERSION}): {problem}; is it \
+                "the other process sent what is no message of the handoff (version {VERSION}): {problem}; is it \
                  another program?"
             ),
             Self::OutOfOrder { came, awaited } => {

@@ -1,4 +1,4 @@
-"""A successor that speaks the hand-over protocol by hand, up to a step, and then misbehaves.
+"""A successor that speaks the handoff protocol by hand, up to a step, and then misbehaves.
 
 Arguments: a verb and what it needs. Its control socket is the last descriptor of LISTEN_FDS.
 """

@@ -15,13 +15,13 @@ const NO_COMMAND: &str = "ExecReload= is missing: systemctl reload, which hands 
 const ONLY_REFRESHES: &str = "ExecReload= is missing: with RefreshOnReload= systemctl reload may succeed, and it refreshes extensions \
                               and credentials without handing the service over";
 
-const ASKS_AFTERWARDS: &str = "ExecReloadPost= asks for a hand-over when the reload, which is one, is done: each reload starts two \
+const ASKS_AFTERWARDS: &str = "ExecReloadPost= asks for a handoff when the reload, which is one, is done: each reload starts two \
                                processes";
 
-const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload returns before the hand-over is done, and succeeds \
+const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload returns before the handoff is done, and succeeds \
                              when it fails; let a command ask for it and wait (ActivatedListenersBuilder::handoff_socket)";
 
-const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second hand-over is \
+const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second handoff is \
                             asked for while the first one runs";
 
 pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
@@ -75,7 +75,7 @@ pub(super) fn working_directory(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let problem = format!(
-        "WorkingDirectory={directory} leads through a symbolic link, and no Environment=PWD= says so: after a hand-over the new \
+        "WorkingDirectory={directory} leads through a symbolic link, and no Environment=PWD= says so: after a handoff the new \
          version runs in the directory of the old one, and cannot start once that is removed"
     );
     let fix = format!("Environment=PWD={directory}");
