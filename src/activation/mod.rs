@@ -157,10 +157,29 @@ impl ActivatedListeners {
         self.take(name, self.stream(), |slots| Loan::of(slots)?.listener(name.into()))
     }
 
-    /// As [`one`](Self::one), or `None` where that is an error.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<ActivatedListener> {
-        self.one(name).ok()
+    /// As [`one`](Self::one), for a socket that may be missing: `None` if no socket of that name was passed and none was bound.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// assert!(activated.optional("http")?.is_some());
+    /// assert!(activated.optional("metrics")?.is_none()); // the service runs without it
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`one`](Self::one), but for [`is_unknown_name`](Error::is_unknown_name): a socket that was taken already, or that is of
+    /// another kind, is an error.
+    pub fn optional(&self, name: &str) -> Result<Option<ActivatedListener>, Error> {
+        match self.one(name) {
+            Err(error) if error.is_unknown_name() => Ok(None),
+            taken => taken.map(Some),
+        }
     }
 
     /// A listener for each socket of that name, in the order in which they were passed.

@@ -1,6 +1,14 @@
 //! A router per name: accept, serve, and end in order.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::{Future, IntoFuture, pending},
+    mem,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 mod accept;
 mod connection;
@@ -19,7 +27,8 @@ mod succession;
 
 pub use self::limits::Http2Options;
 pub use self::notify::Verdict;
-pub use self::route::{AsMakeService, AsService, IncomingConnection, IntoRoute, Route};
+pub use self::route::IncomingConnection;
+use self::route::{IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},
     notify::Announcer,
@@ -76,6 +85,8 @@ pub struct Server {
     allow_unserved: bool,
     signals: Signals,
     orphans: Option<Duration>,
+    /// The future of [`with_graceful_shutdown`](Server::with_graceful_shutdown). Only the mutex makes it `Sync`; nothing locks it.
+    shutdown: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
 }
 
 impl Server {
@@ -94,6 +105,7 @@ impl Server {
             allow_unserved: false,
             signals: Signals::wanted(),
             orphans: None,
+            shutdown: Mutex::default(),
         }
     }
 
@@ -194,6 +206,35 @@ impl Server {
         self
     }
 
+    /// Also drains when `signal` resolves, as `with_graceful_shutdown` of [`axum::serve`](fn@axum::serve).
+    ///
+    /// SIGTERM and SIGINT go on to drain, unless [`without_signals`](Self::without_signals) is set. A `signal` that panics counts as
+    /// resolved. The last call wins.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let stop = CancellationToken::new();
+    /// # stop.cancel();
+    /// let report = Server::new(activated)
+    ///     .serve("http", Router::new())
+    ///     .with_graceful_shutdown(stop.clone().cancelled_owned())
+    ///     .run()
+    ///     .await?;
+    /// assert!(report.is_clean());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_graceful_shutdown(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.shutdown = Mutex::new(Some(Box::pin(signal)));
+        self
+    }
+
     /// Leaves SIGTERM and SIGINT to the program, which ends the server with [`with_graceful_shutdown`](Self::with_graceful_shutdown) or its
     /// [`drain`](Self::drain).
     ///
@@ -248,24 +289,13 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropping the future stops accepting and aborts every connection.
-    pub async fn run(self) -> Result<DrainReport, Error> {
-        self.with_graceful_shutdown(std::future::pending()).await
-    }
-
-    /// As [`run`](Self::run), and drains when `stop` resolves, too.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`](Self::run).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`run`](Self::run).
-    pub async fn with_graceful_shutdown(self, stop: impl Future<Output = ()>) -> Result<DrainReport, Error> {
+    pub async fn run(mut self) -> Result<DrainReport, Error> {
+        let shutdown = mem::take(&mut self.shutdown).into_inner().unwrap_or_else(PoisonError::into_inner);
+        let shutdown = shutdown.unwrap_or_else(|| Box::pin(pending()));
         let (drain, stats) = (self.drain.clone(), self.stats.clone());
         let is_successor = self.activated.has_control();
         let announcer = Announcer::start(is_successor, &self.notify, drain, stats, self.drain_timeout);
-        let ended = self.run_announced(stop, &announcer).await;
+        let ended = self.run_announced(shutdown, &announcer).await;
         announcer.over(&ended).await;
         ended
     }
@@ -345,6 +375,36 @@ impl Server {
 
     fn route_names(&self) -> Vec<String> {
         self.routes.iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// `server.await` is `server.run().await`.
+impl IntoFuture for Server {
+    type Output = Result<DrainReport, Error>;
+    type IntoFuture = ServerFuture;
+
+    fn into_future(self) -> ServerFuture {
+        ServerFuture { run: Box::pin(self.run()) }
+    }
+}
+
+/// The future of a [`Server`] that is awaited without [`run`](Server::run).
+#[must_use = "futures do nothing unless they are polled"]
+pub struct ServerFuture {
+    run: Pin<Box<dyn Future<Output = Result<DrainReport, Error>> + Send>>,
+}
+
+impl Future for ServerFuture {
+    type Output = Result<DrainReport, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.run.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ServerFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerFuture").finish_non_exhaustive()
     }
 }
 

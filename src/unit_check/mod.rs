@@ -27,18 +27,18 @@
 //! Nothing is started and no service manager asked; of the files that a unit names, a script of `ExecStart=` is read and
 //! `WorkingDirectory=` looked at where they are there. Unknown keys and misplaced sections are left to `systemd-analyze verify`.
 
-mod case;
 mod command;
 mod expectation;
 mod finding;
 mod rules;
+mod service;
 mod show;
 mod syntax;
 mod unit;
 mod units;
 mod value;
 
-use self::case::Case;
+use self::service::Service;
 pub use self::{
     expectation::Expectation,
     finding::{Finding, Fix, Severity},
@@ -53,5 +53,5 @@ pub use self::{
 #[must_use]
 pub fn check(units: &Units, expectation: &Expectation) -> Vec<Finding> {
     let units = units.units();
-    Case::all(&units, expectation).iter().flat_map(rules::apply).collect()
+    Service::all(&units, expectation).iter().flat_map(rules::apply).collect()
 }

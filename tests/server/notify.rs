@@ -17,7 +17,7 @@ use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, Notifier, Server, server::IncomingConnection};
 use rustix::process::Signal;
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tower::service_fn;
@@ -370,11 +370,13 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
     let addr = sockets::addr(&socket);
     let has_left = AtomicBool::new(false);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (present, mut all_gone) = mpsc::channel::<()>(1);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..2_u64)
             .map(|client| {
-                let (addr, has_left) = (&addr, &has_left);
+                let (addr, has_left, present) = (&addr, &has_left, present.clone());
                 scope.spawn(move || {
+                    let _present = present;
                     let mut answered = 0_u64;
                     while !has_left.load(SeqCst) {
                         let answer = fetch(addr, "/");
@@ -398,14 +400,9 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
         // Whoever came last waits for one more.
         let set = ActivatedListeners::builder().socket("http", socket.try_clone().unwrap()).build().unwrap();
         let last = Server::new(set).serve("http", Gate::new().app()).without_signals().without_handoff_signals();
-        let stop = async {
-            for client in &clients {
-                while !client.is_finished() {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            }
-        };
-        runtime.block_on(last.with_graceful_shutdown(stop)).unwrap();
+        drop(present);
+        let stop = async move { while all_gone.recv().await.is_some() {} };
+        runtime.block_on(last.with_graceful_shutdown(stop).run()).unwrap();
         let answered: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
         assert!(answered > 100, "{answered}");
     });

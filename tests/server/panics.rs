@@ -54,7 +54,7 @@ async fn a_future_that_is_to_stop_the_server_and_panics_has_stopped_it_in_order(
     let (panic, panics) = oneshot::channel::<()>();
     let stop = async { panics.await.expect("the test has dropped its end, as planned") };
     let running =
-        tokio::spawn(Server::new(set).serve("http", gate.app()).without_signals().with_graceful_shutdown(stop));
+        tokio::spawn(Server::new(set).serve("http", gate.app()).without_signals().with_graceful_shutdown(stop).run());
     let mut client = Client::connect(&addr);
     client.ask("/wait");
     gate.arrival().await;

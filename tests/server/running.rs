@@ -36,7 +36,9 @@ impl Running {
             let _ = stopped.await;
         };
         Self {
-            task: tokio::spawn(server.without_signals().without_handoff_signals().with_graceful_shutdown(stopped)),
+            task: tokio::spawn(
+                server.without_signals().without_handoff_signals().with_graceful_shutdown(stopped).run(),
+            ),
             stop,
         }
     }

@@ -186,14 +186,14 @@ pub(crate) async fn serve_until_its_own_signal(stage: &Stage) {
         Err::<(), _>("not now")
     };
     let mut terminate = signal(SignalKind::terminate()).unwrap();
-    let shutdown_signal = async { terminate.recv().await.unwrap() };
+    let shutdown_signal = async move { terminate.recv().await.unwrap() };
     // By then the signals have handlers.
     let ready = async {
         Stage.say(Event::Ready);
         Ok::<_, Infallible>(())
     };
     let server = Server::new(set).serve("http", Gate::new().app()).before_handoff(refuse).ready_when(ready);
-    let report = server.without_signals().with_graceful_shutdown(shutdown_signal).await.unwrap();
+    let report = server.without_signals().with_graceful_shutdown(shutdown_signal).run().await.unwrap();
     assert!(report.is_clean());
     stage.say("drained");
 }

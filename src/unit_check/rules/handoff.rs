@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    super::{case::Case, command, finding::Finding, value},
+    super::{command, finding::Finding, service::Service, value},
     stop::MARGIN,
 };
 
@@ -24,19 +24,19 @@ const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload r
 const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second handoff is \
                             asked for while the first one runs";
 
-pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
-    let commands = case.service.list("Service", &["ExecReload"]);
-    let asks_itself = case.service_type() == "notify-reload";
-    if !case.hands_over() || asks_itself && commands.is_empty() {
+pub(super) fn reload_command(service: &Service<'_>) -> Option<Finding> {
+    let commands = service.unit.list("Service", &["ExecReload"]);
+    let asks_itself = service.service_type() == "notify-reload";
+    if !service.hands_over() || asks_itself && commands.is_empty() {
         return None;
     }
-    let warning = |problem: &str| Finding::warning(case.service, "Service", "ExecReload", problem.to_owned());
-    let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(case).display());
+    let warning = |problem: &str| Finding::warning(service.unit, "Service", "ExecReload", problem.to_owned());
+    let asking = format!("ExecReload=/usr/local/bin/handoff_request {}", handoff_socket(service).display());
     if asks_itself {
         Some(warning(TWO_REQUESTS).fix("ExecReload="))
     } else if commands.is_empty() {
-        let problem = if refreshes(case) { ONLY_REFRESHES } else { NO_COMMAND };
-        Some(Finding::error(case.service, "Service", "ExecReload", problem.to_owned()).fix(asking))
+        let problem = if refreshes(service) { ONLY_REFRESHES } else { NO_COMMAND };
+        Some(Finding::error(service.unit, "Service", "ExecReload", problem.to_owned()).fix(asking))
     } else if commands.iter().all(|command| command::only_signals(&command.value)) {
         Some(warning(ONLY_A_SIGNAL).fix("ExecReload=").fix(asking))
     } else {
@@ -45,32 +45,32 @@ pub(super) fn reload_command(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// `RefreshOnReload=` of systemd 258 and later: a boolean or what is refreshed.
-fn refreshes(case: &Case<'_>) -> bool {
-    case.service.text("Service", "RefreshOnReload").is_some_and(|text| value::boolean(text) != Some(false))
+fn refreshes(service: &Service<'_>) -> bool {
+    service.unit.text("Service", "RefreshOnReload").is_some_and(|text| value::boolean(text) != Some(false))
 }
 
 /// `ExecReloadPost=` of systemd 259 and later is for what follows a handoff.
-pub(super) fn second_request(case: &Case<'_>) -> Option<Finding> {
-    let commands = case.service.list("Service", &["ExecReloadPost"]);
+pub(super) fn second_request(service: &Service<'_>) -> Option<Finding> {
+    let commands = service.unit.list("Service", &["ExecReloadPost"]);
     let asks = |line: &str| command::only_signals(line) || command::program(line) == "handoff_request";
-    if !case.hands_over() || !commands.iter().any(|command| asks(&command.value)) {
+    if !service.hands_over() || !commands.iter().any(|command| asks(&command.value)) {
         return None;
     }
-    let finding = Finding::warning(case.service, "Service", "ExecReloadPost", ASKS_AFTERWARDS.to_owned());
+    let finding = Finding::warning(service.unit, "Service", "ExecReloadPost", ASKS_AFTERWARDS.to_owned());
     Some(finding.fix("ExecReloadPost="))
 }
 
 /// The next process starts in the directory of the first start. The kernel knows it without symbolic links; `PWD` keeps them.
-pub(super) fn working_directory(case: &Case<'_>) -> Option<Finding> {
-    let directory = case.service.text("Service", "WorkingDirectory")?.trim_start_matches(['-', '!']);
-    let directory = case.service.expand(directory);
-    if !case.hands_over() || case.wanted.successor_directory || !may_be_switched(Path::new(&directory)) {
+pub(super) fn working_directory(service: &Service<'_>) -> Option<Finding> {
+    let directory = service.unit.text("Service", "WorkingDirectory")?.trim_start_matches(['-', '!']);
+    let directory = service.unit.expand(directory);
+    if !service.hands_over() || service.wanted.successor_directory || !may_be_switched(Path::new(&directory)) {
         return None;
     }
-    let variables = case.service.list("Service", &["Environment"]);
+    let variables = service.unit.list("Service", &["Environment"]);
     let variables = variables.iter().flat_map(|setting| command::words(&setting.value));
     let shown =
-        variables.filter_map(|word| word.text.strip_prefix("PWD=").map(|path| case.service.expand(path))).next_back();
+        variables.filter_map(|word| word.text.strip_prefix("PWD=").map(|path| service.unit.expand(path))).next_back();
     if shown.is_some_and(|shown| Path::new(&shown) == Path::new(&directory)) {
         return None;
     }
@@ -79,7 +79,7 @@ pub(super) fn working_directory(case: &Case<'_>) -> Option<Finding> {
          version runs in the directory of the old one, and cannot start once that is removed"
     );
     let fix = format!("Environment=PWD={directory}");
-    Some(Finding::error(case.service, "Service", "WorkingDirectory", problem).fix(fix))
+    Some(Finding::error(service.unit, "Service", "WorkingDirectory", problem).fix(fix))
 }
 
 /// A symbolic link on this machine, or called as the one is that a deploy switches.
@@ -89,15 +89,15 @@ fn may_be_switched(directory: &Path) -> bool {
 }
 
 /// systemd.service(5) takes the end of the main process by SIGTERM for a clean one, and not that of a command.
-pub(super) fn stopped_reload(case: &Case<'_>) -> Option<Finding> {
-    let commands = ["ExecReload", "ExecReloadPost"].map(|key| case.service.list("Service", &[key])).concat();
+pub(super) fn stopped_reload(service: &Service<'_>) -> Option<Finding> {
+    let commands = ["ExecReload", "ExecReloadPost"].map(|key| service.unit.list("Service", &[key])).concat();
     let waits =
         commands.iter().any(|command| !command::only_signals(&command.value) && !command.value.starts_with('-'));
-    let signal = signal_name(case.service.text("Service", "KillSignal").unwrap_or("SIGTERM"));
-    let successes = case.service.words("Service", "SuccessExitStatus");
+    let signal = signal_name(service.unit.text("Service", "KillSignal").unwrap_or("SIGTERM"));
+    let successes = service.unit.words("Service", "SuccessExitStatus");
     // A number there is an exit status.
     let is_success = successes.iter().any(|success| success.strip_prefix("SIG").unwrap_or(success) == signal);
-    if !case.hands_over() || !waits || is_success {
+    if !service.hands_over() || !waits || is_success {
         return None;
     }
     let problem = format!(
@@ -105,7 +105,7 @@ pub(super) fn stopped_reload(case: &Case<'_>) -> Option<Finding> {
          unit is left failed"
     );
     let right = format!("SuccessExitStatus=SIG{signal}");
-    Some(Finding::warning(case.service, "Service", "SuccessExitStatus", problem).fix(right))
+    Some(Finding::warning(service.unit, "Service", "SuccessExitStatus", problem).fix(right))
 }
 
 /// `TERM` of `SIGTERM` and of 15.
@@ -117,18 +117,18 @@ fn signal_name(signal: &str) -> &str {
     }
 }
 
-pub(super) fn reload_signal(case: &Case<'_>) -> Option<Finding> {
-    if !case.hands_over() || case.service_type() != "notify-reload" {
+pub(super) fn reload_signal(service: &Service<'_>) -> Option<Finding> {
+    if !service.hands_over() || service.service_type() != "notify-reload" {
         return None;
     }
-    let signal = case.service.text("Service", "ReloadSignal").filter(|signal| !HANDING_OVER.contains(signal))?;
+    let signal = service.unit.text("Service", "ReloadSignal").filter(|signal| !HANDING_OVER.contains(signal))?;
     let problem = format!("ReloadSignal={signal}: a server hands over at SIGHUP or SIGUSR2, and at no other signal");
-    Some(Finding::error(case.service, "Service", "ReloadSignal", problem).fix("ReloadSignal=SIGHUP"))
+    Some(Finding::error(service.unit, "Service", "ReloadSignal", problem).fix("ReloadSignal=SIGHUP"))
 }
 
-pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
-    let (limit, handoff) = (case.service.timeout("TimeoutStartSec"), case.wanted.handoff_timeout);
-    if !case.hands_over() || limit > handoff || limit == value::INFINITY {
+pub(super) fn timeout(service: &Service<'_>) -> Option<Finding> {
+    let (limit, handoff) = (service.unit.timeout("TimeoutStartSec"), service.wanted.handoff_timeout);
+    if !service.hands_over() || limit > handoff || limit == value::INFINITY {
         return None;
     }
     let problem = format!(
@@ -137,10 +137,10 @@ pub(super) fn timeout(case: &Case<'_>) -> Option<Finding> {
         value::in_words(handoff)
     );
     let right = value::in_seconds(handoff.saturating_add(MARGIN));
-    Some(Finding::error(case.service, "Service", "TimeoutStartSec", problem).fix(format!("TimeoutStartSec={right}")))
+    Some(Finding::error(service.unit, "Service", "TimeoutStartSec", problem).fix(format!("TimeoutStartSec={right}")))
 }
 
-fn handoff_socket(case: &Case<'_>) -> PathBuf {
-    let known = case.wanted.handoff_socket.clone();
-    known.unwrap_or_else(|| PathBuf::from(format!("/run/{}/handoff.sock", case.service.prefix())))
+fn handoff_socket(service: &Service<'_>) -> PathBuf {
+    let known = service.wanted.handoff_socket.clone();
+    known.unwrap_or_else(|| PathBuf::from(format!("/run/{}/handoff.sock", service.unit.prefix())))
 }

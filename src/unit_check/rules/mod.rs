@@ -9,13 +9,13 @@ mod start;
 mod stop;
 mod store;
 
-use super::{case::Case, finding::Finding, unit::Unit};
+use super::{finding::Finding, service::Service, unit::Unit};
 
 /// A rule on a service.
-type Rule = fn(&Case<'_>) -> Option<Finding>;
+type Rule = fn(&Service<'_>) -> Option<Finding>;
 
 /// A rule on each of its sockets.
-type SocketRule = fn(&Case<'_>, &Unit) -> Option<Finding>;
+type SocketRule = fn(&Service<'_>, &Unit) -> Option<Finding>;
 
 const RULES: &[Rule] = &[
     notify::service_type,
@@ -66,11 +66,11 @@ const SOCKET_RULES: &[SocketRule] = &[
 ];
 
 /// Everything that is wrong with a service and its sockets.
-pub(super) fn apply(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings: Vec<_> = RULES.iter().filter_map(|rule| rule(case)).collect();
-    for socket in &case.sockets {
-        findings.extend(SOCKET_RULES.iter().filter_map(|rule| rule(case, socket)));
+pub(super) fn apply(service: &Service<'_>) -> Vec<Finding> {
+    let mut findings: Vec<_> = RULES.iter().filter_map(|rule| rule(service)).collect();
+    for socket in &service.sockets {
+        findings.extend(SOCKET_RULES.iter().filter_map(|rule| rule(service, socket)));
     }
-    findings.extend(sockets::names(case));
+    findings.extend(sockets::names(service));
     findings
 }

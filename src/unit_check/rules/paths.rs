@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{case::Case, finding::Finding};
+use super::super::{finding::Finding, service::Service};
 
 /// The settings of systemd.exec(5) that make a directory for the service, and where.
 const MADE: [(&str, &str); 4] = [
@@ -12,40 +12,40 @@ const MADE: [(&str, &str); 4] = [
     ("LogsDirectory", "/var/log"),
 ];
 
-pub(super) fn runtime_directory(case: &Case<'_>) -> Option<Finding> {
-    let own = case.service.words("Service", "RuntimeDirectory");
-    let missing = directories(case).into_iter().find(|directory| !is_made(directory, &own))?;
+pub(super) fn runtime_directory(service: &Service<'_>) -> Option<Finding> {
+    let own = service.unit.words("Service", "RuntimeDirectory");
+    let missing = directories(service).into_iter().find(|directory| !is_made(directory, &own))?;
     let problem = format!(
         "the service binds a Unix socket in /run/{missing}, and RuntimeDirectory= does not make that directory"
     );
     Some(
-        Finding::warning(case.service, "Service", "RuntimeDirectory", problem)
+        Finding::warning(service.unit, "Service", "RuntimeDirectory", problem)
             .fix(format!("RuntimeDirectory={missing}")),
     )
 }
 
-pub(super) fn private_tmp(case: &Case<'_>) -> Option<Finding> {
-    let is_dynamic = case.service.is_yes("Service", "DynamicUser");
-    let own_tmp = case.service.text("Service", "PrivateTmp").is_some_and(|value| value == "disconnected")
-        || case.service.is_yes("Service", "PrivateTmp");
-    let path = own_paths(case).into_iter().find(|path| is_temporary(path))?;
+pub(super) fn private_tmp(service: &Service<'_>) -> Option<Finding> {
+    let is_dynamic = service.unit.is_yes("Service", "DynamicUser");
+    let own_tmp = service.unit.text("Service", "PrivateTmp").is_some_and(|value| value == "disconnected")
+        || service.unit.is_yes("Service", "PrivateTmp");
+    let path = own_paths(service).into_iter().find(|path| is_temporary(path))?;
     if !own_tmp && !is_dynamic {
         return None;
     }
     let why = if is_dynamic { "PrivateTmp=yes, which DynamicUser=yes implies" } else { "PrivateTmp=" };
     let problem =
         format!("{why}: the service binds {} in a directory of its own, where no client finds it", path.display());
-    let finding = Finding::error(case.service, "Service", "PrivateTmp", problem);
+    let finding = Finding::error(service.unit, "Service", "PrivateTmp", problem);
     // With DynamicUser= it cannot be switched off.
-    Some(if is_dynamic { in_another_place(case, finding, path) } else { finding.fix("PrivateTmp=no") })
+    Some(if is_dynamic { in_another_place(service, finding, path) } else { finding.fix("PrivateTmp=no") })
 }
 
 /// Where the service may not write: everywhere but in its own directories with `ProtectSystem=strict`, which `DynamicUser=` implies,
 /// and in /run itself as any user but root.
-pub(super) fn read_only(case: &Case<'_>) -> Option<Finding> {
-    let is_dynamic = case.service.is_yes("Service", "DynamicUser");
-    let is_strict = is_dynamic || case.service.text("Service", "ProtectSystem") == Some("strict");
-    let user = case.service.text("Service", "User").filter(|user| !["root", "0"].contains(user));
+pub(super) fn read_only(service: &Service<'_>) -> Option<Finding> {
+    let is_dynamic = service.unit.is_yes("Service", "DynamicUser");
+    let is_strict = is_dynamic || service.unit.text("Service", "ProtectSystem") == Some("strict");
+    let user = service.unit.text("Service", "User").filter(|user| !["root", "0"].contains(user));
     let why = match (is_dynamic, is_strict, user) {
         (true, ..) => "DynamicUser=yes".to_owned(),
         (_, true, _) => "ProtectSystem=strict".to_owned(),
@@ -53,40 +53,40 @@ pub(super) fn read_only(case: &Case<'_>) -> Option<Finding> {
         _ => return None,
     };
     let is_refused = |path: &&Path| is_in_run(path) || is_strict && !is_below_run(path);
-    let path = own_paths(case).into_iter().filter(is_refused).find(|path| !is_own(case, path))?;
+    let path = own_paths(service).into_iter().filter(is_refused).find(|path| !is_own(service, path))?;
     let problem = format!(
         "with {why} the service cannot bind {}, as it may not write there; choose a path below /run/NAME, which \
          RuntimeDirectory=NAME makes",
         path.display()
     );
-    Some(in_another_place(case, Finding::error(case.service, "Service", "RuntimeDirectory", problem), path))
+    Some(in_another_place(service, Finding::error(service.unit, "Service", "RuntimeDirectory", problem), path))
 }
 
 /// Whether a Unix socket is bound in a directory that comes and goes with the service.
-pub(super) fn binds_in_own_directory(case: &Case<'_>) -> bool {
-    let own = case.service.words("Service", "RuntimeDirectory");
-    directories(case).iter().any(|directory| is_made(directory, &own))
+pub(super) fn binds_in_own_directory(service: &Service<'_>) -> bool {
+    let own = service.unit.words("Service", "RuntimeDirectory");
+    directories(service).iter().any(|directory| is_made(directory, &own))
 }
 
 /// A socket unit opens the path of a fallback; the path at which the service is asked for a handoff is its own to choose.
-fn in_another_place(case: &Case<'_>, finding: Finding, path: &Path) -> Finding {
-    let stem = case.service.prefix();
-    match case.wanted.fallback_at(path) {
+fn in_another_place(service: &Service<'_>, finding: Finding, path: &Path) -> Finding {
+    let stem = service.unit.prefix();
+    match service.wanted.fallback_at(path) {
         Some(name) => finding
             .fix_in(format!("{stem}-{name}.socket"), "Socket")
             .fix(format!("FileDescriptorName={name}"))
             .fix(format!("ListenStream={}", path.display()))
-            .fix(format!("Service={}", case.service.name)),
+            .fix(format!("Service={}", service.unit.name)),
         None => finding.fix(format!("RuntimeDirectory={stem}")),
     }
 }
 
-fn own_paths<'a>(case: &Case<'a>) -> Vec<&'a Path> {
+fn own_paths<'a>(service: &Service<'a>) -> Vec<&'a Path> {
     // The paths of a container are in a file system of its own.
-    if case.is_per_connection() || case.service.is_container {
+    if service.is_per_connection() || service.unit.is_container {
         Vec::new()
     } else {
-        case.wanted.own_paths(&case.passed())
+        service.wanted.own_paths(&service.passed())
     }
 }
 
@@ -104,23 +104,23 @@ fn is_below_run(path: &Path) -> bool {
 }
 
 /// Whether it lies where the unit lets the service write.
-fn is_own(case: &Case<'_>, path: &Path) -> bool {
+fn is_own(service: &Service<'_>, path: &Path) -> bool {
     let made = |(key, root): (&str, &str)| {
-        let own = case.service.words("Service", key);
+        let own = service.unit.words("Service", key);
         own.iter().any(|own| path.starts_with(Path::new(root).join(own.split(':').next().unwrap_or_default())))
     };
-    let opened = case.service.words("Service", "ReadWritePaths");
+    let opened = service.unit.words("Service", "ReadWritePaths");
     let is_opened = opened.iter().any(|opened| path.starts_with(opened.trim_start_matches(['-', '+'])));
     is_temporary(path) || path.starts_with("/dev/shm") || is_opened || MADE.into_iter().any(made)
 }
 
 /// The directories below /run that Unix sockets are bound in.
-fn directories(case: &Case<'_>) -> Vec<String> {
+fn directories(service: &Service<'_>) -> Vec<String> {
     let below_run = |path: &Path| {
         let path = path.strip_prefix("/run").or_else(|_| path.strip_prefix("/var/run")).ok()?;
         path.parent()?.to_str().filter(|directory| !directory.is_empty()).map(str::to_owned)
     };
-    own_paths(case).into_iter().filter_map(below_run).collect()
+    own_paths(service).into_iter().filter_map(below_run).collect()
 }
 
 /// Whether `RuntimeDirectory=` makes it: itself, or something in it.

@@ -3,21 +3,21 @@
 use std::path::Path;
 
 use super::super::{
-    case::{Case, accepts, is_started_by, passed_name, started},
     finding::Finding,
+    service::{Service, accepts, is_started_by, passed_name, started},
     unit::{Setting, Unit},
     value,
 };
 
-pub(super) fn accept(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn accept(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if !accepts(socket) {
         return None;
     }
-    let problem = if case.wanted.handoff {
+    let problem = if service.wanted.handoff {
         "Accept=yes: each process has one connection and ends with it, so that there is nothing to hand over; \
          let one service that is no template accept for itself"
             .to_owned()
-    } else if case.service.is_template() {
+    } else if service.unit.is_template() {
         return None;
     } else {
         format!(
@@ -28,18 +28,18 @@ pub(super) fn accept(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
     Some(Finding::error(socket, "Socket", "Accept", problem).fix("Accept=no"))
 }
 
-pub(super) fn started_service(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
-    if accepts(socket) || case.service.is_template() || is_started_by(case.service, socket) {
+pub(super) fn started_service(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
+    if accepts(socket) || service.unit.is_template() || is_started_by(service.unit, socket) {
         return None;
     }
     let problem = format!(
         "Service= is missing or wrong: a connection starts {}, and where there is none, the socket is not opened at all",
         started(socket)[0]
     );
-    Some(Finding::error(socket, "Socket", "Service", problem).fix(format!("Service={}", case.service.name)))
+    Some(Finding::error(socket, "Socket", "Service", problem).fix(format!("Service={}", service.unit.name)))
 }
 
-pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn trigger_limit(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     let interval = socket.last("Socket", &["TriggerLimitIntervalSec"], value::time_span);
     let burst = socket.last("Socket", &["TriggerLimitBurst"], value::size);
     let is_off = interval.is_some_and(|interval| interval.is_zero()) || burst == Some(0);
@@ -55,7 +55,7 @@ pub(super) fn trigger_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
 }
 
 /// `DeferTrigger=` of systemd 258 and later.
-pub(super) fn deferred(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn deferred(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if !accepts(socket) || !is_deferred(socket) {
         return None;
     }
@@ -63,7 +63,7 @@ pub(super) fn deferred(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
     Some(Finding::error(socket, "Socket", "DeferTrigger", problem).fix("DeferTrigger=no"))
 }
 
-pub(super) fn deferred_limit(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn deferred_limit(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     let limit = socket.last("Socket", &["DeferTriggerMaxSec"], value::time_limit)?;
     if accepts(socket) || !is_deferred(socket) || limit == value::INFINITY {
         return None;
@@ -80,7 +80,7 @@ fn is_deferred(socket: &Unit) -> bool {
 }
 
 /// Whose a path is that not everybody may use.
-pub(super) fn owner(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn owner(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     let mode = socket.last("Socket", &["SocketMode"], |mode| u32::from_str_radix(mode, 8).ok())?;
     let has_owner = ["SocketUser", "SocketGroup"].iter().any(|key| socket.text("Socket", key).is_some());
     let has_path = socket.listens().iter().any(|listen| listen.value.starts_with(['/', '%']));
@@ -99,9 +99,9 @@ pub(super) fn owner(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
 }
 
 /// systemd removes `RuntimeDirectory=` with all that is in it whenever the service stops, and the socket unit does not notice.
-pub(super) fn runtime_directory(case: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn runtime_directory(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
     const PATHS: [&str; 4] = ["ListenStream", "ListenDatagram", "ListenSequentialPacket", "ListenFIFO"];
-    let removed: Vec<_> = case.units.iter().flat_map(removed_directories).collect();
+    let removed: Vec<_> = service.units.iter().flat_map(removed_directories).collect();
     let listens = socket.listens();
     let found = |listen: &&Setting| {
         let directive = PATHS.into_iter().find(|key| *key == listen.key)?;
@@ -139,7 +139,7 @@ fn below_run(path: &str) -> Option<String> {
     path.to_str().map(str::to_owned)
 }
 
-pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
+pub(super) fn flush(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if accepts(socket) || !socket.is_yes("Socket", "FlushPending") {
         return None;
     }
@@ -149,21 +149,21 @@ pub(super) fn flush(_: &Case<'_>, socket: &Unit) -> Option<Finding> {
 }
 
 /// Names that nobody serves, and routes that no socket has.
-pub(super) fn names(case: &Case<'_>) -> Vec<Finding> {
-    let served = case.wanted.served();
-    if served.is_empty() || case.sockets.iter().any(|socket| accepts(socket)) {
+pub(super) fn names(service: &Service<'_>) -> Vec<Finding> {
+    let served = service.wanted.served();
+    if served.is_empty() || service.sockets.iter().any(|socket| accepts(socket)) {
         return Vec::new();
     }
-    let passed = case.passed();
+    let passed = service.passed();
     let lacking = served.iter().filter(|name| !passed.iter().any(|passed| passed == *name)).copied();
     let mut lacking: Vec<_> = lacking.collect();
     let mut findings = Vec::new();
-    for socket in case.listening().filter(|socket| !case.wanted.allow_unserved && is_unserved(socket, &served)) {
+    for socket in service.listening().filter(|socket| !service.wanted.allow_unserved && is_unserved(socket, &served)) {
         let right = if lacking.is_empty() { served[0] } else { lacking.remove(0) };
         findings.push(unserved(socket, &served, right));
     }
-    lacking.retain(|name| !case.wanted.has_fallback(name));
-    findings.extend(lacking.into_iter().map(|name| without_socket(case, name)));
+    lacking.retain(|name| !service.wanted.has_fallback(name));
+    findings.extend(lacking.into_iter().map(|name| without_socket(service, name)));
     findings
 }
 
@@ -184,14 +184,14 @@ fn unserved(socket: &Unit, served: &[&str], right: &str) -> Finding {
 }
 
 /// A socket unit for it is new, so that its address is a proposal.
-fn without_socket(case: &Case<'_>, name: &str) -> Finding {
-    let stem = case.service.prefix();
+fn without_socket(service: &Service<'_>, name: &str) -> Finding {
+    let stem = service.unit.prefix();
     let problem = format!(
         "no socket is passed under the name {name:?}, and the service does not start without; let a socket unit open it"
     );
-    Finding::error(case.service, "Service", "Sockets", problem)
+    Finding::error(service.unit, "Service", "Sockets", problem)
         .fix_in(format!("{stem}-{name}.socket"), "Socket")
         .fix(format!("FileDescriptorName={name}"))
         .fix(format!("ListenStream=/run/{stem}-{name}.sock"))
-        .fix(format!("Service={}", case.service.name))
+        .fix(format!("Service={}", service.unit.name))
 }

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::super::{
-    case::Case,
     command,
     finding::{Finding, Severity},
+    service::Service,
     value,
 };
 
@@ -22,26 +22,26 @@ const LONGEST_SCRIPT: u64 = 64 * 1024;
 const DEFAULT_OPEN_FILES: u64 = 1024;
 const DEFAULT_HARD_LIMIT: u64 = 524_288;
 
-pub(super) fn shell(case: &Case<'_>) -> Option<Finding> {
-    let start = case.service.list("Service", &["ExecStart"]).pop()?;
+pub(super) fn shell(service: &Service<'_>) -> Option<Finding> {
+    let start = service.unit.list("Service", &["ExecStart"]).pop()?;
     let fixed = command::with_exec(&start.value)?;
     let problem = "ExecStart= has a shell between systemd and the service: LISTEN_PID names the shell, so that the service \
                    refuses its sockets, and the signals that end it go to the shell";
     Some(
-        Finding::error(case.service, "Service", "ExecStart", problem.to_owned())
+        Finding::error(service.unit, "Service", "ExecStart", problem.to_owned())
             .fix("ExecStart=")
             .fix(format!("ExecStart={fixed}")),
     )
 }
 
 /// A script between systemd and the service, which is right only where it ends with `exec`.
-pub(super) fn script(case: &Case<'_>) -> Option<Finding> {
-    let start = case.service.list("Service", &["ExecStart"]).pop()?;
+pub(super) fn script(service: &Service<'_>) -> Option<Finding> {
+    let start = service.unit.list("Service", &["ExecStart"]).pop()?;
     let path = command::script_file(&start.value)?;
     let finding = |problem: &str| {
         let problem = format!("ExecStart= starts the script {path}{problem}");
-        let program = format!("ExecStart=/usr/local/bin/{}", case.service.prefix());
-        Finding::error(case.service, "Service", "ExecStart", problem).fix("ExecStart=").fix(program)
+        let program = format!("ExecStart=/usr/local/bin/{}", service.unit.prefix());
+        Finding::error(service.unit, "Service", "ExecStart", problem).fix("ExecStart=").fix(program)
     };
     match beginning(&path) {
         Ok(text) if !text.starts_with(b"#!") => None,
@@ -68,30 +68,30 @@ fn beginning(path: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-pub(super) fn non_blocking(case: &Case<'_>) -> Option<Finding> {
-    if !case.is_socket_activated() || case.service.is_yes("Service", "NonBlocking") {
+pub(super) fn non_blocking(service: &Service<'_>) -> Option<Finding> {
+    if !service.is_socket_activated() || service.unit.is_yes("Service", "NonBlocking") {
         return None;
     }
     let problem = "NonBlocking=no, the default: each start clears O_NONBLOCK on the shared sockets, also under a process that \
                    still accepts from them";
-    Some(Finding::warning(case.service, "Service", "NonBlocking", problem.to_owned()).fix("NonBlocking=yes"))
+    Some(Finding::warning(service.unit, "Service", "NonBlocking", problem.to_owned()).fix("NonBlocking=yes"))
 }
 
-pub(super) fn start_limit(case: &Case<'_>) -> Option<Finding> {
-    if !case.is_socket_activated() || !is_start_limited(case) {
+pub(super) fn start_limit(service: &Service<'_>) -> Option<Finding> {
+    if !service.is_socket_activated() || !is_start_limited(service) {
         return None;
     }
     let problem = "StartLimitIntervalSec= is not 0: one start too many (by default the sixth within 10 s) fails the service, \
                    and closes its sockets with it";
     Some(
-        Finding::warning(case.service, "Unit", "StartLimitIntervalSec", problem.to_owned())
+        Finding::warning(service.unit, "Unit", "StartLimitIntervalSec", problem.to_owned())
             .fix("StartLimitIntervalSec=0"),
     )
 }
 
 /// The old names in `[Service]` count still.
-fn is_start_limited(case: &Case<'_>) -> bool {
-    let service = case.service;
+fn is_start_limited(service: &Service<'_>) -> bool {
+    let service = service.unit;
     let interval = service
         .last("Unit", &["StartLimitIntervalSec", "StartLimitInterval"], value::time_span)
         .or_else(|| service.last("Service", &["StartLimitInterval"], value::time_span));
@@ -101,45 +101,49 @@ fn is_start_limited(case: &Case<'_>) -> bool {
     !interval.is_some_and(|interval| interval.is_zero()) && burst != Some(0)
 }
 
-pub(super) fn standard_input(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn standard_input(service: &Service<'_>) -> Option<Finding> {
     let directives = ["StandardInput", "StandardOutput", "StandardError"];
-    let directive = directives.into_iter().find(|key| case.service.text("Service", key) == Some("socket"))?;
+    let directive = directives.into_iter().find(|key| service.unit.text("Service", key) == Some("socket"))?;
     let right = if directive == "StandardInput" { "null" } else { "journal" };
     let problem = format!("{directive}=socket: the socket becomes a standard stream, and is not passed as LISTEN_FDS");
-    Some(Finding::error(case.service, "Service", directive, problem).fix(format!("{directive}={right}")))
+    Some(Finding::error(service.unit, "Service", directive, problem).fix(format!("{directive}={right}")))
 }
 
-pub(super) fn remains(case: &Case<'_>) -> Option<Finding> {
-    if !case.is_socket_activated() || !case.service.is_yes("Service", "RemainAfterExit") {
+pub(super) fn remains(service: &Service<'_>) -> Option<Finding> {
+    if !service.is_socket_activated() || !service.unit.is_yes("Service", "RemainAfterExit") {
         return None;
     }
     let problem =
         "RemainAfterExit=yes: once the service has ended it counts as active, so that no connection starts it again";
-    Some(Finding::error(case.service, "Service", "RemainAfterExit", problem.to_owned()).fix("RemainAfterExit=no"))
+    Some(Finding::error(service.unit, "Service", "RemainAfterExit", problem.to_owned()).fix("RemainAfterExit=no"))
 }
 
 /// A service that has ended because nobody needs it is to be started by a connection, and by nothing else.
-pub(super) fn restarts(case: &Case<'_>) -> Option<Finding> {
-    let found = case.service.text("Service", "Restart").filter(|found| matches!(*found, "always" | "on-success"))?;
-    if !case.wanted.idle_exit || case.is_per_connection() {
+pub(super) fn restarts(service: &Service<'_>) -> Option<Finding> {
+    let found = service.unit.text("Service", "Restart").filter(|found| matches!(*found, "always" | "on-success"))?;
+    if !service.wanted.idle_exit || service.is_per_connection() {
         return None;
     }
     let problem =
         format!("Restart={found}: the service is started again as soon as it has ended because nobody needs it");
-    Some(Finding::error(case.service, "Service", "Restart", problem).fix("Restart=on-failure"))
+    Some(Finding::error(service.unit, "Service", "Restart", problem).fix("Restart=on-failure"))
 }
 
-pub(super) fn open_files(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn open_files(service: &Service<'_>) -> Option<Finding> {
     let soft = |text: &str| value::size(text.split(':').next().unwrap_or_default());
-    let limit = case.service.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);
-    let needed =
-        case.wanted.connections.saturating_add(case.wanted.fd_store).saturating_add(BESIDE).max(DEFAULT_OPEN_FILES);
+    let limit = service.unit.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);
+    let needed = service
+        .wanted
+        .connections
+        .saturating_add(service.wanted.fd_store)
+        .saturating_add(BESIDE)
+        .max(DEFAULT_OPEN_FILES);
     // Podman sets the limit of a container.
-    if limit >= needed || case.service.is_container {
+    if limit >= needed || service.unit.is_container {
         return None;
     }
     let problem =
         format!("LimitNOFILE= lets the service open {limit} files, and it needs {needed}: connections wait or fail");
     let right = format!("LimitNOFILE={needed}:{}", needed.max(DEFAULT_HARD_LIMIT));
-    Some(Finding::warning(case.service, "Service", "LimitNOFILE", problem).fix(right))
+    Some(Finding::warning(service.unit, "Service", "LimitNOFILE", problem).fix(right))
 }

@@ -1,16 +1,16 @@
 //! What the fd store of the service manager needs.
 
 use super::{
-    super::{case::Case, finding::Finding, value},
+    super::{finding::Finding, service::Service, value},
     paths,
 };
 
 /// `Restart=` that starts a service again after a crash.
 const AFTER_CRASH: &[&str] = &["always", "on-failure", "on-abnormal", "on-abort"];
 
-pub(super) fn size(case: &Case<'_>) -> Option<Finding> {
-    let found = case.service.last("Service", &["FileDescriptorStoreMax"], value::size).unwrap_or(0);
-    let wanted = stored(case);
+pub(super) fn size(service: &Service<'_>) -> Option<Finding> {
+    let found = service.unit.last("Service", &["FileDescriptorStoreMax"], value::size).unwrap_or(0);
+    let wanted = stored(service);
     if found >= wanted {
         return None;
     }
@@ -18,38 +18,38 @@ pub(super) fn size(case: &Case<'_>) -> Option<Finding> {
         "FileDescriptorStoreMax={found}, and the service keeps up to {wanted} descriptors there: systemd closes the rest"
     );
     Some(
-        Finding::error(case.service, "Service", "FileDescriptorStoreMax", problem)
+        Finding::error(service.unit, "Service", "FileDescriptorStoreMax", problem)
             .fix(format!("FileDescriptorStoreMax={wanted}")),
     )
 }
 
-pub(super) fn restart(case: &Case<'_>) -> Option<Finding> {
-    let found = case.service.text("Service", "Restart").unwrap_or("no");
-    if stored(case) == 0 || AFTER_CRASH.contains(&found) {
+pub(super) fn restart(service: &Service<'_>) -> Option<Finding> {
+    let found = service.unit.text("Service", "Restart").unwrap_or("no");
+    if stored(service) == 0 || AFTER_CRASH.contains(&found) {
         return None;
     }
     let problem = format!(
         "Restart={found}: after a crash the descriptors in the fd store are closed, as nothing takes them over"
     );
-    Some(Finding::warning(case.service, "Service", "Restart", problem).fix("Restart=on-failure"))
+    Some(Finding::warning(service.unit, "Service", "Restart", problem).fix("Restart=on-failure"))
 }
 
 /// A listener that outlives a restart is of no use when its path does not.
-pub(super) fn kept_directory(case: &Case<'_>) -> Option<Finding> {
-    let kept = case.service.text("Service", "RuntimeDirectoryPreserve").unwrap_or("no");
+pub(super) fn kept_directory(service: &Service<'_>) -> Option<Finding> {
+    let kept = service.unit.text("Service", "RuntimeDirectoryPreserve").unwrap_or("no");
     let is_kept = kept == "restart" || value::boolean(kept) == Some(true);
-    if stored(case) == 0 || is_kept || !paths::binds_in_own_directory(case) {
+    if stored(service) == 0 || is_kept || !paths::binds_in_own_directory(service) {
         return None;
     }
     let problem = "RuntimeDirectoryPreserve=no: a restart removes the directory with the paths of the Unix sockets that the \
                    service keeps in the fd store, and nobody can connect to them";
     Some(
-        Finding::error(case.service, "Service", "RuntimeDirectoryPreserve", problem.to_owned())
+        Finding::error(service.unit, "Service", "RuntimeDirectoryPreserve", problem.to_owned())
             .fix("RuntimeDirectoryPreserve=restart"),
     )
 }
 
 /// How many descriptors are to be kept.
-fn stored(case: &Case<'_>) -> u64 {
-    if case.is_per_connection() { 0 } else { case.wanted.fd_store }
+fn stored(service: &Service<'_>) -> u64 {
+    if service.is_per_connection() { 0 } else { service.wanted.fd_store }
 }

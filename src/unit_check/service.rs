@@ -4,8 +4,8 @@ use super::{expectation::Expectation, unit::Unit};
 
 /// A service with its sockets, and what it expects: what a rule looks at.
 #[derive(Debug)]
-pub(super) struct Case<'a> {
-    pub(super) service: &'a Unit,
+pub(super) struct Service<'a> {
+    pub(super) unit: &'a Unit,
     /// Those that start it, those that it asks for with `Sockets=`, and, beside one service alone, those that nothing claims.
     pub(super) sockets: Vec<&'a Unit>,
     /// All units that are checked together.
@@ -13,8 +13,8 @@ pub(super) struct Case<'a> {
     pub(super) wanted: &'a Expectation,
 }
 
-impl<'a> Case<'a> {
-    /// A case for each service among `units`.
+impl<'a> Service<'a> {
+    /// Each service among `units`, with its sockets.
     pub(super) fn all(units: &'a [Unit], wanted: &'a Expectation) -> Vec<Self> {
         let services: Vec<_> = units.iter().filter(|unit| unit.is_service()).collect();
         let belongs = |service: &Unit, socket: &&Unit| {
@@ -22,16 +22,16 @@ impl<'a> Case<'a> {
                 || service.words("Service", "Sockets").contains(&socket.name)
                 || services.len() == 1
         };
-        let case = |service: &'a Unit| {
-            let sockets = units.iter().filter(|unit| unit.is_socket() && belongs(service, unit)).collect();
-            Self { service, sockets, units, wanted }
+        let with_sockets = |unit: &'a Unit| {
+            let sockets = units.iter().filter(|socket| socket.is_socket() && belongs(unit, socket)).collect();
+            Self { unit, sockets, units, wanted }
         };
-        services.iter().copied().map(case).collect()
+        services.iter().copied().map(with_sockets).collect()
     }
 
     /// A process for each connection, which it is passed in place of a listening socket.
     pub(super) fn is_per_connection(&self) -> bool {
-        self.service.is_template() && self.sockets.iter().any(|socket| accepts(socket))
+        self.unit.is_template() && self.sockets.iter().any(|socket| accepts(socket))
     }
 
     /// The sockets that are passed themselves.
@@ -51,12 +51,12 @@ impl<'a> Case<'a> {
     /// Whether a reload starts the next process: not where each connection has one, and not in a container, which ends with its
     /// first process.
     pub(super) fn hands_over(&self) -> bool {
-        self.wanted.handoff && !self.is_per_connection() && !self.service.is_container
+        self.wanted.handoff && !self.is_per_connection() && !self.unit.is_container
     }
 
     /// `Type=`, as systemd takes it where it is not set.
     pub(super) fn service_type(&self) -> &'a str {
-        self.service.text("Service", "Type").unwrap_or("simple")
+        self.unit.text("Service", "Type").unwrap_or("simple")
     }
 
     pub(super) fn is_notify(&self) -> bool {
