@@ -1,21 +1,13 @@
 //! Where the sockets of a set come from.
 
-use std::{
-    convert::Infallible,
-    error::Error as _,
-    fmt, io,
-    os::fd::OwnedFd,
-    sync::{Mutex, PoisonError},
-};
+use std::{convert::Infallible, error::Error as _, fmt, io, os::fd::OwnedFd};
 
 use super::{
-    ActivatedListeners,
-    environment::{Environment, Identity, Passed, check_name},
-    kept::Kept,
-    moved::bound_positions,
-    origin::{Origin, held_off},
+    claim::{ForeignPid, claim_once},
+    names::valid_name,
+    set::ActivatedListeners,
     slot::Slot,
-    succession::CONTROL_NAME,
+    start_context::StartContext,
 };
 use crate::{
     addr::{AskedAddr, ListenAddr},
@@ -23,14 +15,8 @@ use crate::{
     listener::ListenOptions,
     log,
     notify::{Notifier, State},
-    sys::{
-        inherit::{self, Unclaimable},
-        signals,
-    },
+    sys::inherit,
 };
-
-/// What this process was passed, once it is claimed.
-static PROCESS: Mutex<Option<ActivatedListeners>> = Mutex::new(None);
 
 /// Says where the sockets of [`ActivatedListeners`] come from.
 ///
@@ -65,23 +51,6 @@ impl fmt::Debug for Meeting {
     }
 }
 
-/// What to do with sockets whose `LISTEN_PID` or `LISTEN_PIDFDID` names another process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ForeignPid {
-    /// An error ([`Error::is_pid_mismatch`]): most often a wrapper between the service manager and this program forgot to
-    /// `exec` it. Sockets that name no process are taken if all of them are there, see `docs/activation.md`.
-    #[default]
-    Refuse,
-    /// Leave them alone, as if nothing had been passed, also when they name no process: for a program that a socket-activated
-    /// service starts as its child, which inherits the variables and not the sockets.
-    Ignore,
-    /// Take them all the same, and with no `LISTEN_PID` whatever they are: for a program behind a wrapper that passes the descriptors on
-    /// and cannot correct the variable. A helper that inherited nothing but the variables gets an error then, or worse,
-    /// descriptors that are something else.
-    Accept,
-}
-
 #[derive(Debug)]
 struct Fallback<A = ListenAddr> {
     name: String,
@@ -93,9 +62,26 @@ impl Fallback {
     /// Looks its host name up where more of the fallback than its name has to be known: where something was kept, or it is to be bound.
     fn look_up(self, set: &ActivatedListeners, more: &[Slot]) -> Fallback<AskedAddr> {
         let is_given = is_one_connection(set, more) || more.iter().any(|slot| slot.info.name() == self.name);
-        let is_needed = set.has_revived() || !is_given && !set.names().contains(&self.name);
+        let is_needed = set.has_restored() || !is_given && !set.names().contains(&self.name);
         let look_up = if is_needed { AskedAddr::look_up } else { AskedAddr::unasked };
         Fallback { name: self.name, addr: self.addr.map(look_up), options: self.options }
+    }
+}
+
+impl ActivatedListeners {
+    /// The sockets that were passed to this process; the same set at every call.
+    ///
+    /// # Errors
+    ///
+    /// As [`ActivatedListenersBuilder::from_env`].
+    #[doc(alias = "sd_listen_fds")]
+    pub fn from_env() -> Result<Self, Error> {
+        Self::builder().from_env()
+    }
+
+    /// Adds fallbacks, and says what to do when the sockets are meant for another process.
+    pub fn builder() -> ActivatedListenersBuilder {
+        ActivatedListenersBuilder::default()
     }
 }
 
@@ -153,7 +139,7 @@ impl ActivatedListenersBuilder {
     ///
     /// The error is sent to the service manager as `STATUS=` (`sd_notify(3)`), so that `systemctl status` shows it.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
-        Origin::of_this_process();
+        StartContext::of_this_process();
         let set = self.claimed();
         if let Err(error) = &set {
             tell_manager(error);
@@ -209,7 +195,7 @@ impl ActivatedListenersBuilder {
             set.name_unnamed(name);
         }
         let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set, &more)).collect();
-        let alone = set.alone();
+        let alone = set.lock_completion();
         let passed = names_passed(&set);
         settle_kept(&set, &fallbacks);
         for fallback in fallbacks {
@@ -226,7 +212,7 @@ impl ActivatedListenersBuilder {
             more.push(Slot::bound(&fallback.name, bound));
             note_fallback(&fallback.name, addr.addr(), &passed);
         }
-        set.extend(more);
+        set.lock().extend(more);
         drop(alone);
         Ok(set)
     }
@@ -243,79 +229,6 @@ fn tell_manager(error: &Error) {
     let errno = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
     let status = State::Status(format!("failed: {error:?}"));
     Notifier::from_env().notify([status].into_iter().chain(errno.map(State::Errno)));
-}
-
-/// Takes what the environment promises at the first call, and answers with the same set at every other one.
-fn claim_once(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
-    let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*process {
-        Some(set) => Ok(set.clone()),
-        None => Ok(process.insert(claim(foreign_pid)?).clone()),
-    }
-}
-
-/// Takes what the environment promises, all of it or nothing.
-fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
-    let passed = Environment::read().passed(&Identity::own(), foreign_pid == ForeignPid::Accept);
-    let passed = match passed {
-        Err(error) if error.is_pid_mismatch() && foreign_pid == ForeignPid::Ignore => Passed::default(),
-        passed => passed?,
-    };
-    let passed = if passed.is_unaddressed { settle_unaddressed(passed, foreign_pid) } else { passed };
-    let promised = passed.range();
-    let fds = inherit::claim(promised.clone()).map_err(|problem| match problem {
-        Unclaimable::Closed(fd) => Error::from(Kind::ClosedFd { fd, promised }),
-        Unclaimable::Owned(fd) => Kind::OwnedFd { fd, promised }.into(),
-    })?;
-    let (mut slots, mut control, mut kept) = (Vec::new(), None, Kept::default());
-    let (bound, mut position) = (bound_positions(), 0);
-    for (name, fd) in passed.names().zip(fds) {
-        match kept.sort(name, fd) {
-            Ok(listener) => slots.extend(listener),
-            Err(fd) if name == CONTROL_NAME => control = Some(fd),
-            Err(fd) => {
-                slots.push(Slot::passed_at(position, name, fd, bound.contains(&position)));
-                position += 1;
-            }
-        }
-    }
-    let set = ActivatedListeners::new(slots);
-    *set.kept() = kept;
-    if let Some(control) = control {
-        signals::hold_off(&held_off());
-        set.set_control(Box::new(control));
-    }
-    log::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
-    Ok(set)
-}
-
-/// Without `LISTEN_PID` the sockets may be for this process or for one that has started it: `systemfd --no-pid` leaves it out, as
-/// programs stand between it and the service. They are for this process if all of them are there. A process that has claimed
-/// them has set close-on-exec, so its children have the variables alone.
-fn settle_unaddressed(passed: Passed, foreign_pid: ForeignPid) -> Passed {
-    if foreign_pid == ForeignPid::Ignore {
-        return Passed::default();
-    }
-    match inherit::first_not_passed(passed.range()) {
-        None => {
-            log::info!(
-                count = passed.count,
-                "taking the sockets of LISTEN_FDS, no LISTEN_PID says which process they are for"
-            );
-            passed
-        }
-        Some((fd, problem)) => {
-            log::warn!(
-                "LISTEN_FDS is set, LISTEN_PID is not, and descriptor {fd} {problem}, so nothing was passed to this process; the \
-                 variable is from a process above it: unset LISTEN_FDS, or take the descriptors with ignore_pid()"
-            );
-            Passed::default()
-        }
-    }
-}
-
-pub(super) fn valid_name(name: &str) -> Result<(), Error> {
-    check_name(name).map_err(|problem| Kind::Name { name: name.to_owned(), problem }.into())
 }
 
 /// Names what was kept as the fallbacks now do, and closes what an earlier process bound under the name of one whose address has

@@ -7,6 +7,7 @@ use std::{
     os::fd::RawFd,
 };
 
+use super::names::check_name;
 use crate::{
     error::{Error, Kind},
     sys::inherit::FIRST,
@@ -17,9 +18,6 @@ const PIDFD_ID: &str = "LISTEN_PIDFDID";
 const FDS: &str = "LISTEN_FDS";
 const FIRST_FD: &str = "LISTEN_FDS_FIRST_FD";
 const NAMES: &str = "LISTEN_FDNAMES";
-
-/// The longest name that `FileDescriptorName=` of `systemd.socket(5)` takes.
-const LONGEST_NAME: usize = 255;
 
 /// What the environment said when it was read.
 #[derive(Debug, Default)]
@@ -113,17 +111,6 @@ impl Passed {
     /// A name for each; the empty one where there are none.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         (0..self.count).map(|i| self.names.get(i).map_or("", String::as_str))
-    }
-}
-
-/// Why a name cannot be carried by `LISTEN_FDNAMES`, if it cannot: the rule of `FileDescriptorName=`.
-pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
-    match name {
-        _ if name.len() > LONGEST_NAME => Err("it is longer than 255 bytes"),
-        _ if name.contains(':') => Err("it contains ':'"),
-        _ if name.bytes().any(|byte| byte.is_ascii_control()) => Err("it contains a control character"),
-        _ if !name.is_ascii() => Err("it contains a character that is not ASCII"),
-        _ => Ok(()),
     }
 }
 

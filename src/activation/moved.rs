@@ -3,12 +3,9 @@
 //! The new process binds the address that it asks for before it is ready. The old process accepts what waits at its own address when the
 //! new one serves, and closes it. A socket that a service manager passed is not concerned: it stays where the manager has it.
 
-use std::{
-    env,
-    sync::{MutexGuard, PoisonError},
-};
+use std::env;
 
-use super::{ActivatedListeners, kept::is_at};
+use super::set::ActivatedListeners;
 use crate::{
     addr::AskedAddr,
     error::{Error, Kind},
@@ -28,23 +25,24 @@ pub(super) fn bound_positions() -> Vec<usize> {
 impl ActivatedListeners {
     /// Closes what the predecessor had bound under `name` and is at none of these addresses; the predecessor still has it.
     pub(super) fn close_moved(&self, name: &str, addrs: &[&AskedAddr]) {
-        let mut moved = self.moved_listeners();
+        let mut moved = Vec::new();
         self.lock().retain(|slot| {
             let stays = slot.info.name() != name
                 || !slot.is_of_predecessor()
                 || !slot.info.is_listening()
-                || addrs.iter().any(|addr| is_at(slot, addr));
+                || addrs.iter().any(|addr| slot.is_at(addr));
             if !stays {
                 log::info!(socket = %slot.info, "this name has another address now, the predecessor closes this one");
                 moved.push(MovedListener { name: name.to_owned(), address: slot.info.place() });
             }
             stays
         });
+        self.handoff().moved.extend(moved);
     }
 
     /// The listeners of the predecessor that this process does not go on with.
     pub(crate) fn moved(&self) -> Vec<MovedListener> {
-        self.moved_listeners().clone()
+        self.handoff().moved.clone()
     }
 
     /// The successor does not go on with these: they are this process's alone, and end with it.
@@ -60,7 +58,7 @@ impl ActivatedListeners {
     /// Says of an address that cannot be bound for `name` that it was another one before.
     pub(super) fn explain_moved(&self, error: Error, name: &str, addr: &AskedAddr) -> Error {
         let addr = addr.addr();
-        let before = self.moved_listeners().iter().find(|moved| moved.name == name).map(|moved| moved.address.clone());
+        let before = self.handoff().moved.iter().find(|moved| moved.name == name).map(|moved| moved.address.clone());
         match before {
             None => error,
             Some(before) => Kind::Bind {
@@ -73,9 +71,5 @@ impl ActivatedListeners {
             }
             .into(),
         }
-    }
-
-    fn moved_listeners(&self) -> MutexGuard<'_, Vec<MovedListener>> {
-        self.set.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

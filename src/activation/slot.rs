@@ -10,12 +10,11 @@ use std::{
 use socket2::SockRef;
 
 use super::{
+    exported::{ExportedSocket, Provenance},
     info::ActivatedSocket,
-    succession::{Heirloom, SocketOrigin},
 };
 use crate::{
-    addr::ListenAddr,
-    error::{Error, Kind},
+    addr::{AskedAddr, ListenAddr},
     listener::{Bound, ListenerHandle, RawEndpoint},
     log,
     sys::{
@@ -73,7 +72,7 @@ impl Slot {
     }
 
     /// A socket that an earlier process of this service bound.
-    pub(super) fn revived(name: &str, fd: OwnedFd) -> Self {
+    pub(super) fn restored(name: &str, fd: OwnedFd) -> Self {
         Self { inherited: true, kept: true, ..Self::new(name.into(), Held { fd, path: None }, false) }
     }
 
@@ -177,7 +176,7 @@ impl Slot {
     }
 
     /// What a successor gets of it, if it can be passed on.
-    pub(super) fn heirloom(&self) -> io::Result<Option<Heirloom>> {
+    pub(super) fn export(&self) -> io::Result<Option<ExportedSocket>> {
         if self.is_connection() {
             return Ok(None);
         }
@@ -201,12 +200,24 @@ impl Slot {
             (None, None) => None,
         };
         let name = self.info.shared_name();
-        Ok(Some(Heirloom { name, fd, origin: SocketOrigin { bound: !self.info.passed, created } }))
+        Ok(Some(ExportedSocket { name, fd, provenance: Provenance { bound: !self.info.passed, created } }))
     }
 
     /// Whether a predecessor that still serves had bound it, and it is still free.
     pub(super) fn is_of_predecessor(&self) -> bool {
         self.of_predecessor && self.is_free()
+    }
+
+    /// Whether it is bound to `addr`.
+    pub(super) fn has_addr(&self, addr: &AskedAddr) -> bool {
+        self.info.addr().is_some_and(|bound| addr.means(bound))
+    }
+
+    /// Whether to bind `addr` would give this very socket; any port will do for port 0.
+    pub(super) fn is_at(&self, addr: &AskedAddr) -> bool {
+        let any_port = matches!(addr.addr(), ListenAddr::Tcp(addr) if addr.port() == 0)
+            || matches!(addr.addr(), ListenAddr::Port(0) | ListenAddr::Host { port: 0, .. });
+        self.has_addr(addr) || any_port && matches!(self.info.addr(), Some(ListenAddr::Tcp(_)))
     }
 
     /// Its place among the sockets that were passed to this process.
@@ -257,7 +268,7 @@ impl Slot {
     }
 
     /// Whether an earlier process bound it, the service manager kept it, and nobody has taken it yet.
-    pub(super) fn is_revived(&self) -> bool {
+    pub(super) fn is_restored(&self) -> bool {
         self.inherited && self.kept && self.is_free()
     }
 
@@ -296,15 +307,15 @@ impl Slot {
     }
 
     /// Notes where a socket comes from that a predecessor has passed; its path is still that one's to remove.
-    pub(super) fn note(&mut self, origin: &SocketOrigin) {
-        self.info.passed = !origin.bound;
-        self.inherited = origin.bound;
-        self.of_predecessor = origin.bound;
-        let path = origin.created_path().filter(|path| self.is_bound_to(path));
+    pub(super) fn note(&mut self, provenance: &Provenance) {
+        self.info.passed = !provenance.bound;
+        self.inherited = provenance.bound;
+        self.of_predecessor = provenance.bound;
+        let path = provenance.created_path().filter(|path| self.is_bound_to(path));
         if let Some(held) = &mut self.held {
             held.path = path;
         } else if let Some(handle) = self.handle() {
-            handle.set_shared(!origin.bound);
+            handle.set_shared(!provenance.bound);
             *handle.path() = path;
         }
     }
@@ -345,25 +356,5 @@ impl Slot {
         let held = self.held.take();
         self.info.taken |= held.is_some();
         held
-    }
-}
-
-/// A kind of socket that can be asked for.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) what: &'static str,
-    pub(super) matches: fn(SocketKind) -> bool,
-    pub(super) remedy: &'static str,
-}
-
-impl Wanted {
-    /// An error if `slot` is something else.
-    pub(super) fn check(&self, slot: &Slot) -> Result<(), Error> {
-        let ActivatedSocket { name, kind, addr, .. } = &slot.info;
-        if (self.matches)(*kind) {
-            return Ok(());
-        }
-        let (name, address) = (name.to_string(), addr.as_ref().map(ToString::to_string));
-        Err(Kind::WrongSocket { name, wanted: self.what, found: *kind, address, remedy: self.remedy }.into())
     }
 }

@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{options::Options, spawn::NextProcess};
 use crate::{
-    activation::{ActivatedListeners, CONTROL_NAME, Heirloom},
+    activation::{ActivatedListeners, CONTROL_NAME, ExportedSocket},
     error::{Error, Kind},
     log,
     sys::process::Process,
@@ -115,7 +115,7 @@ async fn prepare(
         version: snapshot.version(),
         data: snapshot.bytes().clone(),
     });
-    let heirlooms =
+    let sockets =
         activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
     let attach = matches!(way, Way::Joiner(_));
     let draining = *line.older.borrow();
@@ -123,14 +123,14 @@ async fn prepare(
         |listeners| Offer { generation: line.generation, draining, listeners, attach, sections: sections.collect() };
     match way {
         Way::Joiner(joiner) => {
-            let prepared = joiner.offer(offered(records(heirlooms))).await;
+            let prepared = joiner.offer(offered(records(sockets))).await;
             let prepared = prepared.map_err(|refusal| failed(with_withheld(activated, refusal.to_string())))?;
             Ok(ReadySuccessor { prepared, started: None, line, offered: draining })
         }
         Way::Spawn => {
             let (channel, control) = Channel::pair().map_err(|error| failed(format!("no control socket: {error}")))?;
-            let started = start(options, &heirlooms, control).await?;
-            let prepared = offer(channel, offered(records(heirlooms))).await;
+            let started = start(options, &sockets, control).await?;
+            let prepared = offer(channel, offered(records(sockets))).await;
             match prepared {
                 Ok(prepared) => Ok(ReadySuccessor { prepared, started: Some(started), line, offered: draining }),
                 Err(refusal) => Err(failed(with_withheld(activated, started.explain(&refusal).await))),
@@ -159,24 +159,24 @@ pub(crate) async fn before_start(options: &Options) -> Result<(), Error> {
     run.map_err(|error| failed(format!("the hook before the start says no: {error}")))
 }
 
-async fn start(options: &Options, heirlooms: &[Heirloom], control: OwnedFd) -> Result<Started, Error> {
+async fn start(options: &Options, sockets: &[ExportedSocket], control: OwnedFd) -> Result<Started, Error> {
     let mut next = NextProcess::of(options).may_spawn().successor();
-    for heirloom in heirlooms {
-        let fd = heirloom.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
-        next = match heirloom.origin.bound {
-            true => next.bound_socket(heirloom.variable_name(), fd),
-            false => next.socket(heirloom.variable_name(), fd),
+    for socket in sockets {
+        let fd = socket.fd.try_clone().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
+        next = match socket.provenance.bound {
+            true => next.bound_socket(socket.variable_name(), fd),
+            false => next.socket(socket.variable_name(), fd),
         };
     }
     Ok(Started::new(next.socket(CONTROL_NAME, control).start().await?))
 }
 
-fn records(heirlooms: Vec<Heirloom>) -> Vec<(ListenerRecord, OwnedFd)> {
-    let record = |Heirloom { name, fd, origin }: Heirloom| {
-        let created = origin.created.map(|(path, device, inode)| PathRecord { path, device, inode });
-        (ListenerRecord { name: name.to_string(), created, bound: origin.bound }, fd)
+fn records(sockets: Vec<ExportedSocket>) -> Vec<(ListenerRecord, OwnedFd)> {
+    let record = |ExportedSocket { name, fd, provenance }: ExportedSocket| {
+        let created = provenance.created.map(|(path, device, inode)| PathRecord { path, device, inode });
+        (ListenerRecord { name: name.to_string(), created, bound: provenance.bound }, fd)
     };
-    heirlooms.into_iter().map(record).collect()
+    sockets.into_iter().map(record).collect()
 }
 
 pub(crate) fn failed(reason: impl Into<String>) -> Error {

@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, pending},
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -11,7 +10,7 @@ use super::{
     state_part::{Snapshot, StateParts},
 };
 use crate::{
-    activation::{ActivatedListeners, SocketOrigin},
+    activation::{ActivatedListeners, Predecessor, Provenance},
     blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
@@ -59,13 +58,14 @@ pub(crate) enum Awaited {
 ///
 /// It cannot be understood, or says no.
 pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arriving>, Error> {
-    let Some(control) = activated.take_control() else { return Ok(None) };
-    let joined = match control.downcast::<OwnedFd>() {
-        Ok(control) => {
+    let joined = match activated.take_predecessor() {
+        None => return Ok(None),
+        Some(Predecessor::Rendezvous(joined)) => *joined,
+        Some(Predecessor::Spawn(control)) => {
             let deadline = Instant::now() + OFFER_LIMIT;
             let (interrupt, _interrupting) = Interrupt::new();
             let join = move |control| join_blocking(control, deadline);
-            let joined = on_thread_or_here(move || interrupt.during(*control, join)).await;
+            let joined = on_thread_or_here(move || interrupt.during(control, join)).await;
             match joined.map_err(|error| refused(error.to_string()))? {
                 Ok(joined) => joined,
                 Err(refusal) if refusal.is_gone() => {
@@ -75,28 +75,24 @@ pub(crate) async fn join(activated: &ActivatedListeners) -> Result<Option<Arrivi
                 Err(refusal) => return Err(refused(refusal.to_string())),
             }
         }
-        Err(joined) => match joined.downcast::<Joined>() {
-            Ok(joined) => *joined,
-            Err(_) => return Ok(None),
-        },
     };
     Arriving::new(joined, activated).map(Some)
 }
 
 /// Tells the predecessor, if there is one that has not been answered, that this process stops.
 pub(crate) fn call_off(activated: &ActivatedListeners) {
-    let Some(control) = activated.take_control() else { return };
-    match control.downcast::<OwnedFd>() {
-        Ok(control) => leave(&control),
-        Err(joined) => drop(joined.downcast::<Joined>().map(|joined| joined.control.leave())),
+    match activated.take_predecessor() {
+        None => {}
+        Some(Predecessor::Spawn(control)) => leave(&control),
+        Some(Predecessor::Rendezvous(joined)) => joined.control.leave(),
     }
 }
 
 impl Arriving {
     fn new(joined: Joined, activated: &ActivatedListeners) -> Result<Self, Error> {
         let Joined { hello, listeners, sections, is_orphaned, peer, control } = joined;
-        let origins: Vec<_> = listeners.iter().map(|(record, _)| origin(record, peer.user)).collect();
-        activated.note_origins(&origins);
+        let provenances: Vec<_> = listeners.iter().map(|(record, _)| provenance(record, peer.user)).collect();
+        activated.note_provenances(&provenances);
         let candidate = (!is_orphaned).then(|| control.into_candidate()).transpose();
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
         Ok(Self { candidate, hello, sections, moved: activated.moved() })
@@ -170,7 +166,7 @@ impl Arriving {
 
 /// What a predecessor of `user` says of a listener. A path that it names is removed by this process in the end: only one that it could
 /// have removed itself. That the socket is bound there is for the set to see.
-pub(super) fn origin(record: &ListenerRecord, user: u32) -> SocketOrigin {
+pub(super) fn provenance(record: &ListenerRecord, user: u32) -> Provenance {
     let created = record.created.as_ref().filter(|created| {
         let may_remove = may_remove(user, &created.path);
         if !may_remove {
@@ -182,7 +178,7 @@ pub(super) fn origin(record: &ListenerRecord, user: u32) -> SocketOrigin {
         may_remove
     });
     let created = created.map(|created| (created.path.clone(), created.device, created.inode));
-    SocketOrigin { bound: record.bound, created }
+    Provenance { bound: record.bound, created }
 }
 
 pub(super) fn refused(reason: impl Into<String>) -> Error {

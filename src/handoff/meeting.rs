@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    joining::{origin, refused},
+    joining::{provenance, refused},
     rendezvous::{Met, meet},
 };
 use crate::{
-    activation::{ActivatedListeners, ActivatedListenersBuilder},
+    activation::{ActivatedListeners, ActivatedListenersBuilder, Predecessor},
     error::Error,
     log,
     wire::join::{Joined, join_blocking},
@@ -78,15 +78,15 @@ impl ActivatedListenersBuilder {
 /// Takes the sockets of the process that serves at `path` into `set`, or takes the place where there is none. Blocks.
 fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> {
     set.set_handoff_path(path);
-    let _alone = set.meeting();
-    if set.has_control() || set.has_place() {
+    let _alone = set.lock_meeting();
+    if set.has_predecessor() || set.has_bound_path() {
         return Ok(());
     }
-    let (deadline, peers) = (Instant::now() + LIMIT, set.handoff_peers().into());
+    let (deadline, peers) = (Instant::now() + LIMIT, set.handoff_peers());
     for _ in 0..TRIES {
         match meet(path, &peers, deadline)? {
             Met::Nobody(place) => {
-                set.set_place(Box::new(place));
+                set.set_bound_path(place);
                 return Ok(());
             }
             Met::Serving(control) => match join_blocking(control, deadline) {
@@ -106,9 +106,9 @@ fn admit(set: &ActivatedListeners, mut joined: Joined) {
     log::info!(pid = joined.peer.pid, user = joined.peer.user, "taking over from the process that serves");
     let user = joined.peer.user;
     let sockets = joined.listeners.drain(..).filter_map(|(record, fd)| {
-        let origin = origin(&record, user);
-        fd.map(|fd| (record.name, fd, origin))
+        let provenance = provenance(&record, user);
+        fd.map(|fd| (record.name, fd, provenance))
     });
     set.admit(sockets);
-    set.set_control(Box::new(joined));
+    set.set_predecessor(Predecessor::Rendezvous(Box::new(joined)));
 }

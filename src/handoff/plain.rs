@@ -75,10 +75,8 @@ async fn prepare(
     if let Some(inbox) = &inbox {
         next = next.variable("NOTIFY_SOCKET", Some(inbox.address.clone().into()));
     }
-    for heirloom in
-        activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?
-    {
-        next = next.socket(heirloom.variable_name().to_owned(), heirloom.fd);
+    for socket in activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))? {
+        next = next.socket(socket.variable_name().to_owned(), socket.fd);
     }
     let started = Started::new(next.start().await?);
     let lives = async {

@@ -9,7 +9,7 @@ use std::{
 
 use super::{options::Options, spawn_policy::SUCCESSOR};
 use crate::{
-    activation::{ActivatedListeners, BOUND, HELD_OFF, Origin, check_name},
+    activation::{ActivatedListeners, BOUND, HELD_OFF, StartContext, check_name},
     blocking::on_thread_to_its_end,
     error::{Error, Kind},
     log,
@@ -165,7 +165,7 @@ impl NextProcess {
     pub(crate) async fn start(self) -> Result<Process, Error> {
         let started = on_thread_to_its_end(|| self.start_blocking().map(Unclaimed::new)).await;
         let started = started.map_err(|source| Kind::Start {
-            program: Origin::of_this_process().program.clone().unwrap_or_default(),
+            program: StartContext::of_this_process().program.clone().unwrap_or_default(),
             remedy: source.to_string(),
             source,
         })?;
@@ -175,13 +175,13 @@ impl NextProcess {
     /// As [`start`](Self::start), on this thread.
     pub(crate) fn start_blocking(self) -> Result<Process, Error> {
         let is_given = self.directory.is_some();
-        let program = self.into_program(Origin::of_this_process())?;
+        let program = self.into_program(StartContext::of_this_process())?;
         let started = program.start().map_err(|failure| explain(&program, is_given, failure))?;
         log::debug!(pid = started.pid(), program = %program.path.display(), "started the next process");
         Ok(started)
     }
 
-    fn into_program(self, origin: &Origin) -> Result<Program, Error> {
+    fn into_program(self, origin: &StartContext) -> Result<Program, Error> {
         let path = origin.program.clone().ok_or_else(unknown_program)?;
         let directory = match self.directory {
             Some(given) => given,
@@ -273,12 +273,12 @@ fn environment(
 fn unknown_program() -> Error {
     let remedy = "its path is not known: /proc is not mounted, and its first argument is no path; mount /proc, or start it \
                   by its path";
-    let program = Origin::of_this_process().arguments.first().map(PathBuf::from).unwrap_or_default();
+    let program = StartContext::of_this_process().arguments.first().map(PathBuf::from).unwrap_or_default();
     Kind::Start { program, remedy: remedy.to_owned(), source: io::ErrorKind::NotFound.into() }.into()
 }
 
 /// The program follows a symbolic link that was switched, and the directory does not.
-fn note_old_release(origin: &Origin) {
+fn note_old_release(origin: &StartContext) {
     if let (Some(path), Some(directory)) = (origin.switched_directory(), &origin.directory) {
         log::warn!(
             "the next process runs in {}, which is no longer where {} leads; name that with Environment=PWD= in the unit, or with \

@@ -12,7 +12,7 @@
 use std::{ffi::OsStr, path::Path, process};
 
 use crate::{
-    activation::{ActivatedListeners, Origin, Parent},
+    activation::{ActivatedListeners, Parent, StartContext},
     error::{Error, Kind},
     log,
     sys::terminal,
@@ -85,7 +85,7 @@ impl SpawnPolicy {
     /// process.
     pub(crate) fn decide(option: Option<bool>, activated: &ActivatedListeners, speaks: bool) -> Self {
         let start = Start::of_this_process(speaks);
-        let is_successor = start.is_successor || activated.has_control();
+        let is_successor = start.is_successor || activated.is_spawned();
         Self(decide(option, &Start { is_successor, ..start }))
     }
 
@@ -110,7 +110,7 @@ fn refused(reason: impl Into<String>) -> Error {
 
 impl Start {
     fn of_this_process(speaks: bool) -> Self {
-        let origin = Origin::of_this_process();
+        let origin = StartContext::of_this_process();
         let pid = |name| origin.variable(name).and_then(OsStr::to_str).and_then(|pid| pid.parse().ok());
         Self {
             pid: process::id(),

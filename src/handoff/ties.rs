@@ -21,7 +21,7 @@ use super::{
     state_part::Snapshot,
 };
 use crate::{
-    activation::{ActivatedListeners, Origin, held_off},
+    activation::{ActivatedListeners, StartContext, held_off},
     blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
@@ -115,7 +115,7 @@ impl Ties {
         stopped: impl Future<Output = ()>,
     ) -> Result<Joins, Error> {
         if self.options.directory.is_none() {
-            Origin::of_this_process().note_releases();
+            StartContext::of_this_process().note_releases();
         }
         let mut stopped = pin!(stopped);
         let joined = tokio::select! {
@@ -155,7 +155,7 @@ impl Ties {
     /// Does what may fail of taking over the place where the predecessor is met.
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
-            let peers = activated.handoff_peers().into();
+            let peers = activated.handoff_peers();
             let prepare = move || Place::prepare(&path, &peers, Instant::now() + PLACE_LIMIT);
             self.fresh_place = Some(flat(on_thread_or_here(prepare).await)?);
         }
@@ -196,9 +196,9 @@ impl Ties {
     async fn try_to_open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         let place = match self.fresh_place.take() {
             Some(fresh) => Some(flat(on_thread_or_here(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await)?),
-            None => activated.take_place().and_then(|place| place.downcast::<Place>().ok()).map(|place| *place),
+            None => activated.take_bound_path(),
         };
-        let peers = activated.handoff_peers().into();
+        let peers = activated.handoff_peers();
         let opened = place.map_or(Ok(()), |place| self.requests.open(place, peers));
         opened.map_err(|error| failed(format!("nobody can be met: {error}")))
     }

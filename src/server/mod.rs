@@ -293,7 +293,7 @@ impl Server {
         let shutdown = mem::take(&mut self.shutdown).into_inner().unwrap_or_else(PoisonError::into_inner);
         let shutdown = shutdown.unwrap_or_else(|| Box::pin(pending()));
         let (drain, stats) = (self.drain.clone(), self.stats.clone());
-        let is_successor = self.activated.has_control();
+        let is_successor = self.activated.is_spawned();
         let announcer = Announcer::start(is_successor, &self.notify, drain, stats, self.drain_timeout);
         let ended = self.run_announced(shutdown, &announcer).await;
         announcer.over(&ended).await;

@@ -7,6 +7,10 @@ use crate::sys::{path::is_own_user, peer, seqpacket};
 pub(crate) struct Peers(Vec<u32>);
 
 impl Peers {
+    pub(crate) fn extend(&mut self, users: &[u32]) {
+        self.0.extend(users);
+    }
+
     /// Whether no other user is named. Where one is, the mode of the path cannot tell it from others, and the kernel is asked who comes.
     pub(crate) fn are_none(&self) -> bool {
         self.0.is_empty()
@@ -30,6 +34,7 @@ impl Peers {
     }
 }
 
+#[cfg(test)]
 impl From<Vec<u32>> for Peers {
     fn from(users: Vec<u32>) -> Self {
         Self(users)

@@ -22,11 +22,11 @@ const DELETED: &[u8] = b" (deleted)";
 /// The numbers of the signals that the predecessor has ignored on behalf of this process, until that has handlers for them.
 pub(crate) const HELD_OFF: &str = "AXUM_ACTIVATION_HELD_OFF";
 
-static ORIGIN: OnceLock<Origin> = OnceLock::new();
+static START_CONTEXT: OnceLock<StartContext> = OnceLock::new();
 
 /// Program, arguments, environment and working directory of the first start.
 #[derive(Debug)]
-pub(crate) struct Origin {
+pub(crate) struct StartContext {
     /// Absolute, with symbolic links as they were written: who switches one switches the program of the next start.
     pub(crate) program: Option<PathBuf>,
     /// From `argv[0]` on.
@@ -50,10 +50,10 @@ pub(crate) struct Parent {
     pub(crate) name: Option<String>,
 }
 
-impl Origin {
+impl StartContext {
     /// As remembered; the first call remembers, so it comes early: before anything changes the directory.
     pub(crate) fn of_this_process() -> &'static Self {
-        ORIGIN.get_or_init(Self::look)
+        START_CONTEXT.get_or_init(Self::look)
     }
 
     fn look() -> Self {

@@ -1,0 +1,29 @@
+//! The link to the process that serves before this one, from the start of this process until the service joins the handoff.
+
+use std::{os::fd::OwnedFd, path::PathBuf};
+
+use crate::wire::{join::Joined, moved::MovedListener, peers::Peers, socket_path::Place};
+
+/// The process that serves before this one, and waits for it.
+#[derive(Debug)]
+pub(crate) enum Predecessor {
+    /// It has spawned this process and left it this control socket, on which nothing has been sent.
+    Spawn(OwnedFd),
+    /// This process has found it at the path of the handoff, and has received what it offers.
+    Rendezvous(Box<Joined>),
+}
+
+/// What a set knows of the handoff to this process, and of the one from it.
+#[derive(Debug, Default)]
+pub(super) struct HandoffLink {
+    /// `None` where there is none, and once the service has taken it.
+    pub(super) predecessor: Option<Predecessor>,
+    /// The listeners of the predecessor that this process does not go on with.
+    pub(super) moved: Vec<MovedListener>,
+    /// The path at which the next process finds this one.
+    pub(super) path: Option<PathBuf>,
+    /// The socket there, where this process is the first: until the service listens to it.
+    pub(super) bound: Option<Place>,
+    /// The users of the other processes of this service.
+    pub(super) peers: Peers,
+}
