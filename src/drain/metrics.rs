@@ -101,20 +101,20 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::{
-        super::{Ending, Tally},
+        super::{CloseReason, Counters},
         *,
     };
 
     #[test]
     fn what_is_published_are_the_stats_of_now() {
-        let (stats, tally) = (Stats::default(), Arc::new(Tally::new("http".into())));
-        stats.fill(vec![Arc::clone(&tally)]);
+        let (stats, counters) = (Stats::default(), Arc::new(Counters::new("http".into())));
+        stats.fill(vec![Arc::clone(&counters)]);
         let recorder = DebuggingRecorder::new();
-        (0..4).for_each(|_| tally.accepted());
-        tally.started();
+        (0..4).for_each(|_| counters.accepted());
+        counters.started();
         with_local_recorder(&recorder, || stats.publish());
-        tally.answered(true);
-        tally.ended(Ending::Aborted);
+        counters.answered(true);
+        counters.ended(CloseReason::Aborted);
         with_local_recorder(&recorder, || stats.publish());
 
         let published = published(&recorder);

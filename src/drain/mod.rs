@@ -43,23 +43,23 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-mod elsewhere;
-mod ending;
+mod external;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod report;
 mod shard;
+mod shutdown;
 mod stats;
 mod stream;
 
-pub(crate) use self::{
-    ending::AbortOnDrop,
-    stats::{Ending, Tally},
-};
 pub use self::{
     report::{DrainReport, ListenerReport},
     stats::{ListenerStats, Stats},
     stream::TakeUntilDrain,
+};
+pub(crate) use self::{
+    shutdown::AbortOnDrop,
+    stats::{CloseReason, Counters},
 };
 
 /// A successor serves from now on: readiness stays as it is.
@@ -346,7 +346,7 @@ impl fmt::Debug for Drain {
 
 #[cfg(test)]
 mod tests {
-    use super::{ending::ABORT_LIMIT, *};
+    use super::{shutdown::ABORT_LIMIT, *};
 
     #[tokio::test(start_paused = true)]
     async fn phases_advance_and_never_go_back() {

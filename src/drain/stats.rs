@@ -13,7 +13,7 @@ use super::shard::{self, SHARDS};
 /// Live statistics of a server, a cheap handle to clone and to keep.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    tallies: Arc<std::sync::OnceLock<Vec<Arc<Tally>>>>,
+    counters: Arc<std::sync::OnceLock<Vec<Arc<Counters>>>>,
 }
 
 impl Stats {
@@ -22,11 +22,11 @@ impl Stats {
     /// Counts of different kinds are read one after the other, so they may be apart by what happened in between.
     #[must_use]
     pub fn read(&self) -> Vec<ListenerStats> {
-        self.tallies.get().into_iter().flatten().map(|tally| tally.stats()).collect()
+        self.counters.get().into_iter().flatten().map(|counters| counters.stats()).collect()
     }
 
-    pub(crate) fn fill(&self, tallies: Vec<Arc<Tally>>) {
-        let _ = self.tallies.set(tallies);
+    pub(crate) fn fill(&self, counters: Vec<Arc<Counters>>) {
+        let _ = self.counters.set(counters);
     }
 }
 
@@ -58,13 +58,18 @@ pub struct ListenerStats {
     pub moved: u64,
 }
 
-/// How a connection ended.
+/// Why a connection is no longer open in this process, by the count that it adds to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum CloseReason {
+    /// The client closed, or the last response said that it was the last.
     Finished,
+    /// This process closed it while no request was on it.
     IdleClosed,
+    /// A reset within a request or a response, a malformed or a stalled request, a handler that panicked.
     Error,
+    /// It was dropped at the drain's deadline.
     Aborted,
+    /// A successor has it now, or systemd for the next process.
     Moved,
 }
 
@@ -73,7 +78,7 @@ pub(crate) enum Ending {
 /// A count is written with `Release` and read with `Acquire`: [`stats`](Self::stats) reads ends before beginnings, and a reader
 /// that sees that a connection has ended must see that it was accepted, on whichever thread that was.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     name: Arc<str>,
     shards: [Shard; SHARDS],
 }
@@ -93,7 +98,7 @@ struct Shard {
     moved: AtomicU64,
 }
 
-impl Tally {
+impl Counters {
     pub(crate) fn new(name: Arc<str>) -> Self {
         Self { name, shards: array::from_fn(|_| Shard::default()) }
     }
@@ -120,26 +125,26 @@ impl Tally {
         }
     }
 
-    pub(crate) fn ended(&self, ending: Ending) {
-        self.count(|shard| match ending {
-            Ending::Finished => &shard.finished,
-            Ending::IdleClosed => &shard.idle_closed,
-            Ending::Error => &shard.errors,
-            Ending::Aborted => &shard.aborted,
-            Ending::Moved => &shard.moved,
+    pub(crate) fn ended(&self, reason: CloseReason) {
+        self.count(|shard| match reason {
+            CloseReason::Finished => &shard.finished,
+            CloseReason::IdleClosed => &shard.idle_closed,
+            CloseReason::Error => &shard.errors,
+            CloseReason::Aborted => &shard.aborted,
+            CloseReason::Moved => &shard.moved,
         });
     }
 
     /// A connection was aborted before there was a service for it.
     pub(crate) fn abort_unserved(&self) {
         self.accepted();
-        self.ended(Ending::Aborted);
+        self.ended(CloseReason::Aborted);
     }
 
     /// A connection ended because making its service has panicked.
     pub(crate) fn failed_unserved(&self) {
         self.accepted();
-        self.ended(Ending::Error);
+        self.ended(CloseReason::Error);
     }
 
     pub(crate) fn stats(&self) -> ListenerStats {
@@ -175,23 +180,23 @@ mod tests {
 
     #[test]
     fn stats_add_up_over_threads() {
-        let tally = Tally::new("http".into());
+        let counters = Counters::new("http".into());
         std::thread::scope(|scope| {
-            for ending in [Ending::Finished, Ending::IdleClosed, Ending::Error, Ending::Aborted] {
-                let tally = &tally;
+            for reason in [CloseReason::Finished, CloseReason::IdleClosed, CloseReason::Error, CloseReason::Aborted] {
+                let counters = &counters;
                 scope.spawn(move || {
-                    tally.accepted();
-                    tally.accepted();
-                    tally.started();
-                    tally.answered(true);
-                    tally.started();
-                    tally.answered(false);
-                    tally.started();
-                    tally.ended(ending);
+                    counters.accepted();
+                    counters.accepted();
+                    counters.started();
+                    counters.answered(true);
+                    counters.started();
+                    counters.answered(false);
+                    counters.started();
+                    counters.ended(reason);
                 });
             }
         });
-        let stats = tally.stats();
+        let stats = counters.stats();
         assert_eq!((stats.accepted, stats.open), (8, 4));
         assert_eq!((stats.requests, stats.in_flight, stats.idle), (4, 4, 0));
         assert_eq!((stats.finished, stats.idle_closed, stats.errors, stats.aborted), (1, 1, 1, 1));

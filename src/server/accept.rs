@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     addr::PeerAddr,
-    drain::{Drain, Tally},
+    drain::{Counters, Drain},
     extract::ServedThrough,
     listener::{ActivatedListener, ActivatedStream},
     log,
@@ -35,7 +35,7 @@ use crate::{
 pub(super) struct RouteContext {
     pub(super) served: ServedThrough,
     pub(super) drain: Drain,
-    pub(super) tally: Arc<Tally>,
+    pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
     pub(super) reaper: Arc<Reaper<Arc<State>>>,
     pub(super) exit: Arc<Exit>,
@@ -276,12 +276,12 @@ impl Host {
                 Ok(service) => Some(service),
                 Err(panicked) => {
                     log::error!(listener = &*self.name, %peer, %panicked, "no service for a connection, closing it");
-                    self.route.tally.failed_unserved();
+                    self.route.counters.failed_unserved();
                     None
                 }
             },
             () = self.route.drain.aborted() => {
-                self.route.tally.abort_unserved();
+                self.route.counters.abort_unserved();
                 None
             }
         }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     activation::ActivatedListeners,
-    drain::{AbortOnDrop, Drain, DrainReport, Stats, Tally},
+    drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats},
     extract::ServedThrough,
     fdstore::Store,
     listener::ActivatedListener,
@@ -68,7 +68,7 @@ pub(super) struct Running {
     pub(super) name: Arc<str>,
     orders: UnboundedSender<Order>,
     exit: Arc<Exit>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     reaper: Arc<Reaper<Arc<State>>>,
 }
 
@@ -90,7 +90,7 @@ impl Serving {
         loops.close();
         accepting.close();
         arrivals.close();
-        common.stats.fill(running.iter().map(|route| Arc::clone(&route.tally)).collect());
+        common.stats.fill(running.iter().map(|route| Arc::clone(&route.counters)).collect());
         let (_cut, drain) = (common.drain.abort_guard(), common.drain.clone());
         Self { common, drain, loops, accepting, arrivals, routes: running, _cut }
     }
@@ -328,8 +328,8 @@ impl Running {
     fn new(name: Arc<str>, limits: &Limits) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, told) = mpsc::unbounded_channel();
         let exit = Arc::new(Exit::new(orders.clone()));
-        let tally = Arc::new(Tally::new(Arc::clone(&name)));
-        (Self { name, orders, exit, tally, reaper: Arc::new(Reaper::new(limits)) }, told)
+        let counters = Arc::new(Counters::new(Arc::clone(&name)));
+        (Self { name, orders, exit, counters, reaper: Arc::new(Reaper::new(limits)) }, told)
     }
 
     /// What its connections share that come while `drain` is the one that ends them.
@@ -337,7 +337,7 @@ impl Running {
         RouteContext {
             served: ServedThrough::new(Arc::clone(&self.name), &common.activated, drain),
             drain: drain.clone(),
-            tally: Arc::clone(&self.tally),
+            counters: Arc::clone(&self.counters),
             limits: common.limits.clone(),
             reaper: Arc::clone(&self.reaper),
             exit: Arc::clone(&self.exit),

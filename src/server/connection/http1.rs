@@ -16,7 +16,7 @@ use super::{
     service::Service,
     watch::{Stop, Watch},
 };
-use crate::drain::Ending;
+use crate::drain::CloseReason;
 
 /// What a client is told whose head does not come to an end (RFC 9110, section 15.5.9).
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -44,7 +44,9 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         io = parts.io.into_inner();
         match stop {
             // Nothing is under way in either direction that a close could take away.
-            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => return io.state().end(Ending::IdleClosed),
+            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => {
+                return io.state().end(CloseReason::IdleClosed);
+            }
             Stop::HeadTimeout => return refuse_head(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
@@ -62,7 +64,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
 
 /// Tells a client that its head took too long, if it still listens.
 pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
-    io.state().end(Ending::Error);
+    io.state().end(CloseReason::Error);
     io.expect_more();
     let close = pin!(async {
         if let Ok(Ok(())) = timeout(WRITE_LIMIT, io.write_all(HEAD_TIMEOUT)).await {

@@ -12,7 +12,7 @@ use super::{
     service::Service,
     watch::{Stop, Watch},
 };
-use crate::drain::Ending;
+use crate::drain::CloseReason;
 
 /// Serves until the connection ends.
 ///
@@ -30,10 +30,10 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
         match watch.drive(connection.as_mut()).await {
             Stop::Ended(ended) => return watch.note_ended(ended),
             // Told to go, it has not even answered a ping: nobody is there.
-            Stop::Idle if told => return state.end(Ending::IdleClosed),
+            Stop::Idle if told => return state.end(CloseReason::IdleClosed),
             Stop::Closing | Stop::Move => connection.as_mut().graceful_shutdown(),
             Stop::Idle => {
-                state.end(Ending::IdleClosed);
+                state.end(CloseReason::IdleClosed);
                 connection.as_mut().graceful_shutdown();
             }
             Stop::HeadTimeout | Stop::Abort => return watch.note_aborted(),

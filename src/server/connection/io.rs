@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::state::{Lease, State};
-use crate::{drain::Ending, listener::ActivatedStream, sys::socket};
+use crate::{drain::CloseReason, listener::ActivatedStream, sys::socket};
 
 /// How long a client may be silent after we have closed our side, before we close for good.
 const CLOSE_SILENCE: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl Io {
         if aborted.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        self.lease.state.end(Ending::Aborted);
+        self.lease.state.end(CloseReason::Aborted);
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the service has ended and the drain's deadline is over"))
     }
 }

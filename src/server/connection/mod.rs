@@ -25,7 +25,7 @@ use self::{
     watch::{Stop, Watch, is_gone},
 };
 use super::{accept::RouteContext, route::HttpService};
-use crate::{addr::PeerAddr, drain::Ending, listener::ActivatedStream, log, transit::Times};
+use crate::{addr::PeerAddr, drain::CloseReason, listener::ActivatedStream, log, transit::Times};
 
 /// A connection that was accepted, ready to be served.
 #[derive(Debug)]
@@ -73,9 +73,9 @@ impl<S: HttpService> Connection<S> {
                     log::trace!(%error, "a connection ended before its first request");
                     // A TCP check of a load balancer connects and resets. Nothing was asked, so nothing is lost.
                     let is_check = first.is_empty() && is_gone(&error);
-                    return io.state().end(if is_check { Ending::Finished } else { Ending::Error });
+                    return io.state().end(if is_check { CloseReason::Finished } else { CloseReason::Error });
                 }
-                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(Ending::IdleClosed),
+                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(CloseReason::IdleClosed),
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     addr::PeerAddr,
-    drain::Ending,
+    drain::CloseReason,
     listener::ActivatedStream,
     log,
     server::{accept::RouteContext, reaper::Reapable, route::HttpService},
@@ -27,14 +27,14 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, fresh: bool, times: Times)
     let Some(peer) = service.peer().cloned() else { return };
     match io.into_parts() {
         Ok((stream, ahead, lease)) => {
-            state.end(Ending::Moved);
-            let listener = state.route.tally.shared_name();
+            state.end(CloseReason::Moved);
+            let listener = state.route.counters.shared_name();
             let keep = Some(Box::new(lease) as _);
             state.route.exit.leave(IdleConnection { listener, stream, peer, ahead, fresh, times, keep });
         }
         Err(error) => {
             log::debug!(%error, "a connection could not be taken out of the runtime");
-            state.end(Ending::Error);
+            state.end(CloseReason::Error);
         }
     }
 }

@@ -66,7 +66,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         let by = if head.version <= Version::HTTP_11 { By::Connection } else { By::Any };
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
-        self.state.route.tally.started();
+        self.state.route.counters.started();
         self.tell(&mut head.extensions);
         let body = self.body(body, has_body);
         answer(self.inner.tower(), Request::from_parts(head, body), guard)
@@ -122,7 +122,7 @@ pub(super) struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.state.route.tally.answered(self.whole);
+        self.state.route.counters.answered(self.whole);
         self.state.release(self.by);
     }
 }

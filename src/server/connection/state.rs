@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::{accept::RouteContext, reaper::Reapable};
-use crate::{drain::Ending, transit::Times};
+use crate::{drain::CloseReason, transit::Times};
 
 /// The connection has reached its age: its next response is its last.
 const RETIRED: u8 = 1;
@@ -62,7 +62,7 @@ pub(in crate::server) struct State {
     may_upgrade: AtomicBool,
     /// What the reaper asks for: [`RETIRED`] and [`EXPIRED`].
     asked: AtomicU8,
-    ending: AtomicU8,
+    close_reason: AtomicU8,
     /// Of the task that drives the connection.
     waker: OnceLock<Waker>,
 }
@@ -82,7 +82,7 @@ impl State {
             had_body: AtomicBool::new(false),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
-            ending: AtomicU8::new(0),
+            close_reason: AtomicU8::new(0),
             waker: OnceLock::new(),
         }
     }
@@ -260,26 +260,26 @@ impl State {
         self.asked.load(Ordering::Relaxed) & RETIRED != 0
     }
 
-    /// Notes how the connection ends; the first word stands.
-    pub(super) fn end(&self, ending: Ending) {
-        let code = match ending {
-            Ending::Finished => 1,
-            Ending::IdleClosed => 2,
-            Ending::Error => 3,
-            Ending::Aborted => 4,
-            Ending::Moved => 5,
+    /// Notes why the connection closes; the first reason stands.
+    pub(super) fn end(&self, reason: CloseReason) {
+        let code = match reason {
+            CloseReason::Finished => 1,
+            CloseReason::IdleClosed => 2,
+            CloseReason::Error => 3,
+            CloseReason::Aborted => 4,
+            CloseReason::Moved => 5,
         };
-        let _ = self.ending.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.close_reason.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn ending(&self) -> Ending {
-        match self.ending.load(Ordering::Relaxed) {
-            0 if std::thread::panicking() => Ending::Error,
-            2 => Ending::IdleClosed,
-            3 => Ending::Error,
-            4 => Ending::Aborted,
-            5 => Ending::Moved,
-            _ => Ending::Finished,
+    fn close_reason(&self) -> CloseReason {
+        match self.close_reason.load(Ordering::Relaxed) {
+            0 if std::thread::panicking() => CloseReason::Error,
+            2 => CloseReason::IdleClosed,
+            3 => CloseReason::Error,
+            4 => CloseReason::Aborted,
+            5 => CloseReason::Moved,
+            _ => CloseReason::Finished,
         }
     }
 }
@@ -314,7 +314,7 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn new(state: Arc<State>, permit: Option<OwnedSemaphorePermit>) -> Self {
         let waited_for = state.route.drain.connections().token();
-        state.route.tally.accepted();
+        state.route.counters.accepted();
         Self { state, waited_for: Some(waited_for), permit }
     }
 
@@ -327,7 +327,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if self.waited_for.is_some() {
-            self.state.route.tally.ended(self.state.ending());
+            self.state.route.counters.ended(self.state.close_reason());
         }
     }
 }

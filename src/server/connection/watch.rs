@@ -21,7 +21,7 @@ use super::{
     super::{limits::Limits, reaper::Place},
     state::State,
 };
-use crate::{drain::Ending, log, transit::Times};
+use crate::{drain::CloseReason, log, transit::Times};
 
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -132,16 +132,16 @@ impl<'a, 'd> Watch<'a, 'd> {
         // A client that resets an idle connection has every answer, or does not want it: health checks and browsers do so.
         let is_idle = if self.is_http2 { !self.state.is_busy() } else { self.state.is_idle() };
         let left = is_idle && error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_gone);
-        self.state.end(if left { Ending::Finished } else { Ending::Error });
+        self.state.end(if left { CloseReason::Finished } else { CloseReason::Error });
     }
 
     /// Notes that the connection is about to be dropped at the deadline; one that is idle, or has said its last word, then
     /// loses nothing.
     pub(super) fn note_aborted(&self) {
         self.state.end(match () {
-            () if self.state.is_shut() => Ending::Finished,
-            () if self.is_idle() => Ending::IdleClosed,
-            () => Ending::Aborted,
+            () if self.state.is_shut() => CloseReason::Finished,
+            () if self.is_idle() => CloseReason::IdleClosed,
+            () => CloseReason::Aborted,
         });
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     activation::ActivatedListeners,
     addr::{PeerAddr, UnixPeer},
-    drain::{Drain, Tally},
+    drain::{Counters, Drain},
     extract::ServedThrough,
     listener::ActivatedStream,
     server::{
@@ -122,7 +122,7 @@ impl Generation {
         let context = RouteContext {
             served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
             drain,
-            tally: Arc::new(Tally::new(name)),
+            counters: Arc::new(Counters::new(name)),
             reaper: Arc::new(Reaper::new(&limits)),
             limits,
             exit: Arc::new(Exit::new(back)),

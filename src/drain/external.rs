@@ -86,7 +86,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{super::ending::ABORT_LIMIT, *};
+    use super::{super::shutdown::ABORT_LIMIT, *};
 
     const SECOND: Duration = Duration::from_secs(1);
 
