@@ -22,7 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("drain", 1),
     ("notify", 1),
     ("listener", 2),
-    ("transit", 2),
+    ("idle_connection", 2),
     ("wire", 3),
     ("activation", 4),
     ("handoff", 5),

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 
 use crate::{
     addr::PeerAddr,
+    idle_connection::{Elapsed, IdleConnection, LONGEST_AHEAD},
     log,
     sys::{memfd::Growing, socket},
-    transit::{Elapsed, IdleConnection, LONGEST_AHEAD},
 };
 
 /// What a journal begins with; the last byte is the version of the lengths and of how a head begins.
@@ -52,9 +52,9 @@ pub(super) struct Record {
     pub(super) cookie: u64,
     pub(super) listener: String,
     pub(super) peer: PeerAddr,
-    pub(super) fresh: bool,
+    pub(super) undetected: bool,
     pub(super) elapsed: Elapsed,
-    pub(super) ahead: Bytes,
+    pub(super) read_ahead: Bytes,
 }
 
 /// How a head begins. [`Elapsed`] follows, which the first readers do not read and the first writers did not write. A later version may
@@ -64,7 +64,7 @@ struct Head {
     cookie: u64,
     listener: String,
     peer: PeerAddr,
-    fresh: bool,
+    undetected: bool,
 }
 
 impl Journal {
@@ -76,19 +76,19 @@ impl Journal {
 
     /// Notes what belongs to `connection`, or nothing: after an error the journal is as it was.
     pub(super) fn append(&mut self, connection: &IdleConnection) -> io::Result<()> {
-        let IdleConnection { listener, stream, peer, ahead, fresh, times, .. } = connection;
+        let IdleConnection { listener, stream, peer, read_ahead, undetected, times, .. } = connection;
         let head = Head {
             cookie: socket::cookie(stream)?,
             listener: listener.as_ref().to_owned(),
             peer: peer.clone(),
-            fresh: *fresh,
+            undetected: *undetected,
         };
         let head = postcard::to_allocvec(&(head, times.elapsed(Instant::now()))).map_err(io::Error::other)?;
-        if ahead.len() > LONGEST_AHEAD {
+        if read_ahead.len() > LONGEST_AHEAD {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        self.file.append(&[&length(&head)[..], &length(ahead), &head, ahead].concat())
+        self.file.append(&[&length(&head)[..], &length(read_ahead), &head, read_ahead].concat())
     }
 
     /// For the manager to keep.
@@ -118,10 +118,10 @@ impl KeptJournal {
 /// All that are whole.
 fn records(mut bytes: Bytes) -> Vec<Record> {
     let mut records = Vec::new();
-    while let Some((head, ahead)) = next(&mut bytes) {
+    while let Some((head, read_ahead)) = next(&mut bytes) {
         match read_head(&head) {
-            Ok((Head { cookie, listener, peer, fresh }, elapsed)) => {
-                records.push(Record { cookie, listener, peer, fresh, elapsed, ahead });
+            Ok((Head { cookie, listener, peer, undetected }, elapsed)) => {
+                records.push(Record { cookie, listener, peer, undetected, elapsed, read_ahead });
             }
             Err(error) => log::warn!(%error, "what is known of a kept connection cannot be read"),
         }
@@ -137,9 +137,9 @@ fn read_head(head: &[u8]) -> postcard::Result<(Head, Elapsed)> {
 
 fn next(bytes: &mut Bytes) -> Option<(Bytes, Bytes)> {
     let (head, rest) = bytes.split_first_chunk()?;
-    let (ahead, _) = rest.split_first_chunk()?;
-    let [head, ahead] = [*head, *ahead].map(|length| u32::from_le_bytes(length) as usize);
-    let end = LENGTHS.checked_add(head)?.checked_add(ahead)?;
+    let (read_ahead, _) = rest.split_first_chunk()?;
+    let [head, read_ahead] = [*head, *read_ahead].map(|length| u32::from_le_bytes(length) as usize);
+    let end = LENGTHS.checked_add(head)?.checked_add(read_ahead)?;
     if end > bytes.len() {
         return None;
     }
@@ -152,18 +152,18 @@ mod tests {
     use std::{io::Write, net::TcpListener, os::unix::net::UnixStream, time::Duration};
 
     use super::*;
-    use crate::transit::Times;
+    use crate::idle_connection::Times;
 
-    fn connection(stream: impl Into<OwnedFd>, ahead: &'static [u8]) -> IdleConnection {
+    fn connection(stream: impl Into<OwnedFd>, read_ahead: &'static [u8]) -> IdleConnection {
         let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
         IdleConnection {
             listener,
             stream: stream.into(),
             peer,
-            ahead: ahead.into(),
-            fresh: ahead.is_empty(),
-            times: Times::begin(),
-            keep: None,
+            read_ahead: read_ahead.into(),
+            undetected: read_ahead.is_empty(),
+            times: Times::now(),
+            reservation: None,
         }
     }
 
@@ -178,7 +178,8 @@ mod tests {
         journal.append(&connection(one, b"GET /")).unwrap();
         journal.append(&connection(two, b"")).unwrap();
         let records = KeptJournal::open(theirs).unwrap().take().unwrap();
-        let read: Vec<_> = records.iter().map(|record| (record.cookie, &*record.ahead, record.fresh)).collect();
+        let read: Vec<_> =
+            records.iter().map(|record| (record.cookie, &*record.read_ahead, record.undetected)).collect();
         assert_eq!(read, [(cookies[0], &b"GET /"[..], false), (cookies[1], b"", true)]);
         assert_eq!(&*records[0].listener, "http");
         assert_eq!(records[0].peer, "127.0.0.1:1".parse().unwrap());
@@ -198,7 +199,7 @@ mod tests {
         for end in usize::try_from(whole).unwrap()..bytes.len() {
             let read = records(Bytes::copy_from_slice(&bytes[MAGIC.len()..end]));
             assert_eq!(read.len(), 1, "{end}");
-            assert_eq!(read[0].ahead, "first");
+            assert_eq!(read[0].read_ahead, "first");
         }
     }
 
@@ -232,13 +233,16 @@ mod tests {
         let records = KeptJournal::open(file.into()).unwrap().take().unwrap();
         let peer = "127.0.0.1:1".parse().unwrap();
         let (listener, elapsed) = ("http".to_owned(), Elapsed::default());
-        assert_eq!(records, [Record { cookie: 7, listener, peer, fresh: true, elapsed, ahead: "GET".into() }]);
+        assert_eq!(
+            records,
+            [Record { cookie: 7, listener, peer, undetected: true, elapsed, read_ahead: "GET".into() }]
+        );
     }
 
     #[test]
     fn the_first_readers_read_a_journal_of_today_and_this_one_reads_one_of_tomorrow() {
         let peer = "127.0.0.1:1".parse().unwrap();
-        let head = Head { cookie: 7, listener: "http".to_owned(), peer, fresh: true };
+        let head = Head { cookie: 7, listener: "http".to_owned(), peer, undetected: true };
         let elapsed = Elapsed { age: 1, quiet: 2, headers: Some(3) };
         let today = postcard::to_allocvec(&(head, elapsed)).unwrap();
         assert!(today.starts_with(&FIRST[16..29]));

@@ -8,10 +8,10 @@ use super::journal::{KeptJournal, Record};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     blocking::on_thread_or_here,
+    idle_connection::IdleConnection,
     log,
     notify::Notifier,
     sys::socket,
-    transit::IdleConnection,
 };
 
 /// How long the manager may take to say that it has none of them any more. It will not have them then either: it does what it
@@ -74,7 +74,7 @@ fn recorded(fd: OwnedFd) -> Vec<Record> {
 }
 
 fn connection(record: Record, stream: OwnedFd) -> IdleConnection {
-    let Record { listener, peer, fresh, elapsed, ahead, .. } = record;
+    let Record { listener, peer, undetected, elapsed, read_ahead, .. } = record;
     let times = elapsed.times(Instant::now());
-    IdleConnection { listener: Arc::from(listener), stream, peer, ahead, fresh, times, keep: None }
+    IdleConnection { listener: Arc::from(listener), stream, peer, read_ahead, undetected, times, reservation: None }
 }

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use super::journal::Journal;
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket, CONNECTIONS_NAME},
+    idle_connection::IdleConnection,
     log,
     notify::Notifier,
-    transit::IdleConnection,
 };
 
 /// The longest environment string that the kernel passes on: `MAX_ARG_STRLEN` of `execve(2)`.
@@ -130,7 +130,7 @@ impl Store {
                     continue;
                 }
                 self.notifier.fd_store(CONNECTIONS_NAME, connection.stream);
-                held.push(connection.keep);
+                held.push(connection.reservation);
             }
             if held.is_empty() {
                 return Ok(());
@@ -189,12 +189,21 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::transit::Times;
+    use crate::idle_connection::Times;
 
     fn connection(stream: impl Into<OwnedFd>) -> IdleConnection {
         let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
-        let times = Times::begin();
-        IdleConnection { listener, stream: stream.into(), peer, ahead: "GET".into(), fresh: false, times, keep: None }
+        let times = Times::now();
+        let read_ahead = "GET".into();
+        IdleConnection {
+            listener,
+            stream: stream.into(),
+            peer,
+            read_ahead,
+            undetected: false,
+            times,
+            reservation: None,
+        }
     }
 
     /// A manager that keeps all, up to so many connections; then it says so.

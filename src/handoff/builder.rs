@@ -29,9 +29,9 @@ use crate::{
     activation::ActivatedListeners,
     drain::Drain,
     error::{Error, Kind},
+    idle_connection::IdleConnection,
     log,
     notify::Notifier,
-    transit::IdleConnection,
     wire::{reason::Why, receive::Successor, section::Section, send},
 };
 

@@ -14,74 +14,52 @@ use tokio::{
 use tokio_util::task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{
-    connection::{Connection, moving::Arrival, state::State},
-    exit::Exit,
-    limits::Limits,
+    connection::{Connection, context::RouteContext, transferred::TransferredConnection},
+    incoming::{IncomingConnection, MakeConnectionService},
     reaper::Reaper,
-    route::{IncomingConnection, MakeConnectionService},
 };
 use crate::{
     addr::PeerAddr,
-    drain::{Counters, Drain},
-    extract::ServedThrough,
+    drain::Drain,
+    idle_connection::IdleConnection,
     listener::{ActivatedListener, ActivatedStream},
     log,
-    transit::IdleConnection,
     unwind::Caught,
 };
 
-/// What the connections of one route share.
+/// What the accept loop of a route is to do while it runs.
 #[derive(Debug)]
-pub(super) struct RouteContext {
-    pub(super) served: ServedThrough,
-    pub(super) drain: Drain,
-    pub(super) counters: Arc<Counters>,
-    pub(super) limits: Limits,
-    pub(super) reaper: Arc<Reaper<Arc<State>>>,
-    pub(super) exit: Arc<Exit>,
-}
-
-/// What an accept loop is told while it runs.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Serve this connection: it was started elsewhere.
-    Adopt(Arrived),
+pub(super) enum AcceptCommand {
+    /// Serve this connection, which was accepted earlier.
+    Adopt(Box<IdleConnection>),
+    /// Serve this connection until it can close: it was to move and could not.
+    Finish(Box<IdleConnection>),
     /// Accept, or leave that to others for now; and say when that is so.
     Accept(bool, Option<oneshot::Sender<()>>),
     /// Accept what waits at sockets that this process alone has, and close them.
     CloseOwn(oneshot::Sender<()>),
-    /// Accept, and serve what comes from now on in this context: the last drain was called off.
+    /// Accept, and serve later connections in this context: the last drain was called off.
     Renew(Arc<RouteContext>),
-    /// Nothing comes any more.
+    /// Stop: nothing comes any more.
     End,
 }
 
-/// A connection that was started elsewhere.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    connection: Box<IdleConnection>,
-    /// It was to move and could not, so it ends here.
-    stays: bool,
-}
-
-impl Arrived {
-    /// To be served as any other.
-    pub(super) fn again(connection: IdleConnection) -> Self {
-        Self { connection: Box::new(connection), stays: false }
+impl AcceptCommand {
+    pub(super) fn adopt(connection: IdleConnection) -> Self {
+        Self::Adopt(Box::new(connection))
     }
 
-    /// To be served until it can end.
-    pub(super) fn to_stay(connection: IdleConnection) -> Self {
-        Self { connection: Box::new(connection), stays: true }
+    pub(super) fn finish(connection: IdleConnection) -> Self {
+        Self::Finish(Box::new(connection))
     }
 }
 
 /// An accept loop, ready to run.
 #[derive(Debug)]
-pub(super) struct Accepting {
+pub(super) struct AcceptLoop {
     listener: ActivatedListener,
-    host: Host,
-    orders: UnboundedReceiver<Order>,
+    spawner: ConnectionSpawner,
+    commands: UnboundedReceiver<AcceptCommand>,
     accepts: bool,
     tokens: Tokens,
 }
@@ -97,42 +75,42 @@ pub(super) struct Tokens {
 
 /// What a loop serves connections with.
 #[derive(Debug)]
-struct Host {
+struct ConnectionSpawner {
     name: Arc<str>,
     route: Arc<RouteContext>,
     open: Option<Arc<Semaphore>>,
 }
 
-impl Accepting {
+impl AcceptLoop {
     /// One that accepts when it is told to.
     pub(super) fn new(
         listener: ActivatedListener,
         route: RouteContext,
-        orders: UnboundedReceiver<Order>,
+        commands: UnboundedReceiver<AcceptCommand>,
         tokens: Tokens,
     ) -> Self {
         let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
-        let host = Host { name: listener.shared_name(), route: Arc::new(route), open };
-        Self { listener, host, orders, accepts: false, tokens }
+        let spawner = ConnectionSpawner { name: listener.shared_name(), route: Arc::new(route), open };
+        Self { listener, spawner, commands, accepts: false, tokens }
     }
 
     /// Accepts until the drain has started and the lame duck is over, or until the one connection of `Accept=yes` has ended.
     pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
-        let Self { mut listener, mut host, mut orders, mut accepts, tokens } = self;
-        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&host.route.reaper))));
+        let Self { mut listener, mut spawner, mut commands, mut accepts, tokens } = self;
+        let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&spawner.route.reaper))));
         let ended = listener.ended();
         let only_one = listener.is_one_connection();
-        let mut stop = host.stop();
+        let mut stop = spawner.stop();
         loop {
-            let turn = tokio::select! {
+            let event = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                order = orders.recv() => Turn::Order(order.unwrap_or(Order::End)),
-                accepted = next(&mut listener, host.open.as_ref()), if accepts => Turn::Accepted(accepted),
+                command = commands.recv() => AcceptEvent::Command(command.unwrap_or(AcceptCommand::End)),
+                accepted = next(&mut listener, spawner.open.as_ref()), if accepts => AcceptEvent::Accepted(accepted),
             };
-            match turn {
-                Turn::Accepted(accepted) => {
-                    host.spawn(accepted, &mut make).await;
+            match event {
+                AcceptEvent::Accepted(accepted) => {
+                    spawner.spawn(accepted, &mut make).await;
                     if only_one {
                         tokio::select! {
                             () = stop => {}
@@ -141,37 +119,37 @@ impl Accepting {
                         return;
                     }
                 }
-                Turn::Order(Order::Adopt(arrived)) => host.adopt(arrived, &mut make).await,
-                Turn::Order(Order::Accept(accept, done)) => {
+                AcceptEvent::Command(AcceptCommand::Accept(accept, done)) => {
                     accepts = accept;
                     done.map(|done| done.send(()));
                 }
-                Turn::Order(Order::Renew(route)) => {
-                    (host.route, accepts) = (route, true);
-                    stop = host.stop();
+                AcceptEvent::Command(AcceptCommand::Renew(route)) => {
+                    (spawner.route, accepts) = (route, true);
+                    stop = spawner.stop();
                 }
-                Turn::Order(Order::CloseOwn(done)) => {
-                    host.empty_queue(&mut listener, &mut make).await;
+                AcceptEvent::Command(AcceptCommand::CloseOwn(done)) => {
+                    spawner.drain_accept_queue(&mut listener, &mut make).await;
                     listener.close_own();
                     let _ = done.send(());
                 }
-                Turn::Order(Order::End) => break,
+                AcceptEvent::Command(AcceptCommand::End) => break,
+                AcceptEvent::Command(command) => spawner.adopt_if(command, &mut make).await,
             }
         }
-        host.empty_queue(&mut listener, &mut make).await;
+        spawner.drain_accept_queue(&mut listener, &mut make).await;
         drop(listener);
-        host.adopt_the_last(orders, tokens, &mut make).await;
+        spawner.drain_commands(commands, tokens, &mut make).await;
     }
 }
 
-impl Host {
+impl ConnectionSpawner {
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }
 
     /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would. Where descriptors are
     /// out, as connections end.
-    async fn empty_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
+    async fn drain_accept_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
         listener.ignore_connects();
         let mut last = 0_u32;
         let mut aborted = pin!(self.route.drain.aborted());
@@ -195,60 +173,62 @@ impl Host {
 
     /// Serves what was sent here before it was known that nothing is taken any more, and what still arrives; and while connections
     /// leave, those that come back.
-    async fn adopt_the_last<M: MakeConnectionService>(
+    async fn drain_commands<M: MakeConnectionService>(
         &self,
-        mut orders: UnboundedReceiver<Order>,
+        mut commands: UnboundedReceiver<AcceptCommand>,
         tokens: Tokens,
         make: &mut M,
     ) {
         let Tokens { accepting, arrivals } = tokens;
         loop {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 biased;
                 () = self.route.drain.aborted() => break,
-                Some(order) = orders.recv() => order,
+                Some(command) = commands.recv() => command,
                 () = arrivals.wait() => break,
             };
-            self.adopt_if(order, make).await;
+            self.adopt_if(command, make).await;
         }
         drop(accepting);
         while self.route.drain.pauses() {
-            let order = tokio::select! {
+            let command = tokio::select! {
                 biased;
                 () = self.route.drain.aborted() => break,
-                order = orders.recv() => order.unwrap_or(Order::End),
+                command = commands.recv() => command.unwrap_or(AcceptCommand::End),
             };
-            if matches!(order, Order::End) {
+            if matches!(command, AcceptCommand::End) {
                 break;
             }
-            self.adopt_if(order, make).await;
+            self.adopt_if(command, make).await;
         }
-        orders.close();
-        while let Some(order) = orders.recv().await {
-            self.adopt_if(order, make).await;
-        }
-    }
-
-    async fn adopt_if<M: MakeConnectionService>(&self, order: Order, make: &mut M) {
-        if let Order::Adopt(arrived) = order {
-            self.adopt(arrived, make).await;
+        commands.close();
+        while let Some(command) = commands.recv().await {
+            self.adopt_if(command, make).await;
         }
     }
 
-    /// Serves a connection that was started elsewhere, whatever the limit: it is there already.
-    async fn adopt<M: MakeConnectionService>(&self, arrived: Arrived, make: &mut M) {
-        let arrival = match Arrival::register(*arrived.connection) {
-            Ok(arrival) => arrival,
+    async fn adopt_if<M: MakeConnectionService>(&self, command: AcceptCommand, make: &mut M) {
+        match command {
+            AcceptCommand::Adopt(connection) => self.adopt(*connection, false, make).await,
+            AcceptCommand::Finish(connection) => self.adopt(*connection, true, make).await,
+            _ => {}
+        }
+    }
+
+    /// Serves a connection that was accepted earlier, whatever the limit: it is open already.
+    async fn adopt<M: MakeConnectionService>(&self, connection: IdleConnection, finishes: bool, make: &mut M) {
+        let transferred = match TransferredConnection::register(connection) {
+            Ok(transferred) => transferred,
             Err(error) => {
                 log::debug!(listener = &*self.name, %error, "a client was gone before its connection had moved");
                 return;
             }
         };
-        let Some(service) = self.service(&arrival.stream, &arrival.peer, make).await else { return };
+        let Some(service) = self.service(&transferred.stream, &transferred.peer, make).await else { return };
         let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
-        let connection = Connection::resumed(arrival, service, Arc::clone(&self.route), permit);
-        if arrived.stays {
-            connection.retire();
+        let connection = Connection::resumed(transferred, service, Arc::clone(&self.route), permit);
+        if finishes {
+            connection.close_after_response();
         }
         tokio::spawn(connection.serve());
     }
@@ -300,15 +280,15 @@ async fn next(listener: &mut ActivatedListener, open: Option<&Arc<Semaphore>>) -
 }
 
 /// Looks after the idle and the old; as long as connections are accepted, and then the drain does.
-async fn reap(reaper: Arc<Reaper<Arc<State>>>) {
+async fn reap(reaper: Arc<Reaper>) {
     if let Err(error) = reaper.run().await {
         log::error!(%error, "cannot look after idle connections");
     }
 }
 
-enum Turn {
+enum AcceptEvent {
     Accepted(Accepted),
-    Order(Order),
+    Command(AcceptCommand),
 }
 
 #[derive(Debug)]

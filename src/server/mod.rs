@@ -12,27 +12,28 @@ use std::{
 
 mod accept;
 mod connection;
-mod exit;
+mod fd_store;
 mod handoff;
-mod keeping;
+mod incoming;
 mod limits;
 mod notify;
 mod orphans;
 mod reaper;
 mod route;
+mod routes;
 mod running;
-mod serving;
 mod signals;
+mod sink;
 mod succession;
 
+pub use self::incoming::IncomingConnection;
 pub use self::limits::Http2Options;
 pub use self::notify::Verdict;
-pub use self::route::IncomingConnection;
 use self::route::{IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},
     notify::Announcer,
-    serving::Common,
+    routes::ServerContext,
     signals::Signals,
 };
 use crate::{
@@ -301,7 +302,7 @@ impl Server {
     }
 
     /// Takes every socket and checks all there is to check before the first connection is accepted.
-    fn take(self) -> Result<(Common, Vec<(Route, ActivatedListener)>), Error> {
+    fn take(self) -> Result<(ServerContext, Vec<(Route, ActivatedListener)>), Error> {
         let common = self.common();
         if let [(name, _)] = &self.routes[..] {
             common.activated.name_unnamed(name);
@@ -317,8 +318,8 @@ impl Server {
         Ok((common, routes))
     }
 
-    fn common(&self) -> Common {
-        Common {
+    fn common(&self) -> ServerContext {
+        ServerContext {
             activated: self.activated.clone(),
             drain: self.drain.clone(),
             stats: self.stats.clone(),

@@ -3,9 +3,9 @@
 //! One task and one kernel timer a server. A connection that works is not woken and does nothing; it is looked at.
 
 use std::{
-    io,
+    fmt, io,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::limits::Limits;
-use crate::{sys::timer::Ticker, transit::Times};
+use crate::{idle_connection::Times, sys::timer::Ticker};
 
 const SHARDS: usize = 8;
 
@@ -27,44 +27,50 @@ const TICKS: u32 = 8;
 const SHORTEST_STAY: Duration = Duration::from_millis(1);
 
 /// What a connection shows of itself, and can be asked.
-pub(super) trait Reapable: Send + Sync + 'static {
+pub(super) trait IdleEntry: Send + Sync + 'static {
     /// A request is being answered.
     fn is_busy(&self) -> bool;
     /// How many requests there were.
     fn calls(&self) -> u32;
     /// It has been idle for as long as it may.
-    fn expire(&self);
+    fn close_idle(&self);
     /// It has reached its age.
-    fn retire(&self);
+    fn close_after_response(&self);
 }
 
 /// The connections that are looked after.
 #[derive(Debug)]
-pub(super) struct Reaper<T> {
+pub(super) struct Reaper {
     limits: Limits,
-    shards: [Mutex<Slab<Entry<T>>>; SHARDS],
+    shards: [Mutex<Slab<Entry>>; SHARDS],
     next: AtomicUsize,
 }
 
+impl fmt::Debug for dyn IdleEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdleEntry")
+    }
+}
+
 #[derive(Debug)]
-struct Entry<T> {
-    connection: T,
+struct Entry {
+    connection: Arc<dyn IdleEntry>,
     waker: Waker,
     calls: u32,
     /// No request was seen since: not at the last look, and none has ended between two looks.
     quiet_since: Instant,
     was_busy: bool,
-    retires: Option<Instant>,
+    closes: Option<Instant>,
 }
 
 /// Where a connection is registered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Registration {
     shard: usize,
     key: usize,
 }
 
-impl<T: Reapable> Reaper<T> {
+impl Reaper {
     pub(super) fn new(limits: &Limits) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
         Self { limits: limits.clone(), shards, next: AtomicUsize::new(0) }
@@ -72,29 +78,30 @@ impl<T: Reapable> Reaper<T> {
 
     /// Looks after `connection`, whose limits run since `times`, and wakes it with `waker` when it is asked something; `None` where
     /// there is no limit to keep.
-    pub(super) fn enter(&self, connection: T, waker: Waker, times: &Times) -> Option<Place> {
+    pub(super) fn register(&self, connection: Arc<dyn IdleEntry>, waker: Waker, times: &Times) -> Option<Registration> {
         let (period, now) = (self.period()?, Instant::now());
-        let retires = self.limits.max_age.and_then(|max| times.opened.checked_add(max.draw()));
+        let closes = self.limits.max_age.and_then(|max| times.opened.checked_add(max.draw()));
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let calls = connection.calls();
         let quiet_since = if calls == 0 { times.quiet_since } else { now };
-        let mut entry = Entry { connection, waker, calls, quiet_since, was_busy: false, retires };
+        let mut entry = Entry { connection, waker, calls, quiet_since, was_busy: false, closes };
         // It may move on before the next tick, and so on: then none of the processes would ever look at it.
         if now.saturating_duration_since(times.opened) >= period.max(SHORTEST_STAY) {
             entry.look(now, self.limits.idle_timeout);
         }
-        Some(Place { shard, key: self.lock(shard).insert(entry) })
+        Some(Registration { shard, key: self.lock(shard).insert(entry) })
     }
 
     /// Since when the connection has answered nothing; rather later than it is.
-    pub(super) fn quiet_since(&self, place: Place) -> Instant {
-        let shard = self.lock(place.shard);
-        let entry = shard.get(place.key).filter(|entry| !entry.was_busy && entry.calls == entry.connection.calls());
+    pub(super) fn quiet_since(&self, registration: Registration) -> Instant {
+        let shard = self.lock(registration.shard);
+        let entry =
+            shard.get(registration.key).filter(|entry| !entry.was_busy && entry.calls == entry.connection.calls());
         entry.map_or_else(Instant::now, |entry| entry.quiet_since)
     }
 
-    pub(super) fn leave(&self, place: Place) {
-        let entry = self.lock(place.shard).try_remove(place.key);
+    pub(super) fn deregister(&self, registration: Registration) {
+        let entry = self.lock(registration.shard).try_remove(registration.key);
         // Dropped outside the lock.
         drop(entry);
     }
@@ -119,16 +126,16 @@ impl<T: Reapable> Reaper<T> {
         self.limits.idle_timeout.into_iter().chain(age).min().map(|shortest| shortest / TICKS)
     }
 
-    fn lock(&self, shard: usize) -> MutexGuard<'_, Slab<Entry<T>>> {
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Slab<Entry>> {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Reapable> Entry<T> {
+impl Entry {
     fn look(&mut self, now: Instant, idle_timeout: Option<Duration>) {
-        if self.retires.is_some_and(|retires| retires <= now) {
-            self.retires = None;
-            self.connection.retire();
+        if self.closes.is_some_and(|closes| closes <= now) {
+            self.closes = None;
+            self.connection.close_after_response();
             self.waker.wake_by_ref();
         }
         let (calls, is_busy) = (self.connection.calls(), self.connection.is_busy());
@@ -141,7 +148,7 @@ impl<T: Reapable> Entry<T> {
         let slack = timeout / (16 * TICKS);
         if now.saturating_duration_since(self.quiet_since).saturating_add(slack) >= timeout {
             self.quiet_since = now;
-            self.connection.expire();
+            self.connection.close_idle();
             self.waker.wake_by_ref();
         }
     }
@@ -149,7 +156,7 @@ impl<T: Reapable> Entry<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU32};
+    use std::sync::atomic::AtomicU32;
 
     use super::{super::limits::MaxAge, *};
 
@@ -161,28 +168,28 @@ mod tests {
         retired: AtomicU32,
     }
 
-    impl Reapable for Arc<Looked> {
+    impl IdleEntry for Looked {
         fn is_busy(&self) -> bool {
             self.busy.load(Ordering::Relaxed) > 0
         }
         fn calls(&self) -> u32 {
             self.calls.load(Ordering::Relaxed)
         }
-        fn expire(&self) {
+        fn close_idle(&self) {
             self.expired.fetch_add(1, Ordering::Relaxed);
         }
-        fn retire(&self) {
+        fn close_after_response(&self) {
             self.retired.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn entry(connection: &Arc<Looked>, times: &Times, retires: Option<Instant>) -> Entry<Arc<Looked>> {
-        let (connection, waker) = (Arc::clone(connection), Waker::noop().clone());
-        Entry { connection, waker, calls: 0, quiet_since: times.quiet_since, was_busy: false, retires }
+    fn entry(connection: &Arc<Looked>, times: &Times, closes: Option<Instant>) -> Entry {
+        let (connection, waker) = (Arc::clone(connection) as _, Waker::noop().clone());
+        Entry { connection, waker, calls: 0, quiet_since: times.quiet_since, was_busy: false, closes }
     }
 
     /// So many ticks of a timeout of eight seconds.
-    fn look(entry: &mut Entry<Arc<Looked>>, now: &mut Instant, ticks: u32) {
+    fn look(entry: &mut Entry, now: &mut Instant, ticks: u32) {
         for _ in 0..ticks {
             *now += Duration::from_secs(1);
             entry.look(*now, Some(Duration::from_secs(8)));
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn only_who_is_quiet_for_the_whole_timeout_expires() {
-        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+        let (connection, times) = (Arc::new(Looked::default()), Times::now());
         let (mut entry, mut now) = (entry(&connection, &times, None), times.opened);
         look(&mut entry, &mut now, TICKS - 1);
         assert_eq!(count(&connection.expired), 0);
@@ -217,7 +224,7 @@ mod tests {
     fn what_was_quiet_elsewhere_has_the_rest_of_the_timeout() {
         let connection = Arc::new(Looked::default());
         let mut now = Instant::now();
-        let times = Times { quiet_since: now - Duration::from_secs(5), ..Times::begin() };
+        let times = Times { quiet_since: now - Duration::from_secs(5), ..Times::now() };
         let mut entry = entry(&connection, &times, None);
         look(&mut entry, &mut now, 2);
         assert_eq!(count(&connection.expired), 0);
@@ -227,7 +234,7 @@ mod tests {
 
     #[test]
     fn age_comes_once_and_without_an_idle_timeout_nobody_expires() {
-        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
+        let (connection, times) = (Arc::new(Looked::default()), Times::now());
         let now = times.opened;
         let mut entry = entry(&connection, &times, Some(now + Duration::from_secs(1)));
         entry.look(now, None);
@@ -244,15 +251,15 @@ mod tests {
         };
         let reaper = Reaper::new(&limits);
         let connection = Arc::new(Looked::default());
-        let times = Times::begin();
+        let times = Times::now();
         tokio::time::advance(Duration::from_secs(59)).await;
-        let place = reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
-        assert_eq!(reaper.quiet_since(place), times.opened);
+        let registration = reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
+        assert_eq!(reaper.quiet_since(registration), times.opened);
         tokio::time::advance(Duration::from_secs(1)).await;
-        reaper.lock(place.shard)[place.key].look(Instant::now(), limits.idle_timeout);
+        reaper.lock(registration.shard)[registration.key].look(Instant::now(), limits.idle_timeout);
         assert_eq!(count(&connection.retired), 1);
         connection.calls.store(1, Ordering::Relaxed);
-        assert_eq!(reaper.quiet_since(place), Instant::now());
+        assert_eq!(reaper.quiet_since(registration), Instant::now());
     }
 
     #[tokio::test(start_paused = true)]
@@ -262,11 +269,11 @@ mod tests {
             ..Limits::default()
         };
         let reaper = Reaper::new(&limits);
-        let times = Times::begin();
+        let times = Times::now();
         for (seconds, expired, retired) in [(0, 0, 0), (110, 0, 0), (10, 1, 0), (480, 1, 1)] {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             let connection = Arc::new(Looked::default());
-            reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
+            reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
             assert_eq!((count(&connection.expired), count(&connection.retired)), (expired, retired), "{seconds}");
         }
     }
@@ -282,9 +289,10 @@ mod tests {
                     continue;
                 };
                 Ticker::every(period).unwrap();
-                let (connection, times) = (Arc::new(Looked::default()), Times::begin());
-                let place = reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
-                reaper.lock(place.shard)[place.key].look(Instant::now() + period, idle);
+                let (connection, times) = (Arc::new(Looked::default()), Times::now());
+                let registration =
+                    reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
+                reaper.lock(registration.shard)[registration.key].look(Instant::now() + period, idle);
                 assert_eq!(count(&connection.expired), u32::from(idle == Some(Duration::ZERO)), "{idle:?} {age:?}");
             }
         }
@@ -297,14 +305,14 @@ mod tests {
             ..Limits::default()
         };
         let reaper = Reaper::new(&limits);
-        let (connection, times) = (Arc::new(Looked::default()), Times::begin());
-        let enter = |_| reaper.enter(Arc::clone(&connection), Waker::noop().clone(), &times).unwrap();
-        let places: Vec<_> = (0..20).map(enter).collect();
+        let (connection, times) = (Arc::new(Looked::default()), Times::now());
+        let register = |_| reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
+        let registrations: Vec<_> = (0..20).map(register).collect();
         assert_eq!(Arc::strong_count(&connection), 21);
-        places.into_iter().for_each(|place| reaper.leave(place));
+        registrations.into_iter().for_each(|registration| reaper.deregister(registration));
         assert_eq!(Arc::strong_count(&connection), 1);
 
         let none = Limits { idle_timeout: None, max_age: None, ..Limits::default() };
-        assert!(Reaper::new(&none).enter(connection, Waker::noop().clone(), &times).is_none());
+        assert!(Reaper::new(&none).register(connection, Waker::noop().clone(), &times).is_none());
     }
 }

@@ -5,28 +5,31 @@ use std::{any::Any, convert::Infallible, error::Error as StdError, fmt, future::
 use axum::{
     Router,
     body::Body,
-    extract::connect_info::Connected,
     http::{Request, Response},
 };
 use tower::{Service, ServiceExt};
 
-use super::accept::Accepting;
-use crate::{addr::PeerAddr, listener::ActivatedStream};
+use super::{
+    accept::AcceptLoop,
+    connection::service::HttpService,
+    incoming::{IncomingConnection, MakeConnectionService},
+};
 
 type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A service with its type forgotten, ready to run on a listener.
 pub struct Route {
-    accept_loop: Box<dyn FnOnce(Accepting) -> Loop + Send>,
+    run: Box<dyn FnOnce(AcceptLoop) -> Loop + Send>,
 }
 
 impl Route {
     fn new<M: MakeConnectionService>(make: M) -> Self {
-        Self { accept_loop: Box::new(move |accepting| Box::pin(accepting.run(make))) }
+        Self { run: Box::new(move |accept_loop| Box::pin(accept_loop.run(make))) }
     }
 
-    pub(super) fn accept_loop(self, accepting: Accepting) -> Loop {
-        (self.accept_loop)(accepting)
+    /// Serves what `accept_loop` accepts.
+    pub(super) fn run(self, accept_loop: AcceptLoop) -> Loop {
+        (self.run)(accept_loop)
     }
 }
 
@@ -84,64 +87,6 @@ where
     fn into_route(self) -> Route {
         Route::new(Made { make: self, service: std::marker::PhantomData })
     }
-}
-
-/// A connection that a make-service is to make a service for, as axum's own `IncomingStream` (which cannot be built outside
-/// axum).
-#[derive(Clone, Copy, Debug)]
-pub struct IncomingConnection<'a> {
-    stream: &'a ActivatedStream,
-    peer: &'a PeerAddr,
-    listener_name: &'a str,
-}
-
-impl<'a> IncomingConnection<'a> {
-    pub(super) fn new(stream: &'a ActivatedStream, peer: &'a PeerAddr, listener_name: &'a str) -> Self {
-        Self { stream, peer, listener_name }
-    }
-
-    /// The stream.
-    #[must_use]
-    pub fn io(&self) -> &'a ActivatedStream {
-        self.stream
-    }
-
-    /// Who is at the other end.
-    #[must_use]
-    pub fn remote_addr(&self) -> &'a PeerAddr {
-        self.peer
-    }
-
-    /// The name of the socket that it came through.
-    #[must_use]
-    pub fn listener_name(&self) -> &'a str {
-        self.listener_name
-    }
-}
-
-/// `into_make_service_with_connect_info::<PeerAddr>()` under [`Server`](super::Server).
-impl Connected<IncomingConnection<'_>> for PeerAddr {
-    fn connect_info(incoming: IncomingConnection<'_>) -> Self {
-        incoming.peer.clone()
-    }
-}
-
-/// The bounds of a tower service that HTTP is served with, in one name.
-pub(super) trait HttpService: Send + 'static {
-    type Body: http_body::Body<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static;
-    type Tower: Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
-        + Send
-        + 'static;
-
-    /// A clone to call once.
-    fn tower(&self) -> Self::Tower;
-}
-
-/// Makes the service of each connection.
-pub(super) trait MakeConnectionService: Send + 'static {
-    type Service: HttpService;
-
-    fn make(&mut self, incoming: IncomingConnection<'_>) -> impl Future<Output = Self::Service> + Send;
 }
 
 /// A tower service that is cloned for each request, as tower has it.

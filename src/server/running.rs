@@ -6,10 +6,10 @@ use tokio::time::sleep;
 
 use super::{
     Server,
-    keeping::Keeping,
+    fd_store::FdStoreTask,
     notify::{Announcer, IdleExit},
     orphans,
-    serving::{Common, Serving},
+    routes::{Routes, ServerContext},
     signals::{Heard, Signals},
     succession::{Ending, HandedOver, Succeeded, Succession},
 };
@@ -38,7 +38,7 @@ struct Stop<F> {
 
 /// A server that has all it needs.
 struct Started {
-    serving: Serving,
+    serving: Routes,
     idle_exit: IdleExit,
     /// It was told to stop before it accepted anything.
     is_stopped: bool,
@@ -73,13 +73,13 @@ impl Server {
         let _reaping = self.orphans.and_then(orphans::reap);
         let mut stop =
             Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
-        let mut keeping = Keeping::new(self.notify.notifier(), self.fd_store);
+        let mut fd_store = FdStoreTask::new(self.notify.notifier(), self.fd_store);
         let (limit, stats, allow_unserved) = (self.drain_timeout, self.stats.clone(), self.allow_unserved);
         let Started { mut serving, idle_exit, is_stopped, coming } = self.start(&mut succession, &mut stop).await?;
         let mut serves = false;
         if !is_stopped {
             succession.begin(coming, &serving, allow_unserved);
-            keeping.begin(&serving);
+            fd_store.begin(&serving);
             tokio::select! {
                 biased;
                 () = succession.open_place(&serving) => {
@@ -100,7 +100,7 @@ impl Server {
                 log::info!("the terminal is gone, draining");
                 break;
             }
-            let handed = succession.hand_over(request, &serving, &mut keeping, announcer, stop.started()).await;
+            let handed = succession.hand_over(request, &serving, &mut fd_store, announcer, stop.started()).await;
             let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
             match handed {
                 HandedOver::Failed => {
@@ -111,7 +111,7 @@ impl Server {
                 }
                 HandedOver::Stopped => serves = false,
                 HandedOver::Plainly(pid) => {
-                    keeping.leave_plainly(&serving);
+                    fd_store.leave_plainly(&serving);
                     return Ok(succession.leave_plainly(pid, serving, announcer, ending).await);
                 }
                 HandedOver::Moving(moving) => {
@@ -139,7 +139,7 @@ impl Server {
         announcer.stopping();
         let lasts = !is_stopped && stop.is_managed;
         let heard = Heard::default();
-        let drained = keeping.drain(serving, lasts, limit, heard.aborted());
+        let drained = fd_store.drain(serving, lasts, limit, heard.aborted());
         tokio::select! {
             report = succession.leave_while(drained, &heard) => Ok(report),
             never = stop.signals.watch_drain(&heard) => match never {},
@@ -182,7 +182,7 @@ impl Server {
         match awaited {
             Awaited::Stopped => Ok(Started::stopped(common)),
             Awaited::Committed(coming) => {
-                let serving = Serving::start(common, routes.into_iter());
+                let serving = Routes::start(common, routes.into_iter());
                 Ok(Started { serving, idle_exit, is_stopped: false, coming })
             }
         }
@@ -191,8 +191,8 @@ impl Server {
 
 impl Started {
     /// A server that accepts nothing.
-    fn stopped(common: Common) -> Self {
-        let serving = Serving::start(common, std::iter::empty());
+    fn stopped(common: ServerContext) -> Self {
+        let serving = Routes::start(common, std::iter::empty());
         Self { serving, idle_exit: IdleExit::new(None, []), is_stopped: true, coming: None }
     }
 }
@@ -210,7 +210,7 @@ fn or_fail<T>(outcome: Result<T, Error>, arriving: Option<Arriving>) -> Result<(
 }
 
 /// Resolves when nothing comes any more, or something asks the server to end.
-async fn until_end<F: Future<Output = ()>>(serving: &Serving, idle_exit: &IdleExit, stats: &Stats, stop: &mut Stop<F>) {
+async fn until_end<F: Future<Output = ()>>(serving: &Routes, idle_exit: &IdleExit, stats: &Stats, stop: &mut Stop<F>) {
     tokio::select! {
         () = serving.exhausted() => {}
         () = idle_exit.has_left(serving, stats) => log::info!("nobody was here for a while, leaving"),

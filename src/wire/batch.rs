@@ -17,11 +17,11 @@ use super::{
     },
     records::{ConnectionRecordV1, with_length},
 };
+use crate::idle_connection::{IdleConnection, LONGEST_AHEAD};
 use crate::sys::{
     memfd::{self, Growing},
     scm::MOST_FDS,
 };
-use crate::transit::{IdleConnection, LONGEST_AHEAD};
 
 /// The most connections of one message: a descriptor each, and one for the bytes that are not inline.
 pub(crate) const MOST_CONNECTIONS: usize = MOST_FDS - 1;
@@ -142,13 +142,14 @@ pub(crate) fn unpack(
     };
     let now = Instant::now();
     let connection = |(record, stream): (ConnectionRecord, OwnedFd)| {
-        let ConnectionRecord { listener, peer, fresh, ahead, elapsed } = record;
-        let ahead = match ahead {
+        let ConnectionRecord { listener, peer, fresh: undetected, ahead, elapsed } = record;
+        let read_ahead = match ahead {
             Ahead::Inline(Blob(bytes)) => bytes,
             // All of them together are as long as `shared`.
             Ahead::Memfd { len } => shared.split_to(usize::try_from(len).unwrap_or(usize::MAX).min(shared.len())),
         };
-        IdleConnection { listener: name(&listener), stream, peer, ahead, fresh, times: elapsed.times(now), keep: None }
+        let (listener, times) = (name(&listener), elapsed.times(now));
+        IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation: None }
     };
     Ok(records.into_iter().zip(fds).map(connection).collect())
 }
@@ -183,7 +184,7 @@ impl Gathering {
     }
 
     fn add(&mut self, connection: IdleConnection) -> Added {
-        let len = connection.ahead.len();
+        let len = connection.read_ahead.len();
         let is_other = self.connections.last().is_some_and(|last| last.listener != connection.listener);
         if is_other || (is_long(&connection) && self.long > 0 && self.long + len > MUCH_AHEAD) {
             return Added::InTheNext(connection);
@@ -193,7 +194,7 @@ impl Gathering {
         }
         // First the bytes, as those of one connection may not fit where those of the others do.
         if is_long(&connection) {
-            if let Err(error) = self.copy(&connection.ahead) {
+            if let Err(error) = self.copy(&connection.read_ahead) {
                 return Added::Unsendable(
                     connection,
                     format!("its bytes ahead cannot be copied into a memfd: {error}"),
@@ -244,17 +245,17 @@ impl Gathering {
 
 /// Whether its bytes travel in a memfd.
 fn is_long(connection: &IdleConnection) -> bool {
-    connection.ahead.len() > LONGEST_INLINE
+    connection.read_ahead.len() > LONGEST_INLINE
 }
 
 fn record(connection: &IdleConnection, now: Instant) -> ConnectionRecord {
-    let IdleConnection { listener, peer, ahead, fresh, times, .. } = connection;
+    let IdleConnection { listener, peer, read_ahead, undetected, times, .. } = connection;
     let ahead = match is_long(connection) {
-        true => Ahead::Memfd { len: ahead.len() as u64 },
-        false => Ahead::Inline(Blob(ahead.clone())),
+        true => Ahead::Memfd { len: read_ahead.len() as u64 },
+        false => Ahead::Inline(Blob(read_ahead.clone())),
     };
     let (listener, elapsed) = (listener.as_ref().to_owned(), times.elapsed(now));
-    ConnectionRecord { listener, peer: peer.clone(), fresh: *fresh, ahead, elapsed }
+    ConnectionRecord { listener, peer: peer.clone(), fresh: *undetected, ahead, elapsed }
 }
 
 /// `None` for more than any message of ours has.

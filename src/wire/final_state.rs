@@ -8,7 +8,7 @@ use super::{
     reason::Why,
     section::Section,
 };
-use crate::transit::IdleConnection;
+use crate::idle_connection::IdleConnection;
 
 /// The process that connections are moved away from.
 pub(crate) trait Predecessor {

@@ -13,7 +13,7 @@
 //! All other messages are the same in both. What changes from version to version has a number of its own, so a packet can be read
 //! without knowing which version is spoken.
 //!
-//! In version 2 a record of a connection ends with its [`Elapsed`](crate::transit::Elapsed) times. To a process that speaks version 1, and
+//! In version 2 a record of a connection ends with its [`Elapsed`](crate::idle_connection::Elapsed) times. To a process that speaks version 1, and
 //! from one, connections travel without them, and their limits in time start anew.
 //!
 //! # What a later version may do

@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{
     blocking::on_thread_or_here,
+    idle_connection::IdleConnection,
     log,
     sys::{process::Process, table},
-    transit::IdleConnection,
 };
 
 /// The most connections that the predecessor may send without further leave.

@@ -5,7 +5,7 @@ use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, os::unix::ffi::OsStringEx
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{addr::PeerAddr, transit::Elapsed};
+use crate::{addr::PeerAddr, idle_connection::Elapsed};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

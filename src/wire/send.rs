@@ -35,7 +35,7 @@ use super::{
     protocol::{Abort, Done, Message},
     reason::Why,
 };
-use crate::{log, sys::scm, transit::IdleConnection};
+use crate::{idle_connection::IdleConnection, log, sys::scm};
 
 /// What the mover waits for.
 const AWAITED: &str = "a `Taken`";

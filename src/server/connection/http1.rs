@@ -10,10 +10,9 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
-    super::route::HttpService,
+    depart,
     io::Io,
-    moving,
-    service::Service,
+    service::{HttpService, Service},
     watch::{Stop, Watch},
 };
 use crate::drain::CloseReason;
@@ -50,7 +49,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             Stop::HeadTimeout => return refuse_head(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
-                return moving::depart(io, &parts.service, false, watch.times());
+                return depart::depart(io, &parts.service, false, watch.times());
             }
             // The next head had started after all: read on, with what hyper had read of it first.
             _ => {

@@ -7,9 +7,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    super::{limits::Http2Options, route::HttpService},
+    super::limits::Http2Options,
     io::Io,
-    service::Service,
+    service::{HttpService, Service},
     watch::{Stop, Watch},
 };
 use crate::drain::CloseReason;

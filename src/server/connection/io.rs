@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::state::{Lease, State};
+use super::state::{ConnectionGuard, State};
 use crate::{drain::CloseReason, listener::ActivatedStream, sys::socket};
 
 /// How long a client may be silent after we have closed our side, before we close for good.
@@ -30,7 +30,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Io {
     stream: ActivatedStream,
-    ahead: Bytes,
+    read_ahead: Bytes,
     /// The client has closed its side.
     ended: bool,
     /// More may come from the client after our last word: it speaks HTTP/2, or is in the middle of a head.
@@ -40,7 +40,7 @@ pub(super) struct Io {
     /// The end of the drain, waited for by whoever was given the stream in an upgrade.
     aborted: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// After the stream: its end is told when the socket is closed.
-    lease: Lease,
+    guard: ConnectionGuard,
 }
 
 /// The end of the time in which the client is to close its side.
@@ -63,12 +63,20 @@ impl Closing {
 }
 
 impl Io {
-    pub(super) fn new(stream: ActivatedStream, lease: Lease) -> Self {
-        Self { stream, ahead: Bytes::new(), ended: false, expects_more: false, closing: None, aborted: None, lease }
+    pub(super) fn new(stream: ActivatedStream, guard: ConnectionGuard) -> Self {
+        Self {
+            stream,
+            read_ahead: Bytes::new(),
+            ended: false,
+            expects_more: false,
+            closing: None,
+            aborted: None,
+            guard,
+        }
     }
 
     pub(super) fn state(&self) -> &Arc<State> {
-        &self.lease.state
+        &self.guard.state
     }
 
     /// The client may send on its own account when we close.
@@ -78,12 +86,13 @@ impl Io {
 
     /// Puts back bytes that were read, before all that is still to be read.
     pub(super) fn unread(&mut self, bytes: Bytes) {
-        self.ahead = if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.split_off(0)].concat().into() };
+        self.read_ahead =
+            if self.read_ahead.is_empty() { bytes } else { [bytes, self.read_ahead.split_off(0)].concat().into() };
     }
 
     /// Takes the socket out of the runtime, with what was read of it and not used, and what is held for it.
-    pub(super) fn into_parts(self) -> io::Result<(OwnedFd, Bytes, Lease)> {
-        Ok((self.stream.into_fd()?, self.ahead, self.lease))
+    pub(super) fn into_parts(self) -> io::Result<(OwnedFd, Bytes, ConnectionGuard)> {
+        Ok((self.stream.into_fd()?, self.read_ahead, self.guard))
     }
 
     /// Reads past what was put back, straight from the socket.
@@ -93,13 +102,13 @@ impl Io {
         if buf.filled().len() == before && buf.remaining() > 0 {
             self.ended = true;
         } else {
-            self.lease.state.note_read();
+            self.guard.state.note_read();
         }
         Poll::Ready(Ok(()))
     }
 
     fn may_more_come(&self) -> bool {
-        let state = &self.lease.state;
+        let state = &self.guard.state;
         let expected = state.is_closing() || state.had_body() || self.expects_more;
         // A Unix socket's client reads what was sent before it hears of a reset, so there the kernel is not asked.
         let unread = || self.stream.as_unix().is_none() && self.has_unread();
@@ -133,25 +142,25 @@ impl Io {
         socket::unread(&self.stream) > 0
     }
 
-    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
-        let taken = self.ahead.split_to(self.ahead.len().min(buf.remaining()));
+    fn take_read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let taken = self.read_ahead.split_to(self.read_ahead.len().min(buf.remaining()));
         buf.put_slice(&taken);
     }
 
     /// Who has the stream after an upgrade is told by an error that the drain is over.
     #[inline]
     fn check_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.lease.state.may_upgrade() { self.poll_aborted(cx) } else { Ok(()) }
+        if self.guard.state.may_upgrade() { self.poll_aborted(cx) } else { Ok(()) }
     }
 
     #[cold]
     fn poll_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let State { route, .. } = &*self.lease.state;
+        let State { route, .. } = &*self.guard.state;
         let aborted = self.aborted.get_or_insert_with(|| Box::pin(route.drain.shared_abort_token().cancelled_owned()));
         if aborted.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        self.lease.state.end(CloseReason::Aborted);
+        self.guard.state.end(CloseReason::Aborted);
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the service has ended and the drain's deadline is over"))
     }
 }
@@ -161,10 +170,10 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_aborted(cx)?;
-        if this.ahead.is_empty() {
+        if this.read_ahead.is_empty() {
             return this.poll_stream(cx, buf);
         }
-        this.take_ahead(buf);
+        this.take_read_ahead(buf);
         Poll::Ready(Ok(()))
     }
 }
@@ -174,7 +183,7 @@ impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_aborted(cx)?;
-        this.lease.state.note_flushed(false);
+        this.guard.state.note_flushed(false);
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
 
@@ -186,7 +195,7 @@ impl AsyncWrite for Io {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_aborted(cx)?;
-        this.lease.state.note_flushed(false);
+        this.guard.state.note_flushed(false);
         Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -198,7 +207,7 @@ impl AsyncWrite for Io {
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.lease.state.note_flushed(true);
+        this.guard.state.note_flushed(true);
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
@@ -207,9 +216,9 @@ impl AsyncWrite for Io {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.closing.is_none() {
-            this.lease.state.note_shut();
+            this.guard.state.note_shut();
             let more = this.may_more_come();
-            if !more && !this.lease.state.may_upgrade() {
+            if !more && !this.guard.state.may_upgrade() {
                 return Poll::Ready(Ok(()));
             }
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;

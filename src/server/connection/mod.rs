@@ -5,35 +5,39 @@ use std::{pin::pin, sync::Arc};
 use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub(super) mod context;
+mod depart;
 mod detect;
 mod http1;
 mod http2;
 mod io;
-pub(super) mod moving;
-mod service;
-pub(super) mod state;
+pub(super) mod service;
+mod state;
+pub(super) mod transferred;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 use self::{
+    context::RouteContext,
     detect::Protocol,
     io::Io,
-    service::Service,
-    state::{Lease, State},
+    service::{HttpService, Service},
+    state::{ConnectionGuard, State},
+    transferred::TransferredConnection,
     watch::{Stop, Watch, is_gone},
 };
-use super::{accept::RouteContext, route::HttpService};
-use crate::{addr::PeerAddr, drain::CloseReason, listener::ActivatedStream, log, transit::Times};
+use super::reaper::IdleEntry;
+use crate::{addr::PeerAddr, drain::CloseReason, idle_connection::Times, listener::ActivatedStream, log};
 
 /// A connection that was accepted, ready to be served.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     io: Io,
     service: Service<S>,
-    /// Its protocol is still to be told by its first bytes; otherwise it is HTTP/1.
-    is_fresh: bool,
+    /// The first bytes are to show its protocol. Otherwise it is HTTP/1.
+    undetected: bool,
 }
 
 impl<S: HttpService> Connection<S> {
@@ -44,9 +48,36 @@ impl<S: HttpService> Connection<S> {
         route: Arc<RouteContext>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let state = Arc::new(State::new(route, Times::begin()));
+        let state = Arc::new(State::new(route, Times::now()));
         let service = Service::new(service, peer, Arc::clone(&state));
-        Self { io: Io::new(stream, Lease::new(state, permit)), service, is_fresh: true }
+        Self { io: Io::new(stream, ConnectionGuard::new(state, permit)), service, undetected: true }
+    }
+
+    /// Serves on a connection that another process, or an earlier attempt to move it, has stopped to serve.
+    pub(super) fn resumed(
+        transferred: TransferredConnection,
+        service: S,
+        route: Arc<RouteContext>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let TransferredConnection { stream, peer, read_ahead, undetected, times, reservation } = transferred;
+        let state = Arc::new(State::new(route, times));
+        let service = Service::new(service, peer, Arc::clone(&state));
+        let guard = match reservation {
+            Some(reservation) => ConnectionGuard::resume(state, reservation),
+            None => ConnectionGuard::new(state, permit),
+        };
+        let mut io = Io::new(stream, guard);
+        if !read_ahead.is_empty() {
+            io.state().note_read();
+            io.unread(read_ahead);
+        }
+        Self { io, service, undetected }
+    }
+
+    /// Lets the next response be the last one.
+    pub(super) fn close_after_response(&self) {
+        self.io.state().close_after_response();
     }
 
     /// Serves until the connection ends, is idle for too long, or is aborted.
@@ -60,8 +91,8 @@ impl<S: HttpService> Connection<S> {
     }
 
     async fn serve_watched(self, watch: &mut Watch<'_, '_>) {
-        let Self { mut io, service, is_fresh } = self;
-        if !is_fresh {
+        let Self { mut io, service, undetected } = self;
+        if !undetected {
             return http1::serve(io, service, watch).await;
         }
         let mut first = Vec::new();
@@ -79,7 +110,7 @@ impl<S: HttpService> Connection<S> {
                 Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
-                    return moving::depart(io, &service, true, watch.times());
+                    return depart::depart(io, &service, true, watch.times());
                 }
                 Stop::Abort => return watch.note_aborted(),
                 // The first byte has come after all.

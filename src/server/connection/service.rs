@@ -20,11 +20,17 @@ use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
 use tower::{Service as Tower, ServiceExt, util::Oneshot};
 
-use super::{
-    super::route::HttpService,
-    state::{By, State},
-};
+use super::state::{DroppedBy, State};
 use crate::addr::PeerAddr;
+
+/// A tower service that HTTP is served with: its bounds in one name.
+pub(in crate::server) trait HttpService: Send + 'static {
+    type Body: HttpBody<Data: Send, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static;
+    type Tower: Tower<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send> + Send + 'static;
+
+    /// A clone to call once.
+    fn tower(&self) -> Self::Tower;
+}
 
 /// A tower service, and the connection whose requests it answers.
 #[derive(Debug)]
@@ -63,7 +69,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         // Taken apart, as it is large and each way to change it moves it.
         let (mut head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
-        let by = if head.version <= Version::HTTP_11 { By::Connection } else { By::Any };
+        let by = if head.version <= Version::HTTP_11 { DroppedBy::Connection } else { DroppedBy::Any };
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
@@ -91,7 +97,7 @@ impl<S> Service<S> {
             // Allocates nothing, where the body of hyper would be boxed.
             return Body::empty();
         }
-        self.state.hold(By::Any);
+        self.state.hold(DroppedBy::Any);
         Body::new(RequestBody { inner: body, _held: Held(Arc::clone(&self.state)) })
     }
 }
@@ -117,7 +123,7 @@ pub(super) struct InFlight {
     /// The response came to its end.
     whole: bool,
     /// Who drops it: with HTTP/1 the connection's own task.
-    by: By,
+    by: DroppedBy,
 }
 
 impl Drop for InFlight {
@@ -183,7 +189,7 @@ where
             guard.whole = response.body().is_end_stream();
             // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2). An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if guard.by == By::Connection && guard.state.is_closing() && !upgrades {
+            if guard.by == DroppedBy::Connection && guard.state.is_closing() && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }

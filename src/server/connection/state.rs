@@ -9,19 +9,22 @@ use std::{
 };
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::super::{accept::RouteContext, reaper::Reapable};
-use crate::{drain::CloseReason, transit::Times};
+use super::context::RouteContext;
+use crate::{
+    drain::CloseReason,
+    idle_connection::{Reservation, Times},
+    server::reaper::IdleEntry,
+};
 
-/// The connection has reached its age: its next response is its last.
-const RETIRED: u8 = 1;
+/// The connection has reached its age: the next response is the last one.
+const CLOSE_AFTER_RESPONSE: u8 = 1;
 /// The connection has been idle for as long as it may.
-const EXPIRED: u8 = 2;
+const CLOSE_IDLE: u8 = 2;
 
 /// Which task drops a part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum DroppedBy {
     /// The one that drives the connection.
     Connection,
     /// That one or another.
@@ -39,7 +42,7 @@ pub(super) enum By {
 /// connection itself, if that is to leave. Either the body's task sees that, or the connection sees that it is idle: each writes, then
 /// has a fence, and then reads what the other wrote.
 #[derive(Debug)]
-pub(in crate::server) struct State {
+pub(super) struct State {
     pub(super) route: Arc<RouteContext>,
     /// As the connection came here.
     pub(super) times: Times,
@@ -60,7 +63,7 @@ pub(in crate::server) struct State {
     had_body: AtomicBool,
     /// A request asked for an upgrade: from then on the stream may belong to somebody else.
     may_upgrade: AtomicBool,
-    /// What the reaper asks for: [`RETIRED`] and [`EXPIRED`].
+    /// What the reaper asks for: [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`].
     asked: AtomicU8,
     close_reason: AtomicU8,
     /// Of the task that drives the connection.
@@ -89,7 +92,7 @@ impl State {
 
     /// A request begins.
     #[inline]
-    pub(super) fn call(&self, has_body: bool, by: By) {
+    pub(super) fn call(&self, has_body: bool, by: DroppedBy) {
         self.hold(by);
         self.calls.store(self.calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.had_body.store(has_body, Ordering::Relaxed);
@@ -97,26 +100,30 @@ impl State {
 
     /// Something of a request is alive, and is dropped by that task.
     #[inline]
-    pub(super) fn hold(&self, by: By) {
+    pub(super) fn hold(&self, by: DroppedBy) {
         match by {
-            By::Connection => self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
-            By::Any => _ = self.held.fetch_add(1, Ordering::Relaxed),
+            DroppedBy::Connection => {
+                self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed)
+            }
+            DroppedBy::Any => _ = self.held.fetch_add(1, Ordering::Relaxed),
         }
     }
 
     #[inline]
-    pub(super) fn release(&self, by: By) {
+    pub(super) fn release(&self, by: DroppedBy) {
         self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
         match by {
-            By::Connection => self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release),
-            By::Any => _ = self.held.fetch_sub(1, Ordering::Release),
+            DroppedBy::Connection => {
+                self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release)
+            }
+            DroppedBy::Any => _ = self.held.fetch_sub(1, Ordering::Release),
         }
     }
 
     /// As [`release`](Self::release), for a body of a request, which may be dropped anywhere.
     #[inline]
     pub(super) fn release_body(&self) {
-        self.release(By::Any);
+        self.release(DroppedBy::Any);
         fence(Ordering::SeqCst);
         if self.is_leaving() && !self.is_busy() {
             self.wake();
@@ -234,30 +241,30 @@ impl State {
     }
 
     /// Whether the reaper has found it idle; asked once.
-    pub(super) fn take_expired(&self) -> bool {
-        self.asked.fetch_and(!EXPIRED, Ordering::Relaxed) & EXPIRED != 0
+    pub(super) fn take_close_idle(&self) -> bool {
+        self.asked.fetch_and(!CLOSE_IDLE, Ordering::Relaxed) & CLOSE_IDLE != 0
     }
 
     /// Whether the next response is the last one.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.is_retired() || self.route.drain.closes()
+        self.closes_after_response() || self.route.drain.closes()
     }
 
     /// Whether the connection is to leave this process when it can: to end, or to move.
     #[inline]
     pub(super) fn is_leaving(&self) -> bool {
-        self.is_retired() || self.route.drain.has_started()
+        self.closes_after_response() || self.route.drain.has_started()
     }
 
     /// Whether it leaves by moving to a successor.
     pub(super) fn moves(&self) -> bool {
-        !self.is_retired() && self.route.drain.moves()
+        !self.closes_after_response() && self.route.drain.moves()
     }
 
     #[inline]
-    fn is_retired(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) & RETIRED != 0
+    fn closes_after_response(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) & CLOSE_AFTER_RESPONSE != 0
     }
 
     /// Notes why the connection closes; the first reason stands.
@@ -284,7 +291,7 @@ impl State {
     }
 }
 
-impl Reapable for Arc<State> {
+impl IdleEntry for State {
     fn is_busy(&self) -> bool {
         State::is_busy(self)
     }
@@ -293,41 +300,51 @@ impl Reapable for Arc<State> {
         State::calls(self)
     }
 
-    fn expire(&self) {
-        self.asked.fetch_or(EXPIRED, Ordering::Relaxed);
+    fn close_idle(&self) {
+        self.asked.fetch_or(CLOSE_IDLE, Ordering::Relaxed);
     }
 
-    fn retire(&self) {
-        self.asked.fetch_or(RETIRED, Ordering::Relaxed);
+    fn close_after_response(&self) {
+        self.asked.fetch_or(CLOSE_AFTER_RESPONSE, Ordering::Relaxed);
     }
 }
 
-/// Held by the stream, wherever it goes: the drain waits for it, and its end is counted.
+/// The stream holds it wherever it goes: when the socket is closed, the connection is counted as closed for the reason that its state has.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct ConnectionGuard {
     pub(super) state: Arc<State>,
-    /// `None` when somebody else counts the end.
-    waited_for: Option<TaskTrackerToken>,
-    permit: Option<OwnedSemaphorePermit>,
+    /// `None` when it has left with the connection.
+    reservation: Option<Reservation>,
 }
 
-impl Lease {
+impl ConnectionGuard {
+    /// Guards a connection whose reservation came back with it.
+    pub(super) fn resume(state: Arc<State>, reservation: Reservation) -> Self {
+        Self { state, reservation: Some(reservation) }
+    }
+
+    /// Guards a connection that is new to this process.
     pub(super) fn new(state: Arc<State>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let waited_for = state.route.drain.connections().token();
-        state.route.counters.accepted();
-        Self { state, waited_for: Some(waited_for), permit }
+        let counters = Arc::clone(&state.route.counters);
+        let reservation = Reservation::new(counters, state.route.drain.connections().token(), permit);
+        Self::resume(state, reservation)
     }
 
-    /// The same connection, served once more from its beginning.
-    pub(super) fn renewed(mut self, state: Arc<State>) -> Self {
-        Self { state, waited_for: self.waited_for.take(), permit: self.permit.take() }
+    /// What is held for the connection while it is in transfer.
+    pub(super) fn into_reservation(mut self) -> Option<Reservation> {
+        self.set_reason();
+        self.reservation.take()
+    }
+
+    fn set_reason(&mut self) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.set_reason(self.state.close_reason());
+        }
     }
 }
 
-impl Drop for Lease {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        if self.waited_for.is_some() {
-            self.state.route.counters.ended(self.state.close_reason());
-        }
+        self.set_reason();
     }
 }

@@ -18,10 +18,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFuture;
 
 use super::{
-    super::{limits::Limits, reaper::Place},
+    super::{limits::Limits, reaper::Registration},
     state::State,
 };
-use crate::{drain::CloseReason, log, transit::Times};
+use crate::{drain::CloseReason, idle_connection::Times, log};
 
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub(super) struct Watch<'a, 'd> {
     aborted: Pin<&'a mut WaitForCancellationFuture<'d>>,
     /// Whether the wakers are left with the tokens and the reaper; and where with the latter.
     registered: bool,
-    place: Option<Place>,
+    registration: Option<Registration>,
     /// Armed when there is a deadline, and only then allocated.
     timer: Option<Pin<Box<Sleep>>>,
     /// A head is being read, since then.
@@ -77,7 +77,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             started,
             aborted,
             registered: false,
-            place: None,
+            registration: None,
             timer: None,
             head: state.times.headers_since,
             keep_alive_grace: None,
@@ -180,7 +180,8 @@ impl<'a, 'd> Watch<'a, 'd> {
     fn register(&mut self, cx: &Context<'_>) {
         self.registered = true;
         self.state.note_waker(cx.waker());
-        self.place = self.state.route.reaper.enter(Arc::clone(self.state), cx.waker().clone(), &self.state.times);
+        self.registration =
+            self.state.route.reaper.register(Arc::clone(self.state) as _, cx.waker().clone(), &self.state.times);
     }
 
     fn limits(&self) -> &'a Limits {
@@ -211,8 +212,8 @@ impl<'a, 'd> Watch<'a, 'd> {
     /// Since when the limits of a connection run that is about to leave: they go on in the next process.
     pub(super) fn times(&self) -> Times {
         let Times { opened, quiet_since, .. } = self.state.times;
-        let quiet_since = match self.place {
-            Some(place) => self.state.route.reaper.quiet_since(place),
+        let quiet_since = match self.registration {
+            Some(registration) => self.state.route.reaper.quiet_since(registration),
             None if self.state.calls() == 0 => quiet_since,
             None => Instant::now(),
         };
@@ -232,7 +233,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             return if tell { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };
         }
         // What has started since it was found idle is not idle: a head has its own limit, and a response is to be sent.
-        (self.state.take_expired() && self.is_idle()).then_some(Stop::Idle)
+        (self.state.take_close_idle() && self.is_idle()).then_some(Stop::Idle)
     }
 
     fn check_keep_alive_grace<T>(&mut self, now: Instant) -> Option<Stop<T>> {
@@ -284,8 +285,8 @@ impl<'a, 'd> Watch<'a, 'd> {
 
 impl Drop for Watch<'_, '_> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.state.route.reaper.leave(place);
+        if let Some(registration) = self.registration {
+            self.state.route.reaper.deregister(registration);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::serving::Serving;
+use super::super::routes::Routes;
 use crate::{drain::Stats, listener::ActivatedListener, log, sys::timer::Ticker};
 
 /// The time is made of so many ticks.
@@ -43,7 +43,7 @@ impl IdleExit {
     /// # Cancel safety
     ///
     /// Dropping it accepts again.
-    pub(in crate::server) async fn has_left(&self, serving: &Serving, stats: &Stats) {
+    pub(in crate::server) async fn has_left(&self, serving: &Routes, stats: &Stats) {
         let Some(time) = self.time else { return pending().await };
         loop {
             let last = match idle_for(time, stats).await {

@@ -17,10 +17,9 @@ use self::{
     roles::{Adopter, Old, take},
 };
 use super::{
-    accept::Arrived,
-    keeping::Keeping,
+    fd_store::FdStoreTask,
     notify::Announcer,
-    serving::{Paused, Serving, adopt},
+    routes::{Paused, Routes, finish},
     signals::{Heard, Signals},
 };
 use crate::{
@@ -35,9 +34,9 @@ use crate::{
         requests::{Request, Requests},
         ties::{FAREWELL_LIMIT, Joins, Ties, has_room, leave_predecessor, line, say_farewell, wait_for_room},
     },
+    idle_connection::IdleConnection,
     log,
     sys::process::Process,
-    transit::IdleConnection,
     wire::{
         moved::MovedListener,
         send::{Mover, MoverHandle, Parted},
@@ -54,7 +53,7 @@ pub(super) enum Succeeded {
     /// The successor serves, and nothing is left here.
     Over(DrainReport),
     /// The successor has died, and this process serves again.
-    Back(Serving),
+    Back(Routes),
 }
 
 /// What a server knows of the processes before and after it.
@@ -89,12 +88,12 @@ impl Succession {
 
     /// From now on this process serves. What still comes from the predecessor goes to the routes. Closes the sockets without a route that
     /// the predecessor had bound, unless `allow_unserved`: another server of this process may serve them.
-    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Serving, allow_unserved: bool) {
+    pub(super) fn begin(&mut self, coming: Option<Coming>, serving: &Routes, allow_unserved: bool) {
         let activated = serving.activated();
         let adopter = Adopter::new(serving, &self.ties.options.final_states);
         self.ties.begin(coming, activated, adopter);
         if !allow_unserved {
-            activated.close_unwanted(|name| serving.routes().iter().any(|route| &*route.name == name));
+            activated.close_unwanted(|name| serving.handles().iter().any(|route| &*route.name == name));
         }
     }
 
@@ -104,7 +103,7 @@ impl Succession {
     }
 
     /// Lets the next process meet this one.
-    pub(super) async fn open_place(&mut self, serving: &Serving) {
+    pub(super) async fn open_place(&mut self, serving: &Routes) {
         self.ties.open_place(serving.activated()).await;
     }
 
@@ -120,8 +119,8 @@ impl Succession {
     pub(super) async fn hand_over(
         &mut self,
         request: Request,
-        serving: &Serving,
-        keeping: &mut Keeping,
+        serving: &Routes,
+        fd_store: &mut FdStoreTask,
         announcer: &Announcer,
         stopped: impl Future<Output = ()>,
     ) -> HandedOver {
@@ -139,7 +138,7 @@ impl Succession {
             if is_spawned {
                 spawner.check()?;
             }
-            keeping.taken().await;
+            fd_store.taken().await;
             let way = wait_for_room(options, handle, way).await?;
             match plain {
                 Some(ready) => hand_over_plainly(options, ready, serving).await.map(HandedOver::Plainly),
@@ -175,7 +174,7 @@ impl Succession {
     }
 
     /// Lets go of what is here: the rest ends within the drain's limit. There is no way back but the successor's death.
-    pub(super) async fn move_out(&mut self, mut serving: Serving, moving: Moving, ending: Ending<'_>) -> Succeeded {
+    pub(super) async fn move_out(&mut self, mut serving: Routes, moving: Moving, ending: Ending<'_>) -> Succeeded {
         let (Ending { signals, is_managed, limit }, Moving { mover, moves, process, pid, moved }) = (ending, moving);
         log::info!(pid, "the successor accepts, moving what is here");
         self.ties.note_handed_over(serving.activated());
@@ -183,7 +182,7 @@ impl Succession {
         let drain = serving.current_drain().clone();
         let mut old = Old::new(&serving);
         let (returned, heard) = (Arc::clone(&old.returned), Heard::default());
-        serving.lead_to(Some(&moves));
+        serving.redirect_to(Some(&moves));
         drop(moves);
         drain.begin_succession(true);
 
@@ -197,7 +196,7 @@ impl Succession {
                 let mut moving = pin!(mover.run(&mut old));
                 tokio::select! {
                     report = &mut left => {
-                        serving.lead_to(None);
+                        serving.redirect_to(None);
                         let parted = unless_aborted(&heard, timeout(FAREWELL_LIMIT, moving)).await;
                         Outcome::Left(report, parted.and_then(Result::ok))
                     }
@@ -222,7 +221,7 @@ impl Succession {
                     );
                 }
                 serving.activated().set_passed_on(false);
-                serving.lead_to(None);
+                serving.redirect_to(None);
                 serving.renew(take(&returned));
                 return Succeeded::Back(serving);
             };
@@ -248,7 +247,7 @@ impl Succession {
     }
 
     /// Lets this process be met again, as its successor has died.
-    pub(super) async fn take_place_again(&mut self, serving: &Serving) {
+    pub(super) async fn take_place_again(&mut self, serving: &Routes) {
         self.ties.take_place_again(serving.activated()).await;
     }
 
@@ -268,7 +267,7 @@ async fn hand_over_in_full(
     options: &Options,
     handle: &Handoff,
     way: Way,
-    serving: &Serving,
+    serving: &Routes,
     announcer: &Announcer,
 ) -> Result<Moving, Error> {
     let successor = attempt(options, serving.activated(), line(handle), way).await?;
@@ -286,7 +285,7 @@ async fn hand_over_in_full(
 }
 
 /// Stops accepting; an error says which route does not.
-async fn pause<'a>(options: &Options, serving: &'a Serving) -> Result<Paused<'a>, Error> {
+async fn pause<'a>(options: &Options, serving: &'a Routes) -> Result<Paused<'a>, Error> {
     let limit = options.timeout;
     serving.pause(limit).await.map_err(|name| {
         failed(format!(
@@ -324,10 +323,10 @@ async fn is_dead(process: Option<&Process>, heard: &Heard) -> bool {
 }
 
 /// Connections stay from now on, and so do those that have come back.
-fn end_here(serving: &Serving, returned: &Mutex<Vec<IdleConnection>>) {
+fn end_here(serving: &Routes, returned: &Mutex<Vec<IdleConnection>>) {
     serving.current_drain().stop_moving();
-    serving.lead_to(None);
-    take(returned).into_iter().for_each(|connection| adopt(serving.routes(), connection, Arrived::to_stay));
+    serving.redirect_to(None);
+    take(returned).into_iter().for_each(|connection| finish(serving.handles(), connection));
 }
 
 /// What became of a request for a handoff.

@@ -12,7 +12,7 @@ use crate::{
         ties::{Ties, leave_predecessor},
     },
     log,
-    server::{notify::Announcer, serving::Serving, signals::Heard},
+    server::{notify::Announcer, routes::Routes, signals::Heard},
 };
 
 /// Starts one, waits until it is ready, and leaves the listeners to it: its process id.
@@ -25,7 +25,7 @@ use crate::{
 pub(super) async fn hand_over_plainly(
     options: &Options,
     ready: PlainSuccessor,
-    serving: &Serving,
+    serving: &Routes,
 ) -> Result<u32, Error> {
     log::debug!("stops accepting before the plain successor is started");
     let paused = pause(options, serving).await?;
@@ -44,7 +44,7 @@ impl Succession {
     pub(in crate::server) async fn leave_plainly(
         &mut self,
         pid: u32,
-        serving: Serving,
+        serving: Routes,
         announcer: &Announcer,
         ending: Ending<'_>,
     ) -> DrainReport {

@@ -5,27 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::{
     drain::Drain,
     handoff::state_part::{Snapshot, StateParts},
+    idle_connection::IdleConnection,
     log,
-    server::{
-        accept::Arrived,
-        serving::{Running, Serving, adopt},
-    },
-    transit::IdleConnection,
+    server::routes::{RouteHandle, Routes, adopt, finish},
     wire::{reason::Why, receive::Successor, section::Section, send::Predecessor},
 };
 
 /// This process, as the one that connections are moved away from.
 pub(super) struct Old {
-    routes: Vec<Running>,
+    routes: Vec<RouteHandle>,
     drain: Drain,
     /// What came back as the successor died.
     pub(super) returned: Arc<Mutex<Vec<IdleConnection>>>,
 }
 
 impl Old {
-    pub(super) fn new(serving: &Serving) -> Self {
+    pub(super) fn new(serving: &Routes) -> Self {
         let drain = serving.current_drain().clone();
-        Self { routes: serving.routes().to_vec(), drain, returned: Arc::default() }
+        Self { routes: serving.handles().to_vec(), drain, returned: Arc::default() }
     }
 }
 
@@ -36,30 +33,30 @@ impl Predecessor for Old {
             return;
         }
         log::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
-        adopt(&self.routes, connection, Arrived::to_stay);
+        finish(&self.routes, connection);
     }
 
     /// What comes back ends here, unless the successor has died: then it waits for what becomes of the service.
     fn stop_moving(&mut self, why: &Why) {
         if *why == Why::Died {
-            self.routes.iter().for_each(|route| route.hold_in(&self.returned));
+            self.routes.iter().for_each(|route| route.buffer_into(&self.returned));
         } else {
             // First the drain, so that a connection that comes back finds that it stays.
             self.drain.stop_moving();
-            self.routes.iter().for_each(Running::keep);
+            self.routes.iter().for_each(RouteHandle::keep);
         }
     }
 }
 
 /// This process, as the one that connections move to.
 pub(super) struct Adopter {
-    routes: Vec<Running>,
+    routes: Vec<RouteHandle>,
     final_states: StateParts,
 }
 
 impl Adopter {
-    pub(super) fn new(serving: &Serving, final_states: &StateParts) -> Self {
-        Self { routes: serving.routes().to_vec(), final_states: final_states.clone() }
+    pub(super) fn new(serving: &Routes, final_states: &StateParts) -> Self {
+        Self { routes: serving.handles().to_vec(), final_states: final_states.clone() }
     }
 }
 
@@ -73,7 +70,7 @@ impl Successor for Adopter {
     }
 
     fn serve(&mut self, connections: Vec<IdleConnection>) {
-        connections.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
+        connections.into_iter().for_each(|connection| adopt(&self.routes, connection));
     }
 
     async fn take_final(&mut self, section: Section) -> Result<(), String> {

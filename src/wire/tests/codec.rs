@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use super::super::{batch::ConnectionsWriter, protocol::*};
 use crate::{
     addr::{PeerAddr, UnixPeer},
-    transit::Elapsed,
+    idle_connection::Elapsed,
 };
 
 fn blob(bytes: &'static [u8]) -> Blob {

@@ -21,7 +21,7 @@ use super::{
     codec::{every_message, noise},
     support::*,
 };
-use crate::transit::{IdleConnection, LONGEST_AHEAD};
+use crate::idle_connection::{IdleConnection, LONGEST_AHEAD};
 
 /// Packets that are no message, and what is said of them.
 fn no_messages() -> Vec<(Vec<u8>, &'static str)> {

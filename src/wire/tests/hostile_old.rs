@@ -247,7 +247,7 @@ async fn connections_that_do_not_fit_their_descriptors_are_refused_and_nothing_e
     for (answer, says) in answers.into_iter().zip(says) {
         assert!(matches!(&answer, Message::Refused(refused) if refused.reason.contains(says)), "{says}: {answer:?}");
     }
-    assert_eq!(new.served.iter().map(|connection| connection.ahead.len()).collect::<Vec<_>>(), [5000, 1]);
+    assert_eq!(new.served.iter().map(|connection| connection.read_ahead.len()).collect::<Vec<_>>(), [5000, 1]);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
     child::{limit_files, play},
     support::*,
 };
-use crate::transit::IdleConnection;
+use crate::idle_connection::IdleConnection;
 
 use crate::sys::{scm, table};
 
@@ -214,7 +214,7 @@ fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
                 "{:?}",
                 old.resumed
             );
-            let moved: Vec<_> = new.served.iter().map(|connection| connection.ahead.len()).collect();
+            let moved: Vec<_> = new.served.iter().map(|connection| connection.read_ahead.len()).collect();
             assert_eq!(moved, [&sizes[..3], &sizes[4..]].concat());
         });
     });

@@ -6,16 +6,14 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
 
 use super::super::{
     channel::Channel,
@@ -31,11 +29,12 @@ use super::super::{
     section::Section,
     send::{Mover, MoverHandle, Predecessor},
 };
-use crate::transit::IdleConnection;
+use crate::idle_connection::IdleConnection;
 use crate::{
     addr::{PeerAddr, UnixPeer},
+    drain::Counters,
+    idle_connection::{Elapsed, Reservation, Times},
     sys::{process::Process, scm},
-    transit::{Elapsed, Times},
 };
 
 /// Longer than anything here takes.
@@ -94,34 +93,26 @@ pub(crate) fn connection(ahead: impl Into<Bytes>) -> IdleConnection {
         listener: "http".into(),
         stream: UnixStream::pair().unwrap().0.into(),
         peer: PeerAddr::Unix(UnixPeer::default()),
-        ahead: ahead.into(),
-        fresh: false,
-        times: Times::begin(),
-        keep: None,
+        read_ahead: ahead.into(),
+        undetected: false,
+        times: Times::now(),
+        reservation: None,
     }
 }
 
-/// Counts what is kept.
+/// Counts the connections that this process still has.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Keeps(Arc<AtomicUsize>);
-
-struct Keep(Keeps);
+pub(crate) struct Keeps(TaskTracker);
 
 impl Keeps {
     pub(crate) fn on(&self, mut connection: IdleConnection) -> IdleConnection {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        connection.keep = Some(Box::new(Keep(self.clone())));
+        let counters = Arc::new(Counters::new("http".into()));
+        connection.reservation = Some(Reservation::new(counters, self.0.token(), None));
         connection
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Keep {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.len()
     }
 }
 

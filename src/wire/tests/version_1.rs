@@ -8,9 +8,10 @@ use super::{
     super::{channel::Channel, join::join_blocking, offer::offer, protocol::*, receive::Ended, send::Parted},
     support::*,
 };
-use crate::transit::IdleConnection;
-
-use crate::{sys::scm, transit::Times};
+use crate::{
+    idle_connection::{IdleConnection, Times},
+    sys::scm,
+};
 
 /// `Join` of version 1, of the process 300.
 const JOIN: &[u8] = b"\x20\0\x01\x01\xac\x02";
@@ -41,7 +42,7 @@ async fn hear_packet(raw: &Raw) -> Vec<u8> {
 fn two_connections() -> [IdleConnection; 2] {
     let peer = "127.0.0.1:80".parse::<crate::addr::PeerAddr>().unwrap();
     [
-        IdleConnection { fresh: true, peer: peer.clone(), ..connection("") },
+        IdleConnection { undetected: true, peer: peer.clone(), ..connection("") },
         IdleConnection { peer, ..connection("GET /") },
     ]
 }
@@ -76,7 +77,7 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
 
 #[tokio::test]
 async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() {
-    let began = Times::begin();
+    let began = Times::now();
     let (own, control) = scm::pair().unwrap();
     let old = Raw::new(own);
     for packet in [HELLO, LISTENERS, OFFERED] {
@@ -100,7 +101,7 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
     };
     let (ended, ()) = tokio::join!(inbound.run(&mut new), talk);
     assert_eq!(ended, Ended::Done);
-    let served: Vec<_> = new.served.iter().map(|connection| (connection.fresh, &*connection.ahead)).collect();
+    let served: Vec<_> = new.served.iter().map(|connection| (connection.undetected, &*connection.read_ahead)).collect();
     assert_eq!(served, [(true, &b""[..]), (false, b"GET /")]);
     let begins = |times: &Times| times.opened >= began.opened && times.quiet_since >= began.opened;
     assert!(new.served.iter().all(|new| begins(&new.times) && new.times.headers_since.is_none()));

@@ -15,9 +15,7 @@ use super::{
     child::play,
     support::*,
 };
-use crate::transit::{IdleConnection, LONGEST_AHEAD};
-
-use crate::transit::Times;
+use crate::idle_connection::{IdleConnection, LONGEST_AHEAD, Times};
 
 #[tokio::test]
 async fn what_is_offered_arrives() {
@@ -76,7 +74,7 @@ async fn move_ten_thousand() {
     assert_eq!(new.finals, [section(SectionKind::Final, "end", vec![1; 5000])]);
     assert_eq!(new.served.iter().map(|connection| inode(&connection.stream)).collect::<Vec<_>>(), inodes);
     for (i, connection) in new.served.iter().enumerate() {
-        assert_eq!(connection.ahead, ahead(i), "{i}");
+        assert_eq!(connection.read_ahead, ahead(i), "{i}");
     }
     assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
 }
@@ -104,7 +102,7 @@ async fn connections_move_however_much_is_ahead_of_them() {
     farewell.finish(Vec::new()).await.unwrap();
     let (ended, new) = new.await.unwrap();
     assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
-    assert!(new.served.iter().map(|connection| &connection.ahead).eq(&ahead));
+    assert!(new.served.iter().map(|connection| &connection.read_ahead).eq(&ahead));
 }
 
 #[tokio::test]
@@ -132,7 +130,8 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     let peers = ["127.0.0.1:80", "[fe80::1%2]:80", "unix:/a (pid 1, uid 2, gid 3)", "@b", "vsock:1:2"];
     for (i, peer) in peers.iter().enumerate() {
         let listener = ["http", "admin", ""][i % 3].into();
-        let connection = IdleConnection { listener, peer: peer.parse().unwrap(), fresh: i % 2 == 0, ..connection("x") };
+        let connection =
+            IdleConnection { listener, peer: peer.parse().unwrap(), undetected: i % 2 == 0, ..connection("x") };
         handle.send(connection).unwrap();
     }
     drop(handle);
@@ -142,7 +141,7 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     let served = new.await.unwrap().1.served;
     for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
         assert_eq!(&*connection.listener, ["http", "admin", ""][i % 3]);
-        assert_eq!((connection.peer.to_string(), connection.fresh), (peer.to_owned(), i % 2 == 0));
+        assert_eq!((connection.peer.to_string(), connection.undetected), (peer.to_owned(), i % 2 == 0));
     }
     assert_eq!(served.len(), peers.len());
 }

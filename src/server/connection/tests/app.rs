@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    super::super::route::HttpService,
+    super::service::HttpService,
     script::{Answer, Reads, Script, Upgrade},
 };
 

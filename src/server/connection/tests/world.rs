@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::{
-    super::{Connection, moving::Arrival},
+    super::{Connection, context::RouteContext, transferred::TransferredConnection},
     app::App,
 };
 use crate::{
@@ -16,14 +16,9 @@ use crate::{
     addr::{PeerAddr, UnixPeer},
     drain::{Counters, Drain},
     extract::ServedThrough,
+    idle_connection::IdleConnection,
     listener::ActivatedStream,
-    server::{
-        accept::{Order, RouteContext},
-        exit::Exit,
-        limits::Limits,
-        reaper::Reaper,
-    },
-    transit::IdleConnection,
+    server::{accept::AcceptCommand, limits::Limits, reaper::Reaper, sink::RouteSink},
     wire::{
         batch::{Batch, unpack},
         protocol::{Connections, Message, VERSION},
@@ -39,8 +34,9 @@ pub(super) struct World {
 
 struct Generation {
     context: Arc<RouteContext>,
+    sink: Arc<RouteSink>,
     /// What comes back, which is nothing.
-    _orders: UnboundedReceiver<Order>,
+    _commands: UnboundedReceiver<AcceptCommand>,
 }
 
 impl World {
@@ -79,14 +75,15 @@ impl World {
 
     /// The next generation begins.
     pub(super) fn hand_over(&self) {
-        let (old, number) = {
+        let (old, sink, number) = {
             let mut generations = self.lock();
-            let old = Arc::clone(&generations.last().unwrap().context);
+            let last = generations.last().unwrap();
+            let (old, sink) = (Arc::clone(&last.context), Arc::clone(&last.sink));
             generations.push(Generation::new());
-            (old, generations.len() - 1)
+            (old, sink, generations.len() - 1)
         };
         let world = self.clone();
-        old.exit.lead_to(Some(Box::new(move |connection| {
+        sink.redirect_to(Some(Box::new(move |connection| {
             world.adopt(connection, number);
             Ok(())
         })));
@@ -104,7 +101,7 @@ impl World {
         let context = Arc::clone(&self.lock()[number].context);
         // What was sent is kept until it has arrived, so that it is never nowhere.
         let (arrived, _sent) = travelled(connection);
-        let arrival = Arrival::register(arrived).unwrap();
+        let arrival = TransferredConnection::register(arrived).unwrap();
         tokio::spawn(Connection::resumed(arrival, self.app.of(number), context, None).serve());
     }
 
@@ -116,18 +113,18 @@ impl World {
 
 impl Generation {
     fn new() -> Self {
-        let (back, _orders) = mpsc::unbounded_channel();
+        let (back, _commands) = mpsc::unbounded_channel();
         let (drain, limits, name) = (Drain::new(), Limits::default(), Arc::<str>::from("http"));
-        let activated = ActivatedListeners::from_env().unwrap();
+        let (activated, sink) = (ActivatedListeners::from_env().unwrap(), Arc::new(RouteSink::new(back)));
         let context = RouteContext {
             served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
             drain,
             counters: Arc::new(Counters::new(name)),
             reaper: Arc::new(Reaper::new(&limits)),
             limits,
-            exit: Arc::new(Exit::new(back)),
+            sink: Arc::clone(&sink) as _,
         };
-        Self { context: Arc::new(context), _orders }
+        Self { context: Arc::new(context), sink, _commands }
     }
 }
 

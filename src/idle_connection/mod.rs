@@ -1,32 +1,38 @@
-//! A connection on which nothing happens, on its way from one process to the next.
+//! An idle connection in transfer: to another process, to systemd's fd store, or back to the route that had it.
+//!
+//! This is what all of them need to go on with the connection, and what this process holds for it meanwhile.
 
-use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fmt, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+mod reservation;
+
+pub(crate) use self::reservation::Reservation;
 use crate::addr::PeerAddr;
 
-/// The most bytes ahead that a connection may take along.
+/// The most bytes that may have been read ahead of a connection in transfer.
 pub(crate) const LONGEST_AHEAD: usize = 16 * 1024 * 1024;
 
-/// A connection that can move without anything being lost.
+/// A connection that can move: no request is being answered on it, and no byte of it is lost.
 pub(crate) struct IdleConnection {
     /// The name of the listener that accepted it.
     pub(crate) listener: Arc<str>,
     pub(crate) stream: OwnedFd,
     pub(crate) peer: PeerAddr,
-    /// Read and not parsed: to be replayed first.
-    pub(crate) ahead: Bytes,
-    /// No protocol told apart yet.
-    pub(crate) fresh: bool,
+    /// Bytes that were read and not parsed: the next process parses them first.
+    pub(crate) read_ahead: Bytes,
+    /// The first bytes have not shown yet whether the client speaks HTTP/1 or HTTP/2.
+    pub(crate) undetected: bool,
     pub(crate) times: Times,
-    /// What the old process holds for it: dropped when somebody else has the connection, and comes back with it otherwise.
-    pub(crate) keep: Option<Box<dyn Any + Send>>,
+    /// What this process holds for it: dropped when another process has the connection, and used on when it comes back. `None` for a
+    /// connection that came from another process.
+    pub(crate) reservation: Option<Reservation>,
 }
 
-/// Since when the limits in time of a connection run.
+/// When the time limits of a connection started to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
     /// It was accepted: `max_connection_age`.
@@ -37,10 +43,10 @@ pub(crate) struct Times {
     pub(crate) headers_since: Option<Instant>,
 }
 
-/// [`Times`] on their way to another process: how long ago, in microseconds.
+/// [`Times`] as they are sent to another process: how long ago, in microseconds.
 ///
-/// A moment is no number that another process understands: in another time namespace its clock has another beginning. The time on the
-/// way itself is not counted.
+/// An `Instant` means nothing in another process: in another time namespace the clock starts elsewhere. The time of the transfer itself
+/// is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Elapsed {
     pub(crate) age: u64,
@@ -49,8 +55,8 @@ pub(crate) struct Elapsed {
 }
 
 impl Times {
-    /// Of a connection that begins.
-    pub(crate) fn begin() -> Self {
+    /// Of a connection that opens now.
+    pub(crate) fn now() -> Self {
         let now = Instant::now();
         Self { opened: now, quiet_since: now, headers_since: None }
     }
@@ -62,7 +68,7 @@ impl Times {
 }
 
 impl Elapsed {
-    /// The moments; now for what no clock shows.
+    /// The moments these were; `now` for one that is before the beginning of this process's clock.
     pub(crate) fn times(&self, now: Instant) -> Times {
         let since = |ago| now.checked_sub(Duration::from_micros(ago)).unwrap_or(now);
         Times { opened: since(self.age), quiet_since: since(self.quiet), headers_since: self.headers.map(since) }
@@ -75,8 +81,8 @@ impl fmt::Debug for IdleConnection {
             .field("listener", &self.listener)
             .field("stream", &self.stream)
             .field("peer", &self.peer)
-            .field("ahead", &self.ahead.len())
-            .field("fresh", &self.fresh)
+            .field("read_ahead", &self.read_ahead.len())
+            .field("undetected", &self.undetected)
             .finish_non_exhaustive()
     }
 }
@@ -87,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_has_elapsed_is_the_same_in_the_next_process() {
-        let first = Times::begin();
+        let first = Times::now();
         assert_eq!(first.elapsed(Instant::now()), Elapsed::default());
         tokio::time::advance(Duration::from_millis(1500)).await;
         let times = Times { headers_since: Some(Instant::now()), ..first };
@@ -105,7 +111,7 @@ mod tests {
         let far = Elapsed { age: u64::MAX, quiet: u64::MAX, headers: Some(u64::MAX) };
         let times = far.times(now);
         assert!(times.opened <= now && times.headers_since.unwrap() <= now);
-        let later = Times { opened: now + Duration::from_secs(1), ..Times::begin() };
+        let later = Times { opened: now + Duration::from_secs(1), ..Times::now() };
         assert_eq!(later.elapsed(now).age, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The service manager's fd store as a server has it: what it takes from there, and what it leaves there when it stops.
+//! systemd's fd store under a server: what the server takes from there at its start, and what it leaves there when it stops.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -6,8 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     Server,
-    accept::Arrived,
-    serving::{Serving, adopt},
+    routes::{Routes, adopt},
 };
 use crate::{
     drain::DrainReport,
@@ -44,16 +43,16 @@ impl Server {
     }
 }
 
-/// What a server has to do with the fd store.
+/// What a server keeps in the fd store, and takes from there.
 #[derive(Debug)]
-pub(super) struct Keeping {
+pub(super) struct FdStoreTask {
     notifier: Notifier,
     store: Option<Arc<Store>>,
     taking: Option<JoinHandle<()>>,
 }
 
-impl Keeping {
-    /// The store of which the manager has told, or `max` of it.
+impl FdStoreTask {
+    /// The store of this unit, with the room that systemd says it has, or `max` of it.
     pub(super) fn new(notifier: Notifier, max: Option<usize>) -> Self {
         let max = match (max, notifier.fd_store_max()) {
             (Some(wanted), Some(there)) => wanted.min(there),
@@ -63,10 +62,10 @@ impl Keeping {
         Self { notifier, store, taking: None }
     }
 
-    /// Keeps the listeners from now on, and serves what was kept of the process before.
-    pub(super) fn begin(&mut self, serving: &Serving) {
+    /// Keeps the listeners from now on, and serves the connections of the process before.
+    pub(super) fn begin(&mut self, serving: &Routes) {
         let activated = serving.activated();
-        // No other process will ever ask for the one connection of `Accept=yes`.
+        // No other process can serve the one connection of `Accept=yes`.
         self.store.take_if(|_| activated.one_connection().is_some());
         let kept = match &self.store {
             Some(store) => store.keep_listeners(activated),
@@ -76,25 +75,25 @@ impl Keeping {
             log::warn!(%error, "the listeners cannot be duplicated, so they do not outlive a crash");
         }
         if let Some(kept) = KeptConnections::of(activated) {
-            let (notifier, routes) = (self.notifier.clone(), serving.routes().to_vec());
+            let (notifier, routes) = (self.notifier.clone(), serving.handles().to_vec());
             // A drain that begins meanwhile waits for them.
             self.taking = Some(tokio::spawn(serving.arrivals().track_future(async move {
                 for connection in kept.take(&notifier).await {
-                    adopt(&routes, connection, Arrived::again);
+                    adopt(&routes, connection);
                 }
             })));
         }
     }
 
-    /// Leaves the listeners to a plain successor: should it end, the manager passes them to the next one under names that it knows.
-    pub(super) fn leave_plainly(&self, serving: &Serving) {
+    /// Leaves the listeners to a plain successor. If it ends, systemd passes them to the next process under names that it knows.
+    pub(super) fn leave_plainly(&self, serving: &Routes) {
         let left = self.store.as_ref().map(|store| store.keep_listeners_plainly(serving.activated()));
         if let Some(Err(error)) = left {
             log::warn!(%error, "the listeners cannot be duplicated, the fd store has them under names of this crate");
         }
     }
 
-    /// Resolves when all that was kept of the process before is with its routes.
+    /// Resolves when all connections of the process before are with their routes.
     ///
     /// # Cancel safety
     ///
@@ -109,7 +108,7 @@ impl Keeping {
     /// Ends `serving`: what can outlive this process goes to the store if `lasts`, and there is one.
     pub(super) async fn drain(
         &self,
-        serving: Serving,
+        serving: Routes,
         lasts: bool,
         limit: Duration,
         abort_now: impl Future<Output = &'static str>,

@@ -1,4 +1,4 @@
-//! A server that runs: its accept loops, and their end.
+//! The routes of a server that runs: their accept loops, where their connections go, and their end.
 
 use std::{
     future::{Future, pending},
@@ -17,82 +17,82 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    accept::{Accepting, Arrived, Order, RouteContext, Tokens},
-    connection::state::State,
-    exit::Exit,
+    accept::{AcceptCommand, AcceptLoop, Tokens},
+    connection::context::RouteContext,
     limits::Limits,
     reaper::Reaper,
     route::Route,
+    sink::RouteSink,
 };
 use crate::{
     activation::ActivatedListeners,
     drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats},
     extract::ServedThrough,
     fdstore::Store,
+    idle_connection::IdleConnection,
     listener::ActivatedListener,
     log,
-    transit::IdleConnection,
     wire::{moved::MovedListener, send::MoverHandle},
 };
 
 /// How long a loop may take to end that was aborted.
 const ABORT_LIMIT: Duration = Duration::from_millis(200);
 
-/// The accept loops, and what they count. Dropping it aborts everything.
+/// The accept loops of a server, and what they count. Dropping it aborts every connection.
 #[derive(Debug)]
-pub(super) struct Serving {
-    common: Common,
-    /// The drain that ends it: another than that of `common` once that has started and the successor has died.
+pub(super) struct Routes {
+    context: ServerContext,
+    /// The drain that ends it: that of `context`, or a later one after the successor has died.
     drain: Drain,
     loops: TaskTracker,
     /// Those loops that still accept.
     accepting: TaskTracker,
-    /// What still brings connections that were started elsewhere.
+    /// The tasks that still bring connections of other processes.
     arrivals: TaskTracker,
-    routes: Vec<Running>,
+    routes: Vec<RouteHandle>,
     _cut: AbortOnDrop,
 }
 
-/// What all routes have in common.
+/// What all routes of a server share.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(super) struct ServerContext {
     pub(super) activated: ActivatedListeners,
     pub(super) drain: Drain,
     pub(super) stats: Stats,
     pub(super) limits: Limits,
 }
 
-/// One accept loop, from outside.
+/// The route of one name, for those that have connections for it or tell it what to do.
 #[derive(Clone, Debug)]
-pub(super) struct Running {
+pub(super) struct RouteHandle {
     pub(super) name: Arc<str>,
-    orders: UnboundedSender<Order>,
-    exit: Arc<Exit>,
+    commands: UnboundedSender<AcceptCommand>,
+    sink: Arc<RouteSink>,
     counters: Arc<Counters>,
-    reaper: Arc<Reaper<Arc<State>>>,
+    reaper: Arc<Reaper>,
 }
 
-impl Serving {
-    /// Begins to accept.
-    pub(super) fn start(common: Common, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
+impl Routes {
+    /// Starts to accept.
+    pub(super) fn start(context: ServerContext, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
         let (loops, accepting, arrivals) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let mut running = Vec::new();
         for (route, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
             log::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
-            let (started, orders) = Running::new(listener.shared_name(), &common.limits);
-            let context = started.context(&common, &common.drain);
+            let (started, commands) = RouteHandle::new(listener.shared_name(), &context.limits);
+            let route_context = started.context(&context, &context.drain);
             let tokens = Tokens { accepting: accepting.token(), arrivals: arrivals.clone() };
-            loops.spawn(route.accept_loop(Accepting::new(listener, context, orders, tokens)));
-            started.tell(Order::Accept(true, None));
+            loops.spawn(route.run(AcceptLoop::new(listener, route_context, commands, tokens)));
+            started.send(AcceptCommand::Accept(true, None));
             running.push(started);
         }
         loops.close();
         accepting.close();
         arrivals.close();
-        common.stats.fill(running.iter().map(|route| Arc::clone(&route.counters)).collect());
-        let (_cut, drain) = (common.drain.abort_guard(), common.drain.clone());
-        Self { common, drain, loops, accepting, arrivals, routes: running, _cut }
+        context.stats.fill(running.iter().map(|route| Arc::clone(&route.counters)).collect());
+        let (_cut, drain) = (context.drain.abort_guard(), context.drain.clone());
+        Self { context, drain, loops, accepting, arrivals, routes: running, _cut }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
@@ -100,8 +100,8 @@ impl Serving {
         self.loops.wait().await;
     }
 
-    /// The accept loops, for whoever has a connection for them.
-    pub(super) fn routes(&self) -> &[Running] {
+    /// The handles of the routes.
+    pub(super) fn handles(&self) -> &[RouteHandle] {
         &self.routes
     }
 
@@ -111,7 +111,7 @@ impl Serving {
     }
 
     pub(super) fn activated(&self) -> &ActivatedListeners {
-        &self.common.activated
+        &self.context.activated
     }
 
     /// Leaves accepting to others for as long as the answer is kept. An error is the name of a route where what was accepted has no
@@ -121,20 +121,20 @@ impl Serving {
     ///
     /// Dropped, this process accepts again.
     pub(super) async fn pause(&self, limit: Duration) -> Result<Paused<'_>, Arc<str>> {
-        let (paused, until) = (Paused { serving: self, for_good: false }, Instant::now() + limit);
-        let tell = |route: &Running| {
+        let (paused, until) = (Paused { routes: self, for_good: false }, Instant::now() + limit);
+        let send = |route: &RouteHandle| {
             let (done, is_done) = oneshot::channel();
-            route.tell(Order::Accept(false, Some(done)));
+            route.send(AcceptCommand::Accept(false, Some(done)));
             (Arc::clone(&route.name), is_done)
         };
-        for (name, is_done) in self.routes.iter().map(tell).collect::<Vec<_>>() {
+        for (name, is_done) in self.routes.iter().map(send).collect::<Vec<_>>() {
             // A loop that has ended does not accept either.
             drop(timeout_at(until, is_done).await.map_err(|_| name)?);
         }
         Ok(paused)
     }
 
-    /// Those that still bring connections that were started elsewhere; the drain waits for them.
+    /// The tasks that still bring connections of other processes; the drain waits for them.
     pub(super) fn arrivals(&self) -> &TaskTracker {
         &self.arrivals
     }
@@ -145,21 +145,21 @@ impl Serving {
         if moved.is_empty() {
             return;
         }
-        self.common.activated.leave_moved(moved);
-        let tell = |route: &Running| {
+        self.context.activated.leave_moved(moved);
+        let send = |route: &RouteHandle| {
             let (done, is_done) = oneshot::channel();
-            route.tell(Order::CloseOwn(done));
+            route.send(AcceptCommand::CloseOwn(done));
             is_done
         };
-        for is_done in self.routes.iter().map(tell).collect::<Vec<_>>() {
+        for is_done in self.routes.iter().map(send).collect::<Vec<_>>() {
             let _ = is_done.await;
         }
     }
 
-    /// Connections that can move go there from now on.
-    pub(super) fn lead_to(&self, mover: Option<&MoverHandle>) {
+    /// Movable connections go to the successor from now on, or back to their routes with `None`.
+    pub(super) fn redirect_to(&self, mover: Option<&MoverHandle>) {
         for route in &self.routes {
-            route.exit.lead_to(mover.map(|mover| {
+            route.sink.redirect_to(mover.map(|mover| {
                 let mover = mover.clone();
                 Box::new(move |connection| mover.send(connection)) as _
             }));
@@ -170,10 +170,10 @@ impl Serving {
     pub(super) fn renew(&mut self, returned: Vec<IdleConnection>) {
         self.drain = self.drain.renewed();
         for route in &self.routes {
-            route.tell(Order::Renew(Arc::new(route.context(&self.common, &self.drain))));
+            route.send(AcceptCommand::Renew(Arc::new(route.context(&self.context, &self.drain))));
         }
-        self.lead_to(None);
-        returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::again));
+        self.redirect_to(None);
+        returned.into_iter().for_each(|connection| adopt(&self.routes, connection));
     }
 
     /// Stops accepting, and returns when every connection has ended or was aborted, after `limit` or when `abort_now` resolves.
@@ -194,25 +194,25 @@ impl Serving {
             let (store, drain) = (Arc::clone(store), self.drain.clone());
             // What comes back must not leave again.
             let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
-            route.exit.lead_to(Some(Box::new(keep)));
+            route.sink.redirect_to(Some(Box::new(keep)));
         }
         self.drain.begin_pause();
         let mut abort_now = pin!(abort_now);
         let report = {
             let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), abort_now.as_mut()));
-            // What the manager forgets of the process before must not be what it is to keep of this one.
+            // First all connections of the process before are taken: systemd forgets them by their name, which those of this process have, too.
             let keep = async {
                 tokio::select! {
                     () = self.arrivals.wait() => {}
                     () = self.drain.aborted() => {}
                 }
-                store.run(self.drain.aborted(), |connection| adopt(&self.routes, connection, Arrived::to_stay)).await
+                store.run(self.drain.aborted(), |connection| finish(&self.routes, connection)).await
             };
             tokio::select! {
                 report = &mut ended => report,
                 returned = keep => {
                     self.drain.stop_moving();
-                    returned.into_iter().for_each(|connection| adopt(&self.routes, connection, Arrived::to_stay));
+                    returned.into_iter().for_each(|connection| finish(&self.routes, connection));
                     ended.await
                 }
             }
@@ -238,11 +238,11 @@ impl Serving {
         abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
         for route in &self.routes {
-            route.tell(Order::Accept(false, None));
-            let orders = route.orders.clone();
-            route.exit.lead_to(Some(Box::new(move |connection| {
+            route.send(AcceptCommand::Accept(false, None));
+            let commands = route.commands.clone();
+            route.sink.redirect_to(Some(Box::new(move |connection| {
                 // The loop runs until the last connection has ended.
-                let _ = orders.send(Order::Adopt(Arrived::to_stay(connection)));
+                let _ = commands.send(AcceptCommand::finish(connection));
                 Ok(())
             })));
         }
@@ -251,7 +251,7 @@ impl Serving {
         self.end_unless_aborted(report, limit, abort_now).await
     }
 
-    /// As [`end`](Self::end); what has aborted the drain is not asked again.
+    /// As [`end`](Self::end). If the drain is aborted already, `abort_now` is not asked again.
     async fn end_unless_aborted(
         self,
         report: DrainReport,
@@ -271,7 +271,7 @@ impl Serving {
         limit: Duration,
         abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
-        self.routes.iter().for_each(|route| route.tell(Order::End));
+        self.routes.iter().for_each(|route| route.send(AcceptCommand::End));
         let left = limit.saturating_sub(self.drain.elapsed());
         tokio::select! {
             biased;
@@ -288,9 +288,9 @@ impl Serving {
     }
 
     fn report(&self, mut report: DrainReport) -> DrainReport {
-        report.listeners = self.common.stats.read().into_iter().map(Into::into).collect();
+        report.listeners = self.context.stats.read().into_iter().map(Into::into).collect();
         log::info!(%report, "done");
-        self.common.drain.note_done();
+        self.context.drain.note_done();
         report
     }
 }
@@ -299,85 +299,105 @@ impl Serving {
 #[derive(Debug)]
 #[must_use = "dropping it accepts again"]
 pub(super) struct Paused<'a> {
-    serving: &'a Serving,
+    routes: &'a Routes,
     for_good: bool,
 }
 
 impl Paused<'_> {
-    /// Leaves accepting to others until the loops are told otherwise.
+    /// Leaves accepting to others until the loops get another command.
     pub(super) fn hold(mut self) {
         self.for_good = true;
     }
 
-    /// Ends the loops: whoever holds the sockets, too, serves what comes from now on.
+    /// Ends the loops: the other owner of the sockets serves what comes from now on.
     pub(super) fn keep(mut self) {
         self.for_good = true;
-        self.serving.routes.iter().for_each(|route| route.tell(Order::End));
+        self.routes.routes.iter().for_each(|route| route.send(AcceptCommand::End));
     }
 }
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         if !self.for_good {
-            self.serving.routes.iter().for_each(|route| route.tell(Order::Accept(true, None)));
+            self.routes.routes.iter().for_each(|route| route.send(AcceptCommand::Accept(true, None)));
         }
     }
 }
 
-impl Running {
-    fn new(name: Arc<str>, limits: &Limits) -> (Self, mpsc::UnboundedReceiver<Order>) {
-        let (orders, told) = mpsc::unbounded_channel();
-        let exit = Arc::new(Exit::new(orders.clone()));
+impl RouteHandle {
+    fn new(name: Arc<str>, limits: &Limits) -> (Self, mpsc::UnboundedReceiver<AcceptCommand>) {
+        // Bounded by the connections that are open, and a few commands of each handoff.
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let sink = Arc::new(RouteSink::new(commands.clone()));
         let counters = Arc::new(Counters::new(Arc::clone(&name)));
-        (Self { name, orders, exit, counters, reaper: Arc::new(Reaper::new(limits)) }, told)
+        (Self { name, commands, sink, counters, reaper: Arc::new(Reaper::new(limits)) }, receiver)
     }
 
     /// What its connections share that come while `drain` is the one that ends them.
-    fn context(&self, common: &Common, drain: &Drain) -> RouteContext {
+    fn context(&self, server: &ServerContext, drain: &Drain) -> RouteContext {
         RouteContext {
-            served: ServedThrough::new(Arc::clone(&self.name), &common.activated, drain),
+            served: ServedThrough::new(Arc::clone(&self.name), &server.activated, drain),
             drain: drain.clone(),
             counters: Arc::clone(&self.counters),
-            limits: common.limits.clone(),
+            limits: server.limits.clone(),
             reaper: Arc::clone(&self.reaper),
-            exit: Arc::clone(&self.exit),
+            sink: Arc::clone(&self.sink) as _,
         }
     }
 
-    /// Whether it takes connections that were started elsewhere.
+    /// Whether it still takes connections.
     pub(super) fn is_open(&self) -> bool {
-        !self.orders.is_closed()
+        !self.commands.is_closed()
     }
 
-    /// Connections that can move come back to the route from now on.
+    /// Movable connections come back to the route from now on.
     pub(super) fn keep(&self) {
-        self.exit.lead_to(None);
+        self.sink.redirect_to(None);
     }
 
-    /// Connections that can move are kept in `returned` from now on, unread: where they go is not known yet.
-    pub(super) fn hold_in(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
+    /// Movable connections are kept in `returned` from now on, and nothing is read from them: where they go is not known yet.
+    pub(super) fn buffer_into(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
         let returned = Arc::clone(returned);
-        self.exit.lead_to(Some(Box::new(move |connection| {
+        self.sink.redirect_to(Some(Box::new(move |connection| {
             returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(())
         })));
     }
 
-    /// Serves a connection that was started elsewhere.
-    pub(super) fn adopt(&self, arrived: Arrived) {
-        self.tell(Order::Adopt(arrived));
+    /// Serves a connection that was accepted earlier.
+    pub(super) fn adopt(&self, connection: IdleConnection) {
+        self.send(AcceptCommand::adopt(connection));
     }
 
-    fn tell(&self, order: Order) {
-        // A loop that has ended needs no order.
-        let _ = self.orders.send(order);
+    /// Serves a connection that was to move and could not, until it can close.
+    pub(super) fn finish(&self, connection: IdleConnection) {
+        self.send(AcceptCommand::finish(connection));
+    }
+
+    fn send(&self, command: AcceptCommand) {
+        // A loop that has ended needs no command.
+        let _ = self.commands.send(command);
     }
 }
 
-/// Gives a connection to the route of its name, if there is one.
-pub(super) fn adopt(routes: &[Running], connection: IdleConnection, how: fn(IdleConnection) -> Arrived) {
-    match routes.iter().find(|route| route.name == connection.listener) {
-        Some(route) => route.adopt(how(connection)),
-        None => log::warn!(listener = &*connection.listener, "nothing here serves a connection that has come"),
+/// Lets the route of its name serve a connection that was accepted earlier, if there is one.
+pub(super) fn adopt(routes: &[RouteHandle], connection: IdleConnection) {
+    if let Some(route) = route_of(routes, &connection) {
+        route.adopt(connection);
     }
+}
+
+/// As [`adopt`], and the connection closes as soon as it can: it was to move and could not.
+pub(super) fn finish(routes: &[RouteHandle], connection: IdleConnection) {
+    if let Some(route) = route_of(routes, &connection) {
+        route.finish(connection);
+    }
+}
+
+fn route_of<'a>(routes: &'a [RouteHandle], connection: &IdleConnection) -> Option<&'a RouteHandle> {
+    let route = routes.iter().find(|route| route.name == connection.listener);
+    if route.is_none() {
+        log::warn!(listener = &*connection.listener, "no route serves a connection that has come");
+    }
+    route
 }

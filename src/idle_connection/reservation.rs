@@ -1,0 +1,64 @@
+//! What this process holds for a connection, also while the connection is in transfer.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::drain::{CloseReason, Counters};
+
+/// One connection in the books of this process: the drain waits for it, it takes one of `max_connections`, and the statistics count it
+/// as open.
+///
+/// It lives as long as this process has the socket. When it is dropped, the connection is counted as closed, for the reason that was
+/// set last, and only then the drain and the limit hear of it: what the drain has seen to end is in its report.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    counters: Arc<Counters>,
+    reason: CloseReason,
+    _tracked: TaskTrackerToken,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Reservation {
+    /// Counts a connection as open.
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        tracked: TaskTrackerToken,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        counters.accepted();
+        Self { counters, reason: CloseReason::Finished, _tracked: tracked, _permit: permit }
+    }
+
+    /// Says what the connection is counted as when it is dropped.
+    pub(crate) fn set_reason(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.counters.ended(self.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_open_until_its_reservation_is_dropped_and_counted_once() {
+        let (counters, tracker) = (Arc::new(Counters::new("http".into())), TaskTracker::new());
+        let mut reservation = Reservation::new(Arc::clone(&counters), tracker.token(), None);
+        let before = counters.stats();
+        assert_eq!((before.accepted, before.open, tracker.len()), (1, 1, 1));
+        reservation.set_reason(CloseReason::Error);
+        reservation.set_reason(CloseReason::Moved);
+        drop(reservation);
+        let after = counters.stats();
+        assert_eq!((after.open, after.moved, after.errors, tracker.len()), (0, 1, 0, 0));
+    }
+}

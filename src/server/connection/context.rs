@@ -1,0 +1,46 @@
+//! What all connections of one route share. It is below everything of a connection, and knows nothing of the accept loop.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    drain::{Counters, Drain},
+    extract::ServedThrough,
+    idle_connection::IdleConnection,
+    server::{limits::Limits, reaper::Reaper},
+};
+
+/// What the connections of one route share, from the accept to the close.
+///
+/// A route gets another context when the drain is called off, as the successor has died: connections that come later have the new one.
+#[derive(Debug)]
+pub(in crate::server) struct RouteContext {
+    /// What every request can extract.
+    pub(in crate::server) served: ServedThrough,
+    pub(in crate::server) drain: Drain,
+    pub(in crate::server) counters: Arc<Counters>,
+    pub(in crate::server) limits: Limits,
+    pub(in crate::server) reaper: Arc<Reaper>,
+    pub(in crate::server) sink: Arc<dyn MoveSink>,
+}
+
+/// Destination of movable connections: the successor, the fd store, or back to the route.
+pub(in crate::server) trait MoveSink: Send + Sync {
+    /// Takes the connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection, if the sink takes no more.
+    fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection>;
+}
+
+impl<F: Fn(IdleConnection) -> Result<(), IdleConnection> + Send + Sync> MoveSink for F {
+    fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
+        self(connection)
+    }
+}
+
+impl fmt::Debug for dyn MoveSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MoveSink")
+    }
+}

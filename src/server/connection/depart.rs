@@ -1,0 +1,32 @@
+//! A connection that leaves this process alive.
+
+use std::sync::Arc;
+
+use super::{io::Io, service::Service};
+use crate::{
+    drain::CloseReason,
+    idle_connection::{IdleConnection, Times},
+    log,
+};
+
+/// Sends the connection to the sink of its route: only one that was found movable.
+///
+/// `undetected` says that its protocol is not known yet.
+pub(super) fn depart<S>(io: Io, service: &Service<S>, undetected: bool, times: Times) {
+    let state = Arc::clone(io.state());
+    let Some(peer) = service.peer().cloned() else { return };
+    match io.into_parts() {
+        Ok((stream, read_ahead, guard)) => {
+            state.end(CloseReason::Moved);
+            let (listener, reservation) = (state.route.counters.shared_name(), guard.into_reservation());
+            let connection = IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation };
+            if let Err(connection) = state.route.sink.send(connection) {
+                log::debug!(listener = &*connection.listener, "nothing takes a connection that is to move, it closes");
+            }
+        }
+        Err(error) => {
+            log::debug!(%error, "a connection could not be taken out of the runtime");
+            state.end(CloseReason::Error);
+        }
+    }
+}

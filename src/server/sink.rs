@@ -1,0 +1,52 @@
+//! Where the movable connections of a route go now: to the successor, to the fd store, or back to the route.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{accept::AcceptCommand, connection::context::MoveSink};
+use crate::{idle_connection::IdleConnection, log};
+
+/// A destination that a route can be given while it runs.
+pub(super) type BoxSink = Box<dyn MoveSink>;
+
+/// The sink that the connections of a route know. It passes them to the sink of the moment, and back to the route where that takes no
+/// more.
+#[derive(Debug)]
+pub(super) struct RouteSink {
+    redirected: Mutex<Option<BoxSink>>,
+    route: UnboundedSender<AcceptCommand>,
+}
+
+impl RouteSink {
+    /// Sends connections back to the route that has these commands.
+    pub(super) fn new(route: UnboundedSender<AcceptCommand>) -> Self {
+        Self { redirected: Mutex::new(None), route }
+    }
+
+    /// From now on connections go to `sink`, or back to the route with `None`.
+    pub(super) fn redirect_to(&self, sink: Option<BoxSink>) {
+        *self.redirected.lock().unwrap_or_else(PoisonError::into_inner) = sink;
+    }
+
+    /// Lets the route serve it again. A route that has ended closes it.
+    fn return_to_route(&self, connection: IdleConnection) {
+        log::debug!(listener = &*connection.listener, "a connection that was to leave is served on");
+        if self.route.send(AcceptCommand::adopt(connection)).is_err() {
+            log::debug!("a connection came back to a route that has ended");
+        }
+    }
+}
+
+impl MoveSink for RouteSink {
+    fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
+        let sent = match &*self.redirected.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(sink) => sink.send(connection),
+            None => Err(connection),
+        };
+        if let Err(connection) = sent {
+            self.return_to_route(connection);
+        }
+        Ok(())
+    }
+}
