@@ -297,7 +297,7 @@ impl Server {
         let is_successor = self.activated.is_spawned();
         let announcer = Announcer::start(is_successor, &self.notify, drain, stats, self.drain_timeout);
         let ended = self.run_announced(shutdown, &announcer).await;
-        announcer.over(&ended).await;
+        announcer.finish(&ended).await;
         ended
     }
 

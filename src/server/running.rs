@@ -65,7 +65,7 @@ impl Server {
         drop(sleep(Duration::ZERO));
         table::raise_limit();
         let mut succession = self.succession();
-        succession.decide_spawn(&self.activated, announcer.is_heard())?;
+        succession.decide_spawn(&self.activated, announcer.is_active())?;
         let terminal = Terminal::note();
         succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());
@@ -101,7 +101,7 @@ impl Server {
                 break;
             }
             let handed = succession.hand_over(request, &serving, &mut fd_store, announcer, stop.started()).await;
-            let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_heard(), limit };
+            let ending = Ending { signals: &mut stop.signals, is_managed: announcer.is_active(), limit };
             match handed {
                 HandedOver::Failed => {
                     if succession.take_refused_hangup() && terminal.has_hung_up() {

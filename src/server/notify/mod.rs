@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 mod announcer;
 mod idle;
+mod reporter;
 mod status;
 mod verdict;
 mod watchdog;

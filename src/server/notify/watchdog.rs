@@ -4,21 +4,21 @@ use std::{io, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::{announcer::Told, verdict::HealthCheck};
+use super::{reporter::Reporter, verdict::HealthCheck};
 use crate::sys::timer::Ticker;
 
 /// Feeds twice within `interval`, for ever; while `check` says that something is wrong, asks it four times as often.
-pub(super) async fn feed(told: &Told, interval: Duration, check: Option<HealthCheck>) -> io::Result<()> {
+pub(super) async fn feed(reporter: &Reporter, interval: Duration, check: Option<HealthCheck>) -> io::Result<()> {
     let ticker = Ticker::every(interval / 2)?;
     loop {
         let fault = match &check {
-            Some(check) if told.is_serving() => ask(check, interval / 4).await,
+            Some(check) if reporter.is_serving() => ask(check, interval / 4).await,
             _ => None,
         };
         let is_well = fault.is_none();
-        told.note_health(fault);
+        reporter.note_health(fault);
         if is_well {
-            told.feed();
+            reporter.feed();
             ticker.tick().await?;
         } else {
             sleep(interval / 8).await;

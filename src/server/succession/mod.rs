@@ -276,7 +276,7 @@ async fn hand_over_in_full(
     let paused = pause(options, serving).await?;
     // As late as can be: where systemd knows the new main process and that ends, it ends this one.
     if successor.is_started() {
-        announcer.hand_to(pid).await;
+        announcer.set_main_pid(pid).await;
     }
     let moved = successor.moved();
     let (mover, moves, process) = successor.commit().await?;

@@ -58,7 +58,7 @@ impl Succession {
         let leaving = async {
             // The manager has to know the new main process before this one ends.
             let left = serving.leave(limit, handle.predecessor_gone(), heard.aborted());
-            let (report, ()) = tokio::join!(left, announcer.hand_to(pid));
+            let (report, ()) = tokio::join!(left, announcer.set_main_pid(pid));
             unless_aborted(&heard, leave_predecessor(handle, predecessor.as_ref())).await;
             serving.end(report, limit, heard.aborted()).await
         };
