@@ -17,7 +17,6 @@ mod handoff;
 mod incoming;
 mod limits;
 mod notify;
-mod orphans;
 mod reaper;
 mod route;
 mod routes;
@@ -85,7 +84,6 @@ pub struct Server {
     fd_store: Option<usize>,
     allow_unserved: bool,
     signals: Signals,
-    orphans: Option<Duration>,
     /// The future of [`with_graceful_shutdown`](Server::with_graceful_shutdown). Only the mutex makes it `Sync`; nothing locks it.
     shutdown: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
 }
@@ -105,7 +103,6 @@ impl Server {
             fd_store: None,
             allow_unserved: false,
             signals: Signals::wanted(),
-            orphans: None,
             shutdown: Mutex::default(),
         }
     }
@@ -242,32 +239,6 @@ impl Server {
     /// SIGHUP and SIGUSR2 still hand over; [`without_handoff_signals`](Self::without_handoff_signals) leaves those two to the program.
     pub fn without_signals(mut self) -> Self {
         self.signals = Signals::none();
-        self
-    }
-
-    /// As PID 1 of a container without an init: takes the status of every child process that has ended and that nobody has waited
-    /// for `within` that time, so that none stays behind as a zombie. Elsewhere it does nothing. Off by default.
-    ///
-    /// What this process has not started itself but inherited, as a grandchild whose parent is gone, nobody else can wait
-    /// for. The kernel does not tell it from a child that this process has started: one that is waited for later than `within`
-    /// fails to be, with `ECHILD`. Whoever waits while a child runs, as `tokio::process` and `std::process` do in `wait`,
-    /// `status` and `output`, is faster than a `within` of ten seconds, even on a busy runtime.
-    ///
-    /// Looks into /proc, which must be that of the container's own pid namespace, as it is in all of them
-    /// (`pid_namespaces(7)`).
-    ///
-    /// ```no_run
-    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use axum_activation::Server;
-    ///
-    /// Server::new(activated).serve("http", app).reap_orphans(Duration::from_secs(10)).run().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[doc(alias = "zombie")]
-    pub fn reap_orphans(mut self, within: Duration) -> Self {
-        self.orphans = Some(within);
         self
     }
 

@@ -8,7 +8,6 @@ use super::{
     Server,
     fd_store::FdStoreTask,
     notify::{Announcer, IdleExit},
-    orphans,
     routes::{Routes, ServerContext},
     signals::{Heard, Signals},
     succession::{Ending, HandedOver, Succeeded, Succession},
@@ -70,7 +69,6 @@ impl Server {
         succession.install_signals()?;
         let mut signals = mem::replace(&mut self.signals, Signals::none());
         signals.install()?;
-        let _reaping = self.orphans.and_then(orphans::reap);
         let mut stop =
             Stop { drain: self.drain.clone(), asked: Some(Box::pin(Caught::new(stop))), signals, is_managed: false };
         let mut fd_store = FdStoreTask::new(self.notify.notifier(), self.fd_store);

@@ -200,7 +200,6 @@ async fn a_server_serves_and_ends_whatever_its_times_are() {
         ("start_timeout", |server, time| server.start_timeout(time)),
         ("idle_exit", |server, time| server.idle_exit(time)),
         ("handoff_timeout", |server, time| server.handoff_timeout(time)),
-        ("reap_orphans", |server, time| server.reap_orphans(time)),
         ("keep_alive", |server, time| server.http2(Http2Options::new().keep_alive(time, time))),
     ];
     for time in [Duration::ZERO, Duration::MAX] {
