@@ -51,8 +51,9 @@ async fn main() -> Result<(), Error> {
 }
 
 /// What is needed before the first request: a pool, a cache.
-async fn warm_up() {
+async fn warm_up() -> Result<(), &'static str> {
     sleep(Duration::from_millis(300)).await;
+    Ok(())
 }
 
 async fn slow(Path(seconds): Path<u64>) -> &'static str {

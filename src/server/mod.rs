@@ -27,7 +27,6 @@ mod succession;
 
 pub use self::incoming::IncomingConnection;
 pub use self::limits::Http2Options;
-pub use self::notify::Verdict;
 use self::route::{IntoRoute, Route};
 use self::{
     limits::{Limits, MaxAge},

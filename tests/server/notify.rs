@@ -32,6 +32,9 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(30);
 
+/// What the service says of itself.
+type Health = Result<(), Infallible>;
+
 /// A server that speaks to `manager`, and its gate.
 fn server(manager: &Manager, set: ActivatedListeners) -> (Server, Gate) {
     let gate = Gate::new();
@@ -148,7 +151,7 @@ async fn a_service_that_cannot_start_says_why_and_is_never_ready() {
     assert!(error.to_string().contains("the service cannot start: no database"), "{error}");
 
     let (slow, _gate) = server(&manager, tcp_set(&["http"]));
-    let slow = slow.ready_when(pending::<()>()).start_timeout(Duration::from_millis(1500));
+    let slow = slow.ready_when(pending::<Health>()).start_timeout(Duration::from_millis(1500));
     let error = slow.without_signals().without_handoff_signals().run().await.unwrap_err();
     assert!(error.to_string().contains("it is not ready after 1.5s"), "{error}");
 
@@ -164,7 +167,7 @@ async fn a_service_that_cannot_start_says_why_and_is_never_ready() {
 async fn a_stop_while_it_starts_ends_it_at_once() {
     let manager = Manager::start();
     let (server, _gate) = server(&manager, tcp_set(&["http"]));
-    let running = Running::start(server.ready_when(pending::<()>()));
+    let running = Running::start(server.ready_when(pending::<Health>()));
     manager.wait("it starts", |manager| manager.status().starts_with("starting"));
     let report = running.end().await;
     assert!(report.is_clean() && report.elapsed < Duration::from_secs(1), "{report}");
@@ -238,7 +241,7 @@ async fn a_health_check_that_does_not_answer_is_a_bad_answer() {
     let manager = Manager::start();
     let (server, _gate) = server(&manager, tcp_set(&["http"]));
     let server = server.with_notifier(notifier(&manager).with_watchdog(Duration::from_millis(400)));
-    let running = Running::start(server.health_check(pending::<()>));
+    let running = Running::start(server.health_check(pending::<Health>));
     manager.wait("its status says so", |manager| manager.status().ends_with("; not well: no answer within 100ms"));
     // One may come before it is ready, and one comes with READY=1.
     assert!(manager.values("WATCHDOG").len() <= 2, "{:?}", manager.texts());

@@ -70,7 +70,7 @@ async fn a_future_that_is_to_stop_the_server_and_panics_has_stopped_it_in_order(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_panics_while_it_gets_ready_is_not_ready() {
     let server = Server::new(tcp_set(&["http"])).serve("http", Router::new()).without_signals();
-    let ready_when = ready(()).map(|()| -> bool { panic!("as planned") });
+    let ready_when = ready(()).map(|()| -> Result<(), Infallible> { panic!("as planned") });
     let error = server.ready_when(ready_when).run().await.unwrap_err();
     assert!(error.to_string().contains("the service cannot start: it panicked: as planned"), "{error}");
 }
@@ -83,7 +83,7 @@ async fn a_health_check_that_panics_is_a_bad_answer_and_is_asked_again() {
         let panics = Arc::clone(&panics);
         move || {
             assert!(!panics.load(SeqCst), "as planned");
-            ready(())
+            ready(Ok::<_, Infallible>(()))
         }
     };
     let notifier = Notifier::to(manager.address()).unwrap().with_watchdog(Duration::from_millis(400));

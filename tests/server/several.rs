@@ -26,7 +26,7 @@ fn server(set: &ActivatedListeners) -> Server {
 /// Serves until the drain begins; returns when it serves.
 async fn start(server: Server) -> (Drain, JoinHandle<()>) {
     let (drain, (ready, is_ready)) = (server.drain(), oneshot::channel());
-    let ready = async move { ready.send(()).unwrap() };
+    let ready = async move { ready.send(()).map_err(|()| "the test is gone") };
     let running = tokio::spawn(async move {
         server.ready_when(ready).run().await.unwrap();
     });

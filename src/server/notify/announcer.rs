@@ -19,8 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Settings,
+    health::HealthCheck,
     reporter::{Reporter, Stage, in_time},
-    verdict::HealthCheck,
     watchdog,
 };
 use crate::{

@@ -5,14 +5,13 @@ use std::{fmt, future::Future, time::Duration};
 use tokio::time::timeout;
 
 mod announcer;
+mod health;
 mod idle;
 mod reporter;
 mod status;
-mod verdict;
 mod watchdog;
 
-pub use self::verdict::Verdict;
-use self::verdict::{Coming, HealthCheck, coming};
+use self::health::{HealthCheck, HealthFuture, health};
 pub(super) use self::{announcer::Announcer, idle::IdleExit};
 use super::Server;
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
 pub(super) struct Settings {
     /// `None`: the one of the environment.
     notifier: Option<Notifier>,
-    ready_when: Option<Coming>,
+    ready_when: Option<HealthFuture>,
     start_timeout: Option<Duration>,
     health_check: Option<HealthCheck>,
     pub(super) idle_exit: Option<Duration>,
@@ -45,10 +44,10 @@ impl Server {
         self.with_notifier(Notifier::none())
     }
 
-    /// Begins to accept when `ready` resolves, and says `READY=1` then; connections wait in the kernel's queue until then.
+    /// Starts to accept when `ready` resolves to `Ok`, and sends `READY=1` then. Connections wait in the kernel's queue until then.
     ///
-    /// For what a service needs before its first request: a pool, a cache, a migration. It resolves to anything with a [`Verdict`]:
-    /// `()`, a `bool`, a `Result`.
+    /// For what a service needs before its first request: a pool, a cache, a migration. After an error of `ready` nothing
+    /// is served, and [`run`](Self::run) returns an error with its text.
     ///
     /// ```no_run
     /// # async fn fill() -> std::io::Result<()> { Ok(()) }
@@ -56,15 +55,16 @@ impl Server {
     /// use axum_activation::Server;
     ///
     /// let app = axum::Router::new();
-    /// Server::new(activated).serve("http", app).ready_when(async { fill().await }).run().await?;
+    /// Server::new(activated).serve("http", app).ready_when(fill()).run().await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn ready_when<F>(mut self, ready: F) -> Self
+    pub fn ready_when<F, E>(mut self, ready: F) -> Self
     where
-        F: Future<Output: Verdict> + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
     {
-        self.notify.ready_when = Some(coming(ready));
+        self.notify.ready_when = Some(health(ready));
         self
     }
 
@@ -76,24 +76,24 @@ impl Server {
         self
     }
 
-    /// Feeds the watchdog (`WatchdogSec=` of the unit) only as long as `check` says that the service is well.
+    /// Feeds the watchdog (`WatchdogSec=` of the unit) only while `check` returns `Ok`.
     ///
-    /// It is asked twice in that time while the server serves, and more often while it says that something is wrong; one that takes
-    /// half as long as that is given up and asked again. Without a watchdog it is not asked. Without a check, that the runtime still
-    /// runs tasks is enough.
+    /// It is asked twice in that time while the server serves, and more often after an error. The error is logged, and shown in the status
+    /// of the unit. A check that takes a quarter of `WatchdogSec=` is given up and asked again. Without a watchdog it is not asked.
+    /// Without a check, it is enough that the runtime still runs tasks.
     ///
     /// ```no_run
     /// # fn serve(server: axum_activation::Server) -> axum_activation::Server {
-    /// use std::time::Duration;
-    /// use tokio::{net::TcpStream, time::timeout};
+    /// use tokio::net::TcpStream;
     ///
-    /// server.health_check(|| async { TcpStream::connect("127.0.0.1:5432").await })
+    /// server.health_check(|| async { TcpStream::connect("127.0.0.1:5432").await.map(drop) })
     /// # }
     /// ```
-    pub fn health_check<C, F>(mut self, check: C) -> Self
+    pub fn health_check<C, F, E>(mut self, check: C) -> Self
     where
         C: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output: Verdict> + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
     {
         self.notify.health_check = Some(HealthCheck::new(check));
         self
@@ -122,12 +122,12 @@ impl Settings {
     pub(super) fn ready(&mut self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let (ready, limit) = (self.ready_when.take(), self.start_timeout);
         async move {
-            let fault = match (ready, limit) {
-                (None, _) => None,
+            let ready = match (ready, limit) {
+                (None, _) => Ok(()),
                 (Some(ready), None) => ready.await,
-                (Some(ready), Some(limit)) => timeout(limit, ready).await.unwrap_or_else(|_| Some(overdue(limit))),
+                (Some(ready), Some(limit)) => timeout(limit, ready).await.unwrap_or_else(|_| Err(overdue(limit))),
             };
-            fault.map_or(Ok(()), |reason| Err(Kind::NotReady { reason }.into()))
+            ready.map_err(|reason| Kind::NotReady { reason }.into())
         }
     }
 }

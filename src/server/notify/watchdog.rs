@@ -4,19 +4,19 @@ use std::{io, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::{reporter::Reporter, verdict::HealthCheck};
+use super::{health::HealthCheck, reporter::Reporter};
 use crate::sys::timer::Ticker;
 
-/// Feeds twice within `interval`, for ever; while `check` says that something is wrong, asks it four times as often.
+/// Feeds twice within `interval`, for ever. While `check` returns errors, it is asked four times as often and nothing is fed.
 pub(super) async fn feed(reporter: &Reporter, interval: Duration, check: Option<HealthCheck>) -> io::Result<()> {
     let ticker = Ticker::every(interval / 2)?;
     loop {
-        let fault = match &check {
+        let health = match &check {
             Some(check) if reporter.is_serving() => ask(check, interval / 4).await,
-            _ => None,
+            _ => Ok(()),
         };
-        let is_well = fault.is_none();
-        reporter.note_health(fault);
+        let is_well = health.is_ok();
+        reporter.note_health(health.err());
         if is_well {
             reporter.feed();
             ticker.tick().await?;
@@ -26,9 +26,6 @@ pub(super) async fn feed(reporter: &Reporter, interval: Duration, check: Option<
     }
 }
 
-async fn ask(check: &HealthCheck, limit: Duration) -> Option<String> {
-    match timeout(limit, check.ask()).await {
-        Ok(fault) => fault,
-        Err(_) => Some(format!("no answer within {limit:?}")),
-    }
+async fn ask(check: &HealthCheck, limit: Duration) -> Result<(), String> {
+    timeout(limit, check.ask()).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
 }
