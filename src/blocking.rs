@@ -1,7 +1,19 @@
-//! Work that blocks, away from the runtime's threads, where it can fail and not panic.
+//! Work that blocks, on a thread of its own, where it can fail and not panic.
 //!
-//! `tokio::task::spawn_blocking` panics where the system gives no more threads (`TasksMax=`, `ulimit -u`), and that would end a service
-//! which only wanted to hand over. So all of the crate that blocks goes through this file; `tests/layering.rs` holds that.
+//! `tokio::task::spawn_blocking` panics where the system gives no more threads (`TasksMax=`, `ulimit -u`), and that
+//! would end a service which only wanted to hand over. So all of the crate that blocks goes through this file;
+//! `tests/layering.rs` holds that.
+//!
+//! There are three ways, and a caller chooses by what happens when there is no thread and when its future is dropped:
+//!
+//! | function | without a thread | dropped |
+//! | --- | --- | --- |
+//! | [`on_thread`] | an error | the work goes on, its result is dropped |
+//! | [`on_thread_to_its_end`] | an error | waits for the end of the work |
+//! | [`on_thread_or_here`] | works in place | the work goes on, its result is dropped |
+//!
+//! A thread is started for each call. The crate blocks in handoffs and in starts, not in requests, so a pool would
+//! stand idle.
 
 use std::{
     future::Future,
@@ -16,7 +28,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{log, unwind::caught};
 
-/// Runs `work` on a thread of its own.
+/// Runs `work` on a thread of its own, inside the current runtime.
 ///
 /// # Errors
 ///
@@ -29,7 +41,10 @@ pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send
     Job::start(work, false).map_err(|(refused, _)| refused)?.await
 }
 
-/// As [`on_thread`]; dropped, it waits until the work is done, so that what the work returns is dropped before anything else happens.
+/// As [`on_thread`]. Dropped, it waits until the work is done, so that the result of the work is dropped before
+/// anything else happens.
+///
+/// That blocks the thread of the runtime on which the future is dropped: for work of milliseconds alone.
 pub(crate) async fn on_thread_to_its_end<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -59,7 +74,7 @@ struct Job<T> {
 }
 
 impl<T: Send + 'static> Job<T> {
-    /// Starts it; gives it back where there is no thread for it.
+    /// Starts it. Where there is no thread for it, gives the work back with the error.
     fn start<W: FnOnce() -> T + Send + 'static>(work: W, joins: bool) -> Result<Self, (io::Error, W)> {
         let (done, outcome) = oneshot::channel();
         // What a thread that cannot be started was to do would be lost with it, so the work is given to it afterwards.

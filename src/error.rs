@@ -1,4 +1,20 @@
 //! The one error type of the crate.
+//!
+//! A message names the socket, the variable or the path it concerns, and what to do about it. It is written for the
+//! operator who reads it in the journal, so it uses the words of the unit files. A program that wants to decide asks
+//! the predicates of [`Error`].
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! use axum_activation::ActivatedListeners;
+//!
+//! let activated = ActivatedListeners::builder().build().unwrap();
+//! let error = activated.one("http").unwrap_err();
+//! assert!(error.is_unknown_name());
+//! assert!(error.to_string().starts_with("no socket named \"http\": this process was passed none; start it with one"));
+//! # }
+//! ```
 
 use std::{error::Error as StdError, fmt, io, ops::Range, os::fd::RawFd, path::PathBuf};
 
@@ -6,15 +22,42 @@ use crate::sys::socket::SocketKind;
 
 /// What went wrong, with the socket or the variable it concerns and what to do about it.
 ///
-/// Opaque, so that messages and causes can grow; ask it with its `is_` methods. An [`io::Error`] that caused it is its
-/// [`source`](StdError::source). It converts into an [`io::Error`], for a `main` that returns [`io::Result`].
+/// It is opaque, so that messages and causes can grow. Its `is_` methods tell kinds apart. An [`io::Error`] that caused
+/// it is its [`source`](StdError::source), and part of what [`Debug`](fmt::Debug) prints: a `main` that returns it
+/// shows both.
+///
+/// It converts into an [`io::Error`], for a `main` that returns [`io::Result`]:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use std::io;
+/// use axum_activation::{ActivatedListener, ActivatedListeners};
+///
+/// fn listener() -> io::Result<ActivatedListener> {
+///     Ok(ActivatedListeners::builder().build()?.one("http")?)
+/// }
+/// assert_eq!(listener().unwrap_err().kind(), io::ErrorKind::NotFound);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Error {
     kind: Box<Kind>,
 }
 
 /// The crate's result type.
+///
+/// ```
+/// use axum_activation::{ListenAddr, error::Result};
+///
+/// fn listen() -> Result<ListenAddr> {
+///     "127.0.0.1:8080".parse()
+/// }
+/// assert!(listen().is_ok());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What an [`Error`] is. Private, so that a variant may get a field in any release.
 #[derive(Debug)]
 pub(crate) enum Kind {
     /// A variable of the activation protocol says something impossible.
@@ -80,64 +123,179 @@ pub(crate) enum Kind {
 }
 
 impl Error {
-    /// The sockets in the environment are meant for another process (`LISTEN_PID` or `LISTEN_PIDFDID` is not ours).
+    /// Whether the sockets in the environment are meant for another process (`LISTEN_PID` or `LISTEN_PIDFDID` is not
+    /// this process).
     ///
-    /// Go's `systemd.ErrPIDMismatch`.
+    /// It is Go's `systemd.ErrPIDMismatch`. Most often a wrapper between systemd and the program does not `exec` it. A
+    /// program that may be a child of a socket-activated service chooses [`ForeignPid`](crate::ForeignPid).
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// match ActivatedListeners::from_env() {
+    ///     Ok(activated) => println!("{} sockets", activated.names().len()),
+    ///     Err(error) if error.is_pid_mismatch() => eprintln!("the wrapper must exec this program: {error}"),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
+    /// ```
     #[must_use]
     #[doc(alias = "ErrPIDMismatch")]
     pub fn is_pid_mismatch(&self) -> bool {
         matches!(*self.kind, Kind::PidMismatch { .. })
     }
 
-    /// A `LISTEN_*` variable cannot be understood, or does not fit the descriptors that are there.
+    /// Whether a `LISTEN_*` variable cannot be understood, or does not fit the descriptors that are there.
+    ///
+    /// The launcher is wrong then. No descriptor has been touched.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let wrong = ActivatedListeners::from_env().is_err_and(|error| error.is_invalid_environment());
+    /// assert!(!wrong);
+    /// ```
     #[must_use]
     pub fn is_invalid_environment(&self) -> bool {
         matches!(*self.kind, Kind::Environment { .. } | Kind::ClosedFd { .. } | Kind::OwnedFd { .. })
     }
 
-    /// Nobody passed a socket of that name, and no fallback was given for it.
+    /// Whether no socket of that name was passed, and no fallback was given for it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let error = activated.one("https").unwrap_err();
+    /// assert!(error.is_unknown_name());
+    /// assert!(error.to_string().contains("there is \"http\""));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_unknown_name(&self) -> bool {
         matches!(*self.kind, Kind::UnknownName { .. })
     }
 
-    /// The socket was there and somebody has taken it.
+    /// Whether the socket was there and is taken already. A name is taken once; share what you get.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let _listener = activated.one("http")?;
+    /// assert!(activated.one("http").unwrap_err().is_already_taken());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_already_taken(&self) -> bool {
         matches!(*self.kind, Kind::Taken { .. })
     }
 
-    /// The socket is of another kind than what was asked for.
+    /// Whether the socket is of another kind than what was asked for.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::net::UdpSocket;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("dns", UdpSocket::bind("127.0.0.1:0")?).build()?;
+    /// assert!(activated.one("dns").unwrap_err().is_wrong_kind());
+    /// assert_eq!(activated.udp("dns")?.len(), 1, "nothing was taken");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_wrong_kind(&self) -> bool {
         matches!(*self.kind, Kind::WrongSocket { .. })
     }
 
-    /// An address or a name is malformed.
+    /// Whether an address or a name is malformed.
+    ///
+    /// ```
+    /// use axum_activation::ListenAddr;
+    ///
+    /// assert!("localhost".parse::<ListenAddr>().unwrap_err().is_invalid_address());
+    /// ```
     #[must_use]
     pub fn is_invalid_address(&self) -> bool {
         matches!(*self.kind, Kind::Address { .. } | Kind::Name { .. })
     }
 
-    /// A bind failed because somebody else has that address.
+    /// Whether a bind failed because another socket has that address.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let other = TcpListener::bind("127.0.0.1:0")?;
+    /// let error = ActivatedListeners::builder().fallback("http", other.local_addr()?).build().unwrap_err();
+    /// assert!(error.is_address_in_use());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn is_address_in_use(&self) -> bool {
         matches!(&*self.kind, Kind::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
     }
 
-    /// A listening socket was passed that no route serves.
+    /// Whether a listening socket was passed that no route serves: its clients would connect and hang.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::net::TcpListener;
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .socket("http", TcpListener::bind("127.0.0.1:0")?)
+    ///     .socket("admin", TcpListener::bind("127.0.0.1:0")?)
+    ///     .build()?;
+    /// let error = Server::new(activated).serve("http", Router::new()).run().await.unwrap_err();
+    /// assert!(error.is_unserved());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_unserved(&self) -> bool {
         matches!(*self.kind, Kind::Unserved { .. })
     }
 
-    /// The next process could not be started: there is nothing to execute, or the system refuses.
+    /// Whether the next process could not be started: there is no program at the path, or the system refuses.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::handoff::start_process;
+    ///
+    /// let name = "no:colon".to_owned();
+    /// let error = start_process([(name, std::fs::File::open("/dev/null").unwrap().into())]).await.unwrap_err();
+    /// assert!(!error.is_start_failure(), "the name was refused before a start was tried");
+    /// assert!(error.is_invalid_address());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_start_failure(&self) -> bool {
         matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
     }
 
-    /// A handoff failed: nothing has changed, and the process that served serves on.
+    /// Whether a handoff failed. Nothing has changed then: the process that served serves on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::handoff::request_handoff;
+    ///
+    /// let error = request_handoff("/run/no-such-service/handoff.sock").await.unwrap_err();
+    /// assert!(error.is_handoff_failure());
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_handoff_failure(&self) -> bool {
         matches!(
@@ -152,6 +310,7 @@ impl Error {
         )
     }
 
+    /// The kind of an [`io::Error`] that is made of it. That of the cause, where there is one.
     fn io_kind(&self) -> io::ErrorKind {
         match &*self.kind {
             Kind::Bind { source, .. }

@@ -1,4 +1,24 @@
-//! What a handler can ask about the connection its request came through.
+//! Axum extractors: what a handler can ask about the listener its request came through, and about the state of the
+//! service.
+//!
+//! | extractor | under [`Server`](crate::Server) | elsewhere |
+//! | --- | --- | --- |
+//! | [`ListenerName`] | the name of the socket | rejected; `Option<ListenerName>` is `None` |
+//! | [`Drain`] | the drain of the server | that of a [`DrainLayer`](crate::layer::DrainLayer), or of an `Extension` |
+//! | [`ActivatedListeners`] | the sockets of this process | those of an `Extension` |
+//!
+//! A rejection is a [`NotServed`].
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use axum_activation::{ActivatedListeners, Drain, ListenerName};
+//!
+//! async fn status(name: ListenerName, drain: Drain, sockets: ActivatedListeners) -> String {
+//!     format!("{name}: {:?}, one of {}", drain.phase(), sockets.names().join(", "))
+//! }
+//! let app: Router = Router::new().route("/status", get(status));
+//! # let _ = app;
+//! ```
 
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc};
 
@@ -10,7 +30,8 @@ use axum::{
 
 use crate::{activation::ActivatedListeners, drain::Drain, log};
 
-/// What a server tells every request of one listener; a request extension.
+/// What a server adds to every request of one listener: a request extension. One per listener, so a request costs a
+/// count of references.
 #[derive(Clone, Debug)]
 pub(crate) struct ServedThrough(Arc<Served>);
 
@@ -29,6 +50,8 @@ impl ServedThrough {
 
 /// Extractor: the name of the socket that the request came through.
 ///
+/// One router that is served under several names answers each as it likes:
+///
 /// ```
 /// use axum::{Router, routing::get};
 /// use axum_activation::ListenerName;
@@ -40,12 +63,24 @@ impl ServedThrough {
 /// # let _ = app;
 /// ```
 ///
-/// Under [`Server`](crate::Server) alone; elsewhere `Option<ListenerName>` is `None`.
+/// It is there under [`Server`](crate::Server) alone. Elsewhere `Option<ListenerName>` is `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerName(Arc<str>);
 
 impl ListenerName {
-    /// The name.
+    /// The name as text.
+    ///
+    /// ```
+    /// use axum_activation::ListenerName;
+    ///
+    /// async fn only_for_admins(name: ListenerName) -> &'static str {
+    ///     match name.as_str() {
+    ///         "admin" => "welcome",
+    ///         _ => "this is on the admin socket",
+    ///     }
+    /// }
+    /// # let _ = only_for_admins;
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -82,9 +117,10 @@ impl<S: Sync> OptionalFromRequestParts<S> for ListenerName {
     }
 }
 
-/// The sockets that this process serves, to be shown: taking one from here is an error.
+/// The sockets that this process serves, to be shown. Taking one from here is an error.
 ///
-/// Under [`Server`](crate::Server), or wherever the set was added as a request extension (`axum::Extension`).
+/// It is there under [`Server`](crate::Server), and wherever the set was added as a request extension
+/// (`axum::Extension`).
 impl<S: Sync> FromRequestParts<S> for ActivatedListeners {
     type Rejection = NotServed;
 
@@ -96,7 +132,8 @@ impl<S: Sync> FromRequestParts<S> for ActivatedListeners {
     }
 }
 
-/// The drain of the server, or of a [`DrainLayer`](crate::layer::DrainLayer); or one that was added as a request extension.
+/// The drain of the server, or of a [`DrainLayer`](crate::layer::DrainLayer); or one that was added as a request
+/// extension.
 impl<S: Sync> FromRequestParts<S> for Drain {
     type Rejection = NotServed;
 
@@ -108,7 +145,20 @@ impl<S: Sync> FromRequestParts<S> for Drain {
 
 /// The rejection of an extractor that finds nothing to extract: the request did not come through this crate's server.
 ///
-/// Answers 500, as it is the program that is wrong and not the request.
+/// It answers 500, as the program is wrong and not the request. The body and an event at ERROR say what is missing:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use axum::{Router, body::Body, http::Request, routing::get};
+/// use axum_activation::Drain;
+/// use tower::ServiceExt;
+///
+/// let app: Router = Router::new().route("/", get(|_: Drain| async {})); // no DrainLayer
+/// let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+/// assert_eq!(response.status(), 500);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct NotServed;
 

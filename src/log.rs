@@ -1,8 +1,11 @@
 //! The events that the crate logs: [`tracing`]'s macros, behind [`guarded`].
 //!
-//! The crate logs in the loops that accept, drain and hand over. A subscriber that panics there would end them: the default
-//! writer of `tracing_subscriber::fmt` panics in `eprintln!` when the reader of stderr is gone. Every event of the crate is
-//! therefore logged by the macros of this file, and by no other; `tests/layering.rs` holds that.
+//! The crate logs in the loops that accept, drain and hand over. A subscriber that panics there would end them: the
+//! default writer of `tracing_subscriber::fmt` panics in `eprintln!` when the reader of stderr is gone. Every event of
+//! the crate is therefore logged by the macros of this file, and by no other; `tests/layering.rs` holds that.
+//!
+//! Levels: ERROR is what an operator has to act on, WARN what will fail or has been worked around, INFO a step in the
+//! life of the service (start, drain, handoff), DEBUG and TRACE one connection or one message.
 
 use tracing::{Level, level_filters::LevelFilter};
 
@@ -10,6 +13,8 @@ use crate::unwind::caught;
 
 /// Logs by calling `event`, and drops the event if the subscriber panics.
 ///
+/// It is cold, so that the fields of an event are computed out of line: nearly every event of the crate is off, or
+/// rare.
 #[cold]
 pub(crate) fn guarded(event: impl FnOnce()) {
     // The panic hook has reported it; there is no other place to.

@@ -1,8 +1,11 @@
 //! Calls into code of the service, from loops that a panic must not end.
 //!
-//! The service gives the crate hooks, futures and make-services. Where the crate calls one beside other work, a panic in it is
-//! a failure of that call. The panic hook has run by then, so the panic is not silent. With `panic = "abort"` nothing can be
-//! caught.
+//! The service gives the crate hooks, futures and make-services. Where the crate calls one beside other work, a panic
+//! in it is a failure of that call. The panic hook has run by then, so the panic is not silent. With `panic = "abort"`
+//! nothing can be caught.
+//!
+//! The crate asserts unwind safety for these calls: what a panic leaves half done belongs to the service, which sees it
+//! again or not. The crate's own state is never behind the closure of such a call.
 
 use std::{
     any::Any,
@@ -15,13 +18,17 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-/// A call that panicked, with the message of the panic.
+/// A call that panicked, with the message of the panic if it was text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panicked {
     message: Option<String>,
 }
 
 impl Panicked {
+    /// Reads the message out of the payload of a panic.
+    ///
+    /// A payload of another type is leaked, as it may panic when it is dropped, and a second panic in an unwind would
+    /// abort.
     pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
         let message = match payload.downcast::<String>() {
             Ok(message) => Some(*message),
@@ -45,13 +52,16 @@ impl fmt::Display for Panicked {
     }
 }
 
-/// Calls `call`. What a panic leaves half done belongs to the service, and is not looked at here.
+/// Calls `call`, and turns a panic into an error.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(call)).map_err(Panicked::new)
 }
 
 pin_project! {
-    /// A future of the service; a panic when it is polled or dropped goes no further.
+    /// A future of the service. A panic when it is polled or dropped goes no further.
+    ///
+    /// It is dropped as soon as it ends, so that what it owns is gone when its output is seen. After its end it is
+    /// pending for ever, as a select that polls it again must not panic.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub(crate) struct Caught<F> {
@@ -72,6 +82,7 @@ impl<F> Caught<F> {
         Self { future: Some(future) }
     }
 
+    /// Drops the future, once.
     fn finish(self: Pin<&mut Self>) {
         let mut future = self.project().future;
         if future.is_some() {

@@ -1,14 +1,18 @@
 //! An address that is asked for, with its host name looked up.
+//!
+//! A lookup may block for as long as DNS takes (`resolv.conf(5)`: 5 s a try by default). The set of sockets is locked
+//! while addresses are compared, so the lookup is done once, before the lock, and its answer is kept here.
 
 use std::{io, net::SocketAddr};
 
 use super::ListenAddr;
 
-/// An address whose host name has been looked up, so that to compare and to bind it never waits for DNS.
+/// An address whose host name has been looked up. To compare it and to bind it never waits for DNS.
 #[derive(Debug)]
 pub(crate) struct AskedAddr {
     addr: ListenAddr,
-    /// The IP addresses to try, in order; none for what is no IP address.
+    /// The IP addresses to try, in order. It is empty for what is no IP address. A failed lookup is kept, as it is an
+    /// error only where the address has to be bound.
     candidates: io::Result<Vec<SocketAddr>>,
 }
 
@@ -19,7 +23,10 @@ impl AskedAddr {
         Self { addr, candidates }
     }
 
-    /// Looks nothing up: for an address that is not going to be bound or compared.
+    /// Looks nothing up: for an address that is not going to be bound or compared, as a socket was passed under its
+    /// name.
+    ///
+    /// A host name then has no candidates, so it matches no socket.
     pub(crate) fn unasked(addr: ListenAddr) -> Self {
         match addr {
             ListenAddr::Host { .. } => Self { addr, candidates: Ok(Vec::new()) },
@@ -31,7 +38,11 @@ impl AskedAddr {
         &self.addr
     }
 
-    /// The IP addresses to try, or why the name has none.
+    /// The IP addresses to try.
+    ///
+    /// # Errors
+    ///
+    /// The host name could not be looked up. The error is a copy, as an [`io::Error`] cannot be cloned.
     pub(crate) fn candidates(&self) -> io::Result<&[SocketAddr]> {
         match &self.candidates {
             Ok(candidates) => Ok(candidates),
@@ -44,7 +55,7 @@ impl AskedAddr {
         self.addr.means_at(self.candidates.as_deref().unwrap_or_default(), bound)
     }
 
-    /// Whether both cannot be bound.
+    /// Whether both cannot be bound at a time: they are the same address, or both are IP addresses with one port.
     pub(crate) fn overlaps(&self, bound: &ListenAddr) -> bool {
         self.addr.has_port_of(bound) || self.means(bound)
     }

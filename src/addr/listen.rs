@@ -1,4 +1,7 @@
-//! Where to listen.
+//! Where to listen: the text form of addresses, and when two addresses mean the same socket.
+//!
+//! The text form follows `ListenStream=` of `systemd.socket(5)`, but for a port alone, which has a colon before it
+//! here. It adds host names and `&name`. Every form that parses prints as text that parses to the same address.
 
 use std::{
     fmt,
@@ -18,7 +21,7 @@ const VSOCK_ANY: u32 = u32::MAX;
 
 /// Where to listen.
 ///
-/// Parsed from and printed as one of
+/// It is parsed from and printed as one of these forms:
 ///
 /// | text | listens on |
 /// | --- | --- |
@@ -30,38 +33,72 @@ const VSOCK_ANY: u32 = u32::MAX;
 /// | `vsock:3:8080`, `vsock::8080` | that port of `vsock(7)`, on one context id or on any |
 /// | `&http` | the socket that was passed under that name |
 ///
-/// Port 0 lets the kernel choose. As a string it is a field of a serde structure and an argument of clap alike.
+/// Port 0 lets the kernel choose a free port. [`local_addrs`](crate::ActivatedListener::local_addrs) then says which
+/// one it is.
+///
+/// As a string it is a field of a serde structure, and an argument of clap:
+///
+/// ```
+/// use axum_activation::ListenAddr;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Config {
+///     listen: ListenAddr,
+/// }
+///
+/// let config: Config = serde_json::from_str(r#"{ "listen": "unix:/run/app.sock" }"#)?;
+/// assert_eq!(config.listen, ListenAddr::Unix("/run/app.sock".into()));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// It also comes from the types of the standard library:
+///
+/// ```
+/// use std::{net::SocketAddr, path::Path};
+/// use axum_activation::ListenAddr;
+///
+/// assert_eq!(ListenAddr::from(SocketAddr::from(([127, 0, 0, 1], 80))).to_string(), "127.0.0.1:80");
+/// assert_eq!(ListenAddr::from(Path::new("/run/app.sock")).to_string(), "unix:/run/app.sock");
+/// assert_eq!(ListenAddr::try_from(":8080")?, ListenAddr::Port(8080));
+/// # Ok::<(), axum_activation::Error>(())
+/// ```
+///
+/// Two forms are read as errors on purpose, as they are most often mistakes: a port without a colon (`8080`), and a URL
+/// (`http://localhost:8080`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddr {
-    /// An IP address and a port.
+    /// An IP address and a port. An IPv6 address is written in brackets, with its scope if it has one:
+    /// `[fe80::1%2]:80`.
     Tcp(SocketAddr),
-    /// A host name and a port.
+    /// A host name and a port. The name is looked up when it is bound, and its addresses are tried in order.
     Host {
         /// What `getaddrinfo(3)` is asked for.
         name: String,
         /// The port.
         port: u16,
     },
-    /// A port on every address.
+    /// A port on every address: one IPv6 socket that takes IPv4 too, or an IPv4 socket where the kernel has no IPv6.
     Port(u16),
-    /// A Unix socket in the file system.
+    /// A Unix socket in the file system. A relative path is relative to the working directory.
     Unix(PathBuf),
-    /// A Unix socket in the abstract namespace, without the leading NUL.
+    /// A Unix socket in the abstract namespace, without the leading NUL. Any process of the network namespace can
+    /// connect to it.
     Abstract(Vec<u8>),
-    /// A vsock port.
+    /// A vsock port. To bind it takes the feature `vsock`.
     Vsock {
         /// The context id; `u32::MAX` is any.
         cid: u32,
         /// The port.
         port: u32,
     },
-    /// A socket passed under this name.
+    /// A socket that was passed under this name. It cannot be bound, so it is no address of a fallback.
     Named(String),
 }
 
 impl ListenAddr {
-    /// The address as the kernel tells it, or `None` for a family that nobody can serve HTTP on.
+    /// The address as the kernel gives it, or `None` for a family that HTTP is not served on.
     pub(crate) fn from_kernel(addr: &SockAddr) -> Option<Self> {
         if let Some(tcp) = addr.as_socket() {
             return Some(Self::Tcp(tcp));
@@ -79,11 +116,14 @@ impl ListenAddr {
         None
     }
 
-    /// Whether a socket that is bound to `bound` is what somebody who asks for `self` means.
+    /// Whether a socket that is bound to `bound` is the one that a program means with `self`.
     ///
-    /// Wildcards compare equal, of either family, and so do an IPv4 address and the same one mapped into IPv6; a Unix path
-    /// is the same by name or by inode. Port 0 asks for a fresh port, so it matches nothing.
-    /// `candidates` are those that it [resolves](Self::resolve) to.
+    /// - Wildcards compare equal, of either family.
+    /// - An IPv4 address is the same as that address mapped into IPv6.
+    /// - A Unix path is the same by name or by inode.
+    /// - Port 0 asks for a fresh port, so it matches nothing.
+    ///
+    /// `candidates` are the addresses that `self` [resolves](Self::resolve) to.
     pub(super) fn means_at(&self, candidates: &[SocketAddr], bound: &Self) -> bool {
         match (self, bound) {
             (Self::Tcp(_) | Self::Host { .. } | Self::Port(_), Self::Tcp(bound)) => {
@@ -94,7 +134,7 @@ impl ListenAddr {
         }
     }
 
-    /// Whether both have one port: that tells enough to know that both cannot be bound, as a wildcard is in the way of all others.
+    /// Whether both have one port. Then both cannot be bound, as a wildcard is in the way of every other address.
     pub(super) fn has_port_of(&self, bound: &Self) -> bool {
         self.port().is_some_and(|asked| bound.port() == Some(asked))
     }
@@ -108,7 +148,12 @@ impl ListenAddr {
         }
     }
 
-    /// The IP addresses to try, in order; empty for what is no IP address. A host name is looked up, which may block.
+    /// The IP addresses to try, in order. It is empty for what is no IP address. A host name is looked up, which may
+    /// block.
+    ///
+    /// # Errors
+    ///
+    /// `getaddrinfo(3)` does not know the name, or DNS does not answer.
     pub(super) fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
         Ok(match self {
             Self::Tcp(addr) => vec![*addr],
@@ -120,7 +165,8 @@ impl ListenAddr {
         })
     }
 
-    /// Whether text made of it reads back as the same address.
+    /// Whether text made of it reads back as the same address. A path need not be UTF-8, and an abstract name may
+    /// contain NULs.
     fn is_text(&self) -> bool {
         match self {
             Self::Unix(path) => path.to_str().is_some(),
@@ -133,7 +179,12 @@ impl ListenAddr {
 impl FromStr for ListenAddr {
     type Err = Error;
 
-    /// Parses any of the forms above.
+    /// Parses any of the forms of the table at [`ListenAddr`].
+    ///
+    /// # Errors
+    ///
+    /// The text has none of the forms ([`Error::is_invalid_address`]). The message says what is wrong, and how it is
+    /// written where that can be guessed.
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).map_err(|problem| {
             let write = suggestion(text).map_or(String::new(), |right| format!(", write {right}"));

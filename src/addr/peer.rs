@@ -1,4 +1,8 @@
-//! Who is at the other end.
+//! Who is at the other end of a connection.
+//!
+//! The kernel is asked, and never the client: an address comes from `accept(2)`, and the process behind a Unix socket
+//! from `SO_PEERCRED` of `unix(7)`. A proxy in front of the service is the peer here, whatever it says about its own
+//! clients.
 
 use std::{
     fmt,
@@ -17,8 +21,35 @@ const UNNAMED: &str = "unix";
 
 /// Who is at the other end of a connection, and which end of a socket this process has.
 ///
-/// What [`ActivatedListener`](crate::ActivatedListener) gives axum as its address: a handler takes
-/// `ConnectInfo<PeerAddr>`. Cheap to clone.
+/// An [`ActivatedListener`](crate::ActivatedListener) gives it to axum as its address. A handler takes
+/// `ConnectInfo<PeerAddr>`, under [`Server`](crate::Server) without further ado:
+///
+/// ```
+/// use axum::{Router, extract::ConnectInfo, routing::get};
+/// use axum_activation::PeerAddr;
+///
+/// async fn whoami(ConnectInfo(peer): ConnectInfo<PeerAddr>) -> String {
+///     match peer.credentials() {
+///         Some(process) => format!("a process of user {}", process.uid),
+///         None => format!("a client at {peer}"),
+///     }
+/// }
+/// let app: Router = Router::new().route("/", get(whoami));
+/// # let _ = app;
+/// ```
+///
+/// It prints and parses as one text form, which it also has in JSON. Binary formats get a compact and exact form:
+///
+/// ```
+/// use axum_activation::PeerAddr;
+///
+/// for text in ["192.0.2.7:41234", "unix", "unix:/run/client.sock (pid 12, uid 1000, gid 1000)", "vsock:2:1024"] {
+///     assert_eq!(text.parse::<PeerAddr>()?.to_string(), text);
+/// }
+/// # Ok::<(), axum_activation::Error>(())
+/// ```
+///
+/// It is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerAddr {
@@ -36,21 +67,44 @@ pub enum PeerAddr {
 }
 
 /// The other end of a Unix socket.
+///
+/// ```
+/// use axum_activation::PeerAddr;
+///
+/// let peer: PeerAddr = "@client (uid 1000, gid 100)".parse()?;
+/// let PeerAddr::Unix(unix) = peer else { panic!("it is a Unix socket") };
+/// assert_eq!(unix.addr.unwrap().to_string(), "@client");
+/// assert_eq!(unix.credentials.unwrap().pid, None);
+/// # Ok::<(), axum_activation::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnixPeer {
-    /// The address it is bound to; most clients have none. The abstract name of a client that was accepted here is not known, as
-    /// mio drops it.
+    /// The address the client is bound to. Most clients have none. The abstract name of a client that was accepted here
+    /// is not known, as mio drops it.
     pub addr: Option<Arc<ListenAddr>>,
-    /// Who connected, as the kernel noted it then (`SO_PEERCRED` of `unix(7)`).
+    /// The process that connected, as the kernel noted it then (`SO_PEERCRED` of `unix(7)`).
     pub credentials: Option<PeerCredentials>,
 }
 
-/// The process at the other end of a Unix socket when it connected, seen from this process's namespaces.
+/// The process at the other end of a Unix socket when it connected, seen from the namespaces of this process.
+///
+/// The kernel notes them at `connect(2)`. A process that gets the socket from the client later is not seen.
+///
+/// ```
+/// use axum_activation::{PeerAddr, PeerCredentials};
+///
+/// fn is_root(peer: &PeerAddr) -> bool {
+///     matches!(peer.credentials(), Some(PeerCredentials { uid: 0, .. }))
+/// }
+/// assert!(is_root(&"unix (pid 1, uid 0, gid 0)".parse()?));
+/// assert!(!is_root(&"127.0.0.1:4000".parse()?));
+/// # Ok::<(), axum_activation::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PeerCredentials {
-    /// Its process id; `None` if it lives in a pid namespace that cannot be seen from here.
+    /// Its process id. `None` if it lives in a pid namespace that cannot be seen from here.
     pub pid: Option<i32>,
     /// Its effective user id.
     pub uid: u32,
@@ -59,7 +113,16 @@ pub struct PeerCredentials {
 }
 
 impl PeerAddr {
-    /// The IP address and port, if it has one.
+    /// The IP address and port, if the peer has one.
+    ///
+    /// ```
+    /// use axum_activation::PeerAddr;
+    ///
+    /// let tcp: PeerAddr = "192.0.2.7:41234".parse()?;
+    /// assert_eq!(tcp.socket_addr().map(|addr| addr.port()), Some(41234));
+    /// assert_eq!("unix".parse::<PeerAddr>()?.socket_addr(), None);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -68,13 +131,29 @@ impl PeerAddr {
         }
     }
 
-    /// The IP address, if it has one; an IPv4 address is one even when it came through an IPv6 socket.
+    /// The IP address, if the peer has one. An IPv4 address that came through an IPv6 socket is an IPv4 address here.
+    ///
+    /// ```
+    /// use axum_activation::PeerAddr;
+    ///
+    /// let mapped: PeerAddr = "[::ffff:192.0.2.7]:41234".parse()?;
+    /// assert_eq!(mapped.ip(), Some([192, 0, 2, 7].into()));
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.socket_addr().map(|addr| addr.ip().to_canonical())
     }
 
-    /// The process at the other end of a Unix socket.
+    /// The process at the other end of a Unix socket; `None` for every other socket.
+    ///
+    /// ```
+    /// use axum_activation::PeerAddr;
+    ///
+    /// let peer: PeerAddr = "unix (pid 12, uid 1000, gid 100)".parse()?;
+    /// assert_eq!(peer.credentials().map(|process| process.uid), Some(1000));
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     #[must_use]
     pub fn credentials(&self) -> Option<PeerCredentials> {
         match self {
@@ -83,7 +162,7 @@ impl PeerAddr {
         }
     }
 
-    /// The address as the kernel tells it; one of an unknown family counts as an unnamed Unix socket.
+    /// The address as the kernel gives it. One of an unknown family counts as an unnamed Unix socket.
     pub(crate) fn from_kernel(addr: &SockAddr) -> Self {
         match ListenAddr::from_kernel(addr) {
             Some(ListenAddr::Tcp(addr)) => Self::Tcp(addr),
@@ -127,6 +206,9 @@ impl fmt::Display for PeerCredentials {
 }
 
 /// Parses what [`Display`](fmt::Display) prints.
+///
+/// A client can bind itself to a path that looks like credentials. So text that ends with `)` always has its last pair
+/// of parentheses read as credentials, and an address without them that ends so prints with ` ()` behind it.
 impl FromStr for PeerAddr {
     type Err = Error;
 

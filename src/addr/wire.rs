@@ -1,4 +1,7 @@
-//! [`PeerAddr`] under serde: its text where people read it, and a few exact bytes where they do not.
+//! [`PeerAddr`] under serde: its text where people read it, and a few exact bytes where programs do.
+//!
+//! A connection that moves to another process takes its peer along in `postcard`. Text would lose paths and names that
+//! are not UTF-8, and the client chooses those.
 
 use std::{
     ffi::OsString,
@@ -35,7 +38,7 @@ impl<'de> Deserialize<'de> for PeerAddr {
     }
 }
 
-/// Never reordered: two processes of different builds speak it.
+/// The binary form. Variants are added at the end and never reordered: two processes of different builds speak it.
 #[derive(Serialize, Deserialize)]
 enum Compact {
     V4([u8; 4], u16),
@@ -48,6 +51,7 @@ enum Compact {
 enum CompactUnix {
     Path(Vec<u8>),
     Abstract(Vec<u8>),
+    /// What no kernel gives today, as text.
     Text(String),
 }
 

@@ -1,4 +1,7 @@
 //! Requests that a drain knows of.
+//!
+//! Layer, service, future, body, in this order. The body owns the token that counts the request, because a server has
+//! sent a response only when it has taken the last frame of it.
 
 use std::{
     future::Future,
@@ -20,15 +23,17 @@ use crate::drain::Drain;
 
 /// Layer that makes a service drain: for plain [`axum::serve`](fn@axum::serve), tonic and any other tower server.
 ///
-/// - Counts the requests in flight, from the call to the end of the response body: [`Drain::finish`] and [`Drain::run_server`] wait for
-///   them, and [`in_flight`](Self::in_flight) tells how many there are.
-/// - Adds `Connection: close` to HTTP/1 responses while draining, unless they switch protocols.
-/// - Answers 503 with `Retry-After` to requests that begin too long after the drain did; see [`refuse_after`](Self::refuse_after).
-/// - Puts the [`Drain`] into the extensions of each request, where its extractor finds it.
+/// - It counts the requests in flight, from the call to the end of the response body. [`Drain::finish`] and
+///   [`Drain::run_server`] wait for them, and [`in_flight`](Self::in_flight) is how many there are.
+/// - It adds `Connection: close` to HTTP/1 responses while draining, unless they switch protocols.
+/// - It answers 503 with `Retry-After` to requests that begin too long after the drain did, see
+///   [`refuse_after`](Self::refuse_after).
+/// - It puts the [`Drain`] into the extensions of each request, where its extractor finds it.
 ///
-/// Under [`Server`](crate::Server), which does all that by itself, it is of use for `refuse_after` alone.
+/// [`Server`](crate::Server) does all that by itself. Under it, the layer is of use for `refuse_after` alone.
 ///
-/// Put it outermost, so that it sees what the other layers answer. With a router that is `Router::layer`, after all routes.
+/// Put it outermost, so that it sees what the other layers answer. With a router that is `Router::layer`, after all
+/// routes.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -58,7 +63,7 @@ pub struct DrainLayer {
     refusal: Refusal,
 }
 
-/// When to refuse, and what to say then.
+/// When to refuse, and what `Retry-After` says then.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     after: Option<Duration>,
@@ -66,7 +71,16 @@ struct Refusal {
 }
 
 impl DrainLayer {
-    /// A layer that tells its requests of `drain`, and `drain` of its requests.
+    /// A layer for `drain`. Several layers of one drain count together.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum_activation::{Drain, layer::DrainLayer};
+    ///
+    /// let drain = Drain::new();
+    /// let app: Router = Router::new().layer(DrainLayer::new(&drain));
+    /// # let _ = app;
+    /// ```
     #[must_use]
     pub fn new(drain: &Drain) -> Self {
         let refusal = Refusal { after: None, retry_after: Duration::from_secs(1) };
@@ -75,15 +89,44 @@ impl DrainLayer {
 
     /// Refuses requests that begin `time` after the drain did or later; never by default.
     ///
-    /// Of use where a client sends on and on through a connection that does not end: HTTP/2 behind a server that does not say GOAWAY
-    /// at once, or many requests pipelined.
+    /// It is of use where a client sends on and on through a connection that does not end: HTTP/2 behind a server that
+    /// sends no GOAWAY at once, or many requests pipelined.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum::{Router, body::Body, http::Request};
+    /// use axum_activation::{Drain, layer::DrainLayer};
+    /// use tower::ServiceExt;
+    ///
+    /// let drain = Drain::new();
+    /// let app: Router = Router::new().layer(DrainLayer::new(&drain).refuse_after(Duration::ZERO));
+    ///
+    /// drain.start();
+    /// let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+    /// assert_eq!(response.status(), 503);
+    /// assert_eq!(response.headers()["retry-after"], "1");
+    /// # }
+    /// ```
     #[must_use]
     pub fn refuse_after(mut self, time: Duration) -> Self {
         self.refusal.after = Some(time);
         self
     }
 
-    /// What a refused client is told to wait before it asks again, in whole seconds; 1 s by default.
+    /// How long a refused client is asked to wait (`Retry-After`, RFC 9110, section 10.2.3), rounded up to whole
+    /// seconds; 1 s by default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::{Drain, layer::DrainLayer};
+    ///
+    /// let layer = DrainLayer::new(&Drain::new())
+    ///     .refuse_after(Duration::from_secs(5))
+    ///     .retry_after(Duration::from_secs(10));
+    /// # let _ = layer;
+    /// ```
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.refusal.retry_after = time;
@@ -91,6 +134,23 @@ impl DrainLayer {
     }
 
     /// How many requests are in flight in the layers of this drain.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum::{Router, body::Body, http::Request};
+    /// use axum_activation::{Drain, layer::DrainLayer};
+    /// use tower::ServiceExt;
+    ///
+    /// let layer = DrainLayer::new(&Drain::new());
+    /// let app: Router = Router::new().layer(layer.clone());
+    ///
+    /// let response = app.oneshot(Request::new(Body::empty())).await.unwrap();
+    /// assert_eq!(layer.in_flight(), 1, "its body is not sent yet");
+    /// drop(response);
+    /// assert_eq!(layer.in_flight(), 0);
+    /// # }
+    /// ```
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.drain.requests().len()
@@ -105,7 +165,7 @@ impl<S> Layer<S> for DrainLayer {
     }
 }
 
-/// The service of [`DrainLayer`].
+/// The service of [`DrainLayer`]. It is clonable where the service within is.
 #[derive(Clone, Debug)]
 pub struct DrainService<S> {
     inner: S,
@@ -146,7 +206,7 @@ impl Refusal {
 }
 
 pin_project! {
-    /// The response future of [`DrainService`].
+    /// The response future of [`DrainService`]. Dropped, its request is no longer in flight.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
     pub struct ResponseFuture<F> {

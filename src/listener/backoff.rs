@@ -1,4 +1,8 @@
 //! What to do when `accept` fails.
+//!
+//! The errors of `accept(2)` are of three kinds. Some concern the one connection that was to be accepted: the next one
+//! is tried at once. Some say that the process or the system is out of something: to try again at once would be a busy
+//! loop, so accepting pauses. All others pause too, as nothing is known about them.
 
 use std::{
     future::Future,
@@ -10,13 +14,15 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
+/// The first pause. A burst of clients that goes away within milliseconds costs no more.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// The longest pause, and the least time between two events that are logged.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Pauses between two tries to accept while the process or the system is out of something, doubling up to a second.
 ///
-/// Connections wait in the kernel's queue meanwhile. The state lives here and not in a future, so that a dropped `accept`
-/// does not forget it.
+/// Connections wait in the kernel's queue meanwhile. The state lives here and not in a future, so that a dropped
+/// `accept` does not forget it.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     pause: Option<Pin<Box<Sleep>>>,
@@ -25,7 +31,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Starts a pause, longer than the one before, and says how long it is.
+    /// Starts a pause, twice as long as the one before, and returns its length.
     pub(super) fn start(&mut self) -> Duration {
         self.last = (self.last * 2).clamp(SHORTEST, LONGEST);
         match &mut self.pause {
@@ -35,7 +41,7 @@ impl Backoff {
         self.last
     }
 
-    /// Whether to tell of it: once a second at most, however often accepting fails and succeeds in turn.
+    /// Whether to log it: once a second at most, however often accepting fails and succeeds in turn.
     pub(super) fn may_complain(&mut self) -> bool {
         let now = Instant::now();
         let may = self.complained.is_none_or(|last| now - last >= LONGEST);

@@ -1,4 +1,9 @@
-//! Fresh sockets, for names that nobody passed.
+//! Fresh sockets: fallbacks for names that were not passed, and addresses that are asked for.
+//!
+//! Every socket is close-on-exec and non-blocking from the start. TCP sockets get `SO_REUSEADDR`, so that a restart
+//! need not wait for connections in `TIME_WAIT`, and `TCP_NODELAY`, which accepted connections inherit. A Unix path is
+//! locked while it is looked at, replaced and bound, so that of two processes that start in the same instant one binds
+//! it and the other sees that it is taken.
 
 use std::{
     ffi::OsStr,
@@ -25,8 +30,8 @@ use crate::{
     },
 };
 
-/// The longest path that `sockaddr_un` takes without its closing NUL, and the longest abstract name without its leading one
-/// (`unix(7)`).
+/// The longest path that `sockaddr_un` takes without its closing NUL, and the longest abstract name without its leading
+/// one (`unix(7)`).
 const LONGEST_PATH: usize = 107;
 
 /// How long a Unix path waits for its lock, which processes of this crate hold for an instant.
@@ -41,6 +46,10 @@ pub(crate) struct Bound {
 }
 
 /// Listens on the address that is asked for.
+///
+/// # Errors
+///
+/// The address cannot be bound, or is the name of a socket ([`ListenAddr::Named`]). The error says what to do about it.
 pub(crate) fn bind(asked: &AskedAddr, options: &ListenOptions) -> Result<Bound, Error> {
     match asked.addr() {
         ListenAddr::Tcp(_) | ListenAddr::Host { .. } | ListenAddr::Port(_) => bind_tcp(asked, options),
@@ -91,8 +100,10 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
     listen_unix(path, options).map_err(|source| failed(&addr, source))
 }
 
-/// Without the lock two processes of one service that start in the same instant may both take a stale path. That is no reason not to
-/// start, as another user may have put a file in the way.
+/// Locks the path.
+///
+/// Without the lock two processes of one service that start in the same instant may both take a stale path. That is no
+/// reason not to start, as another user may have put a file in the way.
 fn lock(path: &Path) -> Option<PathLock> {
     let failure = match PathLock::take(path, is_own_user, Instant::now() + LOCK_LIMIT) {
         Ok(lock) => return Some(lock),
@@ -108,7 +119,7 @@ fn lock(path: &Path) -> Option<PathLock> {
     None
 }
 
-/// Removes a stale socket; anything else that stands there is an error.
+/// Removes a stale socket. Anything else that stands there is an error.
 fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
     let problem = match path::occupant(path).map_err(|source| failed(addr, source))? {
         Occupant::Free => return Ok(()),
@@ -127,7 +138,10 @@ fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
     Err(Kind::Bind { address: addr.to_string(), remedy: problem, source }.into())
 }
 
-/// Mode and owner are set before `listen`, so nobody connects while they are still wrong.
+/// Mode and owner are set before `listen`, so no client connects while they are still wrong.
+///
+/// The mode is set on the socket before `bind` creates the file (`fchmod(2)` of an unbound socket decides that of its
+/// file), and again on the file, as the umask takes bits away.
 fn listen_unix(path: &Path, options: &ListenOptions) -> io::Result<Bound> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     if let Some(mode) = options.unix_mode {
@@ -190,8 +204,8 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-/// What to do where the directory of a path cannot be written: as any user but root, and in the read-only file system that
-/// `ProtectSystem=strict` makes, also by `DynamicUser=`.
+/// What to do where the directory of a path cannot be written: as any user but root, and in the read-only file system
+/// that `ProtectSystem=strict` makes, also by `DynamicUser=`.
 pub(crate) fn unwritable(path: &Path) -> String {
     let below_run = path.strip_prefix("/run").or_else(|_| path.strip_prefix("/var/run")).unwrap_or(Path::new(""));
     let own = below_run.parent().filter(|parent| *parent != Path::new(""));

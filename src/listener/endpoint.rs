@@ -1,4 +1,9 @@
 //! One socket of a listener: a listening one, or the one connection of `Accept=yes`.
+//!
+//! A socket that was passed is an open file description that other processes have too. Each of them may clear
+//! `O_NONBLOCK` at any time, and systemd does so at every start of a service with `NonBlocking=no`. An `accept` that
+//! blocks would stop a thread of the runtime. Two things keep that short: the flag is set again when the queue is found
+//! empty, and `SO_RCVTIMEO` ends a blocked `accept` after 5 ms.
 
 use std::{
     io,
@@ -32,7 +37,7 @@ pub(crate) struct Endpoint {
     handle: Arc<ListenerHandle>,
     source: Source,
     local: ListenAddr,
-    /// It was passed, so somebody else had the same open file description, and may clear its flags.
+    /// It was passed, so another process has the same open file description, and may clear its flags.
     passed: bool,
     /// A connection was accepted since the flags were last looked at.
     accepted: bool,
@@ -62,13 +67,14 @@ pub(crate) struct RawEndpoint {
 impl RawEndpoint {
     /// What keeps clients from a Unix path that was passed: systemd does not notice when it is removed.
     ///
-    /// The first process of a container was passed a path of another file system.
+    /// The first process of a container was passed a path of another file system, so it is not looked at there.
     fn obstacle(&self) -> Option<(&Path, &'static str)> {
         let ListenAddr::Unix(path) = &self.local else { return None };
         let is_seen = self.passed && self.kind.is_served_listener() && path.is_absolute() && std::process::id() != 1;
         is_seen.then(|| path::obstacle(path)).flatten().map(|obstacle| (path.as_path(), obstacle))
     }
 
+    /// Warns of an obstacle. It is no error, as a client in another mount namespace may still see the socket.
     pub(super) fn note_obstacle(&self, name: &str) {
         if let Some((path, obstacle)) = self.obstacle() {
             log::warn!(
@@ -83,7 +89,8 @@ impl RawEndpoint {
 }
 
 impl Endpoint {
-    /// Registers the socket with the current tokio runtime. `ended` fires when a one connection is gone.
+    /// Registers the socket with the current tokio runtime. `ended` fires when the one connection of `Accept=yes` is
+    /// closed.
     pub(super) fn register(raw: RawEndpoint, ended: impl FnOnce() -> DropGuard) -> io::Result<Self> {
         inherit::set_nonblocking(&raw.fd)?;
         let source = match raw.kind {
@@ -143,7 +150,8 @@ impl Endpoint {
         Poll::Ready(accepted)
     }
 
-    /// Lets nobody else in, where the kernel can be told so: for TCP. What has been let in is in its queue.
+    /// Refuses new connections, where the kernel can be asked to: for TCP. What was accepted by the kernel before is in
+    /// its queue.
     pub(super) fn ignore_connects(&self) -> io::Result<()> {
         match &self.source {
             Source::Tcp(listener) => socket::ignore_connects(&**listener),
@@ -151,7 +159,7 @@ impl Endpoint {
         }
     }
 
-    /// A connection that the kernel has completed, whether or not the runtime has heard of it.
+    /// Accepts a connection that the kernel has completed, whether or not the runtime has seen its event.
     pub(super) fn accept_queued(&mut self) -> io::Result<(ActivatedStream, PeerAddr)> {
         let family = match &mut self.source {
             Source::Tcp(_) => SocketFamily::Ipv4,
@@ -170,7 +178,8 @@ impl Endpoint {
         Ok((Stream::connected(family, socket.into())?.into(), PeerAddr::from_kernel(&peer)))
     }
 
-    /// Whether a connection waits that the kernel has completed.
+    /// Whether a connection waits that the kernel has completed. It takes no descriptor, so it can be asked with a full
+    /// table.
     pub(super) fn has_queued(&self) -> bool {
         self.as_fd().is_some_and(socket::is_readable)
     }
@@ -199,8 +208,11 @@ impl Endpoint {
         }
     }
 
-    /// Sets `O_NONBLOCK` again where another process has cleared it under us: systemd does at every start of a service with
-    /// `NonBlocking=no`. Looked at whenever a burst has been accepted and the queue is found empty.
+    /// Sets `O_NONBLOCK` again where another process has cleared it: systemd does at every start of a service with
+    /// `NonBlocking=no`.
+    ///
+    /// It looks whenever a burst has been accepted and the queue is found empty. So it costs nothing a connection under
+    /// load.
     fn restore_flags(&mut self) {
         if !self.passed || !self.accepted {
             return;

@@ -1,4 +1,12 @@
 //! What a set of sockets keeps of a listener that was taken from it.
+//!
+//! A handoff duplicates the sockets of a process while its listeners go on accepting. So the set and the listener share
+//! a handle.
+//!
+//! The two flags are `Relaxed`: each is a value of its own that publishes no other data. The set writes `shared` in a
+//! handoff. The accept loop reads it after it was asked to stop, by a channel or by the token of a drain, and both put
+//! the write before the read. `of_route` is set once, before the server accepts, and is read by the handoff of that
+//! server.
 
 use std::{
     fmt, io,
@@ -13,12 +21,13 @@ use crate::sys::path::CreatedPath;
 
 /// A listening socket that is in use: as long as it is, it can be passed on.
 ///
-/// Owned by the endpoint that accepts from it, and known to its set weakly: a listener that is dropped closes its socket.
+/// The endpoint that accepts from it owns it, and its set knows it weakly: a listener that is dropped closes its
+/// socket.
 pub(crate) struct ListenerHandle {
     /// Before the socket, see [`CreatedPath`].
     path: Mutex<Option<CreatedPath>>,
     socket: OnceLock<Arc<dyn AsFd + Send + Sync>>,
-    /// Somebody else has the socket too: whoever passed it, or a successor.
+    /// Another process has the socket too: the launcher that passed it, or a successor.
     shared: AtomicBool,
     /// A route of [`Server`](crate::Server) accepts from it, and stops when a handoff asks it to.
     of_route: AtomicBool,
@@ -34,6 +43,7 @@ impl ListenerHandle {
         }
     }
 
+    /// Makes the socket known, once it is registered.
     pub(super) fn set_socket(&self, socket: Arc<dyn AsFd + Send + Sync>) {
         let _ = self.socket.set(socket);
     }
@@ -62,10 +72,12 @@ impl ListenerHandle {
         self.path.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another process has the socket too.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared.load(Ordering::Relaxed)
     }
 
+    /// Notes whether another process has the socket too.
     pub(crate) fn set_shared(&self, shared: bool) {
         self.shared.store(shared, Ordering::Relaxed);
     }

@@ -1,4 +1,29 @@
 //! Listeners: axum's [`Listener`] over TCP, Unix and vsock sockets, one or several at a time.
+//!
+//! An [`ActivatedListener`] comes from [`ActivatedListeners::one`](crate::ActivatedListeners::one) and its like. It
+//! serves with [`axum::serve`](fn@axum::serve) as it is. With [`stop_on`](ActivatedListener::stop_on) it stops when
+//! a [`Drain`](crate::Drain) begins. [`Server`](crate::Server) accepts from it by itself.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, routing::get};
+//! use axum_activation::ActivatedListeners;
+//! use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpStream};
+//!
+//! let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+//! let listener = activated.one("http")?;
+//! let addr = listener.local_addrs()[0].to_string();
+//! tokio::spawn(async { axum::serve(listener, Router::new().route("/", get(|| async { "hello" }))).await });
+//!
+//! let mut client = TcpStream::connect(addr).await?;
+//! client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+//! let mut response = String::new();
+//! client.read_to_string(&mut response).await?;
+//! assert!(response.ends_with("hello"));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
     fmt,
@@ -38,13 +63,19 @@ use crate::{
 
 /// Accepts connections from every socket of one name.
 ///
-/// Serves as it is with [`axum::serve`](fn@axum::serve), and with anything that takes an axum [`Listener`]. Several
-/// sockets under one name (IPv4 and IPv6, TCP and Unix) take turns: a flood on one does not keep the others waiting.
+/// It serves as it is with [`axum::serve`](fn@axum::serve), and with anything that takes an axum [`Listener`]. Several
+/// sockets under one name (IPv4 and IPv6, TCP and Unix) take turns, so a flood on one does not keep the others waiting.
 ///
-/// `accept` cannot fail. An error that concerns one connection is passed over; when the process is out of descriptors or
-/// memory it pauses, doubling from 5 ms to 1 s, and the connections wait in the kernel's queue. Both are traced.
+/// [`accept`](Self::accept) cannot fail:
 ///
-/// A set taken with `Accept=yes` gives its one connection and then waits for ever; see [`ended`](Self::ended).
+/// - An error that concerns one connection is passed over (`accept(2)` lists them) and logged at DEBUG.
+/// - When the process is out of descriptors or memory, it pauses, doubling from 5 ms to 1 s. The connections wait in
+///   the kernel's queue. It is logged at ERROR, once a second at most.
+///
+/// A listener of an `Accept=yes` unit gives its one connection and then waits for ever, see [`ended`](Self::ended).
+///
+/// A listener that is dropped closes its sockets. A Unix path that this process bound is removed then, unless a
+/// successor or the fd store has the socket too.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -70,6 +101,10 @@ pub struct ActivatedListener {
 
 impl ActivatedListener {
     /// Registers sockets with the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a socket, or has no descriptor left for epoll.
     pub(crate) fn register(name: Arc<str>, sockets: Vec<RawEndpoint>) -> Result<Self, Error> {
         sockets.iter().for_each(|raw| raw.note_obstacle(&name));
         let ended = CancellationToken::new();
@@ -80,7 +115,8 @@ impl ActivatedListener {
         Ok(Self { name, endpoints, next: 0, backoff: Backoff::default(), ended })
     }
 
-    /// An error unless there is a runtime to register sockets with; asked before anything is taken.
+    /// An error unless there is a runtime to register sockets with. It is asked before anything is taken, as tokio
+    /// panics without one.
     pub(crate) fn check_runtime(name: &str) -> Result<(), Error> {
         match Handle::try_current() {
             Ok(_) => Ok(()),
@@ -89,6 +125,16 @@ impl ActivatedListener {
     }
 
     /// The name its sockets were passed or bound under.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # use axum_activation::ActivatedListeners;
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// assert_eq!(activated.one("http")?.name(), "http");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -99,12 +145,43 @@ impl ActivatedListener {
     }
 
     /// The addresses it listens on, in the order in which the sockets were passed.
+    ///
+    /// With port 0 it is the port that the kernel has chosen:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, ListenAddr};
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback("http", "127.0.0.1:0")
+    ///     .fallback("http", "@axum-activation-local-addrs")
+    ///     .build()?;
+    /// let addrs = activated.one("http")?.local_addrs();
+    /// assert!(matches!(addrs[0], ListenAddr::Tcp(addr) if addr.port() != 0));
+    /// assert_eq!(addrs[1].to_string(), "@axum-activation-local-addrs");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn local_addrs(&self) -> Vec<ListenAddr> {
         self.endpoints.iter().map(|endpoint| endpoint.local_addr().clone()).collect()
     }
 
-    /// Whether it is the one connection of `Accept=yes`, after which none will come.
+    /// Whether it is the one connection of an `Accept=yes` unit (`systemd.socket(5)`), after which none will come.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::os::unix::net::UnixStream;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let (ours, _theirs) = UnixStream::pair()?;
+    /// let activated = ActivatedListeners::builder().socket("connection", ours).build()?;
+    /// assert!(activated.one("http")?.is_one_connection(), "the one connection answers to every name");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_one_connection(&self) -> bool {
         self.endpoints.iter().all(Endpoint::is_one_connection)
@@ -112,19 +189,29 @@ impl ActivatedListener {
 
     /// Resolves when no other connection can come and the last one is closed: with `Accept=yes`, and never otherwise.
     ///
-    /// [`Server`](crate::Server) ends by itself then. With plain axum, stop waiting with it:
+    /// [`Server`](crate::Server) ends by itself then. With plain axum, give it to the graceful shutdown:
     ///
-    /// ```no_run
-    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::os::unix::net::UnixStream;
+    /// use axum::Router;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let activated = ActivatedListeners::builder().socket("connection", ours).build()?;
+    ///
     /// let listener = activated.one("http")?;
     /// let ended = listener.ended();
-    /// axum::serve(listener, app).with_graceful_shutdown(ended).await
+    /// drop(theirs); // the client closes
+    /// axum::serve(listener, Router::new()).with_graceful_shutdown(ended).await?;
+    /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Cancel safety
     ///
-    /// It only waits; drop it and ask again.
+    /// It only waits. Dropped, it can be asked for again.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let waiting = self.is_one_connection().then(|| self.ended.clone().cancelled_owned());
         async move {
@@ -135,11 +222,30 @@ impl ActivatedListener {
         }
     }
 
-    /// The next connection and who is at its other end.
+    /// Accepts the next connection, and returns it with the address of its other end.
+    ///
+    /// For a Unix client it asks the kernel which process that is (`SO_PEERCRED`), which takes a system call more.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_activation::ActivatedListeners;
+    /// use tokio::net::TcpStream;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let mut listener = activated.one("http")?;
+    /// let client = TcpStream::connect(listener.local_addrs()[0].to_string()).await?;
+    ///
+    /// let (stream, peer) = listener.accept().await;
+    /// assert_eq!(peer.socket_addr(), Some(client.local_addr()?));
+    /// # drop(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
-    /// A dropped `accept` has taken no connection.
+    /// A dropped `accept` has taken no connection. A pause after a shortage goes on where it was.
     pub async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
@@ -149,7 +255,26 @@ impl ActivatedListener {
         poll_fn(|cx| self.poll_accept_anybody(cx)).await
     }
 
-    /// As [`accept`](Self::accept), for hand-written futures. One task at a time is woken.
+    /// As [`accept`](Self::accept), for hand-written futures.
+    ///
+    /// It wakes one task at a time: that of the last call. Whether a connection is there is known after the first poll,
+    /// so a caller polls until it gets [`Poll::Pending`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::future::poll_fn;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let mut listener = activated.one("http")?;
+    /// let _client = tokio::net::TcpStream::connect(listener.local_addrs()[0].to_string()).await?;
+    ///
+    /// let (_stream, peer) = poll_fn(|cx| listener.poll_accept(cx)).await;
+    /// println!("{peer} has connected");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(ActivatedStream, PeerAddr)> {
         self.poll_accept_anybody(cx).map(identified)
@@ -178,7 +303,7 @@ impl ActivatedListener {
         self.endpoints.iter().for_each(Endpoint::note_route);
     }
 
-    /// Whether somebody else holds each of its sockets, and so keeps its queue when this process ends.
+    /// Whether another process has each of its sockets too, and so keeps its queue when this process ends.
     pub(crate) fn is_shared(&self) -> bool {
         self.endpoints.iter().all(Endpoint::is_shared)
     }
@@ -189,7 +314,7 @@ impl ActivatedListener {
         self.next = 0;
     }
 
-    /// Lets nobody else in on sockets that nobody else holds, so that their queues have an end.
+    /// Refuses new connections on sockets that this process alone has, so that their queues have an end.
     pub(crate) fn ignore_connects(&self) {
         for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.is_shared()) {
             if let Err(error) = endpoint.ignore_connects() {
@@ -198,8 +323,8 @@ impl ActivatedListener {
         }
     }
 
-    /// A connection that the kernel has completed on a socket that nobody else holds; `None` when there is none. Waits only while there
-    /// is one and nothing to accept it with.
+    /// Accepts a connection that the kernel has completed on a socket that this process alone has; `None` when there is
+    /// none. It waits only while there is one and nothing to accept it with.
     ///
     /// # Cancel safety
     ///
@@ -281,7 +406,7 @@ impl Listener for ActivatedListener {
     type Io = ActivatedStream;
     type Addr = PeerAddr;
 
-    /// Which process a Unix client is, is asked by `ConnectInfo` only.
+    /// Accepts without asking which process a Unix client is. `ConnectInfo` asks, when a service wants it.
     async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
         self.accept_anybody().await
     }

@@ -1,4 +1,8 @@
-//! A listener that stops accepting when the drain begins, for servers that go on accepting until they end.
+//! A listener that stops accepting when a drain begins, for servers other than [`Server`](crate::Server).
+//!
+//! `axum::serve` drops its listener when its shutdown future resolves. Connections that the kernel has completed by
+//! then are reset. This listener closes earlier than the server ends, and empties the queue of each socket that no
+//! other process accepts from.
 
 use std::{
     fmt,
@@ -19,18 +23,25 @@ use crate::{addr::PeerAddr, drain::Drain, log};
 impl ActivatedListener {
     /// Stops accepting when the drain begins, for [`axum::serve`](fn@axum::serve) and its like.
     ///
-    /// Sockets that this process alone has are accepted from until their queue is empty; then all are closed. Those that somebody else
-    /// has too (whoever passed them, a successor) are left to them at once, with what is in their queue.
+    /// - From a socket that this process alone has, it accepts until the queue is empty. Then the socket is closed, and
+    ///   clients are refused.
+    /// - A socket that another process has too (the launcher, a successor) is left to that process at once, with what
+    ///   is in its queue.
     ///
-    /// ```no_run
-    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
     /// use std::time::Duration;
-    /// use axum_activation::{Drain, layer::DrainLayer};
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Drain, layer::DrainLayer};
     ///
     /// let drain = Drain::new();
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
     /// let listener = activated.one("http")?.stop_on(&drain);
-    /// axum::serve(listener, app.layer(DrainLayer::new(&drain)))
-    ///     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)))
+    ///
+    /// drain.start(); // a program does so at a signal
+    /// axum::serve(listener, Router::new().layer(DrainLayer::new(&drain)))
+    ///     .with_graceful_shutdown(drain.started_after(Duration::from_millis(10)))
     ///     .await
     /// # }
     /// ```
@@ -59,16 +70,60 @@ pub struct StoppingListener {
 }
 
 impl StoppingListener {
-    /// Accepts for `time` after the drain has started, so that load balancers that poll readiness notice before connects are refused.
+    /// Accepts for `time` after the drain has started, so that load balancers that poll readiness notice before clients
+    /// are refused.
     ///
-    /// Shut the server down so much later, too: `drain.started_after(lame_duck + keep_alive_grace)`.
+    /// Without it, accepting stops at once. Shut the server down so much later, too: `drain.begun_for(lame_duck +
+    /// grace)`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use axum_activation::{ActivatedListeners, Drain};
+    ///
+    /// let drain = Drain::new();
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let listener = activated.one("http")?;
+    /// let addr = listener.local_addrs()[0].to_string();
+    /// let mut listener = listener.stop_on(&drain).lame_duck(Duration::from_secs(5));
+    ///
+    /// drain.start();
+    /// let _client = tokio::net::TcpStream::connect(addr).await?;
+    /// let (_stream, _peer) = listener.accept().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lame_duck(mut self, time: Duration) -> Self {
         self.stop = Box::pin(self.drain.started_after(time));
         self
     }
 
-    /// The next connection and who is at its other end; once stopped and empty, never.
+    /// Accepts the next connection, and returns it with the address of its other end. Once it has stopped and its queue
+    /// is empty, it never resolves.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_activation::{ActivatedListeners, Drain};
+    ///
+    /// let drain = Drain::new();
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let listener = activated.one("http")?;
+    /// let addr = listener.local_addrs()[0].to_string();
+    /// let _queued = std::net::TcpStream::connect(&addr)?;
+    ///
+    /// let mut listener = listener.stop_on(&drain);
+    /// drain.start();
+    /// let (_stream, _peer) = listener.accept().await; // the client that was in the queue
+    /// tokio::select! {
+    ///     _ = listener.accept() => unreachable!("it has stopped"),
+    ///     () = drain.started() => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -119,7 +174,7 @@ impl Listener for StoppingListener {
     type Io = ActivatedStream;
     type Addr = PeerAddr;
 
-    /// Which process a Unix client is, is asked by `ConnectInfo` only.
+    /// Accepts without asking which process a Unix client is. `ConnectInfo` asks, when a service wants it.
     async fn accept(&mut self) -> (ActivatedStream, PeerAddr) {
         self.accept_anybody().await
     }

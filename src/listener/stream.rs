@@ -1,4 +1,7 @@
 //! One accepted connection, of whichever family.
+//!
+//! An enum and not a `Box<dyn ..>`, so that a read is a match and no call through a table. The types of tokio do the
+//! work, so that everything they do (vectored writes, readiness) is there.
 
 use std::{
     io::{self, IoSlice},
@@ -25,6 +28,29 @@ use crate::{
 /// A connection that an [`ActivatedListener`](super::ActivatedListener) accepted.
 ///
 /// Reads and writes go straight to tokio's own stream of that family, vectored writes too.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum_activation::ActivatedListeners;
+/// use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::UnixStream};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("app.sock");
+/// let activated = ActivatedListeners::builder().fallback("http", path.as_path()).build()?;
+/// let mut listener = activated.one("http")?;
+///
+/// let mut client = UnixStream::connect(&path).await?;
+/// let (mut stream, _peer) = listener.accept().await;
+/// stream.write_all(b"hello").await?;
+/// drop(stream);
+///
+/// let mut text = String::new();
+/// client.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ActivatedStream {
     stream: Stream,
@@ -44,7 +70,7 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct Only {
     stream: ActivatedStream,
-    /// Fires when the stream is gone, for whoever waits for its end.
+    /// Fires when the stream is gone, for the server that waits for its end.
     _ended: DropGuard,
 }
 
@@ -66,6 +92,24 @@ impl ActivatedStream {
     }
 
     /// The TCP stream within, if it is one; for `TCP_NODELAY`, `SO_LINGER` and their like.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let mut listener = activated.one("http")?;
+    /// let _client = tokio::net::TcpStream::connect(listener.local_addrs()[0].to_string()).await?;
+    ///
+    /// let (stream, _peer) = listener.accept().await;
+    /// if let Some(tcp) = stream.as_tcp() {
+    ///     tcp.set_nodelay(true)?;
+    /// }
+    /// assert!(stream.as_unix().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.stream {
@@ -75,7 +119,25 @@ impl ActivatedStream {
         }
     }
 
-    /// The Unix stream within, if it is one.
+    /// The Unix stream within, if it is one; for `peer_cred` and its like.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("app.sock");
+    /// let activated = ActivatedListeners::builder().fallback("http", path.as_path()).build()?;
+    /// let mut listener = activated.one("http")?;
+    /// let _client = tokio::net::UnixStream::connect(&path).await?;
+    ///
+    /// let (stream, peer) = listener.accept().await;
+    /// let process = stream.as_unix().unwrap().peer_cred()?;
+    /// assert_eq!(peer.credentials().map(|peer| peer.uid), Some(process.uid()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn as_unix(&self) -> Option<&UnixStream> {
         match &self.stream {
@@ -87,7 +149,7 @@ impl ActivatedStream {
 
     /// Adds to `peer` which process is at the other end of a Unix socket.
     ///
-    /// Apart from accepting, as it takes a system call (`SO_PEERCRED`) and most services never ask.
+    /// It is not done at `accept`, as it takes a system call (`SO_PEERCRED`) and most services never ask.
     pub(crate) fn identify(&self, mut peer: PeerAddr) -> PeerAddr {
         if let (PeerAddr::Unix(peer), Some(stream)) = (&mut peer, self.as_unix()) {
             peer.credentials = stream.peer_cred().ok().map(|credentials| PeerCredentials {
@@ -100,13 +162,21 @@ impl ActivatedStream {
         peer
     }
 
-    /// Who is at the other end, as the kernel says now; an error if the other end is gone.
+    /// Who is at the other end, as the kernel says now.
+    ///
+    /// # Errors
+    ///
+    /// The other end is gone.
     pub(crate) fn peer_addr(&self) -> io::Result<PeerAddr> {
         let peer = PeerAddr::from_kernel(&SockRef::from(self).peer_addr()?);
         Ok(self.identify(peer))
     }
 
-    /// Registers a connected socket with the current runtime; an error if it is none.
+    /// Registers a connected socket with the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// It is no connected socket of a family that is served, or the system refuses.
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
         let SocketKind::Connection(family) = socket::kind(fd.as_fd()) else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -115,11 +185,27 @@ impl ActivatedStream {
         Stream::connected(family, fd).map(Into::into)
     }
 
-    /// Takes the socket out of tokio; it stays non-blocking.
+    /// Takes the socket out of tokio. It stays non-blocking.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let mut listener = activated.one("http")?;
+    /// let client = tokio::net::TcpStream::connect(listener.local_addrs()[0].to_string()).await?;
+    ///
+    /// let (stream, _peer) = listener.accept().await;
+    /// let stream = std::net::TcpStream::from(stream.into_fd()?);
+    /// assert_eq!(stream.peer_addr()?, client.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// If tokio cannot deregister it, or the kernel refuses.
+    /// tokio cannot deregister it, or the kernel refuses.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         let fd = match self.stream {
             Stream::Tcp(stream) => stream.into_std()?.into(),

@@ -1,4 +1,8 @@
-//! The variables of `sd_notify(3)`, `sd_watchdog_enabled(3)` and `sd_pid_notify_with_fds(3)`: read at the edge, never written.
+//! The variables of `sd_notify(3)`, `sd_watchdog_enabled(3)` and `sd_pid_notify_with_fds(3)`: read at the edge, never
+//! written.
+//!
+//! A value that cannot be understood counts as absent. It comes from the manager, so no user of the service could
+//! correct it, and a service that serves without a watchdog is better than none.
 
 use std::{
     env,
@@ -6,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// What the environment said when it was read.
+/// The variables as they were when the environment was read.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     pub(super) socket: Option<OsString>,
@@ -27,7 +31,9 @@ impl Environment {
         }
     }
 
-    /// How often at least the manager wants to hear that `own_pid` is well.
+    /// How often at least the manager expects a sign of `own_pid`.
+    ///
+    /// `WATCHDOG_USEC` without `WATCHDOG_PID` speaks to every process. `u64::MAX` is systemd's infinity.
     pub(super) fn watchdog(&self, own_pid: u32) -> Option<Duration> {
         let usec: u64 = number(self.watchdog_usec.as_deref()?).filter(|usec| (1..u64::MAX).contains(usec))?;
         match self.watchdog_pid.as_deref() {

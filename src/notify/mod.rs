@@ -1,6 +1,7 @@
-//! What a service tells its manager: `sd_notify(3)` for systemd and whoever else speaks it.
+//! Messages to the service manager: `sd_notify(3)`, for systemd and every launcher that speaks it.
 //!
-//! [`Server`](crate::Server) says all of it by itself. A program that serves otherwise says it with a [`Notifier`]:
+//! [`Server`](crate::Server) sends all of them by itself. A program that serves otherwise sends them with a
+//! [`Notifier`]:
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -14,7 +15,28 @@
 //! # }
 //! ```
 //!
-//! Without `NOTIFY_SOCKET` all of it does nothing.
+//! Without `NOTIFY_SOCKET` all of it does nothing, so a program need not know whether systemd has started it.
+//!
+//! A test plays the manager with a datagram socket:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::os::unix::net::UnixDatagram;
+//! use axum_activation::notify::{Notifier, State};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("notify");
+//! let manager = UnixDatagram::bind(&path)?;
+//!
+//! Notifier::to(&path)?.notify([State::Ready, State::MainPid(7)]);
+//!
+//! let mut message = [0; 100];
+//! let length = manager.recv(&mut message)?;
+//! assert_eq!(&message[..length], b"READY=1\nMAINPID=7\n");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::{
     ffi::OsStr,
@@ -37,12 +59,27 @@ use crate::{
     log,
 };
 
-/// Speaks to the service manager. Clones speak through one socket, in order.
+/// Sends messages to the service manager. Clones send through one socket, in order.
 ///
-/// Nothing here blocks: where the queue of the manager is full (`net.unix.max_dgram_qlen`), messages wait here and a task of
-/// their own sends them. Order is kept and nothing is lost, except that of several waiting messages which only repeat
-/// themselves ([`Status`](State::Status), [`ExtendTimeout`](State::ExtendTimeout), [`Watchdog`](State::Watchdog)) the last is
-/// sent. Nor does anything fail: a manager that is gone is traced.
+/// - Nothing here blocks. Where the queue of the manager is full (`net.unix.max_dgram_qlen`), messages wait in this
+///   process, and a task sends them as soon as there is room.
+/// - Order is kept, and no message is lost. Of several waiting messages that only repeat themselves
+///   ([`Status`](State::Status), [`ExtendTimeout`](State::ExtendTimeout), [`Watchdog`](State::Watchdog)) the last one
+///   is sent.
+/// - Nothing here fails, but for [`to`](Self::to), [`barrier`](Self::barrier) and [`flush`](Self::flush). A manager
+///   that is gone is logged at WARN.
+///
+/// `NotifyAccess=` of the unit decides which processes systemd listens to. The default for `Type=notify` is the main
+/// process alone.
+///
+/// ```
+/// use axum_activation::notify::{Notifier, State};
+///
+/// let notifier = Notifier::from_env();
+/// notifier.notify([State::Status("filling the cache".into())]);
+/// let from_another_task = notifier.clone();
+/// from_another_task.notify([State::Ready]);
+/// ```
 #[derive(Clone)]
 pub struct Notifier {
     shared: Arc<Shared>,
@@ -57,9 +94,20 @@ struct Shared {
 }
 
 impl Notifier {
-    /// Speaks to whoever started this process, as `NOTIFY_SOCKET` names it: a path, or an abstract name after an `@`.
+    /// A notifier for the manager that has started this process: the one that `NOTIFY_SOCKET` names, by a path, or by
+    /// an abstract name after an `@`.
     ///
-    /// The environment is read once a process, and left as it is. A vsock address is traced, and nothing is said.
+    /// The environment is read once a process, and left as it is: a child inherits it. A vsock address cannot be sent
+    /// to. It is logged at WARN, and the notifier does nothing.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// let notifier = Notifier::from_env();
+    /// if notifier.is_active() {
+    ///     println!("a service manager listens");
+    /// }
+    /// ```
     #[doc(alias = "sd_notify")]
     #[must_use]
     pub fn from_env() -> Self {
@@ -67,17 +115,31 @@ impl Notifier {
         NOTIFIER.get_or_init(|| Self::from(&Environment::read())).clone()
     }
 
-    /// Speaks to nobody.
+    /// A notifier that does nothing.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// assert!(!Notifier::none().is_active());
+    /// ```
     #[must_use]
     pub fn none() -> Self {
         Self { shared: Arc::default() }
     }
 
-    /// Speaks to the socket at `address`, as `NOTIFY_SOCKET` would name it, whether or not somebody is there yet.
+    /// A notifier for the socket at `address`, written as in `NOTIFY_SOCKET`. The socket need not be there yet.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// assert!(Notifier::to("@my-manager")?.is_active());
+    /// assert!(Notifier::to("relative/path").is_err());
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// The address is neither an absolute path nor an abstract name, or is too long.
+    /// The address is neither an absolute path nor an abstract name, or is too long (`unix(7)`: 107 bytes).
     pub fn to(address: impl AsRef<OsStr>) -> Result<Self, Error> {
         let (address, shown) = (address.as_ref().as_bytes(), address.as_ref().to_string_lossy().into_owned());
         match Outbox::open(address) {
@@ -89,68 +151,176 @@ impl Notifier {
         }
     }
 
-    /// Says that the manager wants to hear [`Watchdog`](State::Watchdog) within each `interval`, as `WATCHDOG_USEC` would.
+    /// Sets the interval within which the manager expects [`Watchdog`](State::Watchdog), as `WATCHDOG_USEC` would.
+    /// `None` turns it off.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::Notifier;
+    ///
+    /// let notifier = Notifier::none().with_watchdog(Duration::from_secs(10));
+    /// assert_eq!(notifier.watchdog(), Some(Duration::from_secs(10)));
+    /// assert_eq!(notifier.with_watchdog(None).watchdog(), None);
+    /// ```
     #[must_use]
     pub fn with_watchdog(self, interval: impl Into<Option<Duration>>) -> Self {
         self.with(|shared| shared.watchdog = interval.into())
     }
 
-    /// Says that the manager keeps up to `max` descriptors, as `FDSTORE` would (which systemd sets from 254 on).
+    /// Sets how many descriptors the manager keeps, as `FDSTORE` would (which systemd sets from 254 on). For an older
+    /// systemd, set it to the `FileDescriptorStoreMax=` of the unit.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// let notifier = Notifier::from_env().with_fd_store_max(512);
+    /// assert_eq!(notifier.fd_store_max(), Some(512));
+    /// ```
     #[must_use]
     pub fn with_fd_store_max(self, max: impl Into<Option<usize>>) -> Self {
         self.with(|shared| shared.fd_store_max = max.into())
     }
 
-    /// Whether there is a manager to speak to.
+    /// Whether there is a manager to send to.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// assert!(!Notifier::none().is_active());
+    /// ```
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shared.outbox.is_some()
     }
 
-    /// Within which time the manager wants to hear [`Watchdog`](State::Watchdog) again and again; `None` if it does not.
+    /// The interval within which the manager expects [`Watchdog`](State::Watchdog); `None` if it expects none.
     ///
-    /// `WATCHDOG_USEC`, unless `WATCHDOG_PID` is another process.
+    /// It comes from `WATCHDOG_USEC`, unless `WATCHDOG_PID` names another process (`sd_watchdog_enabled(3)`). Send it
+    /// at half of that.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::notify::{Notifier, State};
+    ///
+    /// let notifier = Notifier::from_env();
+    /// if let Some(interval) = notifier.watchdog() {
+    ///     tokio::spawn(async move {
+    ///         let mut ticks = tokio::time::interval(interval / 2);
+    ///         loop {
+    ///             ticks.tick().await;
+    ///             notifier.notify([State::Watchdog]);
+    ///         }
+    ///     });
+    /// }
+    /// # }
+    /// ```
     #[doc(alias = "sd_watchdog_enabled")]
     #[must_use]
     pub fn watchdog(&self) -> Option<Duration> {
         self.shared.watchdog
     }
 
-    /// How many descriptors the manager keeps for the service over a restart (`FileDescriptorStoreMax=`); `None` if unknown.
+    /// How many descriptors the manager keeps for the service over a restart (`FileDescriptorStoreMax=` of
+    /// `systemd.service(5)`); `None` if it is not known.
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// let has_store = Notifier::from_env().fd_store_max().is_some_and(|max| max > 0);
+    /// # let _ = has_store;
+    /// ```
     #[must_use]
     pub fn fd_store_max(&self) -> Option<usize> {
         self.shared.fd_store_max
     }
 
-    /// Says `states`, in one message.
+    /// Sends `states` in one message.
+    ///
+    /// It returns at once. Outside a tokio runtime, a message that has to wait is sent with the next one.
+    ///
+    /// ```
+    /// use axum_activation::notify::{Notifier, State};
+    ///
+    /// Notifier::from_env().notify([State::Stopping, State::Status("draining".into())]);
+    /// ```
     pub fn notify(&self, states: impl IntoIterator<Item = State>) {
         self.push(|| Message::of(states));
     }
 
-    /// Has the manager keep `fd` over a restart, under `name` (`FDSTORE=1`); it is closed here when the manager has its own.
+    /// Has the manager keep `fd` over a restart, under `name` (`FDSTORE=1`). It is closed here when the manager has its
+    /// own.
     ///
-    /// The manager drops it by itself when its peer is gone for good (a reset, a closed pipe). Over
-    /// [`fd_store_max`](Self::fd_store_max) it is closed without a word. In a name, what is not ASCII, and colons, become `_`.
+    /// The next process of the service gets it as a socket of that name, see
+    /// [`files`](crate::ActivatedListeners::files).
+    ///
+    /// - The manager drops it by itself when its peer is gone for good (a reset, a closed pipe).
+    /// - When the store has [`fd_store_max`](Self::fd_store_max) descriptors, the manager closes it without an answer.
+    /// - In a name, colons and what is not ASCII become `_`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use std::fs::File;
+    /// use axum_activation::Notifier;
+    ///
+    /// let notifier = Notifier::from_env();
+    /// let state = File::open("/dev/null")?; // a memfd with the state of the service, for example
+    /// notifier.fd_store("state", state.into());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "sd_pid_notify_with_fds")]
     pub fn fd_store(&self, name: &str, fd: OwnedFd) {
         self.push(|| Message::store(name, fd, true));
     }
 
-    /// As [`fd_store`](Self::fd_store), and the manager keeps it whatever becomes of its peer (`FDPOLL=0`).
+    /// As [`fd_store`](Self::fd_store). The manager keeps it whatever becomes of its peer (`FDPOLL=0`).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use axum_activation::Notifier;
+    ///
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// Notifier::from_env().fd_store_unpolled("http", listener.try_clone()?.into());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fd_store_unpolled(&self, name: &str, fd: OwnedFd) {
         self.push(|| Message::store(name, fd, false));
     }
 
     /// Has the manager close all that it keeps under `name` (`FDSTOREREMOVE=1`).
+    ///
+    /// ```
+    /// use axum_activation::Notifier;
+    ///
+    /// Notifier::from_env().fd_store_remove("state");
+    /// ```
     pub fn fd_store_remove(&self, name: &str) {
         self.push(|| Message::remove(name));
     }
 
-    /// Resolves when the manager has done all that it was told before (`BARRIER=1`); at once where there is none.
+    /// Resolves when the manager has handled all messages that were sent before (`BARRIER=1`); at once where there is
+    /// no manager.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use std::time::Duration;
+    /// use axum_activation::notify::{Notifier, State};
+    ///
+    /// let notifier = Notifier::from_env();
+    /// notifier.notify([State::MainPid(std::process::id())]);
+    /// notifier.barrier(Duration::from_secs(5)).await?; // systemd knows its main process from here on
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The manager is gone, or has not answered within `limit`.
+    /// The manager is gone, or has not answered within `limit`. systemd knows `BARRIER=1` since version 246.
     ///
     /// # Cancel safety
     ///
@@ -163,11 +333,24 @@ impl Notifier {
         }
     }
 
-    /// Resolves when all that was said is sent. Messages are sent at once as a rule; this is for the end of a program.
+    /// Resolves when all messages are sent. Messages are sent at once as a rule; this is for the end of a program.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use std::time::Duration;
+    /// use axum_activation::notify::{Notifier, State};
+    ///
+    /// let notifier = Notifier::from_env();
+    /// notifier.notify([State::Status("the database is gone".into()), State::Errno(111)]);
+    /// notifier.flush(Duration::from_secs(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// The manager has not had room for them within `limit`.
+    /// The manager has not had room for them within `limit`, or is gone.
     ///
     /// # Cancel safety
     ///
@@ -179,6 +362,7 @@ impl Notifier {
         }
     }
 
+    /// Waits for `answer`, at most for `limit`.
     async fn await_answer(
         &self,
         doing: &'static str,
@@ -190,6 +374,7 @@ impl Notifier {
         answered.map_err(|source| Kind::Notify { address: self.shared.address.clone(), doing, source }.into())
     }
 
+    /// Makes a message only where there is a manager.
     fn push(&self, message: impl FnOnce() -> Message) {
         if let Some(outbox) = &self.shared.outbox {
             outbox.push(message());
@@ -231,6 +416,8 @@ impl fmt::Debug for Notifier {
 }
 
 /// Sends the write end of a pipe, and waits until the manager has closed it.
+///
+/// systemd closes the descriptors of a message when it has handled it, and handles messages in order.
 async fn pass_barrier(outbox: &Arc<Outbox>) -> io::Result<()> {
     let (writer, reader) = pipe::pipe()?;
     send(outbox, Message::barrier(writer.into_blocking_fd()?)).await?;
@@ -243,7 +430,7 @@ async fn pass_barrier(outbox: &Arc<Outbox>) -> io::Result<()> {
     }
 }
 
-/// Resolves when `message` is sent, which is not before all that was said earlier.
+/// Resolves when `message` is sent, which is not before all messages that were sent earlier.
 async fn send(outbox: &Arc<Outbox>, mut message: Message) -> io::Result<()> {
     let (sent, sending) = oneshot::channel();
     message.sent = Some(sent);

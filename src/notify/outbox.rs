@@ -1,4 +1,14 @@
 //! Messages in order, sent at once where the kernel takes them, and else as soon as it does.
+//!
+//! A message is pushed and sent under one lock, so the order of sending is the order of pushing. While a task sends
+//! what waits (`has_sender`), a push only adds to the queue.
+//!
+//! The queue is not bounded, and its callers bound it:
+//!
+//! - A message that repeats an earlier one replaces it, so status, watchdog and extensions are one message each at
+//!   most.
+//! - The fd store waits for a barrier after every 32 connections.
+//! - All other messages are a few in the life of a process.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +26,10 @@ use crate::{
     sys::notify::{NotifySocket, is_short},
 };
 
-/// How long to wait when the kernel is short of something that nobody can be woken by.
+/// How long to wait when the kernel is short of memory or of descriptors in flight. No event says when that is over.
 const SHORTAGE: Duration = Duration::from_millis(10);
 
-/// The messages that were not sent yet, and where they go.
+/// The messages that were not sent yet, and their socket.
 #[derive(Debug)]
 pub(super) struct Outbox {
     socket: NotifySocket,
@@ -31,7 +41,7 @@ struct Queue {
     waiting: VecDeque<Message>,
     /// A task is sending them.
     has_sender: bool,
-    /// The last message was lost, and that was told.
+    /// The last message was lost, and that was logged.
     complained: bool,
 }
 
@@ -40,7 +50,7 @@ impl Outbox {
         Ok(Arc::new(Self { socket: NotifySocket::open(address)?, queue: Mutex::default() }))
     }
 
-    /// Sends `message` after those that wait, now or in a task of its own; outside a runtime, with the next one.
+    /// Sends `message` after those that wait, now or in a task; outside a runtime, with the next one.
     pub(super) fn push(self: &Arc<Self>, message: Message) {
         let mut queue = self.lock();
         if message.supersedes() {
@@ -63,7 +73,12 @@ impl Outbox {
 }
 
 impl Queue {
-    /// Sends what waits. An error says that the rest has to wait longer, and nothing else.
+    /// Sends what waits.
+    ///
+    /// # Errors
+    ///
+    /// The rest has to wait longer. A message that cannot be sent at all is dropped and logged, and its sender gets the
+    /// error.
     fn send(&mut self, socket: &NotifySocket) -> io::Result<()> {
         while let Some(message) = self.waiting.front() {
             let sent = match message.text.as_str() {
@@ -95,7 +110,8 @@ impl Queue {
     }
 }
 
-/// The task that sends what waits; another takes its place when it is dropped before its end, with its runtime for instance.
+/// The task that sends what waits. When it is dropped before its end, with its runtime for instance, the next push
+/// starts another.
 #[derive(Debug)]
 struct Sender {
     outbox: Arc<Outbox>,
@@ -119,7 +135,7 @@ impl Sender {
         }
     }
 
-    /// Sends what waits; when all of it is sent, the next message that has to wait has a sender of its own.
+    /// Sends what waits. When all of it is sent, the next message that has to wait has a sender of its own.
     fn send_rest(&mut self) -> io::Result<()> {
         let mut queue = self.outbox.lock();
         queue.send(&self.outbox.socket)?;

@@ -1,19 +1,20 @@
-//! What can be said to a service manager, and how `sd_notify(3)` writes it.
+//! The messages to a service manager, and how `sd_notify(3)` writes them.
 
 use std::{fmt::Write as _, os::fd::OwnedFd, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
-/// The most that a manager reads of a status; systemd ignores a message of more than 4,096 bytes.
+/// The longest status that is sent. systemd ignores a message of more than 4,096 bytes.
 const LONGEST_STATUS: usize = 1024;
 
 /// The longest name in systemd's fd store.
 const LONGEST_NAME: usize = 255;
 
-/// What a service says of itself, as `sd_notify(3)` lists it.
+/// What a service reports about itself, as `sd_notify(3)` lists it.
 ///
-/// States that belong together go in one [`Notifier::notify`](super::Notifier::notify), so that nobody sees one without the other.
+/// States that belong together go in one [`Notifier::notify`](super::Notifier::notify), so that the manager sees them at one
+/// time.
 ///
 /// ```
 /// use axum_activation::notify::{Notifier, State};
@@ -24,23 +25,24 @@ const LONGEST_NAME: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// `READY=1`: it has started, or has reloaded.
+    /// `READY=1`: the service has started, or has reloaded. `systemctl start` of a `Type=notify` unit returns then.
     Ready,
-    /// `RELOADING=1`, with the `MONOTONIC_USEC=` of now.
+    /// `RELOADING=1`, with the `MONOTONIC_USEC=` of now. [`Ready`](Self::Ready) ends the reload.
     Reloading,
-    /// `STOPPING=1`: it has started to end. There is no way back.
+    /// `STOPPING=1`: the service has started to end. systemd takes no [`Ready`](Self::Ready) after it.
     Stopping,
-    /// `STATUS=`: what it is doing, for people. Line breaks become spaces; what is beyond 1,024 bytes is left out.
+    /// `STATUS=`: what the service is doing, for people; `systemctl status` shows it. Line breaks become spaces, and it
+    /// ends after 1,024 bytes.
     Status(String),
     /// `ERRNO=`: the error number of what went wrong, `errno(3)`.
     Errno(i32),
-    /// `MAINPID=`: which process is the main one from now on.
+    /// `MAINPID=`: which process is the main one from now on. systemd believes it of a process of the unit alone.
     MainPid(u32),
-    /// `EXTEND_TIMEOUT_USEC=`: what it is doing may take that much longer, from now.
+    /// `EXTEND_TIMEOUT_USEC=`: a start, a reload or a stop may take that much longer, from now.
     ExtendTimeout(Duration),
-    /// `WATCHDOG=1`: it is well.
+    /// `WATCHDOG=1`: the service is well.
     Watchdog,
-    /// `WATCHDOG=trigger`: it is not, and asks to be treated as one that stopped saying so.
+    /// `WATCHDOG=trigger`: the service is not well, and asks to be treated as one whose watchdog has run out.
     WatchdogTrigger,
 }
 
@@ -60,7 +62,7 @@ impl State {
         let _ = writeln!(text, "{line}");
     }
 
-    /// One bit for each state that a later one of its kind makes superfluous; `None` for what changes something.
+    /// One bit for each state that a later one of its kind replaces; `None` for a state that changes something.
     fn repeats(&self) -> Option<u8> {
         match self {
             Self::Status(_) => Some(1),
@@ -71,16 +73,16 @@ impl State {
     }
 }
 
-/// One datagram on its way.
+/// One datagram.
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pub(super) text: String,
     pub(super) fd: Option<OwnedFd>,
-    /// Told what became of it.
+    /// Gets the result of sending it.
     pub(super) sent: Option<oneshot::Sender<std::io::Result<()>>>,
-    /// What it repeats, if it does nothing else.
+    /// The bits of what it repeats, if it does nothing else.
     repeats: Option<u8>,
-    /// What it says that may be repeated.
+    /// The bits of what it has that may be repeated.
     says: u8,
 }
 
@@ -112,17 +114,17 @@ impl Message {
         Self { text: "BARRIER=1\n".to_owned(), fd: Some(writer), ..Self::default() }
     }
 
-    /// Is never sent, but has its turn.
+    /// A message that is never sent, but has its turn. It says when all messages before it are sent.
     pub(super) fn mark() -> Self {
         Self::default()
     }
 
-    /// Whether anything may be superseded by it.
+    /// Whether an earlier message may be superseded by it.
     pub(super) fn supersedes(&self) -> bool {
         self.says != 0
     }
 
-    /// Says nothing that `later` does not say anew.
+    /// Whether `later` has everything that it has, so that it need not be sent.
     pub(super) fn is_superseded_by(&self, later: &Self) -> bool {
         self.repeats.is_some_and(|repeats| repeats & !later.says == 0)
     }

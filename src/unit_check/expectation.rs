@@ -1,4 +1,8 @@
 //! What a service expects of its units.
+//!
+//! The setters have the names of those of [`Server`](crate::Server) and of the builder of
+//! [`ActivatedListeners`](crate::ActivatedListeners), and the same defaults, so that a program can build both from one
+//! configuration.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +11,8 @@ use std::{
 
 use crate::{addr::ListenAddr, error::Error};
 
-/// What a service expects of its units: say here what you say to `Server` and to the builder of `ActivatedListeners`.
+/// What a service expects of its units: set here what you set at [`Server`](crate::Server) and at the builder of
+/// [`ActivatedListeners`](crate::ActivatedListeners).
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,8 +44,18 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// A service with the defaults of `Server`: it drains for up to 30 s, tells the service manager how it is, and hands nothing
-    /// over. As long as no name is given, the names of the sockets are not looked at.
+    /// A service with the defaults of `Server`: it drains for up to 30 s, notifies the service manager, and hands
+    /// nothing over. As long as no name is given, the names of the sockets are not checked.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file(
+    ///     "app.service",
+    ///     "[Service]\nType=notify\nExecStart=/usr/local/bin/app\nTimeoutStopSec=35\n",
+    /// );
+    /// assert!(check(&units, &Expectation::new()).is_empty());
+    /// ```
     pub fn new() -> Self {
         Self {
             names: Vec::new(),
@@ -58,13 +73,36 @@ impl Expectation {
         }
     }
 
-    /// A route, or any other socket that is taken by this name.
+    /// Adds a name that the service serves: that of a route, or of any other socket that is taken by this name.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new()
+    ///     .file("app.socket", "[Socket]\nListenStream=8080\n") // its name is `app.socket`
+    ///     .file(
+    ///         "app.service",
+    ///         "[Unit]\nStartLimitIntervalSec=0\n\
+    ///          [Service]\nType=notify\nExecStart=/bin/app\nNonBlocking=yes\nTimeoutStopSec=35\n",
+    ///     );
+    /// let findings = check(&units, &Expectation::new().name("http"));
+    /// assert_eq!(findings[0].fix.lines, ["FileDescriptorName=http"]);
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.names.push(name.into());
         self
     }
 
-    /// A name that the service binds itself when nobody passes a socket under it.
+    /// Adds a name that the service binds itself when no socket is passed under it.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Expectation;
+    ///
+    /// let expectation = Expectation::new().fallback("http", "127.0.0.1:8080")?;
+    /// assert!(Expectation::new().fallback("http", "localhost").unwrap_err().is_invalid_address());
+    /// # let _ = expectation;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -78,63 +116,149 @@ impl Expectation {
         Ok(self)
     }
 
-    /// A socket that was passed and that no route serves is no fault.
+    /// Allows sockets that no route serves, see [`Server::allow_unserved`](crate::Server::allow_unserved).
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Expectation;
+    ///
+    /// let expectation = Expectation::new().name("http").allow_unserved();
+    /// # let _ = expectation;
+    /// ```
     pub fn allow_unserved(mut self) -> Self {
         self.allow_unserved = true;
         self
     }
 
-    /// How long the service drains at most; 30 s by default.
+    /// How long the service drains at most; 30 s by default. `TimeoutStopSec=` has to be longer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=35\n");
+    /// let findings = check(&units, &Expectation::new().drain_timeout(Duration::from_secs(60)));
+    /// assert_eq!(findings[0].directive, "TimeoutStopSec");
+    /// ```
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
         self
     }
 
-    /// Whether the service tells the service manager how it is, `sd_notify(3)`; it does by default.
+    /// Whether the service notifies the service manager, `sd_notify(3)`; it does by default.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=35\n");
+    /// let findings = check(&units, &Expectation::new().notify(false));
+    /// assert!(findings.iter().any(|finding| finding.directive == "Type"), "systemd would wait for READY=1 in vain");
+    /// ```
     pub fn notify(mut self, notify: bool) -> Self {
         self.notify = notify;
         self
     }
 
-    /// Whether `systemctl reload` is to hand the service over to a new process.
+    /// Whether `systemctl reload` is to hand the service over to a new process; `false` by default.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=35\n");
+    /// let findings = check(&units, &Expectation::new().handoff(true));
+    /// assert!(findings.iter().any(|finding| finding.fix.lines.iter().any(|line| line.starts_with("ExecReload="))));
+    /// ```
     pub fn handoff(mut self, handoff: bool) -> Self {
         self.handoff = handoff;
         self
     }
 
-    /// How long a handoff takes at most; 30 s by default.
+    /// How long a handoff takes at most; 30 s by default. `TimeoutStartSec=` has to be longer, as systemd counts a
+    /// reload by it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::unit_check::Expectation;
+    ///
+    /// let expectation = Expectation::new().handoff(true).handoff_timeout(Duration::from_secs(60));
+    /// # let _ = expectation;
+    /// ```
     pub fn handoff_timeout(mut self, limit: Duration) -> Self {
         self.handoff_timeout = limit;
         self
     }
 
-    /// The path at which the service can be asked for a handoff, and that it does hand over.
+    /// The path at which the service can be asked for a handoff. It says that the service does hand over.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Expectation;
+    ///
+    /// let expectation = Expectation::new().handoff_socket("/run/app/handoff.sock");
+    /// # let _ = expectation;
+    /// ```
     pub fn handoff_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.handoff_socket = Some(path.into());
         self.handoff(true)
     }
 
-    /// The service says itself in which directory the next process starts (`Server::successor_directory`), so that
-    /// `WorkingDirectory=` may lead through a symbolic link.
+    /// The service sets the directory in which the next process starts
+    /// ([`Server::successor_directory`](crate::Server::successor_directory)), so `WorkingDirectory=` may lead through a
+    /// symbolic link.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Expectation;
+    ///
+    /// let expectation = Expectation::new().handoff(true).successor_directory();
+    /// # let _ = expectation;
+    /// ```
     pub fn successor_directory(mut self) -> Self {
         self.successor_directory = true;
         self
     }
 
     /// How many descriptors the service keeps with the service manager over a restart, listeners and idle connections
-    /// together; none by default.
+    /// together; none by default. `FileDescriptorStoreMax=` has to be as many.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=35\n");
+    /// let findings = check(&units, &Expectation::new().fd_store(512));
+    /// assert!(findings.iter().any(|finding| finding.directive == "FileDescriptorStoreMax"));
+    /// ```
     pub fn fd_store(mut self, descriptors: u64) -> Self {
         self.fd_store = descriptors;
         self
     }
 
-    /// How many connections the service has at once, if it is known.
+    /// How many connections the service has at a time, if that is known. `LimitNOFILE=` has to allow them.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=35\nLimitNOFILE=1024\n");
+    /// let findings = check(&units, &Expectation::new().connections(10_000));
+    /// assert!(findings.iter().any(|finding| finding.directive == "LimitNOFILE"));
+    /// ```
     pub fn connections(mut self, connections: u64) -> Self {
         self.connections = connections;
         self
     }
 
     /// Whether the service ends when it has nothing to do, to be started again by the next connection.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new()
+    ///     .file("app.socket", "[Socket]\nListenStream=8080\nFileDescriptorName=http\n")
+    ///     .file(
+    ///         "app.service",
+    ///         "[Unit]\nStartLimitIntervalSec=0\n\
+    ///          [Service]\nType=notify\nExecStart=/bin/app\nNonBlocking=yes\nTimeoutStopSec=35\nRestart=always\n",
+    ///     );
+    /// let findings = check(&units, &Expectation::new().name("http").idle_exit(true));
+    /// assert!(findings.iter().any(|finding| finding.directive == "Restart"), "systemd would start it again at once");
+    /// ```
     pub fn idle_exit(mut self, idle_exit: bool) -> Self {
         self.idle_exit = idle_exit;
         self

@@ -1,4 +1,4 @@
-//! What is wrong with a unit, and what fixes it.
+//! A fault of a unit, and the lines that correct it.
 
 use std::fmt;
 
@@ -32,7 +32,14 @@ pub struct Finding {
     pub fix: Fix,
 }
 
-/// How bad a [`Finding`] is.
+/// How bad a [`Finding`] is. An error is greater than a warning.
+///
+/// ```
+/// use axum_activation::unit_check::Severity;
+///
+/// assert!(Severity::Error > Severity::Warning);
+/// assert_eq!(Severity::Warning.to_string(), "warning");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Severity {
@@ -79,7 +86,15 @@ impl Finding {
 }
 
 impl Fix {
-    /// The text of a drop-in, for `/etc/systemd/system/UNIT.d/NAME.conf`.
+    /// The text of a drop-in, for `/etc/systemd/system/UNIT.d/NAME.conf` (`systemd.unit(5)`).
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=5\n");
+    /// let findings = check(&units, &Expectation::new());
+    /// assert_eq!(findings[0].fix.drop_in(), "[Service]\nTimeoutStopSec=35\n");
+    /// ```
     #[must_use]
     pub fn drop_in(&self) -> String {
         format!("[{}]\n{}\n", self.section, self.lines.join("\n"))

@@ -46,10 +46,22 @@ pub use self::{
     value::time_span,
 };
 
-/// What is wrong with `units` for a service that expects this, in the order of the units; empty if nothing is.
+/// Finds what is wrong with `units` for a service that expects this, in the order of the units. It is empty if nothing
+/// is.
 ///
-/// Each service among the units is looked at with its sockets: those that start it (`Service=`, or the same name), those that
-/// it asks for (`Sockets=`), and beside one service alone all of them.
+/// Each service among the units is checked with its sockets: those that start it (`Service=`, or the same name), those
+/// that it asks for (`Sockets=`), and beside one service alone all of them.
+///
+/// ```
+/// use axum_activation::unit_check::{Expectation, Severity, Units, check};
+///
+/// let units = Units::new().file("app.service", "[Service]\nType=simple\nExecStart=/usr/local/bin/app\n");
+/// let findings = check(&units, &Expectation::new());
+/// for finding in &findings {
+///     println!("{finding}");
+/// }
+/// assert!(findings.iter().any(|finding| finding.severity == Severity::Warning && finding.directive == "Type"));
+/// ```
 #[must_use]
 pub fn check(units: &Units, expectation: &Expectation) -> Vec<Finding> {
     let units = units.units();

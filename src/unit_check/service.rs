@@ -1,4 +1,4 @@
-//! A service with the sockets that are meant for it.
+//! A service with the sockets that are meant for it: the association of `systemd.socket(5)`, and what rules ask of it.
 
 use super::{expectation::Expectation, unit::Unit};
 

@@ -1,4 +1,5 @@
-//! A service and its sockets, as units.
+//! A service and its sockets, as units: where they are read from, and in which order their files count
+//! (`systemd.unit(5)`).
 
 use std::{
     fs, io,
@@ -34,6 +35,12 @@ pub struct Units {
 
 impl Units {
     /// No unit yet.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Units;
+    ///
+    /// assert!(!Units::new().has_service());
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -41,13 +48,36 @@ impl Units {
     /// Adds the text of a unit file, under the unit's name, or of a drop-in, as `app.service.d/override.conf`.
     ///
     /// Drop-ins come after the unit itself and among each other in the order of their names, whenever they are added.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new()
+    ///     .file("app.service.d/timeout.conf", "[Service]\nTimeoutStopSec=35\n")
+    ///     .file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=5\n");
+    /// assert!(check(&units, &Expectation::new()).is_empty(), "the drop-in counts");
+    /// ```
     pub fn file(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.files.push((name.into(), text.into()));
         self
     }
 
-    /// Reads a unit file or a `.container` file of Podman, with the drop-ins in the directory beside it (`app.service.d/*.conf`, for an instance those of its
-    /// template too), or a single drop-in.
+    /// Reads a unit file or a `.container` file of Podman, with the drop-ins in the directory beside it, or a single
+    /// drop-in.
+    ///
+    /// The drop-ins of `app.service` are in `app.service.d/*.conf`. An instance has those of its template too.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Units;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("app.service");
+    /// std::fs::write(&path, "[Service]\nType=notify\nExecStart=/bin/app\n")?;
+    ///
+    /// let units = Units::new().read(&path)?;
+    /// assert!(units.has_service());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -65,8 +95,17 @@ impl Units {
         Ok(units)
     }
 
-    /// Adds units as `systemctl show app.service app.socket` prints them: every value is in effect, with what the service
-    /// manager's own configuration says.
+    /// Adds units as `systemctl show app.service app.socket` prints them. Every value is in effect then, with what the
+    /// service manager's own configuration says.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let output = "Id=app.service\nLoadState=loaded\nType=simple\nExecStart={ path=/bin/app ; argv[]=/bin/app ; }\n";
+    /// let units = Units::new().show(output)?;
+    /// assert!(check(&units, &Expectation::new()).iter().any(|finding| finding.directive == "Type"));
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,12 +115,29 @@ impl Units {
         Ok(self)
     }
 
-    /// The same units once a [`Fix`] has been made: the last drop-in of its unit, or the first file of one that was not there.
+    /// The same units with a [`Fix`] applied: as the last drop-in of its unit, or as the first file of a unit that was
+    /// not there.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::{Expectation, Units, check};
+    ///
+    /// let units = Units::new().file("app.service", "[Service]\nType=notify\nExecStart=/bin/app\nTimeoutStopSec=5\n");
+    /// let findings = check(&units, &Expectation::new());
+    /// let units = units.fixed(&findings[0].fix);
+    /// assert!(check(&units, &Expectation::new()).is_empty());
+    /// ```
     pub fn fixed(self, fix: &Fix) -> Self {
         self.file(format!("{}.d/{LAST_DROP_IN}", fix.unit), fix.drop_in())
     }
 
-    /// Whether there is a service among them: [`check`](super::check) looks at no socket without one.
+    /// Whether there is a service among them: [`check`](super::check) checks no socket without one.
+    ///
+    /// ```
+    /// use axum_activation::unit_check::Units;
+    ///
+    /// let units = Units::new().file("app.socket", "[Socket]\nListenStream=8080\n");
+    /// assert!(!units.has_service());
+    /// ```
     #[must_use]
     pub fn has_service(&self) -> bool {
         self.units().iter().any(Unit::is_service)

@@ -66,6 +66,12 @@ impl Source {
         tests.unwrap_or(lines.len())
     }
 
+    /// The lines before its tests that are no documentation.
+    pub(crate) fn lines_of_code(&self) -> usize {
+        let is_docs = |line: &&str| ["///", "//!"].iter().any(|mark| line.trim_start().starts_with(mark));
+        self.text.lines().take(self.lines_before_tests()).filter(|line| !is_docs(line)).count()
+    }
+
     /// Its items without attributes, each as text up to its `;`.
     pub(crate) fn items(&self) -> Vec<String> {
         let mut items = vec![TokenStream::new()];
