@@ -1,4 +1,5 @@
-//! The drain of a server that is not ours: plain `axum::serve`, tonic, anything that ends when a future resolves.
+//! The drain of a server that is not this crate's: plain `axum::serve`, tonic, every server that ends when a future
+//! resolves.
 
 use std::{
     future::{Future, IntoFuture, pending},
@@ -13,8 +14,28 @@ use super::{Drain, DrainReport};
 impl Drain {
     /// Resolves `time` after the drain has started, and at once when what is left is aborted.
     ///
-    /// For the graceful shutdown of hyper, which closes idle connections at once, whatever is on its way to them. That late, each of
-    /// them had `time` to send one more request, which [`DrainLayer`](crate::layer::DrainLayer) answered with `Connection: close`.
+    /// It is for the graceful shutdown of hyper, which closes idle connections at once, whatever is on its way to them.
+    /// That late, each of them had `time` to send one more request, which [`DrainLayer`](crate::layer::DrainLayer)
+    /// answered with `Connection: close`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let shutdown = drain.started_after(Duration::from_secs(1));
+    /// drain.start();
+    /// let before = tokio::time::Instant::now();
+    /// shutdown.await;
+    /// assert_eq!(before.elapsed(), Duration::from_secs(1));
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits. The time counts from the start of the drain, so it can be asked for again.
     pub fn started_after(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static + use<> {
         let drain = self.clone();
         async move {
@@ -30,39 +51,47 @@ impl Drain {
         }
     }
 
-    /// Drives a server that is not ours until it has ended, together with the requests and tasks of this drain; begins the drain if
-    /// the server ends by itself. `limit` after the drain began what is left is aborted: whoever looks at [`abort_token`](Self::abort_token)
-    /// may end by itself still, then the server is dropped, and what it would return is `None`.
+    /// Runs another server until it has ended, together with the requests and tasks of this drain.
     ///
-    /// ```no_run
-    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// - If the server ends by itself, the drain starts.
+    /// - `limit` after the start of the drain, what is left is aborted. Tasks that see
+    ///   [`abort_token`](Self::abort_token) have 200 ms to end. Then the server is dropped, and `None` is returned in
+    ///   place of its output.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
     /// use std::time::Duration;
-    /// use axum_activation::{Drain, layer::DrainLayer};
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Drain, layer::DrainLayer};
     ///
     /// let drain = Drain::new();
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
     /// let listener = activated.one("http")?.stop_on(&drain);
-    /// let serving = axum::serve(listener, app.layer(DrainLayer::new(&drain)))
-    ///     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+    /// let serving = axum::serve(listener, Router::new().layer(DrainLayer::new(&drain)))
+    ///     .with_graceful_shutdown(drain.started_after(Duration::from_millis(10)));
+    /// # drain.start();
     /// let (served, report) = drain.run_server(serving, Duration::from_secs(30)).await;
     /// println!("{report}");
     /// served.unwrap_or(Ok(()))
     /// # }
     /// ```
     ///
-    /// Weaker than under [`Server`](crate::Server):
+    /// It is weaker than [`Server`](crate::Server):
     ///
-    /// - An idle connection is closed when [`started_after`](Self::started_after) resolves, without a look at what is on its way: the request
-    ///   of a client that sends one just then is lost. So is a head that has come in part, and what a client has sent on a fresh
-    ///   connection that was not read yet.
-    /// - Until then HTTP/2 connections are told nothing, and a connection that stays idle is kept.
-    /// - Nothing is aborted but the server's accept loop: `axum::serve` has spawned its connections, and they go on until the program ends.
-    ///   The report has no listeners; `stuck` counts the requests and tasks that were left.
-    /// - A connection that was upgraded (a WebSocket) is not known. Its handler holds a token of [`tasks`](Self::tasks) to be waited for.
+    /// - An idle connection is closed when [`started_after`](Self::started_after) resolves, without a look at what is
+    ///   on its way: the request of a client that sends one just then is lost. So are request headers that have come in
+    ///   part, and what a client has sent on a fresh connection that was not read yet.
+    /// - Until then HTTP/2 connections get no GOAWAY, and a connection that stays idle is kept.
+    /// - Only the server's accept loop is aborted: `axum::serve` has spawned its connections, and they go on until the
+    ///   program ends. The report has no listeners; `stuck` counts the requests and tasks that were left.
+    /// - A connection that was upgraded (a WebSocket) is not known. Its handler holds a token of [`tasks`](Self::tasks)
+    ///   to be waited for.
     /// - There are no limits, no statistics, and no signals.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the server.
+    /// Dropping the future drops the server. The drain stays as it is.
     pub async fn run_server<F: IntoFuture>(&self, serving: F, limit: Duration) -> (Option<F::Output>, DrainReport) {
         let mut serving = pin!(serving.into_future());
         let mut served = None;

@@ -12,7 +12,8 @@ const REQUESTS: &str = "axum_activation_requests_total";
 const IN_FLIGHT: &str = "axum_activation_requests_in_flight";
 
 impl Stats {
-    /// Publishes the statistics of now through the `metrics` facade, with the label `listener`; needs the feature `metrics`.
+    /// Publishes the statistics of now through the `metrics` facade, with the label `listener`. It needs the feature
+    /// `metrics`.
     ///
     /// | name | kind | |
     /// | --- | --- | --- |
@@ -23,13 +24,16 @@ impl Stats {
     /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
     /// | `axum_activation_requests_in_flight` | gauge | |
     ///
-    /// Nothing is published in between, so that no request pays for it: call it before each scrape, or every few seconds beside
-    /// the exporter's upkeep.
+    /// Nothing is published in between, so that no request pays for it: call it before each scrape, or every few
+    /// seconds beside the exporter's upkeep.
     ///
     /// ```
-    /// # async fn publish(server: axum_activation::Server) {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
     /// use std::time::Duration;
+    /// use axum_activation::{ActivatedListeners, Server};
     ///
+    /// let server = Server::new(ActivatedListeners::from_env()?);
     /// let stats = server.stats();
     /// tokio::spawn(async move {
     ///     let mut upkeep = tokio::time::interval(Duration::from_secs(5));
@@ -38,6 +42,8 @@ impl Stats {
     ///         stats.publish();
     ///     }
     /// });
+    /// # tokio::task::yield_now().await;
+    /// # Ok(())
     /// # }
     /// ```
     pub fn publish(&self) {

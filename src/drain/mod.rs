@@ -1,32 +1,46 @@
-//! The end of serving: when it begins, who has to know, when it is aborted short, and what it did.
+//! Graceful shutdown: when it starts, which parts of the service take note, when it is aborted, and what it did.
 //!
-//! [`Drain`] is the coordinator. [`Server`](crate::Server) makes one and drives it; a service that is served otherwise makes its own:
+//! [`Drain`] is the coordinator. [`Server`](crate::Server) makes one and runs it. A service that is served otherwise
+//! makes its own:
 //!
-//! ```no_run
+//! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
 //! use std::time::Duration;
+//! use axum::Router;
 //! use axum_activation::{ActivatedListeners, drain::Drain, layer::DrainLayer};
 //!
 //! let drain = Drain::new();
-//! let listener = ActivatedListeners::from_env()?.one("http")?;
+//! let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+//! let listener = activated.one("http")?;
+//!
 //! tokio::spawn({
 //!     let drain = drain.clone();
 //!     async move {
-//!         let _ = tokio::signal::ctrl_c().await;
+//!         // a program waits for a signal here: `tokio::signal::ctrl_c().await`
 //!         drain.start();
 //!     }
 //! });
-//! let app = axum::Router::new().layer(DrainLayer::new(&drain));
+//! let app = Router::new().layer(DrainLayer::new(&drain));
 //! let serving = axum::serve(listener.stop_on(&drain), app)
-//!     .with_graceful_shutdown(drain.started_after(Duration::from_secs(1)));
+//!     .with_graceful_shutdown(drain.started_after(Duration::from_millis(10)));
 //! let (_, report) = drain.run_server(serving, Duration::from_secs(30)).await;
-//! println!("{report}");
+//! assert!(report.is_clean());
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What is weaker there than under `Server` is listed at [`Drain::run_server`].
+//! [`Drain::run_server`] lists what is weaker there than under `Server`.
+//!
+//! # What happens when
+//!
+//! | | phase | readiness | responses | tokens |
+//! | --- | --- | --- | --- | --- |
+//! | the service runs | [`Running`](Phase::Running) | 200 | | |
+//! | [`Drain::start`] | [`Draining`](Phase::Draining) | 503 | `Connection: close` | [`token`](Drain::token) is cancelled |
+//! | a successor takes over | [`Draining`](Phase::Draining) | 200 | as before, if connections move | [`token`](Drain::token) is cancelled |
+//! | [`Drain::abort`], or the deadline | [`Aborting`](Phase::Aborting) | 503 | | [`abort_token`](Drain::abort_token) is cancelled |
+//! | nothing is left | [`Done`](Phase::Done) | | | |
 
 use std::{
     fmt,
@@ -70,12 +84,25 @@ const MOVES: u8 = 2;
 const PAUSES: u8 = 4;
 
 /// How far a service is on its way to the end. Phases only ever advance.
+///
+/// They are ordered, so that a program can compare them:
+///
+/// ```
+/// use axum_activation::{Drain, Phase};
+///
+/// let drain = Drain::new();
+/// assert_eq!(drain.phase(), Phase::Running);
+/// drain.start();
+/// assert!(drain.phase() >= Phase::Draining);
+/// drain.abort();
+/// assert_eq!(drain.phase(), Phase::Aborting);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Phase {
     /// Serving.
     Running,
-    /// The drain has started: what is in flight finishes.
+    /// The drain has started: requests in flight finish.
     Draining,
     /// The deadline is over, or a second signal came: what is left is being aborted.
     Aborting,
@@ -83,13 +110,35 @@ pub enum Phase {
     Done,
 }
 
-/// Coordinates the end of a service. Clones are one and the same drain.
+/// Coordinates graceful shutdown. Clones are one and the same drain.
 ///
-/// It is a handle that carries two moments ([`token`](Self::token), [`abort_token`](Self::abort_token)), the [`Phase`], and the
-/// [`tasks`](Self::tasks) that are waited for. It is no server: it stops nothing by itself, whoever serves looks at it.
+/// It is a handle that carries two moments ([`token`](Self::token), [`abort_token`](Self::abort_token)), the [`Phase`],
+/// and the [`tasks`](Self::tasks) that are waited for. It is no server: it stops nothing by itself, each part of the
+/// service asks it.
 ///
-/// In a handler it is an extractor, under [`Server`](crate::Server) or behind
-/// [`DrainLayer`](crate::layer::DrainLayer): a stream or a WebSocket can wait for [`started`](Self::started) and end itself.
+/// In a handler it is an extractor, under [`Server`](crate::Server) or behind [`DrainLayer`](crate::layer::DrainLayer).
+/// A stream or a WebSocket waits for [`started`](Self::started) and ends itself:
+///
+/// ```
+/// use axum::{Router, extract::ws::{WebSocket, WebSocketUpgrade}, response::Response, routing::get};
+/// use axum_activation::Drain;
+///
+/// async fn chat(upgrade: WebSocketUpgrade, drain: Drain) -> Response {
+///     // `tasks` has the drain wait for it, as a connection that is upgraded is no request any more.
+///     let token = drain.tasks().token();
+///     upgrade.on_upgrade(async move |mut socket: WebSocket| {
+///         let _token = token;
+///         loop {
+///             tokio::select! {
+///                 message = socket.recv() => if message.is_none() { break },
+///                 () = drain.started() => break, // the client connects again, to the next process
+///             }
+///         }
+///     })
+/// }
+/// let app: Router = Router::new().route("/chat", get(chat));
+/// # let _ = app;
+/// ```
 #[derive(Clone)]
 pub struct Drain {
     shared: Arc<Shared>,
@@ -97,12 +146,16 @@ pub struct Drain {
 
 /// Invariants:
 ///
-/// 1. `has_started` is set before `started` is cancelled, so whoever is woken by the token sees the flag.
-/// 2. `started` is a child of `aborted`: what is aborted has also started to drain.
+/// 1. `has_started` is set before `started` is cancelled, so a task that the token wakes sees the flag.
+/// 2. `started` is a child of `abort`: what is aborted has also started to drain.
 /// 3. `phase` never goes back.
+/// 4. `successor` is stored before `has_started`, and read after it. `has_started` is stored with `Release` and read
+///    with `Acquire`, so `Relaxed` is enough for `successor`: a thread that sees the flag sees what was stored before
+///    it. Later changes ([`stop_moving`](Drain::stop_moving)) only turn a bit off; a thread that misses one moves a
+///    connection to where none is taken any more, and gets it back.
 struct Shared {
     has_started: AtomicBool,
-    /// [`SUCCEEDED`] and [`MOVES`]; set before `has_started`, so whoever sees that sees this.
+    /// [`SUCCEEDED`], [`MOVES`] and [`PAUSES`].
     successor: AtomicU8,
     began_at: OnceLock<Instant>,
     started: CancellationToken,
@@ -115,14 +168,20 @@ struct Shared {
 
 impl Drain {
     /// A drain that has not started.
+    ///
+    /// ```
+    /// use axum_activation::{Drain, Phase};
+    ///
+    /// assert_eq!(Drain::new().phase(), Phase::Running);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         let trackers = [TaskTracker::new(), TaskTracker::new(), TaskTracker::new()];
         Self::with(CancellationToken::new(), trackers)
     }
 
-    /// Another drain over the same connections and tasks, for a service that has to go on after this one has started: its
-    /// successor died. What aborts this one aborts that, too.
+    /// Another drain over the same connections and tasks, for a service that goes on after this one has started, as its
+    /// successor died. An abort of this drain aborts that one too.
     pub(crate) fn renewed(&self) -> Self {
         let Shared { tasks, connections, requests, .. } = &*self.shared;
         Self::with(self.abort_token(), [tasks.clone(), connections.clone(), requests.clone()])
@@ -143,40 +202,71 @@ impl Drain {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Begins: readiness turns, streams and background tasks are told, the server stops accepting. Again does nothing.
+    /// Starts the drain: readiness turns to 503, streams and background tasks see it, the server stops accepting. A
+    /// second call does nothing.
+    ///
+    /// ```
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// drain.start();
+    /// assert!(drain.has_started() && drain.token().is_cancelled());
+    /// ```
     pub fn start(&self) {
         self.note_begin();
         self.advance(Phase::Draining);
         self.shared.started.cancel();
     }
 
-    /// Begins as a successor takes over: streams and background tasks are told, and readiness stays as it is. With `moves`, connections
-    /// go to the successor as well, and no response says that it is the last.
+    /// Starts as a successor takes over: streams and background tasks see it, and readiness stays as it is. With
+    /// `moves`, connections go to the successor as well, and no response is marked as the last.
     pub(crate) fn begin_succession(&self, moves: bool) {
         let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
         self.shared.successor.store(successor, Ordering::Relaxed);
         self.start();
     }
 
-    /// Begins as the service stops for a while: readiness turns, and connections go to where the next process finds them.
+    /// Starts as the service stops for a while: readiness turns, and connections go to where the next process finds
+    /// them.
     pub(crate) fn begin_pause(&self) {
         self.shared.successor.store(MOVES | PAUSES, Ordering::Relaxed);
         self.start();
     }
 
-    /// No connection moves any more: what is left ends here.
+    /// Stops moving connections: what is left ends here.
     pub(crate) fn stop_moving(&self) {
         self.shared.successor.fetch_and(!MOVES, Ordering::Relaxed);
     }
 
-    /// Drops what is left, at once; begins first if it has not.
+    /// Drops what is left, at once. It starts the drain first if it has not started.
+    ///
+    /// Under [`Server`](crate::Server) each connection is closed, with a reset where a response was under way. A task
+    /// of [`tasks`](Self::tasks) is not dropped: it ends when it sees [`abort_token`](Self::abort_token).
+    ///
+    /// ```
+    /// use axum_activation::{Drain, Phase};
+    ///
+    /// let drain = Drain::new();
+    /// drain.abort();
+    /// assert!(drain.abort_token().is_cancelled() && drain.token().is_cancelled());
+    /// assert_eq!(drain.phase(), Phase::Aborting);
+    /// ```
     pub fn abort(&self) {
         self.note_begin();
         self.advance(Phase::Aborting);
         self.shared.aborted.cancel();
     }
 
-    /// Whether it has started. One atomic load.
+    /// Whether it has started. It is one atomic load, so a handler can ask it for each item of a stream.
+    ///
+    /// ```
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// assert!(!drain.has_started());
+    /// drain.start();
+    /// assert!(drain.has_started());
+    /// ```
     #[inline]
     #[must_use]
     pub fn has_started(&self) -> bool {
@@ -184,7 +274,17 @@ impl Drain {
         self.shared.has_started.load(Ordering::Acquire)
     }
 
-    /// Whether a successor serves in place of this process: the drain began by a handoff.
+    /// Whether a successor serves in place of this process: a handoff has started the drain.
+    ///
+    /// A stream that ends can then ask its client to connect again at once, as it is served.
+    ///
+    /// ```
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// drain.start(); // a stop, and no handoff
+    /// assert!(!drain.has_successor());
+    /// ```
     #[must_use]
     pub fn has_successor(&self) -> bool {
         self.has_started() && self.shared.successor.load(Ordering::Relaxed) & SUCCEEDED != 0
@@ -196,12 +296,12 @@ impl Drain {
         self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
     }
 
-    /// Whether the service stops for a while: what cannot move, or comes back, ends here.
+    /// Whether the service stops for a while: a connection that cannot move, or comes back, ends here.
     pub(crate) fn pauses(&self) -> bool {
         self.has_started() && self.shared.successor.load(Ordering::Relaxed) & PAUSES != 0
     }
 
-    /// Whether responses say that they are the last on their connection.
+    /// Whether responses are marked as the last on their connection.
     #[inline]
     pub(crate) fn closes(&self) -> bool {
         self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVES == 0
@@ -213,12 +313,32 @@ impl Drain {
     }
 
     /// The phase now.
+    ///
+    /// ```
+    /// use axum_activation::{Drain, Phase};
+    ///
+    /// let drain = Drain::new();
+    /// assert_eq!(format!("{:?}", drain.phase()), "Running");
+    /// ```
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.shared.phase.borrow()
     }
 
-    /// The phase as a value to watch; a service that wants to show or log it.
+    /// The phase as a value to watch, for a service that shows or logs it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::{Drain, Phase};
+    ///
+    /// let drain = Drain::new();
+    /// let mut phase = drain.watch();
+    /// drain.start();
+    /// phase.changed().await.unwrap();
+    /// assert_eq!(*phase.borrow(), Phase::Draining);
+    /// # }
+    /// ```
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.shared.phase.subscribe()
@@ -226,45 +346,124 @@ impl Drain {
 
     /// Resolves when the drain has started.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let refresh = async {
+    ///     loop {
+    ///         // refresh a cache
+    ///         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    ///     }
+    /// };
+    /// # drain.start();
+    /// tokio::select! {
+    ///     () = refresh => {}
+    ///     () = drain.started() => println!("stopped refreshing"),
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
-    /// It only waits; drop it and ask again.
+    /// It only waits. Dropped, it can be asked for again.
     pub fn started(&self) -> WaitForCancellationFuture<'_> {
         self.shared.started.cancelled()
     }
 
     /// Resolves when what is left is being aborted.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// drain.tasks().spawn({
+    ///     let drain = drain.clone();
+    ///     async move {
+    ///         let upload = std::future::pending::<()>(); // work that takes long
+    ///         tokio::select! {
+    ///             () = upload => {}
+    ///             () = drain.aborted() => {} // leave a note for the next start
+    ///         }
+    ///     }
+    /// });
+    /// drain.abort();
+    /// assert!(drain.finish(std::time::Duration::ZERO).await.is_clean());
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
-    /// It only waits; drop it and ask again.
+    /// It only waits. Dropped, it can be asked for again.
     pub fn aborted(&self) -> WaitForCancellationFuture<'_> {
         self.shared.aborted.cancelled()
     }
 
     /// Resolves when nothing is left.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let (report, ()) = tokio::join!(drain.finish(Duration::from_secs(1)), drain.done());
+    /// assert!(report.is_clean());
+    /// # }
+    /// ```
+    ///
     /// # Cancel safety
     ///
-    /// It only waits; drop it and ask again.
+    /// It only waits. Dropped, it can be asked for again.
     pub async fn done(&self) {
         // The sender lives in `self`, so the channel cannot close.
         let _ = self.watch().wait_for(|phase| *phase == Phase::Done).await;
     }
 
-    /// Cancelled when the drain begins. A child: cancelling it begins no drain.
+    /// A token that is cancelled when the drain starts. It is a child: cancelling it starts no drain.
+    ///
+    /// It goes where a [`CancellationToken`] is expected:
+    ///
+    /// ```
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let token = drain.token();
+    /// drain.start();
+    /// assert!(token.is_cancelled());
+    ///
+    /// let other = Drain::new();
+    /// other.token().cancel();
+    /// assert!(!other.has_started());
+    /// ```
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         self.shared.started.child_token()
     }
 
-    /// Cancelled when what is left is aborted. A child: cancelling it aborts nothing.
+    /// A token that is cancelled when what is left is aborted. It is a child: cancelling it aborts nothing.
+    ///
+    /// ```
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// let token = drain.abort_token();
+    /// drain.start();
+    /// assert!(!token.is_cancelled());
+    /// drain.abort();
+    /// assert!(token.is_cancelled());
+    /// ```
     #[must_use]
     pub fn abort_token(&self) -> CancellationToken {
         self.shared.aborted.child_token()
     }
 
-    /// The service's own background tasks: spawned here, they are waited for within the deadline.
+    /// The service's own background tasks: the drain waits for those that are spawned here, within its deadline.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -273,15 +472,18 @@ impl Drain {
     /// use axum_activation::drain::Drain;
     ///
     /// let drain = Drain::new();
-    /// let told = drain.token();
+    /// let token = drain.token();
     /// drain.tasks().spawn(async move {
-    ///     told.cancelled().await;
+    ///     token.cancelled().await;
     ///     // flush what is to be flushed
     /// });
     /// drain.start();
     /// assert!(drain.finish(Duration::from_secs(1)).await.is_clean());
     /// # }
     /// ```
+    ///
+    /// A task that is upgraded from a request (a WebSocket) takes a [`token`](TaskTracker::token) instead, as axum
+    /// spawns it.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
         &self.shared.tasks
@@ -292,12 +494,12 @@ impl Drain {
         &self.shared.connections
     }
 
-    /// The requests that are waited for where nobody counts connections.
+    /// The requests that are waited for where connections are not counted.
     pub(crate) fn requests(&self) -> &TaskTracker {
         &self.shared.requests
     }
 
-    /// The token itself, for futures that are to own what they wait for.
+    /// The token itself, for futures that own what they wait for.
     pub(crate) fn shared_abort_token(&self) -> CancellationToken {
         self.shared.aborted.clone()
     }
@@ -317,7 +519,7 @@ impl Drain {
         });
     }
 
-    /// How long ago it began; zero until then.
+    /// How long ago it started; zero until then.
     pub(crate) fn elapsed(&self) -> Duration {
         self.shared.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
     }

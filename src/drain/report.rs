@@ -6,19 +6,43 @@ use super::ListenerStats;
 
 /// What [`Server::run`](crate::Server::run) did until it returned.
 ///
-/// A drain that met its deadline and aborted what was left is no error: it is told here.
+/// A drain that met its deadline and aborted what was left is no error: it is in the report. It prints as one line, for
+/// a log:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), axum_activation::Error> {
+/// use axum::Router;
+/// use axum_activation::{ActivatedListeners, Server};
+///
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+/// let stop = async {}; // stops at once
+/// let report = Server::new(activated).serve("http", Router::new()).with_graceful_shutdown(stop).await?;
+/// assert!(report.to_string().contains("; http: 0 requests, 0 connections finished"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// From the beginning of the drain to its end.
+    /// From the start of the drain to its end.
     pub elapsed: Duration,
-    /// How many connections, requests and tasks did not even end when they were aborted.
+    /// How many connections, requests and tasks did not even end when they were aborted. The program ends them.
     pub stuck: usize,
     /// One entry a route, in the order of the routes.
     pub listeners: Vec<ListenerReport>,
 }
 
-/// The connections of one route, over the whole life of the server.
+/// The connections of one route, over the whole life of the server. Each connection is in exactly one of the counts.
+///
+/// ```
+/// use axum_activation::DrainReport;
+///
+/// fn lost(report: &DrainReport) -> u64 {
+///     report.listeners.iter().map(|listener| listener.aborted + listener.errors).sum()
+/// }
+/// # let _ = lost;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerReport {
@@ -35,12 +59,25 @@ pub struct ListenerReport {
     pub errors: u64,
     /// Connections that were aborted at the deadline.
     pub aborted: u64,
-    /// Connections that a successor has now, or the service manager for it.
+    /// Connections that a successor has now, or the fd store for it.
     pub moved: u64,
 }
 
 impl DrainReport {
     /// Whether nothing was aborted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// drain.tasks().spawn(std::future::pending::<()>());
+    /// let report = drain.finish(Duration::from_secs(1)).await;
+    /// assert!(!report.is_clean(), "a task did not end");
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.stuck == 0 && self.listeners.iter().all(|listener| listener.aborted == 0)

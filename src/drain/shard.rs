@@ -1,11 +1,23 @@
 //! Which part of a count a thread writes: one of its own, so that it takes neither a lock nor a locked instruction.
+//!
+//! A thread owns a shard from its first count to its end. Then the shard goes to another thread, with all that was
+//! counted in it.
+//!
+//! The orderings, and what breaks without each:
+//!
+//! - [`increment`] of an owned shard loads `Relaxed`: no other thread stores there. It stores `Release`: a reader that
+//!   sees the number sees every count that this thread made before.
+//! - [`take`] is `Acquire` and the drop of [`Ownership`] is `Release`: otherwise the next owner could load a number of
+//!   before the last owner's last store, and that count would be lost.
+//! - The shared shard is counted with `fetch_add`, as several threads write it.
 
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// So many threads have a shard of their own, at a time; all others share one more.
+/// So many threads have a shard of their own, at a time; all others share one more. It is the number of bits in
+/// [`FREE`].
 const OWNED: usize = 32;
 pub(super) const SHARDS: usize = OWNED + 1;
 
@@ -13,7 +25,7 @@ pub(super) const SHARDS: usize = OWNED + 1;
 const SHARED: usize = OWNED;
 const UNKNOWN: usize = usize::MAX;
 
-/// A bit for each shard that no thread has. Who takes one has what its last owner wrote there.
+/// A bit for each shard that no thread has.
 static FREE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 thread_local! {
@@ -52,6 +64,7 @@ fn choose() -> usize {
     shard
 }
 
+/// The lowest shard that is free; `None` where all are owned.
 fn take() -> Option<usize> {
     let free = FREE.fetch_update(Ordering::Acquire, Ordering::Relaxed, |free| {
         let lowest = free & free.wrapping_neg();
@@ -60,7 +73,7 @@ fn take() -> Option<usize> {
     free.ok().map(|free| free.trailing_zeros() as usize)
 }
 
-/// Counts one more in `count`, which is of `shard`, that of this thread. `Release`: a reader that sees the number sees all that was counted before.
+/// Adds one to `count`, which is of `shard`, that of this thread.
 #[inline]
 pub(super) fn increment(count: &AtomicU64, shard: usize) {
     if shard < OWNED {

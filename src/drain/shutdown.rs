@@ -1,4 +1,7 @@
-//! Waiting for the end, and making one.
+//! Waiting until nothing is left, and aborting what is left at the deadline.
+//!
+//! The order is: connections, requests, tasks. A response may spawn a task, and a task opens no connection, so that
+//! after the last wait nothing can come up any more.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -7,20 +10,39 @@ use tokio::time::{sleep, timeout};
 use super::{Drain, DrainReport, Phase};
 use crate::log;
 
-/// How long what was aborted may take to be gone; only a handler that blocks its thread takes longer.
+/// How long what was aborted may take to be gone. Only a handler that blocks its thread takes longer.
 pub(super) const ABORT_LIMIT: Duration = Duration::from_millis(200);
 
 impl Drain {
-    /// Begins, and waits until the tasks and the requests that [`DrainLayer`](crate::layer::DrainLayer) counts are done, or aborts
-    /// what is left after `limit`.
+    /// Starts the drain, and waits until the tasks and the requests that [`DrainLayer`](crate::layer::DrainLayer)
+    /// counts are done. What is left after `limit` is aborted.
     ///
-    /// A response is done when its server has taken the last of it, not when it is sent: to end a program, use
-    /// [`drive`](Self::run_server), which waits for the server as well. [`Server`](crate::Server) does all of it by itself.
+    /// A response is done when its server has taken the last of it, not when it is sent. To end a program, use
+    /// [`run_server`](Self::run_server), which waits for the server as well. [`Server`](crate::Server) does all of it
+    /// by itself.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// use std::time::Duration;
+    /// use axum_activation::Drain;
+    ///
+    /// let drain = Drain::new();
+    /// drain.tasks().spawn(tokio::time::sleep(Duration::from_secs(2)));
+    /// let report = drain.finish(Duration::from_secs(30)).await;
+    /// assert_eq!((report.elapsed, report.stuck), (Duration::from_secs(2), 0));
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the drain goes on, and nothing is aborted at the deadline. It can be called again: `limit` counts from
+    /// the start of the drain.
     pub async fn finish(&self, limit: Duration) -> DrainReport {
         self.finish_or(limit, std::future::ready(()), std::future::pending()).await
     }
 
-    /// As [`finish`](Self::finish), first waiting for `accepting` to end, and aborting also when `abort_now` resolves.
+    /// As [`finish`](Self::finish). It first waits for `accepting` to end, and aborts also when `abort_now` resolves.
     pub(crate) async fn finish_or(
         &self,
         limit: Duration,
@@ -43,7 +65,7 @@ impl Drain {
         DrainReport { elapsed: self.elapsed(), stuck: self.left(), listeners: Vec::new() }
     }
 
-    /// Nothing is left, by whichever drain it ended.
+    /// Nothing is left. A drain that a [renewed](Self::renewed) one has ended is done as well.
     pub(crate) fn note_done(&self) {
         self.advance(Phase::Done);
     }
@@ -73,7 +95,7 @@ impl Drain {
     }
 }
 
-/// Aborts a drain when dropped.
+/// Aborts a drain when dropped, unless it is done.
 #[derive(Debug)]
 pub(crate) struct AbortOnDrop(Drain);
 

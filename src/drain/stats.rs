@@ -1,4 +1,7 @@
-//! What is going on: live statistics per listener, counted without contention.
+//! Live statistics per listener, counted without contention.
+//!
+//! Each thread counts in a shard of its own ([`shard`]), and a reader adds the shards up. So a request costs a few
+//! plain stores, and a reader costs 33 loads for each count.
 
 use std::{
     array,
@@ -10,16 +13,53 @@ use std::{
 
 use super::shard::{self, SHARDS};
 
-/// Live statistics of a server, a cheap handle to clone and to keep.
+/// Live statistics of a server: a handle that is cheap to clone and to keep.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), axum_activation::Error> {
+/// use axum::{Json, Router, routing::get};
+/// use axum_activation::{ActivatedListeners, Server};
+///
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+/// let server = Server::new(activated);
+/// let stats = server.stats();
+/// let open = move || {
+///     let stats = stats.clone();
+///     async move { stats.read().iter().map(|listener| listener.open).sum::<u64>().to_string() }
+/// };
+/// let server = server.serve("http", Router::new().route("/open", get(open)));
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     counters: Arc<std::sync::OnceLock<Vec<Arc<Counters>>>>,
 }
 
 impl Stats {
-    /// The statistics now, one entry a route; empty before the server runs.
+    /// The statistics now, one entry a route. It is empty before the server runs.
     ///
-    /// Counts of different kinds are read one after the other, so they may be apart by what happened in between.
+    /// Counts of different kinds are read one after the other, so they may be apart by what happened in between. No
+    /// difference falls below zero by that.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// let server = Server::new(activated).serve("http", Router::new());
+    /// let stats = server.stats();
+    /// assert!(stats.read().is_empty());
+    ///
+    /// server.with_graceful_shutdown(async {}).await?;
+    /// assert_eq!((stats.read()[0].name.as_str(), stats.read()[0].open), ("http", 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn read(&self) -> Vec<ListenerStats> {
         self.counters.get().into_iter().flatten().map(|counters| counters.stats()).collect()
@@ -31,6 +71,17 @@ impl Stats {
 }
 
 /// The statistics of one listener at one moment.
+///
+/// `open` is `accepted` less all that ended: `finished`, `idle_closed`, `errors`, `aborted` and `moved`.
+///
+/// ```
+/// use axum_activation::drain::ListenerStats;
+///
+/// fn line(stats: &ListenerStats) -> String {
+///     format!("{}: {} open, {} in flight", stats.name, stats.open, stats.in_flight)
+/// }
+/// # let _ = line;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerStats {

@@ -1,4 +1,4 @@
-//! Streams that end when the drain begins.
+//! Streams that end when the drain starts.
 
 use std::{
     fmt,
@@ -14,10 +14,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::Drain;
 
 impl Drain {
-    /// `stream`, which ends when the drain begins; at once if it has started.
+    /// `stream`, which ends when the drain starts; at once if it has started.
     ///
-    /// A response body made of it ends in order then, so its client knows that it is whole. Items that `stream` has ready at that
-    /// moment are dropped; chain a last word behind it with `StreamExt::chain`, if the client is to have one.
+    /// A response body made of it ends in order then, so its client knows that it is whole. Items that `stream` has
+    /// ready at that moment are dropped. If the client is to have a last item, chain it behind with `StreamExt::chain`.
     ///
     /// ```
     /// use std::convert::Infallible;
@@ -39,7 +39,23 @@ impl Drain {
 }
 
 pin_project! {
-    /// A stream that ends when the drain begins; [`Drain::take_until_drain`] makes it.
+    /// A stream that ends when the drain starts; [`Drain::take_until_drain`] makes it.
+    ///
+    /// It is fused: after its end it does not poll the stream within again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use axum_activation::Drain;
+    /// use futures_util::stream::{self, StreamExt};
+    ///
+    /// let drain = Drain::new();
+    /// let mut numbers = drain.take_until_drain(stream::repeat(7));
+    /// assert_eq!(numbers.next().await, Some(7));
+    /// drain.start();
+    /// assert_eq!(numbers.next().await, None);
+    /// # }
+    /// ```
     #[must_use = "streams do nothing unless polled"]
     pub struct TakeUntilDrain<S> {
         #[pin]
