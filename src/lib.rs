@@ -43,6 +43,7 @@
 #![cfg_attr(doctest, doc = include_str!("../docs/handoff.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd-units.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd.md"))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 
 pub mod activation;
