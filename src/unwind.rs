@@ -8,12 +8,12 @@
 //! again or not. The crate's own state is never behind the closure of such a call.
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
+    thread,
 };
 
 use pin_project_lite::pin_project;
@@ -22,25 +22,6 @@ use pin_project_lite::pin_project;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Panicked {
     message: Option<String>,
-}
-
-impl Panicked {
-    /// Reads the message out of the payload of a panic.
-    ///
-    /// A payload of another type is leaked, as it may panic when it is dropped, and a second panic in an unwind would
-    /// abort.
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let message = match payload.downcast::<String>() {
-            Ok(message) => Some(*message),
-            Err(payload) => {
-                let message = payload.downcast_ref::<&str>().map(|message| (*message).to_owned());
-                // The payload may panic when it is dropped.
-                std::mem::forget(payload);
-                message
-            }
-        };
-        Self { message }
-    }
 }
 
 impl fmt::Display for Panicked {
@@ -54,7 +35,25 @@ impl fmt::Display for Panicked {
 
 /// Calls `call`, and turns a panic into an error.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(Panicked::new)
+    unless_panicked(catch_unwind(AssertUnwindSafe(call)))
+}
+
+/// Reads the message out of the payload of a panic.
+///
+/// A payload of another type is leaked, as it may panic when it is dropped, and a second panic in an unwind would
+/// abort.
+pub(crate) fn unless_panicked<T>(ended: thread::Result<T>) -> Result<T, Panicked> {
+    ended.map_err(|payload| {
+        let message = match payload.downcast::<String>() {
+            Ok(message) => Some(*message),
+            Err(payload) => {
+                let message = payload.downcast_ref::<&str>().map(|message| (*message).to_owned());
+                std::mem::forget(payload);
+                message
+            }
+        };
+        Panicked { message }
+    })
 }
 
 pin_project! {

@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[path = "layering/circles.rs"]
+mod circles;
 #[path = "layering/source.rs"]
 mod source;
 
-use self::source::Source;
+use self::{circles::Crate, source::Source};
 
 /// Every top-level module and its layer. A module names only modules of lower layers.
 const LAYERS: &[(&str, u8)] = &[
@@ -45,6 +47,16 @@ const LONGEST_FILE: usize = 380;
 #[test]
 fn a_module_names_only_lower_layers() {
     assert_none(sources().iter().flat_map(upward_names));
+}
+
+#[test]
+fn no_two_files_need_each_other() {
+    assert_none(Crate::new(&sources()).circles().into_iter());
+}
+
+#[test]
+fn no_value_travels_without_its_type() {
+    assert_none(sources().iter().flat_map(stray_any));
 }
 
 #[test]
@@ -145,6 +157,14 @@ fn stray_unsafe_is_caught_in_code_and_not_in_words() {
     assert_eq!(stray_unsafe(&Source::new("sys.rs", code)).len(), 1);
     let words = "//! unsafe\n#![expect(unsafe_code)] // unsafe\nconst S: &str = \"unsafe\";";
     assert!(stray_unsafe(&Source::new("addr.rs", words)).is_empty());
+}
+
+#[test]
+fn a_value_without_its_type_is_caught() {
+    let code = "//! dyn Any\nfn f(x: Box<dyn Any + Send>) {}\nfn g(x: &dyn std::any::Any) {}";
+    assert_eq!(stray_any(&Source::new("activation/set.rs", code)).len(), 2);
+    assert!(stray_any(&Source::new("server/route.rs", code)).is_empty());
+    assert!(stray_any(&Source::new("addr.rs", "fn f(x: &dyn Anything, y: Any) {}")).is_empty());
 }
 
 #[test]
@@ -283,6 +303,17 @@ fn stray_unsafe(source: &Source) -> Vec<String> {
     lines.into_iter().map(|line| format!("{}:{line}: `unsafe` belongs under src/sys/", source.file)).collect()
 }
 
+/// `dyn Any`, which a downcast has to guess from; a panic's payload has no other type.
+fn stray_any(source: &Source) -> Vec<String> {
+    if source.is_test() || source.file == "src/server/route.rs" {
+        return Vec::new();
+    }
+    let mut lines = source.lines_with_words(&["dyn", "Any"]);
+    lines.retain(|line| *line <= source.lines_before_tests());
+    let what = "`dyn Any` forgets a type that a downcast may not find again; name the type, or use a trait";
+    lines.into_iter().map(|line| format!("{}:{line}: {what}", source.file)).collect()
+}
+
 fn stray_events(source: &Source) -> Vec<String> {
     if source.file == "src/log.rs" {
         return Vec::new();
@@ -294,8 +325,7 @@ fn stray_events(source: &Source) -> Vec<String> {
 
 /// Where a thread is started outside of the one file, by name or by a function that starts one.
 fn stray_threads(source: &Source) -> Vec<String> {
-    let is_test = source.file.contains("/tests/") || source.file.ends_with("/tests.rs");
-    if is_test || source.file == "src/blocking.rs" {
+    if source.is_test() || source.file == "src/blocking.rs" {
         return Vec::new();
     }
     let names = ["spawn_blocking", "spawn_blocking_on", "block_in_place", "lookup_host"];

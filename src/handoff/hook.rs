@@ -1,10 +1,10 @@
 //! Code of the service that a handoff runs: contained, so that a panic there is a failure of the hook and nothing more.
 
-use std::{error::Error as StdError, future::Future, pin::Pin};
+use std::{convert::Infallible, error::Error as StdError, future::Future, pin::Pin};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::unwind::Panicked;
+use crate::unwind::unless_panicked;
 
 /// An error of the service's own.
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -18,7 +18,10 @@ pub(crate) async fn run<T: Send + 'static>(hook: impl FnOnce() -> HookFuture<T> 
     let task = AbortOnDropHandle::new(tokio::spawn(async move { hook().await.map_err(|error| error.to_string()) }));
     task.await.unwrap_or_else(|ended| {
         Err(match ended.try_into_panic() {
-            Ok(payload) => Panicked::new(payload).to_string(),
+            Ok(payload) => {
+                let Err(panicked) = unless_panicked::<Infallible>(Err(payload));
+                panicked.to_string()
+            }
             Err(ended) => ended.to_string(),
         })
     })

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenTree};
 
 use super::source::{Source, flat, inline_module, is_path_start, is_punct, paths};
 
@@ -13,7 +13,9 @@ pub(crate) struct Crate<'a> {
     reexports: BTreeMap<Vec<String>, Vec<Vec<String>>>,
 }
 
-type Graph<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+/// From a file to the files that it names, and one name of each.
+type Graph<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
+type Reach<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 impl<'a> Crate<'a> {
     /// All of `sources` that are no tests.
@@ -36,7 +38,7 @@ impl<'a> Crate<'a> {
     /// The circles: sets of files of which each leads to each, with the arrows between them.
     pub(crate) fn circles(&self) -> Vec<String> {
         let graph = self.graph();
-        let reach: Graph<'_> = graph.keys().map(|file| (*file, reachable(&graph, file))).collect();
+        let reach: Reach<'_> = graph.keys().map(|file| (*file, reachable(&graph, file))).collect();
         let mut circles = BTreeSet::new();
         for (file, reached) in &reach {
             if reached.contains(file) {
@@ -51,11 +53,11 @@ impl<'a> Crate<'a> {
     }
 
     /// The files that `source` names, but for what it only hands on.
-    fn named_files(&self, module: &[String], source: &'a Source) -> BTreeSet<&str> {
-        let mut named = BTreeSet::new();
+    fn named_files(&self, module: &[String], source: &'a Source) -> BTreeMap<&str, String> {
+        let mut named = BTreeMap::new();
         walk(&flat(source.tokens()), module, false, &mut |path, is_export| {
             let file = (!is_export).then(|| self.file_of(&path, 0)).flatten();
-            named.extend(file.filter(|file| *file != source.file));
+            named.extend(file.filter(|file| *file != source.file).map(|file| (file, path.join("::"))));
         });
         named
     }
@@ -78,10 +80,10 @@ impl<'a> Crate<'a> {
 
 fn reachable<'a>(graph: &Graph<'a>, from: &str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
-    let mut open: Vec<_> = graph[from].iter().copied().collect();
+    let mut open: Vec<_> = graph[from].keys().copied().collect();
     while let Some(file) = open.pop() {
         if reached.insert(file) {
-            open.extend(graph[file].iter().copied());
+            open.extend(graph[file].keys().copied());
         }
     }
     reached
@@ -89,8 +91,8 @@ fn reachable<'a>(graph: &Graph<'a>, from: &str) -> BTreeSet<&'a str> {
 
 fn describe(circle: &[&str], graph: &Graph<'_>) -> String {
     let arrow = |from: &str| {
-        let to: Vec<_> = graph[from].iter().copied().filter(|to| circle.contains(to)).collect();
-        format!("  {from} names {}", to.join(", "))
+        let to = graph[from].iter().filter(|(to, _)| circle.contains(to)).map(|(to, name)| format!("{to} ({name})"));
+        format!("  {from} names {}", to.collect::<Vec<_>>().join(", "))
     };
     let arrows: Vec<_> = circle.iter().map(|file| arrow(file)).collect();
     format!("{} files lead back to themselves:\n{}", circle.len(), arrows.join("\n"))
@@ -108,7 +110,7 @@ fn walk(tokens: &[TokenTree], here: &[String], parenthesized: bool, found: &mut 
             }
             TokenTree::Punct(punct) if punct.as_char() == ';' => exports = false,
             TokenTree::Ident(ident) if ident == "use" => exports = i > 0 && is_public(&tokens[..i]),
-            TokenTree::Group(group) if !exports => {
+            TokenTree::Group(group) if !exports && !is_visibility(group) => {
                 let inner = inline_module(&tokens[..i], group.delimiter());
                 let here: Vec<_> = here.iter().cloned().chain(inner).collect();
                 walk(&flat(group.stream()), &here, group.delimiter() == Delimiter::Parenthesis, found);
@@ -116,11 +118,32 @@ fn walk(tokens: &[TokenTree], here: &[String], parenthesized: bool, found: &mut 
             TokenTree::Ident(_) if is_path_start(tokens, i, parenthesized) => {
                 let absolute = paths(&tokens[i..]).into_iter().filter_map(|path| absolute(here, &path));
                 absolute.for_each(|path| found(path, exports));
+                i = end_of_path(tokens, i);
+                continue;
             }
             _ => {}
         }
         i += 1;
     }
+}
+
+/// Behind the path that begins at `start`, and the use tree that ends it.
+fn end_of_path(tokens: &[TokenTree], start: usize) -> usize {
+    let mut end = start + 1;
+    while let [colon, colon2, part, ..] = &tokens[end..] {
+        let goes_on = is_punct(colon, ':') && is_punct(colon2, ':');
+        match part {
+            TokenTree::Ident(_) if goes_on => end += 3,
+            TokenTree::Group(group) if goes_on && group.delimiter() == Delimiter::Brace => return end + 3,
+            _ => break,
+        }
+    }
+    end
+}
+
+/// The parentheses of `pub(in crate::server)`.
+fn is_visibility(group: &Group) -> bool {
+    matches!(group.stream().into_iter().next(), Some(TokenTree::Ident(ident)) if ident == "in")
 }
 
 /// `pub` or `pub(..)` stands before.
@@ -174,12 +197,15 @@ mod tests {
     #[test]
     fn files_that_name_each_other_are_a_circle() {
         let found = circles(&[
-            ("a/mod.rs", "mod b; mod c; pub(crate) use self::b::B;"),
+            ("a/mod.rs", "mod b; mod c; mod d; pub(crate) use self::b::B;"),
             ("a/b.rs", "use super::c::C; pub(crate) struct B(C);"),
-            ("a/c.rs", "use crate::a::B; pub(crate) struct C(Option<Box<B>>);"),
+            ("a/c.rs", "pub(crate) struct C; impl crate::a::d::D for crate::a::B {}"),
+            ("a/d.rs", "pub(crate) trait D {}"),
         ]);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains("src/a/b.rs names src/a/c.rs") && found[0].contains("src/a/c.rs names src/a/b.rs"));
+        for arrow in ["src/a/b.rs names src/a/c.rs (a::c::C)", "src/a/c.rs names src/a/b.rs (a::B)"] {
+            assert!(found[0].contains(arrow), "{found:?}");
+        }
     }
 
     #[test]
@@ -195,7 +221,8 @@ mod tests {
         let found = circles(&[
             ("a/mod.rs", "mod b; mod c; use self::b::B; pub(crate) use self::c::C; struct Own(B);"),
             ("a/b.rs", "use super::C; pub(crate) struct B(C); #[cfg(test)] mod tests { use super::super::Own; }"),
-            ("a/c.rs", "#[cfg(test)] use super::Own; pub(crate) struct C;"),
+            ("a/c.rs", "#[cfg(test)] use super::Own; use super::{super::d::D}; pub(in crate::a) struct C(D);"),
+            ("d.rs", "pub(crate) struct D;"),
             ("a/c/tests.rs", "use crate::a::Own;"),
         ]);
         assert!(found.is_empty(), "{found:?}");

@@ -33,6 +33,19 @@ impl Source {
         self.module.is_empty()
     }
 
+    /// The path of its module: `listener`, `stream`.
+    pub(crate) fn path(&self) -> &[String] {
+        &self.module
+    }
+
+    pub(crate) fn tokens(&self) -> TokenStream {
+        self.tokens.clone()
+    }
+
+    pub(crate) fn is_test(&self) -> bool {
+        self.file.contains("/tests/") || self.file.ends_with("/tests.rs")
+    }
+
     /// The top-level module it belongs to.
     pub(crate) fn module(&self) -> Option<&str> {
         self.module.first().map(String::as_str)
@@ -50,6 +63,13 @@ impl Source {
     pub(crate) fn lines_with(&self, keyword: &str) -> Vec<usize> {
         let mut lines = Vec::new();
         collect_lines(self.tokens.clone(), keyword, &mut lines);
+        lines
+    }
+
+    /// The lines on which the words of `type_name` stand in a row, also with a path before the last, as in `dyn std::any::Any`.
+    pub(crate) fn lines_with_words(&self, type_name: &[&str; 2]) -> Vec<usize> {
+        let mut lines = Vec::new();
+        collect_word_lines(&flat(self.tokens.clone()), type_name, &mut lines);
         lines
     }
 
@@ -90,11 +110,11 @@ impl Source {
     }
 }
 
-fn flat(tokens: TokenStream) -> Vec<TokenTree> {
+pub(crate) fn flat(tokens: TokenStream) -> Vec<TokenTree> {
     tokens.into_iter().collect()
 }
 
-fn is_punct(token: &TokenTree, wanted: char) -> bool {
+pub(crate) fn is_punct(token: &TokenTree, wanted: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
 }
 
@@ -103,6 +123,20 @@ fn collect_lines(tokens: TokenStream, keyword: &str, lines: &mut Vec<usize>) {
         match token {
             TokenTree::Ident(ident) if ident == keyword => lines.push(ident.span().start().line),
             TokenTree::Group(group) => collect_lines(group.stream(), keyword, lines),
+            _ => {}
+        }
+    }
+}
+
+fn collect_word_lines(tokens: &[TokenTree], words: &[&str; 2], lines: &mut Vec<usize>) {
+    for (i, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Group(group) => collect_word_lines(&flat(group.stream()), words, lines),
+            TokenTree::Ident(ident) if ident == words[0] => {
+                let named =
+                    paths(&tokens[i + 1..]).into_iter().any(|path| path.last().is_some_and(|it| it == words[1]));
+                lines.extend(named.then(|| ident.span().start().line));
+            }
             _ => {}
         }
     }
@@ -143,7 +177,7 @@ fn collect_names(tokens: &[TokenTree], here: &[String], parenthesized: bool, nam
 }
 
 /// The name of the module whose body a brace opens.
-fn inline_module(before: &[TokenTree], delimiter: Delimiter) -> Option<String> {
+pub(crate) fn inline_module(before: &[TokenTree], delimiter: Delimiter) -> Option<String> {
     match before {
         [.., TokenTree::Ident(keyword), TokenTree::Ident(name)]
             if delimiter == Delimiter::Brace && keyword == "mod" =>
@@ -154,7 +188,7 @@ fn inline_module(before: &[TokenTree], delimiter: Delimiter) -> Option<String> {
     }
 }
 
-fn is_path_start(tokens: &[TokenTree], i: usize, parenthesized: bool) -> bool {
+pub(crate) fn is_path_start(tokens: &[TokenTree], i: usize, parenthesized: bool) -> bool {
     let TokenTree::Ident(ident) = &tokens[i] else {
         return false;
     };
@@ -170,7 +204,7 @@ fn is_path_start(tokens: &[TokenTree], i: usize, parenthesized: bool) -> bool {
 }
 
 /// The paths that `tokens` begin with: one, or as many as a use tree has leaves.
-fn paths(tokens: &[TokenTree]) -> Vec<Vec<String>> {
+pub(crate) fn paths(tokens: &[TokenTree]) -> Vec<Vec<String>> {
     match tokens {
         [TokenTree::Ident(ident), colon, colon2, rest @ ..] if is_punct(colon, ':') && is_punct(colon2, ':') => {
             let prefix = |path: Vec<String>| [vec![ident.to_string()], path].concat();
