@@ -11,11 +11,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    protocol::{
-        Ahead, Blob, CONNECTIONS, CONNECTIONS_V1, ConnectionRecord, LONGEST_INLINE, LONGEST_PACKET, WITH_LENGTHS,
-        header,
-    },
-    records::{ConnectionRecordV1, with_length},
+    packet::{CONNECTIONS, CONNECTIONS_V1, LONGEST_INLINE, LONGEST_PACKET, header},
+    records::{Ahead, Blob, ConnectionRecord, ConnectionRecordV1, with_length},
+    version::WITH_LENGTHS,
 };
 use crate::idle_connection::{IdleConnection, LONGEST_AHEAD};
 use crate::sys::{

@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{
     error::Refusal,
-    protocol::{Abort, Failed, LONGEST_PACKET, Leaving, Malformed, Message},
+    packet::{LONGEST_PACKET, Malformed},
+    protocol::{Abort, Failed, Leaving, Message},
 };
 use crate::sys::{
     scm,

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::protocol::{Malformed, VERSION};
+use super::{packet::Malformed, version::VERSION};
 
 /// Why one side will not go on with the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

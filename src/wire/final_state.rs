@@ -3,7 +3,6 @@
 use super::{
     channel::{Channel, unexpected},
     error::Refusal,
-    offer::send_section,
     protocol::{Done, FinalTaken, Message},
     reason::Why,
     section::Section,
@@ -47,7 +46,7 @@ impl Farewell {
     pub(crate) async fn finish(self, sections: Vec<Section>) -> Result<Vec<FinalAnswer>, Refusal> {
         let mut answers = Vec::new();
         for section in sections {
-            send_section(&self.channel, section).await?;
+            section.send(&self.channel).await?;
             answers.push(self.answer().await?);
         }
         self.channel.send(Done {}, &[]).await?;

@@ -91,6 +91,7 @@ pub(crate) mod join;
 pub(crate) mod moved;
 pub(crate) mod offer;
 pub(crate) mod older;
+pub(crate) mod packet;
 pub(crate) mod peers;
 mod printable;
 pub(crate) mod protocol;
@@ -100,6 +101,7 @@ pub(crate) mod records;
 pub(crate) mod section;
 pub(crate) mod send;
 pub(crate) mod socket_path;
+pub(crate) mod version;
 
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,11 @@ use super::{
     channel::{Channel, reason, unexpected},
     error::Refusal,
     moved::MovedListener,
-    protocol::{
-        Abort, Commit, Hello, Join, LONGEST_PACKET, ListenerRecord, Listeners, Message, OLDEST_VERSION, Offered,
-        VERSION, Wait, common_version,
-    },
+    packet::LONGEST_PACKET,
+    protocol::{Abort, Commit, Hello, Join, ListenerRecord, Listeners, Message, Offered, Wait},
     section::Section,
     send::{Mover, MoverHandle},
+    version::{OLDEST_VERSION, VERSION, common_version},
 };
 use crate::sys::{peer, process::Process, scm::MOST_FDS};
 
@@ -185,7 +184,7 @@ async fn send_offer(channel: &Channel, offer: Offer, version: u32) -> Result<(),
     channel.send(Hello { version: VERSION, oldest_version: OLDEST_VERSION, generation, pid, draining }, &[]).await?;
     send_listeners(channel, &listeners, attach, version).await?;
     for section in sections {
-        send_section(channel, section).await?;
+        section.send(channel).await?;
     }
     channel.send(Offered {}, &[]).await
 }
@@ -204,12 +203,6 @@ async fn send_listeners(
         channel.send_encoded(&Listeners { records, more }.encode_for(version)?, &fds).await?;
     }
     Ok(())
-}
-
-pub(super) async fn send_section(channel: &Channel, section: Section) -> Result<(), Refusal> {
-    let (record, memfd) = section.pack().await?;
-    let fds: Vec<_> = memfd.iter().map(AsFd::as_fd).collect();
-    channel.send(record, &fds).await
 }
 
 /// Which listeners go into a message each; one message even for none.

@@ -26,35 +26,20 @@
 //!
 //! It never changes what stands here.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::Refusal,
+    packet::{self, CONNECTIONS_V1, LISTENERS_V1, Malformed},
     printable,
     records::{ConnectionRecordV1, with_lengths},
+    version::{OLDEST_VERSION, VERSION, WITH_LENGTHS},
 };
 pub(crate) use super::{
     moved::Moved,
     older::{Older, Wait},
-    records::{Ahead, Blob, ConnectionRecord, ListenerRecord, PathRecord},
+    records::{Blob, ConnectionRecord, ListenerRecord, PathRecord},
 };
-
-/// The version that this build speaks best.
-pub(crate) const VERSION: u32 = 2;
-
-/// The first version in which each record carries its length.
-pub(super) const WITH_LENGTHS: u32 = 2;
-
-/// The oldest version that this build understands.
-pub(crate) const OLDEST_VERSION: u32 = 1;
-
-/// The longest packet.
-pub(crate) const LONGEST_PACKET: usize = 64 * 1024;
-
-/// Bytes up to here travel in the packet, longer ones in a memfd.
-pub(crate) const LONGEST_INLINE: usize = 4 * 1024;
 
 macro_rules! messages {
     ($($kind:literal $name:ident, $article:literal;)*) => {
@@ -74,20 +59,18 @@ macro_rules! messages {
 
             /// In the version that this build speaks best.
             pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
-                let (kind, body) = match self {
-                    $(Self::$name(body) => ($kind, postcard::to_extend(body, header($kind))),)*
-                };
-                packet(kind, body)
+                match self {
+                    $(Self::$name(body) => packet::encode($kind, body),)*
+                }
             }
 
             /// `None` for a kind that this version does not know.
-            pub(crate) fn decode(packet: &[u8]) -> Result<Option<Self>, Malformed> {
-                let (kind, body) = packet.split_first_chunk().ok_or(Malformed::Short)?;
-                let kind = u16::from_le_bytes(*kind);
+            pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+                let (kind, body) = packet::split(bytes)?;
                 Ok(Some(match kind {
-                    $($kind => Self::$name(body_of(kind, body)?),)*
-                    LISTENERS_V1 => Self::Listeners(body_of::<ListenersV1>(kind, body)?.into()),
-                    CONNECTIONS_V1 => Self::Connections(body_of::<ConnectionsV1>(kind, body)?.into()),
+                    $($kind => Self::$name(packet::decode(kind, body)?),)*
+                    LISTENERS_V1 => Self::Listeners(packet::decode::<ListenersV1>(kind, body)?.into()),
+                    CONNECTIONS_V1 => Self::Connections(packet::decode::<ConnectionsV1>(kind, body)?.into()),
                     _ => return Ok(None),
                 }))
             }
@@ -125,17 +108,6 @@ messages! {
     64 HandOver, "a";
     65 Outcome, "an";
 }
-
-/// The number of [`Connections`], which are written record by record.
-pub(super) const CONNECTIONS: u16 = 10;
-
-/// The numbers of what was another message in version 1.
-const LISTENERS_V1: u16 = 2;
-pub(super) const CONNECTIONS_V1: u16 = 6;
-
-/// The numbers of [`Taken`] and [`Refused`].
-const TAKEN: u16 = 36;
-const REFUSED: u16 = 37;
 
 /// Old to new, its first word: who it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,26 +259,10 @@ pub(crate) struct Outcome {
     pub(crate) reason: Option<String>,
 }
 
-/// Why a packet is no message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Malformed {
-    /// Shorter than the number of a kind.
-    Short,
-    /// Longer than [`LONGEST_PACKET`].
-    Long,
-    /// Not what a message of that kind is made of.
-    Body { kind: u16, problem: postcard::Error },
-}
-
 impl Hello {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         check_version(self.version, self.oldest_version)
     }
-}
-
-/// The version that is spoken with a process whose newest is `newest`.
-pub(crate) fn common_version(newest: u32) -> u32 {
-    newest.min(VERSION)
 }
 
 impl Join {
@@ -327,7 +283,7 @@ impl Listeners {
             return Message::from(self).encode();
         }
         let Self { records, more } = self;
-        packet(LISTENERS_V1, postcard::to_extend(&ListenersV1 { records, more }, header(LISTENERS_V1)))
+        packet::encode(LISTENERS_V1, &ListenersV1 { records, more })
     }
 }
 
@@ -341,40 +297,6 @@ impl From<ConnectionsV1> for Connections {
     fn from(ConnectionsV1 { records }: ConnectionsV1) -> Self {
         Self { records: records.into_iter().map(Into::into).collect() }
     }
-}
-
-impl Malformed {
-    /// Whether it may be a [`Taken`] or a [`Refused`]: the next one of these is then not about what was sent first.
-    pub(crate) fn is_answer(&self) -> bool {
-        match self {
-            Self::Body { kind, .. } => [TAKEN, REFUSED].contains(kind),
-            Self::Long => true,
-            Self::Short => false,
-        }
-    }
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short => f.write_str("a packet of one byte"),
-            Self::Long => write!(f, "a packet longer than {LONGEST_PACKET} bytes"),
-            Self::Body { kind, problem } => write!(f, "message {kind}: {problem}"),
-        }
-    }
-}
-
-pub(super) fn header(kind: u16) -> Vec<u8> {
-    kind.to_le_bytes().to_vec()
-}
-
-fn body_of<'a, T: Deserialize<'a>>(kind: u16, body: &'a [u8]) -> Result<T, Malformed> {
-    postcard::from_bytes(body).map_err(|problem| Malformed::Body { kind, problem })
-}
-
-fn packet(kind: u16, packet: postcard::Result<Vec<u8>>) -> Result<Vec<u8>, Malformed> {
-    let packet = packet.map_err(|problem| Malformed::Body { kind, problem })?;
-    if packet.len() > LONGEST_PACKET { Err(Malformed::Long) } else { Ok(packet) }
 }
 
 fn check_version(newest: u32, oldest: u32) -> Result<(), Refusal> {

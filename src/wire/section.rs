@@ -1,12 +1,14 @@
 //! The application's state, in sections that travel whole.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
 
 use super::{
+    channel::Channel,
     error::Refusal,
-    protocol::{Blob, LONGEST_INLINE, SectionKind, SectionRecord},
+    packet::LONGEST_INLINE,
+    protocol::{Blob, SectionKind, SectionRecord},
 };
 use crate::{blocking::on_thread_or_here, sys::memfd};
 
@@ -24,8 +26,15 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// As it is sent; what is long is copied into a memfd, away from the runtime's threads.
-    pub(super) async fn pack(self) -> Result<(SectionRecord, Option<OwnedFd>), Refusal> {
+    /// Sends it, in one message.
+    pub(super) async fn send(self, channel: &Channel) -> Result<(), Refusal> {
+        let (record, memfd) = self.pack().await?;
+        let fds: Vec<_> = memfd.iter().map(AsFd::as_fd).collect();
+        channel.send(record, &fds).await
+    }
+
+    /// As it is sent. Long data is copied into a memfd, away from the runtime's threads.
+    async fn pack(self) -> Result<(SectionRecord, Option<OwnedFd>), Refusal> {
         let Self { kind, name, version, data } = self;
         let len = data.len() as u64;
         if data.len() <= LONGEST_INLINE {

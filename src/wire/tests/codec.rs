@@ -2,7 +2,13 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
-use super::super::{batch::ConnectionsWriter, protocol::*};
+use super::super::{
+    batch::ConnectionsWriter,
+    packet::{LONGEST_INLINE, LONGEST_PACKET, Malformed},
+    protocol::*,
+    records::Ahead,
+    version::VERSION,
+};
 use crate::{
     addr::{PeerAddr, UnixPeer},
     idle_connection::Elapsed,

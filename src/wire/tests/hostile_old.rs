@@ -15,8 +15,10 @@ use super::{
     super::{
         error::Refusal,
         join::{Joined, join_blocking},
+        packet::LONGEST_PACKET,
         protocol::*,
         receive::{Ended, Inbound},
+        records::Ahead,
     },
     codec::every_message,
     support::*,

@@ -15,7 +15,8 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::Why, receive::Ended, send::Parted,
+        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_INLINE, protocol::*, reason::Why,
+        receive::Ended, send::Parted,
     },
     child::{limit_files, play},
     support::*,

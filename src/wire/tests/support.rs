@@ -21,13 +21,15 @@ use super::super::{
     join::{Joined, join_blocking},
     offer::{Offer, Prepared, offer},
     protocol::{
-        Ahead, Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message,
-        OLDEST_VERSION, Offered, Ready, SectionKind, VERSION,
+        Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message, Offered, Ready,
+        SectionKind,
     },
     reason::Why,
     receive::{Inbound, InboundHandle, Successor},
+    records::Ahead,
     section::Section,
     send::{Mover, MoverHandle, Predecessor},
+    version::{OLDEST_VERSION, VERSION},
 };
 use crate::idle_connection::IdleConnection;
 use crate::{

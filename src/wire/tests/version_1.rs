@@ -5,7 +5,10 @@ use std::{os::fd::AsFd, time::Instant};
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::{
-    super::{channel::Channel, join::join_blocking, offer::offer, protocol::*, receive::Ended, send::Parted},
+    super::{
+        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_PACKET, protocol::*, receive::Ended,
+        send::Parted, version::VERSION,
+    },
     support::*,
 };
 use crate::{

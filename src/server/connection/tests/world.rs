@@ -21,7 +21,8 @@ use crate::{
     server::{accept::AcceptCommand, limits::Limits, reaper::Reaper, sink::RouteSink},
     wire::{
         batch::{Batch, unpack},
-        protocol::{Connections, Message, VERSION},
+        protocol::{Connections, Message},
+        version::VERSION,
     },
 };
 
