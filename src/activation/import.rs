@@ -8,7 +8,7 @@ use std::{
 use super::{exported::Provenance, predecessor::Predecessor, set::ActivatedListeners, slot::Slot};
 use crate::{
     log,
-    wire::{peers::Peers, socket_path::Place},
+    wire::{peers::Peers, socket_path::BoundSocketPath},
 };
 
 impl ActivatedListeners {
@@ -89,12 +89,12 @@ impl ActivatedListeners {
         self.handoff().bound.is_some()
     }
 
-    pub(crate) fn set_bound_path(&self, bound: Place) {
+    pub(crate) fn set_bound_path(&self, bound: BoundSocketPath) {
         self.handoff().bound = Some(bound);
     }
 
     /// The socket at that path, for the one that listens to it.
-    pub(crate) fn take_bound_path(&self) -> Option<Place> {
+    pub(crate) fn take_bound_path(&self) -> Option<BoundSocketPath> {
         self.handoff().bound.take()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use crate::wire::{join::Joined, moved::MovedListener, peers::Peers, socket_path::Place};
+use crate::wire::{join::Joined, moved::MovedListener, peers::Peers, socket_path::BoundSocketPath};
 
 /// The process that serves before this one, and waits for it.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct HandoffLink {
     /// The path at which the next process finds this one.
     pub(super) path: Option<PathBuf>,
     /// The socket there, where this process is the first: until the service listens to it.
-    pub(super) bound: Option<Place>,
+    pub(super) bound: Option<BoundSocketPath>,
     /// The users of the other processes of this service.
     pub(super) peers: Peers,
 }

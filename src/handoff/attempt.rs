@@ -14,10 +14,10 @@ use crate::{
         channel::Channel,
         error::Refusal,
         moved::MovedListener,
-        offer::{Joiner, Offer, Prepared, offer},
+        offer::{Applicant, Offer, ReadyPeer, offer},
         protocol::{ListenerRecord, PathRecord, SectionKind},
         section::Section,
-        send::{Mover, MoverHandle},
+        send::{ConnectionSender, SenderHandle},
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) enum Way {
     /// This process starts the next one.
     Spawn,
     /// The next one has come by itself.
-    Joiner(Joiner),
+    Applicant(Applicant),
 }
 
 /// Which generation a process is, and how many older ones still drain.
@@ -44,7 +44,7 @@ pub(crate) struct Line {
 #[derive(Debug)]
 #[must_use = "it waits for the commit"]
 pub(crate) struct ReadySuccessor {
-    prepared: Prepared,
+    prepared: ReadyPeer,
     started: Option<Started>,
     line: Line,
     /// How many older generations it knows of.
@@ -73,12 +73,12 @@ impl ReadySuccessor {
     /// # Cancel safety
     ///
     /// Dropped before it returns, it has not committed, and the successor is sent away.
-    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle, Option<Process>), Error> {
+    pub(crate) async fn commit(self) -> Result<(ConnectionSender, SenderHandle, Option<Process>), Error> {
         let Self { prepared, started, line, offered } = self;
         let visitor = if started.is_none() { prepared.process() } else { None };
         match (prepared.commit().await, started) {
             (Ok((mover, handle)), started) => {
-                Ok((mover.telling(line.older, offered), handle, started.and_then(Started::leave).or(visitor)))
+                Ok((mover.reporting_older(line.older, offered), handle, started.and_then(Started::leave).or(visitor)))
             }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
             (Err(refusal), None) => Err(failed(refusal.to_string())),
@@ -117,12 +117,12 @@ async fn prepare(
     });
     let sockets =
         activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))?;
-    let attach = matches!(way, Way::Joiner(_));
+    let attach = matches!(way, Way::Applicant(_));
     let draining = *line.older.borrow();
     let offered =
         |listeners| Offer { generation: line.generation, draining, listeners, attach, sections: sections.collect() };
     match way {
-        Way::Joiner(joiner) => {
+        Way::Applicant(joiner) => {
             let prepared = joiner.offer(offered(records(sockets))).await;
             let prepared = prepared.map_err(|refusal| failed(with_withheld(activated, refusal.to_string())))?;
             Ok(ReadySuccessor { prepared, started: None, line, offered: draining })

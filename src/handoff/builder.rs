@@ -32,7 +32,7 @@ use crate::{
     idle_connection::IdleConnection,
     log,
     notify::Notifier,
-    wire::{reason::Why, receive::Successor, section::Section, send},
+    wire::{reason::ReturnReason, receive::NewProcess, section::Section, send},
 };
 
 /// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
@@ -276,7 +276,7 @@ impl Alone {
         &mut self,
         request: Request,
         finished: &CancellationToken,
-    ) -> Option<(send::Mover, send::MoverHandle)> {
+    ) -> Option<(send::ConnectionSender, send::SenderHandle)> {
         let Request { way, asker } = request;
         log::info!(asker = %asker, "handing over");
         let Ties { options, requests, handle, spawner, .. } = &mut self.ties;
@@ -323,7 +323,7 @@ impl Alone {
     }
 
     /// Lets the service drain, and says the last words when it has.
-    async fn leave(&mut self, mover: send::Mover, handle: send::MoverHandle, finished: &CancellationToken) {
+    async fn leave(&mut self, mover: send::ConnectionSender, handle: send::SenderHandle, finished: &CancellationToken) {
         self.drain.begin_succession(false);
         self.committed.cancel();
         let Ties { options, requests, .. } = &mut self.ties;
@@ -340,7 +340,7 @@ impl Alone {
                 }
             };
             match parted {
-                Some(send::Parted::Moved(farewell)) => say_farewell(options, farewell).await,
+                Some(send::TransferOutcome::Moved(farewell)) => say_farewell(options, farewell).await,
                 Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
                 None => log::warn!("the successor does not listen to the last words"),
             }
@@ -355,16 +355,16 @@ impl Alone {
 /// A predecessor that moves no connections.
 struct Old;
 
-impl send::Predecessor for Old {
-    fn resume(&mut self, _: IdleConnection, _: &Why) {}
+impl send::OldProcess for Old {
+    fn resume(&mut self, _: IdleConnection, _: &ReturnReason) {}
 
-    fn stop_moving(&mut self, _: &Why) {}
+    fn stop_moving(&mut self, _: &ReturnReason) {}
 }
 
 /// A successor that takes no connections: the predecessor drains them.
 struct Finals(StateParts);
 
-impl Successor for Finals {
+impl NewProcess for Finals {
     fn admit(&mut self, _: &[IdleConnection]) -> Result<(), String> {
         Err("this process takes no connections: it is not served by Server".to_owned())
     }

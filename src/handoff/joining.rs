@@ -20,7 +20,7 @@ use crate::{
         join::{Candidate, Joined, join_blocking},
         moved::MovedListener,
         protocol::{Hello, ListenerRecord},
-        receive::{Inbound, InboundHandle},
+        receive::{ConnectionReceiver, ReceiverHandle},
         section::Section,
     },
 };
@@ -41,7 +41,7 @@ pub(crate) struct Arriving {
 }
 
 /// What still comes from the predecessor.
-pub(crate) type Coming = (Inbound, InboundHandle);
+pub(crate) type Coming = (ConnectionReceiver, ReceiverHandle);
 
 /// What has become of a process that is ready.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Arriving {
             }
         };
         match committed {
-            Ok(()) => Ok(Awaited::Committed(Some(candidate.into_inbound()))),
+            Ok(()) => Ok(Awaited::Committed(Some(candidate.into_receiver()))),
             Err(refusal) if refusal.is_gone() => {
                 log::warn!("the predecessor ended before it handed over, going on alone");
                 Ok(Awaited::Committed(None))

@@ -30,7 +30,7 @@ use crate::{
         channel::Channel,
         peers::Peers,
         protocol::{Abort, Message},
-        socket_path::{Locked, Place, check_directory, check_length},
+        socket_path::{BoundSocketPath, LockedSocketPath, check_directory, check_length},
     },
 };
 
@@ -50,7 +50,7 @@ pub(crate) enum Met {
     /// The process that serves, by its control socket.
     Serving(OwnedFd),
     /// Nobody: this process is the first, and the place is its own.
-    Nobody(Place),
+    Nobody(BoundSocketPath),
 }
 
 /// Looks for the serving process at `path`, and becomes it where there is none: of two that come at once, one is met by the
@@ -65,7 +65,7 @@ pub(crate) fn meet(path: &Path, peers: &Peers, deadline: Instant) -> Result<Met,
         if let Some(control) = visit_predecessor(path, peers, deadline)? {
             return Ok(Met::Serving(control));
         }
-        let locked = Locked::new(path, peers, deadline)?;
+        let locked = LockedSocketPath::new(path, peers, deadline)?;
         if let Some(control) = visit_predecessor(path, peers, deadline)? {
             return Ok(Met::Serving(control));
         }
@@ -150,7 +150,7 @@ struct Foreigners {
 
 impl Rendezvous {
     /// Registers the socket with the current runtime.
-    pub(crate) fn new(place: Place, peers: Peers) -> io::Result<Self> {
+    pub(crate) fn new(place: BoundSocketPath, peers: Peers) -> io::Result<Self> {
         let (created, socket) = place.into_parts();
         #[allow(
             deprecated,

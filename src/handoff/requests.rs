@@ -16,10 +16,10 @@ use crate::{
     sys::signals::handle,
     wire::{
         channel::Channel,
-        offer::{Visitor, greet},
+        offer::{Peer, accept_hello},
         peers::Peers,
         protocol::{Leaving, Outcome},
-        socket_path::Place,
+        socket_path::BoundSocketPath,
     },
 };
 
@@ -101,7 +101,7 @@ impl Requests {
     }
 
     /// Whoever comes to `place` asks for one from now on.
-    pub(crate) fn open(&mut self, place: Place, peers: Peers) -> io::Result<()> {
+    pub(crate) fn open(&mut self, place: BoundSocketPath, peers: Peers) -> io::Result<()> {
         self.rendezvous = Some(Rendezvous::new(place, peers)?);
         Ok(())
     }
@@ -245,11 +245,11 @@ async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
 
 /// Hears what somebody wants who came by.
 async fn hear(channel: Channel) -> Option<Request> {
-    match timeout(GREETING_LIMIT, greet(channel)).await {
-        Ok(Ok(Visitor::Joiner(joiner))) => {
-            Some(Request { way: Way::Joiner(joiner), asker: Asker::Nobody("a successor at the rendezvous") })
+    match timeout(GREETING_LIMIT, accept_hello(channel)).await {
+        Ok(Ok(Peer::Applicant(joiner))) => {
+            Some(Request { way: Way::Applicant(joiner), asker: Asker::Nobody("a successor at the rendezvous") })
         }
-        Ok(Ok(Visitor::Operator(channel))) => Some(Request { way: Way::Spawn, asker: Asker::Operator(channel) }),
+        Ok(Ok(Peer::Operator(channel))) => Some(Request { way: Way::Spawn, asker: Asker::Operator(channel) }),
         Ok(Err(refusal)) => {
             log::warn!(%refusal, "somebody came to the rendezvous who cannot be understood");
             None
@@ -271,7 +271,7 @@ impl Request {
     fn refer(self) {
         match self {
             // To one that joins, the end of the connection without a word says that this process is gone: it goes to the path again.
-            Self { way: Way::Joiner(joiner), .. } => joiner.leave(),
+            Self { way: Way::Applicant(joiner), .. } => joiner.leave(),
             Self { asker: Asker::Operator(channel), .. } => channel.try_send(Leaving {}),
             request => request.refuse(HANDED_OVER),
         }
@@ -280,7 +280,7 @@ impl Request {
     /// Turns it down.
     pub(crate) fn refuse(self, reason: &str) {
         let Self { way, asker } = self;
-        if let Way::Joiner(joiner) = way {
+        if let Way::Applicant(joiner) = way {
             joiner.refuse(reason);
         }
         match asker {

@@ -28,10 +28,10 @@ use crate::{
     sys::signals,
     wire::{
         protocol::SectionKind,
-        receive::{InboundHandle, Successor},
+        receive::{NewProcess, ReceiverHandle},
         section::Section,
-        send::Farewell,
-        socket_path::{FreshPlace, Place},
+        send::FinalStatePhase,
+        socket_path::{BoundSocketPath, StagedSocketPath},
     },
 };
 
@@ -52,9 +52,9 @@ pub(crate) struct Ties {
     pub(crate) options: Options,
     pub(crate) handle: Handoff,
     pub(crate) requests: Requests,
-    pub(crate) predecessor: Option<InboundHandle>,
+    pub(crate) predecessor: Option<ReceiverHandle>,
     pub(crate) spawner: Spawner,
-    fresh_place: Option<FreshPlace>,
+    fresh_place: Option<StagedSocketPath>,
 }
 
 /// Whether a server may start the next process.
@@ -156,7 +156,7 @@ impl Ties {
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
             let peers = activated.handoff_peers();
-            let prepare = move || Place::prepare(&path, &peers, Instant::now() + PLACE_LIMIT);
+            let prepare = move || BoundSocketPath::prepare(&path, &peers, Instant::now() + PLACE_LIMIT);
             self.fresh_place = Some(flat(on_thread_or_here(prepare).await)?);
         }
         Ok(())
@@ -195,7 +195,9 @@ impl Ties {
 
     async fn try_to_open_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         let place = match self.fresh_place.take() {
-            Some(fresh) => Some(flat(on_thread_or_here(move || fresh.settle(Instant::now() + PLACE_LIMIT)).await)?),
+            Some(fresh) => {
+                Some(flat(on_thread_or_here(move || fresh.rename_into_place(Instant::now() + PLACE_LIMIT)).await)?)
+            }
             None => activated.take_bound_path(),
         };
         let peers = activated.handoff_peers();
@@ -208,7 +210,7 @@ impl Ties {
         &mut self,
         coming: Option<Coming>,
         activated: &ActivatedListeners,
-        mut successor: impl Successor + Send + 'static,
+        mut successor: impl NewProcess + Send + 'static,
     ) {
         // Those that the program leaves without a handler end it from now on, as they would have ended the first process.
         signals::let_through(&held_off());
@@ -218,7 +220,7 @@ impl Ties {
                 self.predecessor = Some(handle);
                 let gone = self.handle.clone();
                 tokio::spawn(async move {
-                    let ended = inbound.noting(gone.older_sender()).run(&mut successor).await;
+                    let ended = inbound.showing_older(gone.older_sender()).run(&mut successor).await;
                     log::info!(?ended, "the predecessor is gone");
                     gone.note_predecessor_gone();
                 });
@@ -244,7 +246,7 @@ pub(crate) enum Joins {
 /// # Cancel safety
 ///
 /// Dropped, the successor takes this process for dead.
-pub(crate) async fn say_farewell(options: &Options, farewell: Farewell) {
+pub(crate) async fn say_farewell(options: &Options, farewell: FinalStatePhase) {
     let limit = options.timeout;
     let exported = timeout(limit, options.final_states.export()).await;
     let exported = exported.unwrap_or_else(|_| Err(format!("it was not exported within {limit:?} (handoff_timeout)")));
@@ -280,7 +282,7 @@ pub(crate) async fn say_farewell(options: &Options, farewell: Farewell) {
 /// # Cancel safety
 ///
 /// Dropped, the predecessor may take it for a crash.
-pub(crate) async fn leave_predecessor(handle: &Handoff, predecessor: Option<&InboundHandle>) {
+pub(crate) async fn leave_predecessor(handle: &Handoff, predecessor: Option<&ReceiverHandle>) {
     if let Some(predecessor) = predecessor.filter(|_| !handle.is_predecessor_gone()) {
         let _ = timeout(FAREWELL_LIMIT, predecessor.leave()).await;
     }
@@ -309,7 +311,7 @@ pub(crate) async fn wait_for_room(options: &Options, handle: &Handoff, way: Way)
     match wait(options, handle, &way).await {
         Ok(()) => Ok(way),
         Err(error) => {
-            if let Way::Joiner(joiner) = way {
+            if let Way::Applicant(joiner) = way {
                 joiner.refuse(&error.to_string());
             }
             Err(error)
@@ -326,7 +328,7 @@ async fn wait(options: &Options, handle: &Handoff, way: &Way) -> Result<(), Erro
     let gives_up = async {
         match way {
             // It learns why it is refused.
-            Way::Joiner(joiner) => joiner.wait(limit + ANSWER_LIMIT).await,
+            Way::Applicant(joiner) => joiner.wait(limit + ANSWER_LIMIT).await,
             Way::Spawn => pending().await,
         }
     };

@@ -26,7 +26,7 @@ use crate::{
     log,
     sys::{
         lock::{LockFailure, PathLock},
-        path::{self, CreatedPath, Occupant, is_own_user},
+        path::{self, CreatedPath, PathState, is_own_user},
     },
 };
 
@@ -121,18 +121,18 @@ fn lock(path: &Path) -> Option<PathLock> {
 
 /// Removes a stale socket. Anything else that stands there is an error.
 fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
-    let problem = match path::occupant(path).map_err(|source| failed(addr, source))? {
-        Occupant::Free => return Ok(()),
-        Occupant::Stale => {
+    let problem = match path::path_state(path).map_err(|source| failed(addr, source))? {
+        PathState::Free => return Ok(()),
+        PathState::Stale => {
             log::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
             return std::fs::remove_file(path).map_err(|source| failed(addr, source));
         }
-        Occupant::Live => "another process listens there; stop it, or choose another path".to_owned(),
-        Occupant::Hidden => {
+        PathState::Live => "another process listens there; stop it, or choose another path".to_owned(),
+        PathState::Hidden => {
             "a socket of another user stands there, and this user may not ask whether anybody listens; remove it, or choose another path"
                 .to_owned()
         }
-        Occupant::NotASocket => path::no_socket(path),
+        PathState::NotASocket => path::no_socket(path),
     };
     let source = io::ErrorKind::AddrInUse.into();
     Err(Kind::Bind { address: addr.to_string(), remedy: problem, source }.into())

@@ -32,7 +32,7 @@ use crate::{
     idle_connection::IdleConnection,
     listener::ActivatedListener,
     log,
-    wire::{moved::MovedListener, send::MoverHandle},
+    wire::{moved::MovedListener, send::SenderHandle},
 };
 
 /// How long a loop may take to end that was aborted.
@@ -157,7 +157,7 @@ impl Routes {
     }
 
     /// Movable connections go to the successor from now on, or back to their routes with `None`.
-    pub(super) fn redirect_to(&self, mover: Option<&MoverHandle>) {
+    pub(super) fn redirect_to(&self, mover: Option<&SenderHandle>) {
         for route in &self.routes {
             route.sink.redirect_to(mover.map(|mover| {
                 let mover = mover.clone();

@@ -107,7 +107,7 @@ impl Drop for CreatedPath {
 
 /// What stands where a socket is to be bound.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Occupant {
+pub(crate) enum PathState {
     /// Nothing.
     Free,
     /// A socket that nobody listens on any more.
@@ -121,25 +121,25 @@ pub(crate) enum Occupant {
 }
 
 /// Looks at `path`, and connects to a socket there to see whether somebody listens.
-pub(crate) fn occupant(path: &Path) -> io::Result<Occupant> {
+pub(crate) fn path_state(path: &Path) -> io::Result<PathState> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Free),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PathState::Free),
         Err(error) => return Err(error),
     };
     if !file.file_type().is_socket() {
-        return Ok(Occupant::NotASocket);
+        return Ok(PathState::NotASocket);
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    Ok(occupant_of(probe.connect(&SockAddr::unix(path)?)))
+    Ok(state_by_connect(probe.connect(&SockAddr::unix(path)?)))
 }
 
-fn occupant_of(connected: io::Result<()>) -> Occupant {
+fn state_by_connect(connected: io::Result<()>) -> PathState {
     match connected.map_err(|error| error.kind()) {
-        Err(io::ErrorKind::ConnectionRefused) => Occupant::Stale,
-        Err(io::ErrorKind::NotFound) => Occupant::Free,
-        Err(io::ErrorKind::PermissionDenied) => Occupant::Hidden,
-        _ => Occupant::Live,
+        Err(io::ErrorKind::ConnectionRefused) => PathState::Stale,
+        Err(io::ErrorKind::NotFound) => PathState::Free,
+        Err(io::ErrorKind::PermissionDenied) => PathState::Hidden,
+        _ => PathState::Live,
     }
 }
 
@@ -268,15 +268,15 @@ mod tests {
 
     #[test]
     fn a_socket_that_may_not_be_asked_is_neither_live_nor_stale() {
-        for (errno, occupant) in [
-            (libc::EACCES, Occupant::Hidden),
-            (libc::ECONNREFUSED, Occupant::Stale),
-            (libc::ENOENT, Occupant::Free),
-            (libc::EAGAIN, Occupant::Live),
-            (libc::EPROTOTYPE, Occupant::Live),
+        for (errno, path_state) in [
+            (libc::EACCES, PathState::Hidden),
+            (libc::ECONNREFUSED, PathState::Stale),
+            (libc::ENOENT, PathState::Free),
+            (libc::EAGAIN, PathState::Live),
+            (libc::EPROTOTYPE, PathState::Live),
         ] {
-            assert_eq!(occupant_of(Err(io::Error::from_raw_os_error(errno))), occupant);
+            assert_eq!(state_by_connect(Err(io::Error::from_raw_os_error(errno))), path_state);
         }
-        assert_eq!(occupant_of(Ok(())), Occupant::Live);
+        assert_eq!(state_by_connect(Ok(())), PathState::Live);
     }
 }

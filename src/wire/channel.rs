@@ -113,7 +113,7 @@ impl Channel {
     /// As [`send`](Self::send), for a message that is encoded already.
     pub(crate) async fn send_encoded(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
         match self.send_packet(packet, fds).await {
-            Err(error) if scm::is_gone(&error) => Err(self.last_words().await),
+            Err(error) if scm::is_gone(&error) => Err(self.read_abort_reason().await),
             sent => sent.map_err(Refusal::system("send on the control socket")),
         }
     }
@@ -139,7 +139,7 @@ impl Channel {
     }
 
     /// An error if the other side has said anything since, above all that it will not go on, or is no more.
-    pub(crate) fn expect_silence(&self, awaited: &'static str) -> Result<(), Refusal> {
+    pub(crate) fn check_no_message(&self, awaited: &'static str) -> Result<(), Refusal> {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         match read(self.fd.get_ref().as_fd(), &mut buffer, awaited) {
             Ok(Ok(None)) => Ok(()),
@@ -150,7 +150,7 @@ impl Channel {
         }
     }
 
-    async fn last_words(&self) -> Refusal {
+    async fn read_abort_reason(&self) -> Refusal {
         loop {
             match self.receive("an answer").await.map(|envelope| envelope.message) {
                 Ok(message @ (Message::Abort(_) | Message::Failed(_) | Message::Leaving(_))) => {

@@ -4,25 +4,25 @@ use super::{
     channel::{Channel, unexpected},
     error::Refusal,
     protocol::{Done, FinalTaken, Message},
-    reason::Why,
+    reason::ReturnReason,
     section::Section,
 };
 use crate::idle_connection::IdleConnection;
 
 /// The process that connections are moved away from.
-pub(crate) trait Predecessor {
+pub(crate) trait OldProcess {
     /// Takes a connection back that the successor has not taken.
-    fn resume(&mut self, connection: IdleConnection, why: &Why);
+    fn resume(&mut self, connection: IdleConnection, why: &ReturnReason);
 
     /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
     /// not leave again.
-    fn stop_moving(&mut self, why: &Why);
+    fn stop_moving(&mut self, why: &ReturnReason);
 }
 
 /// What is left to say when every connection has gone.
 #[derive(Debug)]
 #[must_use = "the successor waits for the last word"]
-pub(crate) struct Farewell {
+pub(crate) struct FinalStatePhase {
     channel: Channel,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct FinalAnswer {
     pub(crate) error: Option<String>,
 }
 
-impl Farewell {
+impl FinalStatePhase {
     pub(super) fn new(channel: Channel) -> Self {
         Self { channel }
     }

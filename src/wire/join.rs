@@ -11,7 +11,7 @@ use super::{
     error::Refusal,
     moved::MovedListener,
     protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Moved, Ready, Wait},
-    receive::{Inbound, InboundHandle},
+    receive::{ConnectionReceiver, ReceiverHandle},
     section::Section,
 };
 use crate::{
@@ -106,13 +106,13 @@ impl Candidate {
     }
 
     /// Goes on with what comes after the commit.
-    pub(crate) fn into_inbound(self) -> (Inbound, InboundHandle) {
-        Inbound::new(self.channel, self.predecessor)
+    pub(crate) fn into_receiver(self) -> (ConnectionReceiver, ReceiverHandle) {
+        ConnectionReceiver::new(self.channel, self.predecessor)
     }
 
     #[cfg(test)]
-    pub(crate) async fn ready(self) -> Result<(Inbound, InboundHandle), Refusal> {
-        self.committed(Vec::new()).await.map(|()| self.into_inbound())
+    pub(crate) async fn ready(self) -> Result<(ConnectionReceiver, ReceiverHandle), Refusal> {
+        self.committed(Vec::new()).await.map(|()| self.into_receiver())
     }
 
     /// Tells the predecessor that this process is able to accept, and waits until it may.

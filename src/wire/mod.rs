@@ -13,20 +13,20 @@
 //!
 //! | state | comes | sends | goes to |
 //! | --- | --- | --- | --- |
-//! | greeting (`greet`) | `Join` | | `Joiner` |
+//! | greeting (`accept_hello`) | `Join` | | `Applicant` |
 //! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
-//! | `Joiner` | as many generations drain as may | `Wait` | |
+//! | `Applicant` | as many generations drain as may | `Wait` | |
 //! | | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
-//! | waiting | `Ready` | | `Prepared` |
-//! | `Prepared` | the server's commit | `Commit` | `Mover` |
-//! | `Mover` | `Credit`, connections of the server | `Connections` | |
+//! | waiting | `Ready` | | `ReadyPeer` |
+//! | `ReadyPeer` | the server's commit | `Commit` | `ConnectionSender` |
+//! | `ConnectionSender` | `Credit`, connections of the server | `Connections` | |
 //! | | `Taken` | | the oldest batch is new's |
 //! | | `Refused` | | the oldest batch is given back |
 //! | | `Trim` | | nothing: each generation drains until its own limit |
 //! | | an older generation ends | `Older` | |
-//! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `Parted::Left` |
-//! | | the last handle is dropped, all is answered | | `Farewell` |
-//! | `Farewell` | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
+//! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `TransferOutcome::Left` |
+//! | | the last handle is dropped, all is answered | | `FinalStatePhase` |
+//! | `FinalStatePhase` | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
 //!
 //! New:
 //!
@@ -37,8 +37,8 @@
 //! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | `Joined`, then `Candidate` |
 //! | any up to `Commit` | a stop of the server | `Leaving` | the end |
 //! | `Candidate` | the server is able to accept | `Ready` | waiting |
-//! | waiting | `Commit` | | `Inbound` |
-//! | `Inbound` | | `Credit`, as there is room | |
+//! | waiting | `Commit` | | `ConnectionReceiver` |
+//! | `ConnectionReceiver` | | `Credit`, as there is room | |
 //! | | `Connections` | `Taken`, and serves them then; or `Refused` | |
 //! | | `Section` | `FinalTaken` | |
 //! | | `Older` | | the server knows how many generations drain |
@@ -68,8 +68,8 @@
 //!
 //! | who | when | what becomes of the connections |
 //! | --- | --- | --- |
-//! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `Parted::Died` |
-//! | old | new breaks the protocol | old sends nothing more (`Abort`, if there is room, and the end), and reads until new closes the socket: what was not sent, what is `Refused`, and what is unanswered at that end is given back: `Parted::Broken` |
+//! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `TransferOutcome::Died` |
+//! | old | new breaks the protocol | old sends nothing more (`Abort`, if there is room, and the end), and reads until new closes the socket: what was not sent, what is `Refused`, and what is unanswered at that end is given back: `TransferOutcome::Broken` |
 //! | old | an answer that fits no batch, or cannot be read | as above, but what is unanswered is closed here: new may have it |
 //! | old | new breaks the protocol and then does nothing | what was sent is neither served nor given back; it is closed here at the drain's deadline |
 //! | old | a message cannot be sent: too long, no memory | it is tried with fewer connections; one that cannot be sent alone is given back |

@@ -13,7 +13,7 @@ use super::{
     packet::LONGEST_PACKET,
     protocol::{Abort, Commit, Hello, Join, ListenerRecord, Listeners, Message, Offered, Wait},
     section::Section,
-    send::{Mover, MoverHandle},
+    send::{ConnectionSender, SenderHandle},
     version::{OLDEST_VERSION, VERSION, common_version},
 };
 use crate::sys::{peer, process::Process, scm::MOST_FDS};
@@ -33,17 +33,17 @@ pub(crate) struct Offer {
 
 /// Who is at the other end of a control socket.
 #[derive(Debug)]
-pub(crate) enum Visitor {
+pub(crate) enum Peer {
     /// A process that would take over.
-    Joiner(Joiner),
+    Applicant(Applicant),
     /// A program that asks for a handoff and waits for [`Outcome`](super::protocol::Outcome).
     Operator(Channel),
 }
 
 /// A process that would take over.
 #[derive(Debug)]
-pub(crate) struct Joiner {
-    channel: Undecided,
+pub(crate) struct Applicant {
+    channel: AbortOnDrop,
     /// Its process id, as the kernel says: 0 if it cannot be seen from this pid namespace, and this process's own where that has
     /// started it and left it one end of a pair.
     pub(crate) pid: u32,
@@ -54,9 +54,9 @@ pub(crate) struct Joiner {
 /// A successor that is able to accept and waits for the commit.
 #[derive(Debug)]
 #[must_use = "dropping it aborts the handoff"]
-pub(crate) struct Prepared {
-    channel: Undecided,
-    /// As that of the [`Joiner`].
+pub(crate) struct ReadyPeer {
+    channel: AbortOnDrop,
+    /// As that of the [`Applicant`].
     pub(crate) pid: u32,
     version: u32,
     /// What it does not go on with.
@@ -68,10 +68,10 @@ pub(crate) struct Prepared {
 /// # Cancel safety
 ///
 /// Dropping the future closes the channel.
-pub(crate) async fn greet(channel: Channel) -> Result<Visitor, Refusal> {
+pub(crate) async fn accept_hello(channel: Channel) -> Result<Peer, Refusal> {
     match channel.receive("a `Join`").await?.message {
-        Message::Join(join) => Joiner::new(channel, &join).map(Visitor::Joiner),
-        Message::HandOver(_) => Ok(Visitor::Operator(channel)),
+        Message::Join(join) => Applicant::new(channel, &join).map(Peer::Applicant),
+        Message::HandOver(_) => Ok(Peer::Operator(channel)),
         message => Err(unexpected(message, "a `Join`")),
     }
 }
@@ -81,17 +81,17 @@ pub(crate) async fn greet(channel: Channel) -> Result<Visitor, Refusal> {
 /// # Cancel safety
 ///
 /// Dropping the future aborts the handoff.
-pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<Prepared, Refusal> {
-    match greet(channel).await? {
-        Visitor::Joiner(joiner) => joiner.offer(offer).await,
-        Visitor::Operator(_) => Err(Refusal::OutOfOrder { came: "a `HandOver`", awaited: "a `Join`" }),
+pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<ReadyPeer, Refusal> {
+    match accept_hello(channel).await? {
+        Peer::Applicant(joiner) => joiner.offer(offer).await,
+        Peer::Operator(_) => Err(Refusal::OutOfOrder { came: "a `HandOver`", awaited: "a `Join`" }),
     }
 }
 
-impl Joiner {
+impl Applicant {
     fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
         let (pid, version) = (peer::credentials(&channel).map_or(0, |peer| peer.pid), common_version(join.version));
-        let joiner = Self { channel: Undecided(Some(channel)), pid, version };
+        let joiner = Self { channel: AbortOnDrop(Some(channel)), pid, version };
         match join.check() {
             Ok(()) => Ok(joiner),
             Err(refusal) => {
@@ -129,7 +129,7 @@ impl Joiner {
     /// # Cancel safety
     ///
     /// Dropping the future aborts the handoff.
-    pub(crate) async fn offer(self, offer: Offer) -> Result<Prepared, Refusal> {
+    pub(crate) async fn offer(self, offer: Offer) -> Result<ReadyPeer, Refusal> {
         let Self { channel, pid, version } = self;
         let ready = async {
             send_offer(&channel, offer, version).await?;
@@ -143,7 +143,7 @@ impl Joiner {
             }
         };
         match ready.await {
-            Ok(moved) => Ok(Prepared { channel, pid, version, moved }),
+            Ok(moved) => Ok(ReadyPeer { channel, pid, version, moved }),
             Err(refusal) => {
                 channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -152,7 +152,7 @@ impl Joiner {
     }
 }
 
-impl Prepared {
+impl ReadyPeer {
     /// Its process, while it waits; `None` where the kernel does not show it.
     pub(crate) fn process(&self) -> Option<Process> {
         peer::process(&*self.channel).ok()
@@ -163,13 +163,13 @@ impl Prepared {
     /// # Cancel safety
     ///
     /// Dropped before it returns, it has not committed: the commit is the last thing that it does.
-    pub(crate) async fn commit(self) -> Result<(Mover, MoverHandle), Refusal> {
+    pub(crate) async fn commit(self) -> Result<(ConnectionSender, SenderHandle), Refusal> {
         let committed = async {
-            self.channel.expect_silence("a commit")?;
+            self.channel.check_no_message("a commit")?;
             self.channel.send(Commit {}, &[]).await
         };
         match committed.await {
-            Ok(()) => Ok(Mover::new(self.channel.decide(), self.version)),
+            Ok(()) => Ok(ConnectionSender::new(self.channel.decide(), self.version)),
             Err(refusal) => {
                 self.channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -226,9 +226,9 @@ fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
 
 /// A channel whose other end must not take silence for the death of this process: dropped, it says that the handoff is off.
 #[derive(Debug)]
-struct Undecided(Option<Channel>);
+struct AbortOnDrop(Option<Channel>);
 
-impl Undecided {
+impl AbortOnDrop {
     fn decide(mut self) -> Channel {
         match self.0.take() {
             Some(channel) => channel,
@@ -241,7 +241,7 @@ impl Undecided {
     }
 }
 
-impl Deref for Undecided {
+impl Deref for AbortOnDrop {
     type Target = Channel;
 
     fn deref(&self) -> &Channel {
@@ -252,7 +252,7 @@ impl Deref for Undecided {
     }
 }
 
-impl Drop for Undecided {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         if let Some(channel) = &self.0 {
             channel.try_send(Abort { reason: "the handoff was called off".to_owned() });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 /// Why a connection comes back to the process that wanted to be rid of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum ReturnReason {
     /// The successor did not take it.
     Refused(Arc<str>),
     /// It cannot be sent.

@@ -43,11 +43,11 @@ const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// How long a predecessor that has closed the control socket may take to end, before what could not be answered is dropped.
 const DEATH_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the inbound side waits for.
+/// What the receiver side waits for.
 const AWAITED: &str = "a `Done`";
 
 /// The process that connections move to.
-pub(crate) trait Successor {
+pub(crate) trait NewProcess {
     /// Whether it takes all of `connections`: nothing is read from any yet. An error is the reason why not.
     fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String>;
 
@@ -61,9 +61,9 @@ pub(crate) trait Successor {
 /// What the predecessor has left to send.
 #[derive(Debug)]
 #[must_use = "nothing arrives unless it runs"]
-pub(crate) struct Inbound {
+pub(crate) struct ConnectionReceiver {
     channel: Channel,
-    words: mpsc::UnboundedReceiver<Word>,
+    commands: mpsc::UnboundedReceiver<ReceiverCommand>,
     /// How many more connections the predecessor may send.
     credit: u32,
     is_leaving: bool,
@@ -76,10 +76,10 @@ pub(crate) struct Inbound {
     older: Option<watch::Sender<u32>>,
 }
 
-/// Speaks to the predecessor while [`Inbound`] runs.
+/// Speaks to the predecessor while [`ConnectionReceiver`] runs.
 #[derive(Clone, Debug)]
-pub(crate) struct InboundHandle {
-    words: mpsc::UnboundedSender<Word>,
+pub(crate) struct ReceiverHandle {
+    commands: mpsc::UnboundedSender<ReceiverCommand>,
 }
 
 /// Why nothing more comes from the predecessor.
@@ -94,26 +94,26 @@ pub(crate) enum Ended {
 }
 
 #[derive(Debug)]
-enum Word {
+enum ReceiverCommand {
     Leaving(oneshot::Sender<()>),
 }
 
-impl InboundHandle {
+impl ReceiverHandle {
     /// Tells the predecessor that this process stops; returns when that is said, or there is no predecessor.
     pub(crate) async fn leave(&self) {
         let (said, is_said) = oneshot::channel();
-        if self.words.send(Word::Leaving(said)).is_ok() {
+        if self.commands.send(ReceiverCommand::Leaving(said)).is_ok() {
             let _ = is_said.await;
         }
     }
 }
 
-impl Inbound {
-    pub(super) fn new(channel: Channel, predecessor: Option<Process>) -> (Self, InboundHandle) {
-        let (sender, words) = mpsc::unbounded_channel();
+impl ConnectionReceiver {
+    pub(super) fn new(channel: Channel, predecessor: Option<Process>) -> (Self, ReceiverHandle) {
+        let (sender, commands) = mpsc::unbounded_channel();
         let (unanswered, names, older) = (Vec::new(), Vec::new(), None);
-        let inbound = Self { channel, words, credit: 0, is_leaving: false, unanswered, predecessor, names, older };
-        (inbound, InboundHandle { words: sender })
+        let receiver = Self { channel, commands, credit: 0, is_leaving: false, unanswered, predecessor, names, older };
+        (receiver, ReceiverHandle { commands: sender })
     }
 
     /// Another process in place of the one that the kernel names.
@@ -123,7 +123,7 @@ impl Inbound {
     }
 
     /// Shows in `older` how many older generations still drain, whenever the predecessor says so.
-    pub(crate) fn noting(mut self, older: watch::Sender<u32>) -> Self {
+    pub(crate) fn showing_older(mut self, older: watch::Sender<u32>) -> Self {
         self.older = Some(older);
         self
     }
@@ -133,7 +133,7 @@ impl Inbound {
     /// # Cancel safety
     ///
     /// Dropping the future closes the control socket: the predecessor takes it for this process's end.
-    pub(crate) async fn run(mut self, successor: &mut impl Successor) -> Ended {
+    pub(crate) async fn run(mut self, successor: &mut impl NewProcess) -> Ended {
         loop {
             if let Err(refusal) = self.step(successor).await {
                 match refusal {
@@ -150,12 +150,12 @@ impl Inbound {
     }
 
     /// One message in or out; an error is the end.
-    async fn step(&mut self, successor: &mut impl Successor) -> Result<(), Option<Refusal>> {
+    async fn step(&mut self, successor: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
         self.grant().await?;
         let is_short = self.is_short();
         tokio::select! {
             arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, successor).await,
-            Some(word) = self.words.recv() => Ok(self.say(word).await?),
+            Some(command) = self.commands.recv() => Ok(self.say(command).await?),
             () = sleep(NO_ROOM_PAUSE), if is_short => Ok(()),
         }
     }
@@ -181,7 +181,7 @@ impl Inbound {
         Ok(())
     }
 
-    async fn arrived(&mut self, envelope: Envelope, successor: &mut impl Successor) -> Result<(), Option<Refusal>> {
+    async fn arrived(&mut self, envelope: Envelope, successor: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
         let Envelope { message, fds, lacks_fds } = envelope;
         match message {
             Message::Connections(Connections { records }) => {
@@ -204,7 +204,7 @@ impl Inbound {
         records: Vec<ConnectionRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
-        successor: &mut impl Successor,
+        successor: &mut impl NewProcess,
     ) -> Result<(), Refusal> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         self.credit = self.credit.saturating_sub(count);
@@ -222,7 +222,7 @@ impl Inbound {
     }
 
     /// Serves what could not be answered, once the predecessor's process has ended: no other process has it then.
-    async fn inherit(&mut self, successor: &mut impl Successor) {
+    async fn inherit(&mut self, successor: &mut impl NewProcess) {
         let unanswered = std::mem::take(&mut self.unanswered);
         if unanswered.is_empty() {
             return;
@@ -244,7 +244,7 @@ impl Inbound {
         let mut ended = std::pin::pin!(ended);
         tokio::select! {
             ended = &mut ended => ended,
-            Some(Word::Leaving(said)) = self.words.recv() => {
+            Some(ReceiverCommand::Leaving(said)) = self.commands.recv() => {
                 let _ = said.send(());
                 false
             }
@@ -256,7 +256,7 @@ impl Inbound {
         records: Vec<ConnectionRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
-        successor: &mut impl Successor,
+        successor: &mut impl NewProcess,
     ) -> Result<Vec<IdleConnection>, String> {
         if self.is_leaving {
             return Err("it is stopping".to_owned());
@@ -292,7 +292,7 @@ impl Inbound {
         &mut self,
         record: SectionRecord,
         fds: Vec<OwnedFd>,
-        successor: &mut impl Successor,
+        successor: &mut impl NewProcess,
     ) -> Result<(), Refusal> {
         let name = record.name.clone();
         let taken = match Section::unpack_async(record, fds).await {
@@ -303,9 +303,9 @@ impl Inbound {
         Ok(())
     }
 
-    async fn say(&mut self, word: Word) -> Result<(), Refusal> {
-        match word {
-            Word::Leaving(said) => {
+    async fn say(&mut self, command: ReceiverCommand) -> Result<(), Refusal> {
+        match command {
+            ReceiverCommand::Leaving(said) => {
                 self.is_leaving = true;
                 let sent = self.channel.send_if_open(Leaving {}).await?;
                 let _ = said.send(());

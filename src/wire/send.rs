@@ -2,7 +2,7 @@
 //!
 //! What holds at every moment:
 //!
-//! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves through [`Predecessor::resume`], or it
+//! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves through [`OldProcess::resume`], or it
 //!    is dropped; never both, never neither.
 //! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for. After an answer
 //!    that fits no batch, or that cannot be read, this does not hold any more, and no later answer counts.
@@ -26,18 +26,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use super::final_state::{Farewell, Predecessor};
+pub(crate) use super::final_state::{FinalStatePhase, OldProcess};
 use super::{
     batch::{Batch, MOST_CONNECTIONS},
     channel::{Channel, Envelope, reason, unexpected},
     error::Refusal,
     older::OlderGenerations,
     protocol::{Abort, Done, Message},
-    reason::Why,
+    reason::ReturnReason,
 };
 use crate::{idle_connection::IdleConnection, log, sys::scm};
 
-/// What the mover waits for.
+/// What the sender waits for.
 const AWAITED: &str = "a `Taken`";
 
 /// How long connections wait for a successor that takes none: it has no room, or does not read. Their clients may wait, too.
@@ -46,7 +46,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(2);
 /// Moves connections for as long as somebody may send one.
 #[derive(Debug)]
 #[must_use = "nothing moves unless it runs"]
-pub(crate) struct Mover {
+pub(crate) struct ConnectionSender {
     channel: Channel,
     /// The version that is spoken.
     version: u32,
@@ -70,15 +70,15 @@ pub(crate) struct Mover {
 
 /// Where connections are put that are to move.
 #[derive(Clone, Debug)]
-pub(crate) struct MoverHandle {
+pub(crate) struct SenderHandle {
     queue: UnboundedSender<IdleConnection>,
 }
 
-/// How a mover has ended. What was not taken has been given back.
+/// How a sender has ended. What was not taken has been given back.
 #[derive(Debug)]
-pub(crate) enum Parted {
+pub(crate) enum TransferOutcome {
     /// Every handle is gone and every connection taken or given back.
-    Moved(Farewell),
+    Moved(FinalStatePhase),
     /// The successor stops itself, and takes nothing more. No reason to resume accepting.
     Left,
     /// The successor has ended without a word.
@@ -95,7 +95,7 @@ enum Event {
     SaidOlder(u32),
 }
 
-impl MoverHandle {
+impl SenderHandle {
     /// Moves `connection` as soon as the successor takes one more.
     ///
     /// # Errors
@@ -106,10 +106,10 @@ impl MoverHandle {
     }
 }
 
-impl Mover {
-    pub(super) fn new(channel: Channel, version: u32) -> (Self, MoverHandle) {
-        let (sender, queue) = unbounded_channel();
-        let mover = Self {
+impl ConnectionSender {
+    pub(super) fn new(channel: Channel, version: u32) -> (Self, SenderHandle) {
+        let (handle, queue) = unbounded_channel();
+        let sender = Self {
             channel,
             version,
             most: MOST_CONNECTIONS,
@@ -124,11 +124,11 @@ impl Mover {
             is_leaving: false,
             older: None,
         };
-        (mover, MoverHandle { queue: sender })
+        (sender, SenderHandle { queue: handle })
     }
 
     /// Tells the successor how many generations before this one still drain, when that is not what it was offered.
-    pub(crate) fn telling(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
+    pub(crate) fn reporting_older(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
         self.older = Some(OlderGenerations::new(draining, offered));
         self
     }
@@ -138,16 +138,16 @@ impl Mover {
     /// # Cancel safety
     ///
     /// Dropping the future drops what has not been taken.
-    pub(crate) async fn run(mut self, predecessor: &mut impl Predecessor) -> Parted {
+    pub(crate) async fn run(mut self, predecessor: &mut impl OldProcess) -> TransferOutcome {
         let ended = loop {
             self.gather(predecessor);
             if self.sent.is_empty() && self.unsent.is_none() {
                 if self.is_leaving {
                     self.channel.try_send(Done {});
-                    break Ok(Parted::Left);
+                    break Ok(TransferOutcome::Left);
                 }
                 if self.is_queue_done && self.waiting.is_empty() {
-                    return Parted::Moved(Farewell::new(self.channel));
+                    return TransferOutcome::Moved(FinalStatePhase::new(self.channel));
                 }
             }
             let event = self.next().await;
@@ -160,13 +160,13 @@ impl Mover {
     }
 
     /// Makes the next batch, if there is something to send and leave to send it.
-    fn gather(&mut self, predecessor: &mut impl Predecessor) {
+    fn gather(&mut self, predecessor: &mut impl OldProcess) {
         while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
             let most = usize::try_from(self.credit).unwrap_or(usize::MAX).min(self.most);
             let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version);
             self.unsent = batch;
             for (connection, why) in unsendable {
-                predecessor.resume(connection, &Why::Unsendable(why.into()));
+                predecessor.resume(connection, &ReturnReason::Unsendable(why.into()));
             }
         }
     }
@@ -215,12 +215,12 @@ impl Mover {
     }
 
     /// Keeps what waits; what has been sent is still to be answered.
-    fn keep_waiting(&mut self, why: &Why, predecessor: &mut impl Predecessor) {
+    fn return_unsent(&mut self, why: &ReturnReason, predecessor: &mut impl OldProcess) {
         let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
-        give_back(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, predecessor);
+        return_all(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, predecessor);
     }
 
-    fn handle(&mut self, event: Event, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
+    fn handle(&mut self, event: Event, predecessor: &mut impl OldProcess) -> Result<(), Refusal> {
         match event {
             Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
             Event::Sent(sent) => self.was_sent(sent, predecessor),
@@ -232,13 +232,13 @@ impl Mover {
                         "the successor takes no more connections for now, what waits ends here; raise its LimitNOFILE="
                     );
                 }
-                self.keep_waiting(&Why::Refused("it takes none for now".into()), predecessor);
+                self.return_unsent(&ReturnReason::Refused("it takes none for now".into()), predecessor);
             }
         }
         Ok(())
     }
 
-    fn was_sent(&mut self, sent: io::Result<()>, predecessor: &mut impl Predecessor) {
+    fn was_sent(&mut self, sent: io::Result<()>, predecessor: &mut impl OldProcess) {
         let Some(mut batch) = self.unsent.take() else { return };
         match sent {
             Ok(()) => {
@@ -259,12 +259,12 @@ impl Mover {
                 batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
             }
             Err(error) => {
-                give_back(batch.connections, &Why::Unsendable(error.to_string().into()), predecessor);
+                return_all(batch.connections, &ReturnReason::Unsendable(error.to_string().into()), predecessor);
             }
         }
     }
 
-    fn arrived(&mut self, message: Message, predecessor: &mut impl Predecessor) -> Result<(), Refusal> {
+    fn arrived(&mut self, message: Message, predecessor: &mut impl OldProcess) -> Result<(), Refusal> {
         match message {
             Message::Credit(credit) => {
                 self.credit = self.credit.saturating_add(credit.connections);
@@ -272,8 +272,8 @@ impl Mover {
             }
             Message::Taken(taken) => drop(self.answered(taken.count)?),
             Message::Refused(refused) => {
-                let why = Why::Refused(refused.reason.into());
-                give_back(self.answered(refused.count)?.connections, &why, predecessor);
+                let why = ReturnReason::Refused(refused.reason.into());
+                return_all(self.answered(refused.count)?.connections, &why, predecessor);
             }
             // A successor of an older version has this one end early, which its own limit is for.
             Message::Trim(_) => {}
@@ -294,43 +294,47 @@ impl Mover {
     }
 
     /// Keeps what has not been sent; what has been is still answered.
-    fn leave(&mut self, predecessor: &mut impl Predecessor) {
+    fn leave(&mut self, predecessor: &mut impl OldProcess) {
         self.is_leaving = true;
         self.is_queue_done = true;
-        predecessor.stop_moving(&Why::Leaving);
+        predecessor.stop_moving(&ReturnReason::Leaving);
         self.queue.close();
-        self.keep_waiting(&Why::Leaving, predecessor);
+        self.return_unsent(&ReturnReason::Leaving, predecessor);
         while let Ok(connection) = self.queue.try_recv() {
-            predecessor.resume(connection, &Why::Leaving);
+            predecessor.resume(connection, &ReturnReason::Leaving);
         }
     }
 
     /// Gives everything back that is left here alone, and what was sent as far as invariant 3 allows.
-    async fn end(mut self, ended: Result<Parted, Refusal>, predecessor: &mut impl Predecessor) -> Parted {
+    async fn end(
+        mut self,
+        ended: Result<TransferOutcome, Refusal>,
+        predecessor: &mut impl OldProcess,
+    ) -> TransferOutcome {
         let (parted, why) = match ended {
-            Ok(parted) => (parted, Why::Leaving),
-            Err(Refusal::Gone { .. }) if self.is_leaving => (Parted::Left, Why::Leaving),
-            Err(Refusal::Gone { .. }) => (Parted::Died, Why::Died),
+            Ok(parted) => (parted, ReturnReason::Leaving),
+            Err(Refusal::Gone { .. }) if self.is_leaving => (TransferOutcome::Left, ReturnReason::Leaving),
+            Err(Refusal::Gone { .. }) => (TransferOutcome::Died, ReturnReason::Died),
             Err(refusal) => {
-                let why = Why::Refused(Arc::from(refusal.to_string()));
-                (Parted::Broken(refusal), why)
+                let why = ReturnReason::Refused(Arc::from(refusal.to_string()));
+                (TransferOutcome::Broken(refusal), why)
             }
         };
         predecessor.stop_moving(&why);
         self.queue.close();
-        self.keep_waiting(&why, predecessor);
+        self.return_unsent(&why, predecessor);
         while let Some(connection) = self.queue.recv().await {
             predecessor.resume(connection, &why);
         }
         match &parted {
-            Parted::Broken(refusal) if !self.break_off(refusal, predecessor).await => {
+            TransferOutcome::Broken(refusal) if !self.abort_and_drain(refusal, predecessor).await => {
                 let left: u32 = self.sent.iter().map(Batch::len).sum();
                 log::warn!(
                     connections = left,
                     "the successor broke the protocol of the handoff and may have these, so they are closed here"
                 );
             }
-            _ => give_back(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor),
+            _ => return_all(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor),
         }
         parted
     }
@@ -339,7 +343,7 @@ impl Mover {
     /// is left in `sent` then is this process's.
     ///
     /// A successor that does nothing is waited for, as it may go on with what it was sent at any time. The drain's deadline ends that.
-    async fn break_off(&mut self, refusal: &Refusal, predecessor: &mut impl Predecessor) -> bool {
+    async fn abort_and_drain(&mut self, refusal: &Refusal, predecessor: &mut impl OldProcess) -> bool {
         // The reason, if there is room for it. The end needs none.
         self.channel.try_send(Abort { reason: reason(refusal) });
         self.channel.stop_sending();
@@ -348,8 +352,8 @@ impl Mover {
             let answer = match self.channel.receive(AWAITED).await {
                 Ok(Envelope { message: Message::Taken(taken), .. }) if is_known => self.answered(taken.count).map(drop),
                 Ok(Envelope { message: Message::Refused(refused), .. }) if is_known => {
-                    let why = Why::Refused(refused.reason.into());
-                    self.answered(refused.count).map(|batch| give_back(batch.connections, &why, predecessor))
+                    let why = ReturnReason::Refused(refused.reason.into());
+                    self.answered(refused.count).map(|batch| return_all(batch.connections, &why, predecessor))
                 }
                 Ok(_) => Ok(()),
                 Err(Refusal::Gone { .. }) => return is_known,
@@ -376,6 +380,10 @@ async fn say_older(channel: &Channel, older: Option<&mut OlderGenerations>) -> u
     if channel.send_if_open(news.clone()).await.is_ok() { news.draining } else { pending().await }
 }
 
-fn give_back(connections: impl IntoIterator<Item = IdleConnection>, why: &Why, predecessor: &mut impl Predecessor) {
+fn return_all(
+    connections: impl IntoIterator<Item = IdleConnection>,
+    why: &ReturnReason,
+    predecessor: &mut impl OldProcess,
+) {
     connections.into_iter().for_each(|connection| predecessor.resume(connection, why));
 }

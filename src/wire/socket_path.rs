@@ -20,7 +20,7 @@ use crate::{
     listener::unwritable,
     sys::{
         lock::{LockFailure, PathLock, what_is},
-        path::{self, CreatedPath, Occupant},
+        path::{self, CreatedPath, PathState},
         seqpacket,
     },
 };
@@ -37,7 +37,7 @@ const FRESH: &str = ".new";
 /// knows that its owner is gone, and there is no moment without one from one generation to the next. (A name that
 /// `getsockname` tells, which stays the first one, is of no use here.) Changes are made under a lock beside the path.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct BoundSocketPath {
     /// Before the socket, see [`CreatedPath`]. It is removed at the end unless a successor has bound the path.
     created: CreatedPath,
     socket: OwnedFd,
@@ -46,7 +46,7 @@ pub(crate) struct Place {
 /// A socket that listens beside the path, so that all that could fail has been done before the path changes.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct FreshPlace {
+pub(crate) struct StagedSocketPath {
     /// Before the socket, see [`CreatedPath`].
     created: CreatedPath,
     socket: OwnedFd,
@@ -57,21 +57,21 @@ pub(crate) struct FreshPlace {
 
 /// What stands at the path, seen by its lock's holder.
 #[derive(Debug)]
-pub(crate) struct Locked<'a> {
+pub(crate) struct LockedSocketPath<'a> {
     path: &'a Path,
     peers: &'a Peers,
     /// While it is held, no [`CreatedPath`] of the path may be dropped: it takes the same lock.
     _lock: PathLock,
 }
 
-impl Place {
+impl BoundSocketPath {
     /// Makes a socket that is to take the path from the predecessor, who notices nothing yet.
     ///
     /// # Errors
     ///
     /// Another kind of file stands there, another process is about to take the path, or the system refuses.
-    pub(crate) fn prepare(path: &Path, peers: &Peers, deadline: Instant) -> Result<FreshPlace, Error> {
-        Locked::new(path, peers, deadline)?.prepare()
+    pub(crate) fn prepare(path: &Path, peers: &Peers, deadline: Instant) -> Result<StagedSocketPath, Error> {
+        LockedSocketPath::new(path, peers, deadline)?.prepare()
     }
 
     pub(crate) fn into_parts(self) -> (CreatedPath, OwnedFd) {
@@ -79,26 +79,26 @@ impl Place {
     }
 }
 
-impl FreshPlace {
+impl StagedSocketPath {
     /// Takes the path: the predecessor goes on listening, on a socket that nobody finds any more.
     ///
     /// # Errors
     ///
     /// As [`Place::prepare`]: the predecessor still has the path.
-    pub(crate) fn settle(self, deadline: Instant) -> Result<Place, Error> {
-        let locked = Locked::new(&self.path, &self.peers, deadline)?;
-        let settled = locked.settle(&self);
+    pub(crate) fn rename_into_place(self, deadline: Instant) -> Result<BoundSocketPath, Error> {
+        let locked = LockedSocketPath::new(&self.path, &self.peers, deadline)?;
+        let settled = locked.rename_into_place(&self);
         drop(locked);
         settled.map(|created| self.into_place(created))
     }
 
-    fn into_place(self, created: CreatedPath) -> Place {
+    fn into_place(self, created: CreatedPath) -> BoundSocketPath {
         self.created.set_owned(false);
-        Place { created, socket: self.socket }
+        BoundSocketPath { created, socket: self.socket }
     }
 }
 
-impl<'a> Locked<'a> {
+impl<'a> LockedSocketPath<'a> {
     pub(crate) fn new(path: &'a Path, peers: &'a Peers, deadline: Instant) -> Result<Self, Error> {
         check_length(path)?;
         check_directory(path, peers)?;
@@ -118,27 +118,27 @@ impl<'a> Locked<'a> {
     pub(crate) fn is_about_to_change(&self) -> bool {
         let fresh = fresh(self.path);
         let is_ours = fs::symlink_metadata(&fresh).is_ok_and(|found| self.peers.may_own(found.uid()));
-        is_ours && matches!(path::occupant(&fresh), Ok(Occupant::Live | Occupant::Hidden))
+        is_ours && matches!(path::path_state(&fresh), Ok(PathState::Live | PathState::Hidden))
     }
 
     /// Puts a fresh socket at the path, whatever socket is there.
-    pub(crate) fn bind(self) -> Result<Place, Error> {
+    pub(crate) fn bind(self) -> Result<BoundSocketPath, Error> {
         let fresh = self.prepare()?;
-        let settled = self.settle(&fresh);
+        let settled = self.rename_into_place(&fresh);
         drop(self);
         settled.map(|created| fresh.into_place(created))
     }
 
-    fn prepare(&self) -> Result<FreshPlace, Error> {
+    fn prepare(&self) -> Result<StagedSocketPath, Error> {
         self.expect_socket_or_nothing()?;
         let fresh = fresh(self.path);
-        self.vacate(&fresh)?;
+        self.remove_stale(&fresh)?;
         let bound = seqpacket::listen(&fresh, !self.peers.are_none())
             .and_then(|socket| Ok((CreatedPath::note(&fresh)?, socket)));
         match bound {
             Ok((created, socket)) => {
                 let (path, peers) = (self.path.to_owned(), self.peers.clone());
-                Ok(FreshPlace { created, socket, fresh, path, peers })
+                Ok(StagedSocketPath { created, socket, fresh, path, peers })
             }
             Err(source) => {
                 let _ = fs::remove_file(&fresh);
@@ -147,7 +147,7 @@ impl<'a> Locked<'a> {
         }
     }
 
-    fn settle(&self, place: &FreshPlace) -> Result<CreatedPath, Error> {
+    fn rename_into_place(&self, place: &StagedSocketPath) -> Result<CreatedPath, Error> {
         self.expect_socket_or_nothing()?;
         let settled = fs::rename(&place.fresh, self.path).and_then(|()| {
             let created = CreatedPath::note(self.path)?;
@@ -161,7 +161,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Removes what a process left that was killed before it settled.
-    fn vacate(&self, fresh: &Path) -> Result<(), Error> {
+    fn remove_stale(&self, fresh: &Path) -> Result<(), Error> {
         let found = match fs::symlink_metadata(fresh) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -170,14 +170,14 @@ impl<'a> Locked<'a> {
         if !self.peers.may_own(found.uid()) {
             return Err(in_the_way(self.path, &format!("{} belongs to user {}", fresh.display(), found.uid())));
         }
-        match path::occupant(fresh) {
-            Ok(Occupant::Free) => Ok(()),
-            Ok(Occupant::Stale) => fs::remove_file(fresh).map_err(|source| refused(self.path, source)),
-            Ok(Occupant::Live | Occupant::Hidden) => {
+        match path::path_state(fresh) {
+            Ok(PathState::Free) => Ok(()),
+            Ok(PathState::Stale) => fs::remove_file(fresh).map_err(|source| refused(self.path, source)),
+            Ok(PathState::Live | PathState::Hidden) => {
                 let problem = "another process is about to take this path over; wait for it, or end it";
                 Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
             }
-            Ok(Occupant::NotASocket) => {
+            Ok(PathState::NotASocket) => {
                 let what = format!("{} is {}", fresh.display(), what_is(&found));
                 Err(in_the_way(self.path, &what))
             }

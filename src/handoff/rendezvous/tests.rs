@@ -23,11 +23,11 @@ use crate::{
     handoff::request_handoff,
     sys::{
         lock::PathLock,
-        path::{Occupant, occupant},
+        path::{PathState, path_state},
     },
     wire::{
         join::join_blocking,
-        offer::{Visitor, greet},
+        offer::{Peer, accept_hello},
         protocol::Outcome,
     },
 };
@@ -67,7 +67,7 @@ fn at_once() -> Instant {
 }
 
 #[track_caller]
-fn first(path: &Path) -> Place {
+fn first(path: &Path) -> BoundSocketPath {
     match meet(path, &alone(), soon()).unwrap() {
         Met::Nobody(place) => place,
         Met::Serving(_) => panic!("somebody is there"),
@@ -114,7 +114,7 @@ fn the_first_finds_nobody_and_is_met_by_the_second() {
     let place = first(&path);
     assert_served(&path);
     drop(place);
-    assert_eq!(occupant(&path).unwrap(), Occupant::Free);
+    assert_eq!(path_state(&path).unwrap(), PathState::Free);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn only_the_owner_can_read_and_write_the_path() {
     let _place = first(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
     // Where another user is named, the kernel is asked which one comes.
-    let _next = Place::prepare(&path, &vec![USER].into(), soon()).unwrap().settle(soon()).unwrap();
+    let _next = BoundSocketPath::prepare(&path, &vec![USER].into(), soon()).unwrap().rename_into_place(soon()).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
 }
 
@@ -143,7 +143,7 @@ fn a_stale_path_is_nobody_and_is_replaced() {
 fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
     let (_folder, path) = somewhere();
     let old = first(&path);
-    let new = Place::prepare(&path, &alone(), soon()).unwrap().settle(soon()).unwrap();
+    let new = BoundSocketPath::prepare(&path, &alone(), soon()).unwrap().rename_into_place(soon()).unwrap();
     let control = assert_served(&path);
     let (created, socket) = new.into_parts();
     let accepted = seqpacket::accept(&socket).unwrap();
@@ -159,8 +159,11 @@ fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
 fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
     let (folder, path) = somewhere();
     let old = first(&path);
-    let fresh = Place::prepare(&path, &alone(), soon()).unwrap();
-    says(&Place::prepare(&path, &alone(), soon()).unwrap_err(), &["another process is about to take this path over"]);
+    let fresh = BoundSocketPath::prepare(&path, &alone(), soon()).unwrap();
+    says(
+        &BoundSocketPath::prepare(&path, &alone(), soon()).unwrap_err(),
+        &["another process is about to take this path over"],
+    );
     drop(fresh);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let control = assert_served(&path);
@@ -192,7 +195,11 @@ fn somebody_is_there_at_every_moment_of_many_generations() {
             });
             while seqpacket::accept(&place.1).is_ok() {}
             if old.len() < 100 {
-                let next = Place::prepare(&path, &alone(), soon()).unwrap().settle(soon()).unwrap().into_parts();
+                let next = BoundSocketPath::prepare(&path, &alone(), soon())
+                    .unwrap()
+                    .rename_into_place(soon())
+                    .unwrap()
+                    .into_parts();
                 old.push((std::mem::replace(&mut place, next), visits.load(Ordering::Relaxed)));
                 generations += 1;
             }
@@ -235,11 +242,11 @@ fn processes_of_two_pid_namespaces_meet() {
     let mut visitor = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
     let joined = rendezvous.block_on(async {
         let old = Rendezvous::new(place, alone()).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), async { greet(old.visitor().await).await.unwrap() })
+        tokio::time::timeout(Duration::from_secs(30), async { accept_hello(old.visitor().await).await.unwrap() })
             .await
             .unwrap()
     });
-    let Visitor::Joiner(joiner) = joined else { panic!("{joined:?}") };
+    let Peer::Applicant(joiner) = joined else { panic!("{joined:?}") };
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", visitor.id())).unwrap();
     assert_eq!(children.trim(), joiner.pid.to_string(), "as the kernel calls it here; it calls itself 1");
     assert_eq!(visitor.line(), "joined");
@@ -251,7 +258,7 @@ fn a_lock_on_the_directory_is_in_no_ones_way() {
     let locked = File::open(folder.path()).unwrap();
     rustix::fs::flock(&locked, FlockOperation::LockShared).unwrap();
     let old = first(&path);
-    let new = Place::prepare(&path, &alone(), at_once()).unwrap().settle(at_once()).unwrap();
+    let new = BoundSocketPath::prepare(&path, &alone(), at_once()).unwrap().rename_into_place(at_once()).unwrap();
     drop(old);
     assert_served(&path);
     drop(new);
@@ -332,7 +339,9 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
         let mut told = Vec::new();
         for answer in answers {
             let asked = tokio::spawn(request_handoff(path.clone()));
-            let Visitor::Operator(channel) = greet(old.visitor().await).await.unwrap() else { panic!("no operator") };
+            let Peer::Operator(channel) = accept_hello(old.visitor().await).await.unwrap() else {
+                panic!("no operator")
+            };
             if let Some(outcome) = answer {
                 channel.send(outcome, &[]).await.unwrap();
             }

@@ -39,7 +39,7 @@ use crate::{
     sys::process::Process,
     wire::{
         moved::MovedListener,
-        send::{Mover, MoverHandle, Parted},
+        send::{ConnectionSender, SenderHandle, TransferOutcome},
     },
 };
 
@@ -201,7 +201,7 @@ impl Succession {
                         Outcome::Left(report, parted.and_then(Result::ok))
                     }
                     parted = &mut moving => {
-                        if matches!(parted, Parted::Died) && is_dead(process.as_ref(), &heard).await {
+                        if matches!(parted, TransferOutcome::Died) && is_dead(process.as_ref(), &heard).await {
                             Outcome::Died
                         } else {
                             log::warn!(?parted, "the successor takes no more connections, what is left ends here");
@@ -225,7 +225,7 @@ impl Succession {
                 serving.renew(take(&returned));
                 return Succeeded::Back(serving);
             };
-            if let Some(Parted::Moved(farewell)) = parted {
+            if let Some(TransferOutcome::Moved(farewell)) = parted {
                 unless_aborted(&heard, say_farewell(options, farewell)).await;
             }
             unless_aborted(&heard, leave_predecessor(handle, predecessor.as_ref())).await;
@@ -356,8 +356,8 @@ impl HandedOver {
 /// The way to a successor that serves.
 #[derive(Debug)]
 pub(super) struct Moving {
-    mover: Mover,
-    moves: MoverHandle,
+    mover: ConnectionSender,
+    moves: SenderHandle,
     process: Option<Process>,
     pid: u32,
     /// The listeners that it does not go on with.
@@ -375,5 +375,5 @@ pub(super) struct Ending<'a> {
 
 enum Outcome {
     Died,
-    Left(DrainReport, Option<Parted>),
+    Left(DrainReport, Option<TransferOutcome>),
 }

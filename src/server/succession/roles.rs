@@ -8,7 +8,7 @@ use crate::{
     idle_connection::IdleConnection,
     log,
     server::routes::{RouteHandle, Routes, adopt, finish},
-    wire::{reason::Why, receive::Successor, section::Section, send::Predecessor},
+    wire::{reason::ReturnReason, receive::NewProcess, section::Section, send::OldProcess},
 };
 
 /// This process, as the one that connections are moved away from.
@@ -26,9 +26,9 @@ impl Old {
     }
 }
 
-impl Predecessor for Old {
-    fn resume(&mut self, connection: IdleConnection, why: &Why) {
-        if *why == Why::Died {
+impl OldProcess for Old {
+    fn resume(&mut self, connection: IdleConnection, why: &ReturnReason) {
+        if *why == ReturnReason::Died {
             self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             return;
         }
@@ -37,8 +37,8 @@ impl Predecessor for Old {
     }
 
     /// What comes back ends here, unless the successor has died: then it waits for what becomes of the service.
-    fn stop_moving(&mut self, why: &Why) {
-        if *why == Why::Died {
+    fn stop_moving(&mut self, why: &ReturnReason) {
+        if *why == ReturnReason::Died {
             self.routes.iter().for_each(|route| route.buffer_into(&self.returned));
         } else {
             // First the drain, so that a connection that comes back finds that it stays.
@@ -60,7 +60,7 @@ impl Adopter {
     }
 }
 
-impl Successor for Adopter {
+impl NewProcess for Adopter {
     fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String> {
         let is_open = |name: &str| self.routes.iter().any(|route| &*route.name == name && route.is_open());
         match connections.iter().find(|connection| !is_open(&connection.listener)) {

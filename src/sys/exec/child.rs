@@ -24,8 +24,8 @@ use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, s
 
 use super::{
     Step,
-    ground::{Born, Ground, Stack},
-    prepared::Prepared,
+    ground::{SharedMemory, SpawnResult, Stack},
+    prepared::ExecPlan,
     report::{self, Report},
 };
 
@@ -46,7 +46,7 @@ const WALL: u32 = 0x4000_0000;
 ///
 /// `ground` stays where it is until there is the end of file in the report pipe. Until the new process has said that it is at the gate,
 /// this thread keeps its signals blocked and does not touch `errno`.
-pub(super) unsafe fn start_orphan(ground: &Ground) -> io::Result<()> {
+pub(super) unsafe fn start_orphan(ground: &SharedMemory) -> io::Result<()> {
     // SAFETY: this thread is held until the child has ended, which keeps to what such a child may do; the rest is the caller's.
     let started = unsafe { start(between, &ground.between, libc::CLONE_VFORK | libc::CLONE_FILES, ground) }?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WALL);
@@ -66,16 +66,16 @@ pub(super) unsafe fn start_orphan(ground: &Ground) -> io::Result<()> {
 /// The process between ours and the new one.
 extern "C" fn between(ground: *mut c_void) -> c_int {
     // SAFETY: what `start` was given, which stays there.
-    let ground: &Ground = unsafe { &*ground.cast() };
+    let ground: &SharedMemory = unsafe { &*ground.cast() };
     // SAFETY: this process does nothing with `errno` once there is a child, which keeps to what such a child may do.
     let started = unsafe { start(successor, &ground.successor, libc::SIGCHLD, ground) };
     ground.born.set(match started {
-        Ok(Started { pid, pidfd: Some(pidfd) }) => Born::Yes { pid: pid.unsigned_abs(), pidfd },
+        Ok(Started { pid, pidfd: Some(pidfd) }) => SpawnResult::Yes { pid: pid.unsigned_abs(), pidfd },
         Ok(Started { pid, pidfd: None }) => {
             discard(pid);
-            Born::Unheld
+            SpawnResult::Unheld
         }
-        Err(error) => Born::No(error.raw_os_error().unwrap_or(0)),
+        Err(error) => SpawnResult::No(error.raw_os_error().unwrap_or(0)),
     });
     exit()
 }
@@ -92,14 +92,14 @@ fn discard(pid: libc::pid_t) {
 /// The new process.
 extern "C" fn successor(ground: *mut c_void) -> c_int {
     // SAFETY: what `start` was given, which stays there until this process has become another program or is gone.
-    let ground: &Ground = unsafe { &*ground.cast() };
+    let ground: &SharedMemory = unsafe { &*ground.cast() };
     let Err((step, error)) = become_program(&ground.prepared);
     report::send(ground.prepared.report, Report::Failed(step, error.raw_os_error().unwrap_or(0)));
     exit()
 }
 
 /// Lets go of all that is not the program's before it waits, so that it holds up nobody else's end of file.
-fn become_program(prepared: &Prepared) -> Result<Infallible, (Step, io::Error)> {
+fn become_program(prepared: &ExecPlan) -> Result<Infallible, (Step, io::Error)> {
     arrange(prepared).map_err(|error| (Step::Descriptors, error))?;
     report::send(prepared.report, Report::AtGate);
     wait_at_gate(prepared.gate);
@@ -110,7 +110,7 @@ fn become_program(prepared: &Prepared) -> Result<Infallible, (Step, io::Error)> 
     Err((Step::Exec, execute(prepared)))
 }
 
-fn arrange(prepared: &Prepared) -> io::Result<()> {
+fn arrange(prepared: &ExecPlan) -> io::Result<()> {
     for step in &prepared.moves {
         if step.from == step.to { keep(step.to)? } else { copy(step.from, step.to)? }
     }
@@ -158,7 +158,7 @@ fn wait_at_gate(gate: RawFd) {
     }
 }
 
-fn enter_directory(prepared: &Prepared) -> io::Result<()> {
+fn enter_directory(prepared: &ExecPlan) -> io::Result<()> {
     // SAFETY: a text that ends with NUL and lives on.
     let entered = unsafe { libc::chdir(prepared.directory.as_ptr()) };
     check(entered)
@@ -201,7 +201,7 @@ fn set_action(signal: c_int, action: libc::sighandler_t) {
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
 
-fn execute(prepared: &Prepared) -> io::Error {
+fn execute(prepared: &ExecPlan) -> io::Error {
     let (arguments, environment) = (prepared.arguments(), prepared.environment());
     // SAFETY: a text and two lists of texts that end as they must and live on.
     unsafe { libc::execve(prepared.path.as_ptr(), arguments, environment) };
@@ -226,7 +226,7 @@ unsafe fn start(
     main: extern "C" fn(*mut c_void) -> c_int,
     stack: &Stack,
     flags: c_int,
-    ground: &Ground,
+    ground: &SharedMemory,
 ) -> io::Result<Started> {
     let mut pidfd: c_int = -1;
     let (flags, ground) = (flags | libc::CLONE_VM | libc::CLONE_PIDFD, ptr::from_ref(ground).cast_mut().cast());

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     super::process::Process,
-    prepared::{Ends, Prepared},
+    prepared::{Ends, ExecPlan},
 };
 
 /// Room for a few small functions; what is not used takes no memory.
@@ -22,17 +22,17 @@ const GUARD_SIZE: usize = 64 * 1024;
 
 /// What they read, and a stack for each.
 #[derive(Debug)]
-pub(super) struct Ground {
-    pub(super) prepared: Prepared,
+pub(super) struct SharedMemory {
+    pub(super) prepared: ExecPlan,
     pub(super) between: Stack,
     pub(super) successor: Stack,
     /// What the one in between has to say.
-    pub(super) born: Cell<Born>,
+    pub(super) born: Cell<SpawnResult>,
 }
 
 /// Whether there is a new process.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Born {
+pub(super) enum SpawnResult {
     /// The one in between has said nothing.
     Unknown,
     /// Under this number, held by this descriptor in our table.
@@ -43,10 +43,10 @@ pub(super) enum Born {
     No(c_int),
 }
 
-impl Ground {
-    fn new(prepared: Prepared) -> io::Result<Self> {
+impl SharedMemory {
+    fn new(prepared: ExecPlan) -> io::Result<Self> {
         let (between, successor) = (Stack::new()?, Stack::new()?);
-        Ok(Self { prepared, between, successor, born: Cell::new(Born::Unknown) })
+        Ok(Self { prepared, between, successor, born: Cell::new(SpawnResult::Unknown) })
     }
 }
 
@@ -57,9 +57,9 @@ pub(super) type Gate = (OwnedFd, OwnedFd);
 ///
 /// It stays in its thread, whose thread-local storage the new process has.
 #[derive(Debug)]
-pub(super) struct Footing {
+pub(super) struct ChildGuard {
     /// Not owned alone, as long as somebody stands there; and where it is, it stays.
-    ground: Rc<Ground>,
+    ground: Rc<SharedMemory>,
     ends: Option<Ends>,
     /// Where the new process waits: both ends, as a write to the gate of one that has been killed is no broken pipe then.
     gate: Option<Gate>,
@@ -68,13 +68,13 @@ pub(super) struct Footing {
     pub(super) process: Option<Process>,
 }
 
-impl Footing {
-    pub(super) fn new((prepared, ends): (Prepared, Ends), gate: Gate, report: OwnedFd) -> io::Result<Self> {
-        let ground = Rc::new(Ground::new(prepared)?);
+impl ChildGuard {
+    pub(super) fn new((prepared, ends): (ExecPlan, Ends), gate: Gate, report: OwnedFd) -> io::Result<Self> {
+        let ground = Rc::new(SharedMemory::new(prepared)?);
         Ok(Self { ground, ends: Some(ends), gate: Some(gate), report, process: None })
     }
 
-    pub(super) fn ground(&self) -> &Ground {
+    pub(super) fn ground(&self) -> &SharedMemory {
         &self.ground
     }
 
@@ -91,7 +91,7 @@ impl Footing {
     }
 }
 
-impl Drop for Footing {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         (self.ends, self.gate) = (None, None);
         if let Some(process) = &self.process {
@@ -130,7 +130,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: what `new` has mapped; whoever ran on it is gone, as `Footing` sees to.
+        // SAFETY: what `new` has mapped; whoever ran on it is gone, as `ChildGuard` sees to.
         unsafe { libc::munmap(self.lowest, GUARD_SIZE + STACK_SIZE) };
     }
 }

@@ -22,8 +22,8 @@ use rustix::pipe::PipeFlags;
 
 use self::{
     child::SignalsBlocked,
-    ground::{Born, Footing},
-    prepared::Prepared,
+    ground::{ChildGuard, SpawnResult},
+    prepared::ExecPlan,
     report::Report,
 };
 use super::{inherit::FIRST, process::Process};
@@ -66,7 +66,7 @@ pub(crate) enum Value {
 /// A new process that waits to become its program; it ends when this is dropped, or with this process.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Waiting(Footing);
+pub(crate) struct Waiting(ChildGuard);
 
 /// What was going on when a start failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +102,12 @@ impl Program {
         let _blocked = SignalsBlocked::new().map_err(Failure::at(Step::Fork))?;
         let gate = pipe()?;
         let (report, report_writer) = pipe()?;
-        let prepared = Prepared::new(self, &gate.0, &report_writer).map_err(Failure::at(Step::Prepare))?;
+        let prepared = ExecPlan::new(self, &gate.0, &report_writer).map_err(Failure::at(Step::Prepare))?;
         drop(report_writer);
-        let mut footing = Footing::new(prepared, gate, report).map_err(Failure::at(Step::Prepare))?;
+        let mut footing = ChildGuard::new(prepared, gate, report).map_err(Failure::at(Step::Prepare))?;
         // SAFETY: the footing keeps the ground, signals are blocked, and `birth` leaves `errno` alone until the new process waits.
         unsafe { child::start_orphan(footing.ground()) }.map_err(Failure::at(Step::Fork))?;
-        birth(&mut footing)?;
+        wait_started(&mut footing)?;
         Ok(Waiting(footing))
     }
 }
@@ -171,21 +171,21 @@ impl fmt::Display for Failure {
 }
 
 /// Takes hold of the new process, and returns when it waits.
-fn birth(footing: &mut Footing) -> Result<(), Failure> {
+fn wait_started(footing: &mut ChildGuard) -> Result<(), Failure> {
     footing.close_ends();
     let fork_failed = |source: io::Error| Failure { step: Step::Fork, source };
     match footing.ground().born.get() {
-        Born::Yes { pid, pidfd } => {
+        SpawnResult::Yes { pid, pidfd } => {
             // SAFETY: the kernel has put it into our table and told nobody but us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             footing.process = Some(Process::new(pid, pidfd));
         }
-        Born::Unheld => {
+        SpawnResult::Unheld => {
             let ignored = io::Error::new(io::ErrorKind::Unsupported, "clone(2) ignores CLONE_PIDFD");
             return Err(fork_failed(ignored));
         }
-        Born::No(errno) => return Err(fork_failed(io::Error::from_raw_os_error(errno))),
-        Born::Unknown => return Err(fork_failed(io::Error::other("the process in between was killed"))),
+        SpawnResult::No(errno) => return Err(fork_failed(io::Error::from_raw_os_error(errno))),
+        SpawnResult::Unknown => return Err(fork_failed(io::Error::other("the process in between was killed"))),
     }
     match report::receive(&footing.report).map_err(Failure::at(Step::Fork))? {
         Some(Report::AtGate) => Ok(()),

@@ -23,7 +23,7 @@ const PID_DIGITS: usize = 10;
 
 /// A program in the form that `execve(2)` takes, and how its descriptors get into place.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct ExecPlan {
     pub(super) path: CString,
     pub(super) directory: CString,
     pub(super) moves: Vec<Move>,
@@ -54,7 +54,7 @@ enum Variable {
 /// What holds the numbers of `gate` and `report` until the new process has them in a table of its own.
 pub(super) type Ends = [OwnedFd; 2];
 
-impl Prepared {
+impl ExecPlan {
     pub(super) fn new(program: &Program, gate: &OwnedFd, report: &OwnedFd) -> io::Result<(Self, Ends)> {
         let argument_texts = program.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
         let variables = program.environment.iter().map(|(name, value)| Variable::new(name, value));

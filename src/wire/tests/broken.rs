@@ -9,13 +9,15 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    super::{channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::Why, send::Parted},
+    super::{
+        channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::ReturnReason, send::TransferOutcome,
+    },
     support::*,
 };
 
 #[tokio::test]
 async fn answers_behind_what_breaks_the_protocol_are_about_the_batches_in_their_order() {
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let (keeps, mut old) = (Keeps::default(), Old::default());
     let connections: Vec<_> = (0..4).map(|_| keeps.on(connection("GET"))).collect();
     let inodes: Vec<_> = connections.iter().map(|connection| inode(&connection.stream)).collect();
@@ -30,9 +32,9 @@ async fn answers_behind_what_breaks_the_protocol_are_about_the_batches_in_their_
         new.say(Taken { count: 2 }).await;
         new.hear_abort().await
     };
-    let (parted, _) = tokio::join!(mover.run(&mut old), talk);
-    assert!(matches!(parted, Parted::Broken(_)), "{parted:?}");
-    let refused = |inode| (inode, Why::Refused("full".into()));
+    let (parted, _) = tokio::join!(sender.run(&mut old), talk);
+    assert!(matches!(parted, TransferOutcome::Broken(_)), "{parted:?}");
+    let refused = |inode| (inode, ReturnReason::Refused("full".into()));
     assert_eq!(old.resumed, [refused(inodes[0]), refused(inodes[1])]);
     assert_eq!(keeps.count(), 0);
 }
@@ -51,12 +53,12 @@ enum Later {
 async fn what_a_successor_may_still_read_is_served_by_no_other_until_it_has_answered_or_ended() {
     const COUNT: usize = 2_000;
     for later in [Later::Takes, Later::Refuses, Later::Ends, Later::AnswersAnother, Later::Never] {
-        let (mover, handle, new) = committed_to_raw().await;
+        let (sender, handle, new) = committed_to_raw().await;
         let keeps = Keeps::default();
         fill(handle, &keeps, COUNT, &[7; 4000]);
         new.say(Credit { connections: u32::MAX }).await;
         let mut old = Old::default();
-        let mut moving = Box::pin(mover.run(&mut old));
+        let mut moving = Box::pin(sender.run(&mut old));
         for _ in 0..1_000 {
             assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
         }
@@ -87,7 +89,7 @@ async fn what_a_successor_may_still_read_is_served_by_no_other_until_it_has_answ
             COUNT - old.resumed.len()
         } else {
             let (parted, sent) = tokio::join!(moving, talk);
-            assert!(matches!(parted, Parted::Broken(_)), "{later:?}: {parted:?}");
+            assert!(matches!(parted, TransferOutcome::Broken(_)), "{later:?}: {parted:?}");
             sent
         };
         let back = if matches!(later, Later::Refuses | Later::Ends) { sent } else { 0 };
@@ -105,8 +107,8 @@ async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
     let old = tokio::spawn(offer(channel, an_offer(1, Vec::new())));
     let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
-    let (mover, handle) = old.await.unwrap().unwrap().commit().await.unwrap();
-    let (inbound, _words) = new.await.unwrap().unwrap();
+    let (sender, handle) = old.await.unwrap().unwrap().commit().await.unwrap();
+    let (receiver, _words) = new.await.unwrap().unwrap();
 
     let keeps = Keeps::default();
     let connections: Vec<_> = (0..COUNT).map(|_| keeps.on(connection(vec![7; 4000]))).collect();
@@ -115,7 +117,7 @@ async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
     drop(handle);
     garbage.say(Credit { connections: u32::MAX }).await;
     let mut old = Old::default();
-    let mut moving = Box::pin(mover.run(&mut old));
+    let mut moving = Box::pin(sender.run(&mut old));
     for _ in 0..1_000 {
         assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
     }
@@ -123,8 +125,8 @@ async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
     assert!(timeout(Duration::from_secs(2), &mut moving).await.is_err());
     drop(garbage);
     let mut new = New::default();
-    let (parted, _) = timeout(PATIENCE, async { tokio::join!(moving, inbound.run(&mut new)) }).await.unwrap();
-    assert!(matches!(parted, Parted::Broken(_)), "{parted:?}");
+    let (parted, _) = timeout(PATIENCE, async { tokio::join!(moving, receiver.run(&mut new)) }).await.unwrap();
+    assert!(matches!(parted, TransferOutcome::Broken(_)), "{parted:?}");
     let served = new.served.iter().map(|connection| inode(&connection.stream));
     let mut somewhere: Vec<_> = old.resumed.iter().map(|(inode, _)| *inode).chain(served).collect();
     assert!(!new.served.is_empty() && !old.resumed.is_empty());

@@ -9,8 +9,8 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, error::Refusal, join::join_blocking, offer::offer, protocol::*, reason::Why, receive::Ended,
-        send::Parted,
+        channel::Channel, error::Refusal, join::join_blocking, offer::offer, protocol::*, reason::ReturnReason,
+        receive::Ended, send::TransferOutcome,
     },
     support::*,
 };
@@ -63,7 +63,7 @@ async fn wherever_the_successor_ends_each_connection_is_taken_or_given_back_once
             continue;
         }
         let committed = offered.unwrap().commit().await;
-        let Ok((mover, handle)) = committed else {
+        let Ok((sender, handle)) = committed else {
             assert!(steps == READY && matches!(committed, Err(Refusal::Gone { .. })), "{steps}: {committed:?}");
             continue;
         };
@@ -73,16 +73,16 @@ async fn wherever_the_successor_ends_each_connection_is_taken_or_given_back_once
         connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
         let mut old = Old::default();
         drop(handle);
-        let parted = mover.run(&mut old).await;
+        let parted = sender.run(&mut old).await;
         let taken = new.await.unwrap();
         let is_whole = steps == STEPS_OF_NEW;
-        assert_eq!(matches!(parted, Parted::Moved(_)), is_whole, "{steps}: {parted:?}");
-        assert!(is_whole || matches!(parted, Parted::Died), "{steps}: {parted:?}");
+        assert_eq!(matches!(parted, TransferOutcome::Moved(_)), is_whole, "{steps}: {parted:?}");
+        assert!(is_whole || matches!(parted, TransferOutcome::Died), "{steps}: {parted:?}");
         assert_eq!(keeps.count(), 0, "{steps}");
         let resumed: Vec<_> = old.resumed.iter().map(|(inode, _)| *inode).collect();
         assert_eq!(taken.len() + resumed.len(), all.len(), "{steps}");
         assert_eq!(taken.into_iter().chain(resumed).collect::<BTreeSet<_>>(), all, "{steps}");
-        let died = old.resumed.iter().filter(|(_, why)| *why == Why::Died).count();
+        let died = old.resumed.iter().filter(|(_, why)| *why == ReturnReason::Died).count();
         assert_eq!(
             died,
             [10, 6, 2, 0][usize::from(steps > 9) + usize::from(steps > 13) + usize::from(is_whole)],
@@ -161,10 +161,10 @@ async fn outlive(steps: usize, last: Option<Message>) -> (Vec<u64>, Result<(Ende
     assert!(joined.listeners.len() == 1 && joined.listeners[0].1.is_some());
     let sent = async || old.await.unwrap();
     match joined.control.into_candidate().unwrap().ready().await {
-        Ok((mut inbound, _handle)) => {
-            inbound.set_predecessor(Some(an_ended_process()));
+        Ok((mut receiver, _handle)) => {
+            receiver.set_predecessor(Some(an_ended_process()));
             let mut new = New::default();
-            let ended = inbound.run(&mut new).await;
+            let ended = receiver.run(&mut new).await;
             (sent().await, Ok((ended, new)), true)
         }
         Err(refusal) => (sent().await, Err(refusal), true),
@@ -203,8 +203,8 @@ async fn wherever_the_predecessor_calls_it_off_its_successor_serves_nothing_of_i
 #[tokio::test]
 async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_has_it_back() {
     for (last, served) in [(Some(Abort { reason: String::new() }), 0), (None, 3)] {
-        let (mut inbound, _handle, old) = committed_by_raw().await;
-        inbound.set_predecessor(Some(an_ended_process()));
+        let (mut receiver, _handle, old) = committed_by_raw().await;
+        receiver.set_predecessor(Some(an_ended_process()));
         let (message, fds) = a_move(3);
         old.say_with(message, &fds).await;
         if let Some(last) = last {
@@ -212,7 +212,7 @@ async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_has_it_
         }
         drop(old);
         let mut new = New::default();
-        inbound.run(&mut new).await;
+        receiver.run(&mut new).await;
         assert_eq!(new.served.len(), served);
     }
 }
@@ -220,13 +220,13 @@ async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_has_it_
 #[tokio::test]
 async fn what_could_not_be_acknowledged_is_served_when_the_predecessor_is_dead_and_not_before() {
     let (mut child, process) = another_process();
-    let (mut inbound, _handle, old) = committed_by_raw().await;
-    inbound.set_predecessor(Some(process));
+    let (mut receiver, _handle, old) = committed_by_raw().await;
+    receiver.set_predecessor(Some(process));
     let (message, fds) = a_move(3);
     old.say_with(message, &fds).await;
     drop(old);
     let mut new = New::default();
-    let mut running = Box::pin(inbound.run(&mut new));
+    let mut running = Box::pin(receiver.run(&mut new));
     // Long after it has seen the end of the control socket.
     for _ in 0..1_000 {
         assert!(poll_fn(|context| Poll::Ready(running.as_mut().poll(context).is_pending())).await);
@@ -242,13 +242,13 @@ async fn what_could_not_be_acknowledged_is_served_when_the_predecessor_is_dead_a
 async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_lives_on() {
     for is_known in [true, false] {
         let (_child, process) = another_process();
-        let (mut inbound, _handle, old) = committed_by_raw().await;
-        inbound.set_predecessor(is_known.then_some(process));
+        let (mut receiver, _handle, old) = committed_by_raw().await;
+        receiver.set_predecessor(is_known.then_some(process));
         let (message, fds) = a_move(3);
         old.say_with(message, &fds).await;
         drop(old);
         let mut new = New::default();
-        assert_eq!(inbound.run(&mut new).await, Ended::Died);
+        assert_eq!(receiver.run(&mut new).await, Ended::Died);
         assert_eq!(new.served.len(), 0);
     }
 }
@@ -256,13 +256,13 @@ async fn what_could_not_be_acknowledged_is_dropped_where_the_predecessor_lives_o
 #[tokio::test]
 async fn a_process_that_stops_does_not_wait_for_the_end_of_its_predecessor() {
     let (_child, process) = another_process();
-    let (mut inbound, handle, old) = committed_by_raw().await;
-    inbound.set_predecessor(Some(process));
+    let (mut receiver, handle, old) = committed_by_raw().await;
+    receiver.set_predecessor(Some(process));
     let (message, fds) = a_move(3);
     old.say_with(message, &fds).await;
     drop(old);
     let mut new = New::default();
-    let both = async { tokio::join!(inbound.run(&mut new), handle.leave()) };
+    let both = async { tokio::join!(receiver.run(&mut new), handle.leave()) };
     let (ended, ()) = timeout(PATIENCE / 2, both).await.unwrap();
     assert_eq!((ended, new.served.len()), (Ended::Died, 0));
 }

@@ -13,11 +13,11 @@ use super::{
     super::{
         channel::Channel,
         error::Refusal,
-        offer::{Visitor, greet, offer},
+        offer::{Peer, accept_hello, offer},
         packet::LONGEST_PACKET,
         protocol::*,
-        reason::Why,
-        send::Parted,
+        reason::ReturnReason,
+        send::TransferOutcome,
         version::{OLDEST_VERSION, VERSION},
     },
     codec::{every_message, noise},
@@ -109,7 +109,7 @@ async fn a_later_version_that_still_speaks_ours_is_welcome() {
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
     new.say(Join { version: VERSION + 7, oldest_version: VERSION, pid: 11 }).await;
-    let Ok(Visitor::Joiner(joiner)) = greet(channel).await else { panic!("it was not let in") };
+    let Ok(Peer::Applicant(joiner)) = accept_hello(channel).await else { panic!("it was not let in") };
     assert_eq!(joiner.pid, std::process::id(), "the kernel says who it is");
     joiner.refuse("not now");
     assert_eq!(new.hear_abort().await, "not now");
@@ -120,7 +120,7 @@ async fn an_operator_is_told_the_outcome() {
     let (channel, control) = Channel::pair().unwrap();
     let operator = Raw::new(control);
     operator.say(HandOver {}).await;
-    let Ok(Visitor::Operator(channel)) = greet(channel).await else { panic!("it is no operator") };
+    let Ok(Peer::Operator(channel)) = accept_hello(channel).await else { panic!("it is no operator") };
     let outcome = Outcome { pid: None, reason: Some("busy".to_owned()) };
     channel.send(outcome.clone(), &[]).await.unwrap();
     assert_eq!(operator.hear().await, outcome.into());
@@ -171,7 +171,7 @@ async fn a_successor_that_breaks_the_protocol_keeps_what_it_has_said_is_taken() 
     });
     let more = [answers(0), answers(3), answers(u32::MAX)].into_iter();
     for packet in wrong.into_iter().chain(out_of_order.map(|message| message.encode().unwrap())).chain(more) {
-        let (mover, handle, new) = committed_to_raw().await;
+        let (sender, handle, new) = committed_to_raw().await;
         let (keeps, mut old) = (Keeps::default(), Old::default());
         fill(handle, &keeps, 10, b"GET");
         let thrown = packet.clone();
@@ -186,13 +186,13 @@ async fn a_successor_that_breaks_the_protocol_keeps_what_it_has_said_is_taken() 
             new.0.try_send(Taken { count: 2 });
             new.hear_abort().await
         };
-        let (parted, told) = tokio::join!(mover.run(&mut old), talk);
-        let Parted::Broken(refusal) = parted else { panic!("{packet:?}: {parted:?}") };
+        let (parted, told) = tokio::join!(sender.run(&mut old), talk);
+        let TransferOutcome::Broken(refusal) = parted else { panic!("{packet:?}: {parted:?}") };
         assert!(told == refusal.to_string() || matches!(refusal, Refusal::Declined { .. }), "{told} {refusal}");
         // After an answer that fits nothing, it is not known which of the two others it has.
         let unsent_and_unanswered = if packet.starts_with(&[36, 0]) { 4 } else { 6 };
         assert_eq!((old.resumed.len(), keeps.count()), (unsent_and_unanswered, 0), "{packet:?}");
-        assert!(old.resumed.iter().all(|(_, why)| matches!(why, Why::Refused(_))));
+        assert!(old.resumed.iter().all(|(_, why)| matches!(why, ReturnReason::Refused(_))));
         assert_eq!(old.stopped.len(), 1);
     }
 }
@@ -216,7 +216,7 @@ async fn beside<T>(future: impl Future<Output = T>) -> (T, usize) {
 
 #[tokio::test]
 async fn a_flood_does_not_keep_the_thread() {
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let keeps = Keeps::default();
     fill(handle, &keeps, 2, b"");
     let flood = tokio::spawn(async move {
@@ -233,9 +233,9 @@ async fn a_flood_does_not_keep_the_thread() {
         }
     });
     let mut old = Old::default();
-    let (parted, turns) = beside(mover.run(&mut old)).await;
+    let (parted, turns) = beside(sender.run(&mut old)).await;
     flood.await.unwrap();
-    assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
+    assert!(matches!(parted, TransferOutcome::Moved(_)), "{parted:?}");
     assert_eq!((old.resumed.len(), keeps.count()), (0, 0));
     assert!(turns > 1_000, "{turns}");
 }
@@ -244,12 +244,12 @@ async fn a_flood_does_not_keep_the_thread() {
 async fn a_successor_that_stops_reading_holds_nothing_up_and_loses_nothing() {
     const COUNT: usize = 2_000;
     for reads_on in [true, false] {
-        let (mover, handle, new) = committed_to_raw().await;
+        let (sender, handle, new) = committed_to_raw().await;
         let keeps = Keeps::default();
         fill(handle, &keeps, COUNT, &[7; 4000]);
         new.say(Credit { connections: u32::MAX }).await;
         let mut old = Old::default();
-        let mut moving = Box::pin(mover.run(&mut old));
+        let mut moving = Box::pin(sender.run(&mut old));
         // Until nothing more fits into the socket, however often it is asked.
         for _ in 0..10_000 {
             let is_stuck = poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await;
@@ -266,14 +266,14 @@ async fn a_successor_that_stops_reading_holds_nothing_up_and_loses_nothing() {
             drop(new);
         };
         let (parted, ()) = timeout(PATIENCE, async { tokio::join!(moving, rest) }).await.unwrap();
-        assert_eq!(matches!(parted, Parted::Moved(_)), reads_on, "{parted:?}");
+        assert_eq!(matches!(parted, TransferOutcome::Moved(_)), reads_on, "{parted:?}");
         assert_eq!((old.resumed.len(), keeps.count()), (if reads_on { 0 } else { COUNT }, 0));
     }
 }
 
 #[tokio::test]
 async fn a_successor_that_leaves_answers_what_it_was_sent_and_the_rest_comes_back() {
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let (keeps, mut old) = (Keeps::default(), Old::default());
     (0..10).for_each(|_| handle.send(keeps.on(connection(""))).unwrap());
     let talk = async {
@@ -287,11 +287,11 @@ async fn a_successor_that_leaves_answers_what_it_was_sent_and_the_rest_comes_bac
         new.say(Taken { count: 2 }).await;
         assert_eq!(new.hear_out().await, [Done {}.into()]);
     };
-    let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
-    assert!(matches!(parted, Parted::Left), "{parted:?}");
-    assert_eq!(old.stopped[0], Why::Leaving);
-    let count = |wanted: &Why| old.resumed.iter().filter(|(_, why)| why == wanted).count();
-    assert_eq!((count(&Why::Leaving), count(&Why::Refused("stopping".into()))), (4, 2));
+    let (parted, ()) = tokio::join!(sender.run(&mut old), talk);
+    assert!(matches!(parted, TransferOutcome::Left), "{parted:?}");
+    assert_eq!(old.stopped[0], ReturnReason::Leaving);
+    let count = |wanted: &ReturnReason| old.resumed.iter().filter(|(_, why)| why == wanted).count();
+    assert_eq!((count(&ReturnReason::Leaving), count(&ReturnReason::Refused("stopping".into()))), (4, 2));
     assert_eq!(keeps.count(), 0);
     assert!(handle.send(connection("")).is_err());
 }
@@ -299,11 +299,11 @@ async fn a_successor_that_leaves_answers_what_it_was_sent_and_the_rest_comes_bac
 #[tokio::test]
 async fn what_is_still_to_be_sent_comes_back_from_a_successor_that_leaves() {
     const COUNT: usize = 2_000;
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let (keeps, mut old) = (Keeps::default(), Old::default());
     fill(handle, &keeps, COUNT, &[7; 4000]);
     new.say(Credit { connections: u32::MAX }).await;
-    let mut moving = Box::pin(mover.run(&mut old));
+    let mut moving = Box::pin(sender.run(&mut old));
     for _ in 0..1_000 {
         assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
     }
@@ -317,14 +317,14 @@ async fn what_is_still_to_be_sent_comes_back_from_a_successor_that_leaves() {
         taken
     };
     let (parted, taken) = timeout(PATIENCE, async { tokio::join!(moving, talk) }).await.unwrap();
-    assert!(matches!(parted, Parted::Left), "{parted:?}");
+    assert!(matches!(parted, TransferOutcome::Left), "{parted:?}");
     assert!(taken > 0 && taken + old.resumed.len() == COUNT, "{taken} {}", old.resumed.len());
-    assert!(old.resumed.iter().all(|(_, why)| *why == Why::Leaving));
+    assert!(old.resumed.iter().all(|(_, why)| *why == ReturnReason::Leaving));
 }
 
 #[tokio::test]
 async fn a_connection_that_no_message_can_carry_comes_back_alone() {
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let mut old = Old::default();
     let name = IdleConnection { listener: "x".repeat(LONGEST_PACKET).into(), ..connection("") };
     let unsendable = [connection(vec![0; LONGEST_AHEAD + 1]), name];
@@ -340,15 +340,15 @@ async fn a_connection_that_no_message_can_carry_comes_back_alone() {
             new.say(Taken { count: 1 }).await;
         }
     };
-    let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
-    assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
+    let (parted, ()) = tokio::join!(sender.run(&mut old), talk);
+    assert!(matches!(parted, TransferOutcome::Moved(_)), "{parted:?}");
     assert_eq!(old.resumed.iter().map(|(inode, _)| *inode).collect::<Vec<_>>(), inodes);
-    assert!(old.resumed.iter().all(|(_, why)| matches!(why, Why::Unsendable(_))));
+    assert!(old.resumed.iter().all(|(_, why)| matches!(why, ReturnReason::Unsendable(_))));
 }
 
 #[tokio::test]
 async fn no_more_is_sent_than_there_is_credit_for() {
-    let (mover, handle, new) = committed_to_raw().await;
+    let (sender, handle, new) = committed_to_raw().await;
     let (keeps, mut old) = (Keeps::default(), Old::default());
     fill(handle, &keeps, 600, b"");
     let talk = async {
@@ -366,7 +366,7 @@ async fn no_more_is_sent_than_there_is_credit_for() {
         assert_eq!(left, 89);
         drop(new);
     };
-    let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
-    assert!(matches!(parted, Parted::Died), "{parted:?}");
+    let (parted, ()) = tokio::join!(sender.run(&mut old), talk);
+    assert!(matches!(parted, TransferOutcome::Died), "{parted:?}");
     assert_eq!(old.resumed.len(), 89);
 }

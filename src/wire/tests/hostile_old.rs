@@ -17,7 +17,7 @@ use super::{
         join::{Joined, join_blocking},
         packet::LONGEST_PACKET,
         protocol::*,
-        receive::{Ended, Inbound},
+        receive::{ConnectionReceiver, Ended},
         records::Ahead,
     },
     codec::every_message,
@@ -184,7 +184,11 @@ async fn a_successor_that_cannot_start_says_why() {
 }
 
 /// Sends the messages, and gives the answers to each; a `Done` follows.
-async fn answers(inbound: Inbound, old: &Raw, messages: Vec<(Vec<u8>, Vec<OwnedFd>)>) -> (Vec<Message>, New) {
+async fn answers(
+    receiver: ConnectionReceiver,
+    old: &Raw,
+    messages: Vec<(Vec<u8>, Vec<OwnedFd>)>,
+) -> (Vec<Message>, New) {
     let mut new = New::default();
     let talk = async {
         let mut answers = Vec::new();
@@ -200,7 +204,7 @@ async fn answers(inbound: Inbound, old: &Raw, messages: Vec<(Vec<u8>, Vec<OwnedF
         old.say(Done {}).await;
         answers
     };
-    let (ended, answers) = tokio::join!(inbound.run(&mut new), talk);
+    let (ended, answers) = tokio::join!(receiver.run(&mut new), talk);
     assert_eq!(ended, Ended::Done);
     (answers, new)
 }
@@ -243,8 +247,8 @@ async fn connections_that_do_not_fit_their_descriptors_are_refused_and_nothing_e
     let says: Vec<_> = bad.iter().map(|(_, _, says)| *says).collect();
     let good = (move_of(&[5000, 1]), with(streams(2), bytes(5001)), "");
     let messages = bad.into_iter().chain([good]).map(|(packet, fds, _)| (packet, fds)).collect();
-    let (inbound, _handle, old) = committed_by_raw().await;
-    let (mut answers, new) = answers(inbound, &old, messages).await;
+    let (receiver, _handle, old) = committed_by_raw().await;
+    let (mut answers, new) = answers(receiver, &old, messages).await;
     assert_eq!(answers.pop(), Some(Taken { count: 2 }.into()));
     for (answer, says) in answers.into_iter().zip(says) {
         assert!(matches!(&answer, Message::Refused(refused) if refused.reason.contains(says)), "{says}: {answer:?}");
@@ -254,17 +258,17 @@ async fn connections_that_do_not_fit_their_descriptors_are_refused_and_nothing_e
 
 #[tokio::test]
 async fn what_is_refused_is_closed_here() {
-    let (inbound, _handle, old) = committed_by_raw().await;
+    let (receiver, _handle, old) = committed_by_raw().await;
     let (stream, mut watched) = UnixStream::pair().unwrap();
     let messages = vec![(packet(a_move(2).0), vec![OwnedFd::from(stream)])];
-    let (answers, _) = answers(inbound, &old, messages).await;
+    let (answers, _) = answers(receiver, &old, messages).await;
     assert!(matches!(&answers[..], [Message::Refused(_)]), "{answers:?}");
     assert_eq!(watched.read(&mut [0]).unwrap(), 0);
 }
 
 #[tokio::test]
 async fn a_server_that_takes_no_connections_gives_its_reason() {
-    let (inbound, _handle, old) = committed_by_raw().await;
+    let (receiver, _handle, old) = committed_by_raw().await;
     let mut new = New { refuses: Some("no listener is named \"http\"".to_owned()), ..New::default() };
     let talk = async {
         let (message, fds) = a_move(3);
@@ -288,7 +292,7 @@ async fn a_server_that_takes_no_connections_gives_its_reason() {
         }
         old.say(Done {}).await;
     };
-    let (ended, ()) = tokio::join!(inbound.run(&mut new), talk);
+    let (ended, ()) = tokio::join!(receiver.run(&mut new), talk);
     assert_eq!((ended, new.served.len(), new.finals.len()), (Ended::Done, 0, 1));
 }
 
@@ -300,12 +304,12 @@ async fn what_breaks_the_protocol_ends_the_move_and_not_what_was_taken() {
     });
     let wrong = wrong.map(|message| message.encode().unwrap());
     for packet in wrong.chain([vec![7], vec![6, 0, 200], vec![6; LONGEST_PACKET + 1]]) {
-        let (inbound, _handle, old) = committed_by_raw().await;
+        let (receiver, _handle, old) = committed_by_raw().await;
         let (message, fds) = a_move(3);
         old.say_with(message, &fds).await;
         old.throw(&packet).await;
         let mut new = New::default();
-        let ended = inbound.run(&mut new).await;
+        let ended = receiver.run(&mut new).await;
         assert!(matches!(ended, Ended::Broken(_)), "{packet:?}: {ended:?}");
         assert_eq!(new.served.len(), 3);
     }
@@ -313,7 +317,7 @@ async fn what_breaks_the_protocol_ends_the_move_and_not_what_was_taken() {
 
 #[tokio::test]
 async fn words_of_the_server_reach_the_predecessor_and_after_the_last_one_nothing_is_taken() {
-    let (inbound, handle, old) = committed_by_raw().await;
+    let (receiver, handle, old) = committed_by_raw().await;
     let mut new = New::default();
     let talk = async {
         handle.leave().await;
@@ -327,7 +331,7 @@ async fn words_of_the_server_reach_the_predecessor_and_after_the_last_one_nothin
         assert_eq!(heard[1], Refused { count: 2, reason: "it is stopping".to_owned() }.into());
         old.say(Done {}).await;
     };
-    let (ended, ()) = timeout(PATIENCE, async { tokio::join!(inbound.run(&mut new), talk) }).await.unwrap();
+    let (ended, ()) = timeout(PATIENCE, async { tokio::join!(receiver.run(&mut new), talk) }).await.unwrap();
     assert_eq!((ended, new.served.len()), (Ended::Done, 0));
     // There is nobody to say it to.
     handle.leave().await;

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_INLINE, protocol::*, reason::Why,
-        receive::Ended, send::Parted,
+        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_INLINE, protocol::*, reason::ReturnReason,
+        receive::Ended, send::TransferOutcome,
     },
     child::{limit_files, play},
     support::*,
@@ -47,14 +47,14 @@ fn connections_for_which_there_is_no_room_are_refused_and_taken_once_there_is() 
         || {
             limit_files(600);
             runtime().block_on(async {
-                let (inbound, _handle, old) = committed_by_raw().await;
+                let (receiver, _handle, old) = committed_by_raw().await;
                 let (message, fds) = a_move(100);
                 let ballast = fill(50);
                 let mut new = New::default();
-                let mut inbound = Box::pin(inbound.run(&mut new));
+                let mut receiver = Box::pin(receiver.run(&mut new));
                 let mut answer = async || loop {
                     tokio::select! {
-                        ended = &mut inbound => panic!("{ended:?}"),
+                        ended = &mut receiver => panic!("{ended:?}"),
                         message = old.hear() => match message {
                             Message::Credit(credit) => assert!(credit.connections < 600, "{credit:?}"),
                             answer => break answer,
@@ -70,7 +70,7 @@ fn connections_for_which_there_is_no_room_are_refused_and_taken_once_there_is() 
                 assert_eq!(answer().await, Taken { count: 100 }.into());
                 drop((fds, answer));
                 old.say(Done {}).await;
-                assert_eq!(inbound.await, Ended::Done);
+                assert_eq!(receiver.await, Ended::Done);
                 assert_eq!(new.served.len(), 100);
             });
         },
@@ -82,17 +82,17 @@ fn connections_wait_for_room_in_the_table_of_the_successor() {
     play(concat!(module_path!(), "::connections_wait_for_room_in_the_table_of_the_successor"), false, || {
         limit_files(1500);
         runtime().block_on(async {
-            let ((mover, handle), (inbound, _words)) = committed().await;
+            let ((sender, handle), (receiver, _words)) = committed().await;
             let keeps = Keeps::default();
             (0..500).for_each(|_| handle.send(keeps.on(connection("x"))).unwrap());
             drop(handle);
             let ballast = fill(100);
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
-                let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+                let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
                 farewell.finish(Vec::new()).await.unwrap();
             };
-            let mut both = Box::pin(async { tokio::join!(moving, inbound.run(&mut new)) });
+            let mut both = Box::pin(async { tokio::join!(moving, receiver.run(&mut new)) });
             // Looked for several times meanwhile.
             assert!(timeout(Duration::from_millis(350), &mut both).await.is_err());
             assert_eq!(keeps.count(), 500);
@@ -134,7 +134,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
         const LIMIT: u64 = 700;
         let runtime = runtime();
         runtime.block_on(async {
-            let (mover, handle, new) = committed_to_raw().await;
+            let (sender, handle, new) = committed_to_raw().await;
             // Low numbers are to be free once there may be no others.
             let low: Vec<_> = (0..LIMIT).map(|_| File::open("/dev/null").unwrap()).collect();
             let connections: Vec<_> = (0..COUNT).map(|_| connection("GET")).collect();
@@ -146,7 +146,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
             new.say(Credit { connections: u32::MAX }).await;
             let moving = tokio::spawn(async move {
                 let mut old = Old::default();
-                (mover.run(&mut old).await, old)
+                (sender.run(&mut old).await, old)
             });
             let (probe, _other) = scm::pair().unwrap();
             while !scm::send(&probe, b"x", &[std::os::fd::AsFd::as_fd(&probe)])
@@ -154,7 +154,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
             {
                 tokio::task::yield_now().await;
             }
-            // Long enough for the mover to be told so, too.
+            // Long enough for the sender to be told so, too.
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
@@ -167,7 +167,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
                 new.say(Taken { count: records.len().try_into().unwrap() }).await;
             }
             let (parted, old) = moving.await.unwrap();
-            assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
+            assert!(matches!(parted, TransferOutcome::Moved(_)), "{parted:?}");
             assert_eq!(old.resumed.len(), 0);
             inodes.sort_unstable();
             received.sort_unstable();
@@ -197,7 +197,7 @@ fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
             const MEGABYTE: usize = 1 << 20;
             let limit = Some(MEGABYTE as u64);
             setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit }).unwrap();
-            let ((mover, handle), (inbound, _words)) = committed().await;
+            let ((sender, handle), (receiver, _words)) = committed().await;
             let sizes = [0, 10, 20, 2 * MEGABYTE, 0, 100_000, 10, 10, 900_000, 0, 7000, 0];
             let connections = sizes.map(|size| connection(vec![7; size]));
             let too_long = inode(&connections[3].stream);
@@ -205,13 +205,13 @@ fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
             drop(handle);
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
-                let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+                let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
                 farewell.finish(Vec::new()).await.unwrap();
             };
-            let (_, ended) = timeout(PATIENCE, async { tokio::join!(moving, inbound.run(&mut new)) }).await.unwrap();
+            let (_, ended) = timeout(PATIENCE, async { tokio::join!(moving, receiver.run(&mut new)) }).await.unwrap();
             assert_eq!(ended, Ended::Done);
             assert!(
-                matches!(&old.resumed[..], [(inode, Why::Unsendable(_))] if *inode == too_long),
+                matches!(&old.resumed[..], [(inode, ReturnReason::Unsendable(_))] if *inode == too_long),
                 "{:?}",
                 old.resumed
             );
@@ -226,7 +226,7 @@ async fn a_message_that_cannot_be_sent_is_tried_with_fewer_connections() {
     let (own, control) = scm::pair().unwrap();
     let (channel, new) = (Channel::new(own.try_clone().unwrap()).unwrap(), Raw::new(control));
     let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
-    let (mover, handle) = prepared.unwrap().commit().await.unwrap();
+    let (sender, handle) = prepared.unwrap().commit().await.unwrap();
     assert_eq!(new.hear().await, Commit {}.into());
     // What one of them has ahead is too much for any message, and all of the others for one (EMSGSIZE).
     socket2::SockRef::from(&own).set_send_buffer_size(4096).unwrap();
@@ -253,8 +253,8 @@ async fn a_message_that_cannot_be_sent_is_tried_with_fewer_connections() {
             taken += count;
         }
     };
-    let (parted, ()) = timeout(PATIENCE, async { tokio::join!(mover.run(&mut old), talk) }).await.unwrap();
-    assert!(matches!(parted, Parted::Moved(_)), "{parted:?}");
-    assert!(matches!(&old.resumed[..], [(inode, Why::Unsendable(_))] if *inode == stays), "{:?}", old.resumed);
+    let (parted, ()) = timeout(PATIENCE, async { tokio::join!(sender.run(&mut old), talk) }).await.unwrap();
+    assert!(matches!(parted, TransferOutcome::Moved(_)), "{parted:?}");
+    assert!(matches!(&old.resumed[..], [(inode, ReturnReason::Unsendable(_))] if *inode == stays), "{:?}", old.resumed);
     assert_eq!(keeps.count(), 0);
 }

@@ -19,16 +19,16 @@ use super::super::{
     channel::Channel,
     error::Refusal,
     join::{Joined, join_blocking},
-    offer::{Offer, Prepared, offer},
+    offer::{Offer, ReadyPeer, offer},
     protocol::{
         Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message, Offered, Ready,
         SectionKind,
     },
-    reason::Why,
-    receive::{Inbound, InboundHandle, Successor},
+    reason::ReturnReason,
+    receive::{ConnectionReceiver, NewProcess, ReceiverHandle},
     records::Ahead,
     section::Section,
-    send::{Mover, MoverHandle, Predecessor},
+    send::{ConnectionSender, OldProcess, SenderHandle},
     version::{OLDEST_VERSION, VERSION},
 };
 use crate::idle_connection::IdleConnection;
@@ -45,17 +45,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// An old process that notes what happens to it.
 #[derive(Debug, Default)]
 pub(crate) struct Old {
-    pub(crate) resumed: Vec<(u64, Why)>,
+    pub(crate) resumed: Vec<(u64, ReturnReason)>,
     /// Why no more was sent from some time on.
-    pub(crate) stopped: Vec<Why>,
+    pub(crate) stopped: Vec<ReturnReason>,
 }
 
-impl Predecessor for Old {
-    fn resume(&mut self, connection: IdleConnection, why: &Why) {
+impl OldProcess for Old {
+    fn resume(&mut self, connection: IdleConnection, why: &ReturnReason) {
         self.resumed.push((inode(&connection.stream), why.clone()));
     }
 
-    fn stop_moving(&mut self, why: &Why) {
+    fn stop_moving(&mut self, why: &ReturnReason) {
         self.stopped.push(why.clone());
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct New {
     pub(crate) refuses: Option<String>,
 }
 
-impl Successor for New {
+impl NewProcess for New {
     fn admit(&mut self, _: &[IdleConnection]) -> Result<(), String> {
         self.refuses.clone().map_or(Ok(()), Err)
     }
@@ -132,7 +132,7 @@ pub(crate) fn section(kind: SectionKind, name: &str, data: impl Into<Bytes>) -> 
 }
 
 /// Offers and joins; the new process is not ready yet.
-pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Prepared, Refusal>>, Joined) {
+pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<ReadyPeer, Refusal>>, Joined) {
     let (channel, control) = Channel::pair().unwrap();
     let old = tokio::spawn(offer(channel, an_offer));
     let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
@@ -140,7 +140,7 @@ pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Pre
 }
 
 /// A handoff right after its commit.
-pub(crate) async fn committed() -> ((Mover, MoverHandle), (Inbound, InboundHandle)) {
+pub(crate) async fn committed() -> ((ConnectionSender, SenderHandle), (ConnectionReceiver, ReceiverHandle)) {
     let (old, joined) = meet(an_offer(1, Vec::new())).await;
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
     let old = old.await.unwrap().unwrap().commit().await.unwrap();
@@ -163,7 +163,7 @@ pub(crate) fn an_ended_process() -> Process {
 }
 
 /// Moves `count` connections; the handle is gone.
-pub(crate) fn fill(handle: MoverHandle, keeps: &Keeps, count: usize, ahead: &'static [u8]) {
+pub(crate) fn fill(handle: SenderHandle, keeps: &Keeps, count: usize, ahead: &'static [u8]) {
     (0..count).for_each(|_| handle.send(keeps.on(connection(ahead))).unwrap());
     drop(handle);
 }
@@ -240,13 +240,13 @@ pub(crate) async fn play_joining(new: &Raw) {
 }
 
 /// An old process right after its commit, and a successor that is played by hand.
-pub(crate) async fn committed_to_raw() -> (Mover, MoverHandle, Raw) {
+pub(crate) async fn committed_to_raw() -> (ConnectionSender, SenderHandle, Raw) {
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
     let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
-    let (mover, handle) = prepared.unwrap().commit().await.unwrap();
+    let (sender, handle) = prepared.unwrap().commit().await.unwrap();
     assert_eq!(new.hear().await, Commit {}.into());
-    (mover, handle, new)
+    (sender, handle, new)
 }
 
 /// As a predecessor, up to its `Offered`; then the new process's side.
@@ -262,12 +262,12 @@ pub(crate) async fn join_raw() -> (Raw, Joined) {
 }
 
 /// A new process right after the commit, and a predecessor that is played by hand.
-pub(crate) async fn committed_by_raw() -> (Inbound, InboundHandle, Raw) {
+pub(crate) async fn committed_by_raw() -> (ConnectionReceiver, ReceiverHandle, Raw) {
     let (old, joined) = join_raw().await;
     old.say(Commit {}).await;
-    let (inbound, handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    let (receiver, handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
     assert_eq!(old.hear().await, Ready {}.into());
-    (inbound, handle, old)
+    (receiver, handle, old)
 }
 
 pub(crate) fn hello() -> Hello {

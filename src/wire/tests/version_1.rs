@@ -7,7 +7,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use super::{
     super::{
         channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_PACKET, protocol::*, receive::Ended,
-        send::Parted, version::VERSION,
+        send::TransferOutcome, version::VERSION,
     },
     support::*,
 };
@@ -61,7 +61,7 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     assert_eq!(hear_packet(&new).await, LISTENERS);
     assert_eq!(hear_packet(&new).await, OFFERED);
     new.throw(READY).await;
-    let (mover, handle) = offering.await.unwrap().unwrap().commit().await.unwrap();
+    let (sender, handle) = offering.await.unwrap().unwrap().commit().await.unwrap();
     assert_eq!(hear_packet(&new).await, COMMIT);
     two_connections().into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
@@ -71,8 +71,8 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
         new.throw(TAKEN).await;
     };
     let mut old = Old::default();
-    let (parted, ()) = tokio::join!(mover.run(&mut old), talk);
-    let Parted::Moved(farewell) = parted else { panic!("{parted:?}") };
+    let (parted, ()) = tokio::join!(sender.run(&mut old), talk);
+    let TransferOutcome::Moved(farewell) = parted else { panic!("{parted:?}") };
     assert_eq!(old.resumed, []);
     farewell.finish(Vec::new()).await.unwrap();
     assert_eq!(hear_packet(&new).await, DONE);
@@ -92,7 +92,7 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
     let join = Message::decode(&hear_packet(&old).await).unwrap().unwrap();
     assert!(matches!(join, Message::Join(Join { version: VERSION, oldest_version: 1, .. })), "{join:?}");
     old.throw(COMMIT).await;
-    let (inbound, _handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    let (receiver, _handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
     assert_eq!(hear_packet(&old).await, READY);
 
     let streams = two_connections().map(|connection| connection.stream);
@@ -102,7 +102,7 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
         while hear_packet(&old).await != TAKEN {}
         old.throw(DONE).await;
     };
-    let (ended, ()) = tokio::join!(inbound.run(&mut new), talk);
+    let (ended, ()) = tokio::join!(receiver.run(&mut new), talk);
     assert_eq!(ended, Ended::Done);
     let served: Vec<_> = new.served.iter().map(|connection| (connection.undetected, &*connection.read_ahead)).collect();
     assert_eq!(served, [(true, &b""[..]), (false, b"GET /")]);

@@ -9,8 +9,8 @@ use super::{
     super::{
         final_state::FinalAnswer,
         protocol::SectionKind,
-        receive::{Ended, Inbound},
-        send::Parted,
+        receive::{ConnectionReceiver, Ended},
+        send::TransferOutcome,
     },
     child::play,
     support::*,
@@ -58,13 +58,13 @@ async fn move_ten_thousand() {
     let connections: Vec<_> = (0..COUNT).map(|i| keeps.on(connection(ahead(i)))).collect();
     let inodes: Vec<_> = connections.iter().map(|connection| inode(&connection.stream)).collect();
 
-    let ((mover, handle), (inbound, _words)) = committed().await;
+    let ((sender, handle), (receiver, _words)) = committed().await;
     let start = processor_time();
     connections.into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
-    let new = tokio::spawn(take_all(inbound));
+    let new = tokio::spawn(take_all(receiver));
     let mut old = Old::default();
-    let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+    let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
     let elapsed = processor_time() - start;
     let answers = farewell.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])]).await.unwrap();
     assert_eq!(answers, [FinalAnswer { name: "end".to_owned(), error: None }]);
@@ -84,21 +84,21 @@ fn processor_time() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap()
 }
 
-async fn take_all(inbound: Inbound) -> (Ended, New) {
+async fn take_all(receiver: ConnectionReceiver) -> (Ended, New) {
     let mut new = New::default();
-    (inbound.run(&mut new).await, new)
+    (receiver.run(&mut new).await, new)
 }
 
 #[tokio::test]
 async fn connections_move_however_much_is_ahead_of_them() {
     let longest = (0..3).map(|_| vec![1; LONGEST_AHEAD]);
     let ahead: Vec<_> = (0..300).map(|i| vec![u8::try_from(i % 251).unwrap(); 100 * 1024]).chain(longest).collect();
-    let ((mover, handle), (inbound, _words)) = committed().await;
+    let ((sender, handle), (receiver, _words)) = committed().await;
     ahead.iter().for_each(|ahead| handle.send(connection(ahead.clone())).unwrap());
     drop(handle);
-    let new = tokio::spawn(take_all(inbound));
+    let new = tokio::spawn(take_all(receiver));
     let mut old = Old::default();
-    let Parted::Moved(farewell) = mover.run(&mut old).await else { panic!("it did not move") };
+    let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
     farewell.finish(Vec::new()).await.unwrap();
     let (ended, new) = new.await.unwrap();
     assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
@@ -107,13 +107,13 @@ async fn connections_move_however_much_is_ahead_of_them() {
 
 #[tokio::test]
 async fn the_limits_of_a_connection_go_on_where_it_arrives() {
-    let ((mover, handle), (inbound, _words)) = committed().await;
+    let ((sender, handle), (receiver, _words)) = committed().await;
     let (began, ago) = (Instant::now(), |seconds| Instant::now() - Duration::from_secs(seconds));
     let times = Times { opened: ago(3000), quiet_since: ago(200), headers_since: Some(ago(10)) };
     handle.send(IdleConnection { times, ..connection("GET") }).unwrap();
     drop(handle);
-    let new = tokio::spawn(take_all(inbound));
-    let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
+    let new = tokio::spawn(take_all(receiver));
+    let TransferOutcome::Moved(farewell) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
     farewell.finish(Vec::new()).await.unwrap();
     let arrived = new.await.unwrap().1.served[0].times;
     // The time on the way is not counted.
@@ -126,7 +126,7 @@ async fn the_limits_of_a_connection_go_on_where_it_arrives() {
 
 #[tokio::test]
 async fn what_comes_with_a_connection_arrives_with_it() {
-    let ((mover, handle), (inbound, _words)) = committed().await;
+    let ((sender, handle), (receiver, _words)) = committed().await;
     let peers = ["127.0.0.1:80", "[fe80::1%2]:80", "unix:/a (pid 1, uid 2, gid 3)", "@b", "vsock:1:2"];
     for (i, peer) in peers.iter().enumerate() {
         let listener = ["http", "admin", ""][i % 3].into();
@@ -135,8 +135,8 @@ async fn what_comes_with_a_connection_arrives_with_it() {
         handle.send(connection).unwrap();
     }
     drop(handle);
-    let new = tokio::spawn(take_all(inbound));
-    let Parted::Moved(farewell) = mover.run(&mut Old::default()).await else { panic!("it did not move") };
+    let new = tokio::spawn(take_all(receiver));
+    let TransferOutcome::Moved(farewell) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
     farewell.finish(Vec::new()).await.unwrap();
     let served = new.await.unwrap().1.served;
     for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
