@@ -64,9 +64,28 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Every request carries its [`ListenerName`](crate::ListenerName), the [`ActivatedListeners`] to be shown, and
-/// `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`, for whoever extracts them. HTTP/1.1 and HTTP/2 (with prior knowledge) are told
-/// apart by the first bytes.
+/// Every request carries its [`ListenerName`](crate::ListenerName), the [`Drain`], and the [`ActivatedListeners`] to be shown, for a handler
+/// that extracts them. The client is `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`, and `ConnectInfo<SocketAddr>` beside it if it came
+/// through TCP, so handlers and layers that are written for [`axum::serve`](fn@axum::serve) work unchanged. The first bytes of a connection show
+/// whether it speaks HTTP/1.1 or HTTP/2 (with prior knowledge).
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use axum::{Router, extract::ConnectInfo, routing::get};
+/// use axum_activation::{ActivatedListeners, Server};
+///
+/// async fn client(ConnectInfo(addr): ConnectInfo<SocketAddr>) -> String {
+///     format!("you are {addr}")
+/// }
+///
+/// # fn main() -> Result<(), axum_activation::Error> {
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+/// let server = Server::new(activated).serve("http", Router::new().route("/", get(client)));
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// One server of a process hands over at SIGHUP and SIGUSR2, so a second one that runs at the same time fails, unless
 /// [`without_handoff_signals`](Self::without_handoff_signals) is set. This holds for tests, too, that run several servers in one process.

@@ -1,4 +1,4 @@
-//! The service as hyper calls it: each request is told where it came from, and is known to be in flight until its last byte.
+//! The service as hyper calls it: each request carries what its handler can extract, and is in flight until its last byte.
 
 use std::{
     convert::Infallible,
@@ -36,24 +36,27 @@ pub(in crate::server) trait HttpService: Send + 'static {
 #[derive(Debug)]
 pub(super) struct Service<S> {
     inner: S,
-    /// What every request of the connection is told.
-    told: Extensions,
+    /// The extensions that every request of the connection starts with.
+    template: Extensions,
     state: Arc<State>,
 }
 
 impl<S> Service<S> {
     pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
-        let mut told = roomy_extensions();
-        told.insert(ConnectInfo(peer));
-        told.insert(state.route.served.clone());
-        Self { inner, told, state }
+        let mut template = roomy_extensions();
+        if let Some(addr) = peer.socket_addr() {
+            template.insert(ConnectInfo(addr));
+        }
+        template.insert(ConnectInfo(peer));
+        template.insert(state.route.served.clone());
+        Self { inner, template, state }
     }
 }
 
 impl<S> Service<S> {
     /// Who is at the other end.
     pub(super) fn peer(&self) -> Option<&PeerAddr> {
-        self.told.get::<ConnectInfo<PeerAddr>>().map(|ConnectInfo(peer)| peer)
+        self.template.get::<ConnectInfo<PeerAddr>>().map(|ConnectInfo(peer)| peer)
     }
 }
 
@@ -73,17 +76,17 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
-        self.tell(&mut head.extensions);
+        self.extend(&mut head.extensions);
         let body = self.body(body, has_body);
         answer(self.inner.tower(), Request::from_parts(head, body), guard)
     }
 }
 
 impl<S> Service<S> {
-    /// Adds what the service is told to what hyper has put there.
+    /// Adds the template to what hyper has put there.
     #[inline]
-    fn tell(&self, extensions: &mut Extensions) {
-        let of_hyper = mem::replace(extensions, self.told.clone());
+    fn extend(&self, extensions: &mut Extensions) {
+        let of_hyper = mem::replace(extensions, self.template.clone());
         if !of_hyper.is_empty() {
             // Only an upgrade has put anything there yet.
             self.state.note_upgrade();

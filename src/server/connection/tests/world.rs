@@ -112,6 +112,11 @@ impl World {
     }
 }
 
+/// What the connections of a generation share.
+pub(super) fn context() -> Arc<RouteContext> {
+    Generation::new().context
+}
+
 impl Generation {
     fn new() -> Self {
         let (back, _commands) = mpsc::unbounded_channel();
