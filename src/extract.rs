@@ -132,6 +132,25 @@ impl<S: Sync> FromRequestParts<S> for ActivatedListeners {
     }
 }
 
+/// As the extractor above, and `None` where no set is known: under another server, without the extension.
+///
+/// ```
+/// use axum_activation::ActivatedListeners;
+///
+/// async fn sockets(activated: Option<ActivatedListeners>) -> String {
+///     activated.map_or(0, |activated| activated.iter().count()).to_string()
+/// }
+/// let app: axum::Router = axum::Router::new().route("/sockets", axum::routing::get(sockets));
+/// # let _ = app;
+/// ```
+impl<S: Sync> OptionalFromRequestParts<S> for ActivatedListeners {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(<Self as FromRequestParts<S>>::from_request_parts(parts, state).await.ok())
+    }
+}
+
 /// The drain of the server, or of a [`DrainLayer`](crate::layer::DrainLayer); or one that was added as a request
 /// extension.
 impl<S: Sync> FromRequestParts<S> for Drain {
@@ -140,6 +159,29 @@ impl<S: Sync> FromRequestParts<S> for Drain {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotServed> {
         let own = parts.extensions.get::<Self>();
         own.or(served(parts).map(|served| &served.drain)).cloned().ok_or(NotServed)
+    }
+}
+
+/// As the extractor above, and `None` where no drain is known: for a handler that also runs under a server without one, as in a test.
+///
+/// ```
+/// use axum_activation::Drain;
+///
+/// async fn poll(drain: Option<Drain>) -> &'static str {
+///     // A long poll ends early when the service stops.
+///     match drain {
+///         Some(drain) if drain.has_started() => "ask again",
+///         _ => "news",
+///     }
+/// }
+/// let app: axum::Router = axum::Router::new().route("/", axum::routing::get(poll));
+/// # let _ = app;
+/// ```
+impl<S: Sync> OptionalFromRequestParts<S> for Drain {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(<Self as FromRequestParts<S>>::from_request_parts(parts, state).await.ok())
     }
 }
 
