@@ -1,6 +1,15 @@
 //! What a route serves with: any tower service from requests to responses, or one that makes them.
 
-use std::{any::Any, convert::Infallible, error::Error as StdError, fmt, future::Future, mem, pin::Pin};
+use std::{
+    any::Any,
+    convert::Infallible,
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -19,17 +28,18 @@ type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A service with its type forgotten, ready to run on a listener.
 pub struct Route {
-    run: Box<dyn FnOnce(AcceptLoop) -> Loop + Send>,
+    /// Never locked: a mutex makes it `Sync`, whatever the service is.
+    run: Mutex<Box<dyn FnOnce(AcceptLoop) -> Loop + Send>>,
 }
 
 impl Route {
     fn new<M: MakeConnectionService>(make: M) -> Self {
-        Self { run: Box::new(move |accept_loop| Box::pin(accept_loop.run(make))) }
+        Self { run: Mutex::new(Box::new(move |accept_loop| Box::pin(accept_loop.run(make)))) }
     }
 
     /// Serves what `accept_loop` accepts.
     pub(super) fn run(self, accept_loop: AcceptLoop) -> Loop {
-        (self.run)(accept_loop)
+        self.run.into_inner().unwrap_or_else(PoisonError::into_inner)(accept_loop)
     }
 }
 

@@ -1,6 +1,11 @@
 //! The service manager: what the server tells it, and what the service adds to that.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -24,7 +29,8 @@ use crate::{
 pub(super) struct Settings {
     /// `None`: the one of the environment.
     notifier: Option<Notifier>,
-    ready_when: Option<HealthFuture>,
+    /// Never locked: a mutex makes it `Sync`, whatever the future is.
+    ready_when: Option<Mutex<HealthFuture>>,
     start_timeout: Option<Duration>,
     health_check: Option<HealthCheck>,
     pub(super) idle_exit: Option<Duration>,
@@ -64,7 +70,7 @@ impl Server {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
     {
-        self.notify.ready_when = Some(health(ready));
+        self.notify.ready_when = Some(Mutex::new(health(ready)));
         self
     }
 
@@ -120,7 +126,8 @@ impl Settings {
 
     /// Resolves when the service is ready to be asked.
     pub(super) fn ready(&mut self) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let (ready, limit) = (self.ready_when.take(), self.start_timeout);
+        let ready = self.ready_when.take().map(|ready| ready.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let limit = self.start_timeout;
         async move {
             let ready = match (ready, limit) {
                 (None, _) => Ok(()),
