@@ -74,6 +74,8 @@ pub(crate) enum Kind {
     Taken { name: String },
     /// A socket of that name is something else than what was asked for.
     WrongSocket { name: String, wanted: &'static str, found: SocketKind, address: Option<String>, remedy: &'static str },
+    /// A call that is about one socket, on a listener over several.
+    SeveralSockets { name: String, call: &'static str, addresses: Vec<String> },
     /// Text that is no address.
     Address { text: String, problem: String },
     /// A name that the activation protocol cannot carry.
@@ -441,6 +443,13 @@ impl fmt::Display for Kind {
                 address.as_ref().map_or(Ok(()), |address| write!(f, " ({address})"))?;
                 write!(f, "; {remedy}")
             }
+            Self::SeveralSockets { name, call, addresses } => write!(
+                f,
+                "{name:?} is {} sockets ({}), and {call} is about one; take a listener for each with \
+                 `ActivatedListeners::all`, or ask all of them with `local_addrs`",
+                addresses.len(),
+                addresses.join(", ")
+            ),
             Self::Address { text, problem } => write!(
                 f,
                 "{text:?} is no address: {problem}; expected host:port, [v6]:port, :port, unix:/path, /path, @abstract, \

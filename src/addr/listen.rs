@@ -98,6 +98,26 @@ pub enum ListenAddr {
 }
 
 impl ListenAddr {
+    /// The IP address and the port, if that is what it is: always so for a TCP socket that is bound.
+    ///
+    /// `None` for a Unix or vsock address, and for one that is still to be looked up.
+    ///
+    /// ```
+    /// use axum_activation::ListenAddr;
+    ///
+    /// let addr: ListenAddr = "127.0.0.1:8080".parse()?;
+    /// assert_eq!(addr.socket_addr().map(|addr| addr.port()), Some(8080));
+    /// assert_eq!("unix:/run/app.sock".parse::<ListenAddr>()?.socket_addr(), None);
+    /// # Ok::<_, axum_activation::Error>(())
+    /// ```
+    #[must_use]
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            _ => None,
+        }
+    }
+
     /// The address as the kernel gives it, or `None` for a family that HTTP is not served on.
     pub(crate) fn from_kernel(addr: &SockAddr) -> Option<Self> {
         if let Some(tcp) = addr.as_socket() {

@@ -36,6 +36,7 @@ pub(crate) struct Endpoint {
     /// Before the socket, as the path within is.
     handle: Arc<ListenerHandle>,
     source: Source,
+    kind: SocketKind,
     local: ListenAddr,
     /// It was passed, so another process has the same open file description, and may clear its flags.
     passed: bool,
@@ -111,7 +112,11 @@ impl Endpoint {
             // Nobody else's: systemd has closed its own copy.
             raw.handle.set_shared(false);
         }
-        Ok(Self { handle: raw.handle, source, local: raw.local, passed: raw.passed, accepted: true })
+        Ok(Self { handle: raw.handle, source, kind: raw.kind, local: raw.local, passed: raw.passed, accepted: true })
+    }
+
+    pub(super) fn kind(&self) -> SocketKind {
+        self.kind
     }
 
     pub(super) fn local_addr(&self) -> &ListenAddr {
@@ -224,7 +229,8 @@ impl Endpoint {
         }
     }
 
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+    /// Its descriptor; `None` for the one connection of `Accept=yes`.
+    pub(super) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
             Source::Tcp(listener) => Some(listener.as_fd()),
             Source::Unix(listener) => Some(listener.as_fd()),

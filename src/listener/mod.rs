@@ -45,6 +45,7 @@ mod bind;
 mod endpoint;
 mod handle;
 mod options;
+mod single;
 mod stopping;
 mod stream;
 
@@ -450,15 +451,17 @@ mod tests {
 
     impl ActivatedListener {
         pub(super) fn of(fd: impl Into<OwnedFd>, passed: bool) -> Self {
-            let fd = fd.into();
-            let kind = socket::kind(fd.as_fd());
-            let local = ListenAddr::from_kernel(&SockRef::from(&fd).local_addr().unwrap());
-            let local = local.unwrap_or(ListenAddr::Abstract(Vec::new()));
-            Self::register(
-                "http".into(),
-                vec![RawEndpoint { fd, kind, local, passed, handle: Arc::new(ListenerHandle::new(None, passed)) }],
-            )
-            .unwrap()
+            Self::over([fd], passed)
+        }
+
+        pub(super) fn over(fds: impl IntoIterator<Item = impl Into<OwnedFd>>, passed: bool) -> Self {
+            let raw = |fd: OwnedFd| {
+                let kind = socket::kind(fd.as_fd());
+                let local = ListenAddr::from_kernel(&SockRef::from(&fd).local_addr().unwrap());
+                let local = local.unwrap_or(ListenAddr::Abstract(Vec::new()));
+                RawEndpoint { fd, kind, local, passed, handle: Arc::new(ListenerHandle::new(None, passed)) }
+            };
+            Self::register("http".into(), fds.into_iter().map(|fd| raw(fd.into())).collect()).unwrap()
         }
     }
 

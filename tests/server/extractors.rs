@@ -1,7 +1,9 @@
 //! What a handler can ask about the socket that its request came through.
 
-use axum::{Extension, Router, routing::get};
-use axum_activation::{ActivatedListeners, ListenAddr, ListenerName, Server};
+use std::net::SocketAddr;
+
+use axum::{Extension, Router, extract::ConnectInfo, routing::get};
+use axum_activation::{ActivatedListeners, Drain, ListenAddr, ListenerName, PeerAddr, Server, layer::DrainLayer};
 
 use crate::{
     http,
@@ -28,12 +30,28 @@ async fn take(set: ActivatedListeners) -> String {
     format!("{errors:?}")
 }
 
+/// Needs both.
+async fn peer(ConnectInfo(addr): ConnectInfo<SocketAddr>, ConnectInfo(peer): ConnectInfo<PeerAddr>) -> String {
+    format!("{addr} {peer}")
+}
+
+async fn drain(drain: Drain) -> String {
+    format!("{:?}", drain.phase())
+}
+
+async fn options(drain: Option<Drain>, set: Option<ActivatedListeners>) -> String {
+    format!("{:?} {:?}", drain.map(|drain| drain.phase()), set.map(|set| set.names().len()))
+}
+
 fn app() -> Router {
     Router::new()
         .route("/name", get(name))
         .route("/maybe", get(maybe_name))
         .route("/sockets", get(sockets_of))
         .route("/take", get(take))
+        .route("/peer", get(peer))
+        .route("/drain", get(drain))
+        .route("/options", get(options))
 }
 
 /// Serves with plain axum; the listener dies with the test's runtime.
@@ -87,4 +105,50 @@ async fn under_plain_axum_an_extension_shows_the_sockets() {
     serve_with_axum(&set, app().layer(Extension(set.clone())));
     assert_eq!(http::text(&addr, "/sockets"), format!("[\"http\"][\"http: {addr} (passed, taken)\"]"));
     assert!(http::text(&addr, "/take").contains("cannot be taken by a handler"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_asks_for_a_socket_address_gets_that_of_a_tcp_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let set = ActivatedListeners::builder().socket("http", sockets::tcp()).fallback("admin", path.as_path());
+    let set = set.build().unwrap();
+    let [addr, unix] = ["http", "admin"].map(|name| addr_of(&set, name));
+    let running = Running::start(Server::new(set).serve("http", app()).serve("admin", app()));
+    let text = http::text(&addr, "/peer");
+    let (socket, peer) = text.split_once(' ').unwrap();
+    assert!(socket == peer && socket.starts_with("127.0.0.1:"), "{text}");
+    assert_eq!(http::get(&unix, "/peer").status, 500, "a Unix client has none");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_missing_is_none_and_what_may_not_names_its_layer() {
+    let set = tcp_set(&["plain", "layered", "http"]);
+    let [plain, layered, http] = ["plain", "layered", "http"].map(|name| addr_of(&set, name));
+    let layer = DrainLayer::new(&Drain::new());
+    tokio::spawn(axum::serve(set.one("plain").unwrap(), app()).into_future());
+    tokio::spawn(axum::serve(set.one("layered").unwrap(), app().layer(layer)).into_future());
+    let running = Running::start(Server::new(set).serve("http", app()));
+    assert_eq!(http::text(&plain, "/options"), "None None");
+    assert_eq!(http::text(&layered, "/options"), "Some(Running) None");
+    assert_eq!(http::text(&http, "/options"), "Some(Running) Some(3)");
+    assert_eq!(http::text(&layered, "/drain"), "Running");
+    let refused = http::get(&plain, "/drain");
+    assert_eq!(refused.status, 500);
+    assert!(refused.body.contains("DrainLayer"), "{}", refused.body);
+    running.end().await;
+}
+
+/// An `Arc<Server>` and a `&Server` may be used from any thread, whatever its services and futures are.
+#[test]
+fn a_server_is_send_and_sync() {
+    fn check(_: &(impl Send + Sync)) {}
+    let not_sync = std::cell::Cell::new(0);
+    let ready = async move {
+        tokio::task::yield_now().await;
+        not_sync.set(1);
+        Ok::<_, std::convert::Infallible>(())
+    };
+    check(&Server::new(tcp_set(&["http"])).serve("http", app()).ready_when(ready));
 }
