@@ -69,7 +69,7 @@ impl Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (answered, aborted, refused) = (self.answered(), self.aborted.load(Relaxed), self.refused().len());
-        write!(f, "{answered} answered, {aborted} cut, {refused} refused")
+        write!(f, "{answered} answered, {aborted} aborted, {refused} refused")
     }
 }
 
