@@ -1,4 +1,15 @@
 //! The variables of `sd_listen_fds(3)`: read at the edge, understood here, never written.
+//!
+//! | variable | | here |
+//! | --- | --- | --- |
+//! | `LISTEN_FDS` | how many descriptors | without it nothing was passed |
+//! | `LISTEN_PID` | for which process | another process is an error, see [`ForeignPid`](super::ForeignPid) |
+//! | `LISTEN_PIDFDID` | the same, by the inode of its pidfd (systemd 259) | likewise, where the kernel has pidfs |
+//! | `LISTEN_FDNAMES` | a name for each, with colons between | a wrong count is an error |
+//! | `LISTEN_FDS_FIRST_FD` | the first number (systemfd) | 3 without it |
+//!
+//! They stay in the environment, unlike in C, where `sd_listen_fds(1)` unsets them: to change the environment of a
+//! process with threads is not sound, and a child finds that `LISTEN_PID` is not its own.
 
 use std::{
     env,

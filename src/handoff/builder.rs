@@ -1,4 +1,13 @@
-//! The handoff for a service that another server serves than ours: listeners and state go over, connections drain.
+//! The handoff for services that another server serves than [`Server`](crate::Server): listeners and state go over,
+//! connections drain.
+//!
+//! Three types are the three steps, so that a wrong order does not compile:
+//!
+//! | type | the process | next |
+//! | --- | --- | --- |
+//! | [`HandoffBuilder`] | has read its configuration | [`join`](HandoffBuilder::join): connects to the old process, imports its state |
+//! | [`Pending`] | initialises itself, the old process serves | [`ready`](Pending::ready): takes over |
+//! | [`Active`] | serves, and hands over when it is asked to | [`finish`](Active::finish): the last step of a process that ends |
 
 use std::{
     fmt,
@@ -35,29 +44,33 @@ use crate::{
     wire::{reason::ReturnReason, receive::NewProcess, section::Section, send},
 };
 
-/// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain [`axum::serve`](fn@axum::serve), tonic,
-/// or any server on tokio.
+/// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain
+/// [`axum::serve`](fn@axum::serve), tonic, or any server on tokio.
 ///
-/// Listeners and state go to the next process, and the old one drains. Connections move under `Server` alone: here the old
-/// process closes them when their time is over, as at any drain. Where `NOTIFY_SOCKET` is set, the old process tells systemd that the new
-/// one is the main process of the unit; the program itself says `READY=1`.
+/// Listeners and state go to the next process, and the old one drains. Connections move under `Server` alone: here the
+/// old process closes them when their time is over, as at any drain. Where `NOTIFY_SOCKET` is set, the old process
+/// tells systemd that the new one is the main process of the unit; the program itself sends `READY=1`.
 ///
-/// ```no_run
+/// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
+/// use axum::Router;
 /// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
 ///
-/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
 /// let listener = activated.one("http")?;
 /// let drain = Drain::new();
 ///
 /// let pending = Handoff::builder(&activated).join().await?; // the old process, if there is one, still serves
-/// let handoff = pending.ready(&drain).await?; // from here on this process does
+/// // here a program fills its caches
+/// let handoff = pending.ready(&drain).await?; // from here on this process serves
+/// # drain.start(); // or SIGTERM, or a successor
 ///
-/// let app = axum::Router::new();
-/// axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::from_secs(1))).await?;
-/// handoff.finish().await; // the last words
+/// axum::serve(listener.stop_on(&drain), Router::new())
+///     .with_graceful_shutdown(drain.started_after(Duration::from_millis(10)))
+///     .await?;
+/// handoff.finish().await; // gives the final state to the successor, if there is one
 /// # Ok(())
 /// # }
 /// ```
@@ -68,8 +81,9 @@ pub struct HandoffBuilder {
     options: Options,
 }
 
-/// A process that initialises itself; its predecessor, if there is one, serves until it is [`ready`](Self::ready). Dropped, it is not to
-/// take over.
+/// A process that initialises itself. Its predecessor, if there is one, serves until it is [`ready`](Self::ready).
+///
+/// Dropped, it tells the predecessor that it does not take over.
 #[derive(Debug)]
 #[must_use = "the predecessor waits until this process is ready"]
 pub struct Pending {
@@ -78,7 +92,10 @@ pub struct Pending {
     arriving: Option<Arriving>,
 }
 
-/// A process that serves, and hands over when it is asked to. Dropped, it hands over no more, and a successor takes it for dead.
+/// A process that serves, and hands over when it is asked to.
+///
+/// Dropped, it hands over no more, and a successor takes it for dead. So keep it until the service has ended, and then
+/// call [`finish`](Self::finish).
 #[must_use = "it hands over as long as it is kept"]
 pub struct Active {
     handle: Handoff,
@@ -89,35 +106,80 @@ pub struct Active {
 }
 
 impl Handoff {
-    /// For a service that is served otherwise than by [`Server`](crate::Server).
+    /// A builder, for a service that is served otherwise than by [`Server`](crate::Server).
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let activated = ActivatedListeners::from_env()?;
+    /// let builder = Handoff::builder(&activated);
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn builder(activated: &ActivatedListeners) -> HandoffBuilder {
         HandoffBuilder { activated: activated.clone(), options: Options::default() }
     }
 }
 
 impl HandoffBuilder {
-    /// How long the next process may take until it is ready; 30 s by default.
+    /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves
+    /// on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).timeout(Duration::from_secs(120));
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = limit;
         self
     }
 
-    /// The working directory of the next process, see [`Server::successor_directory`](crate::Server::successor_directory).
+    /// The working directory of the next process, see
+    /// [`Server::successor_directory`](crate::Server::successor_directory).
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).successor_directory("/srv/app/current");
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn successor_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.directory = Some(path.into());
         self
     }
 
-    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a handoff then. One server of a process can have them,
-    /// so each `Handoff::builder` beside it needs this, see [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that the
-    /// terminal is gone hands over too, where `Server` drains.
+    /// Leaves SIGHUP and SIGUSR2 to the program; [`Handoff::start`] asks for a handoff then.
+    ///
+    /// One server of a process can have them, so each `Handoff::builder` beside it needs this, see
+    /// [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that
+    /// the terminal is gone hands over too, where `Server` drains.
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).without_signals();
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn without_signals(mut self) -> Self {
         self.options.signals = false;
         self
     }
 
-    /// Whether this process may start the next one, see
-    /// [`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn).
+    /// Whether this process may start the next one, see [`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn).
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).handoff_by_spawn(false);
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn handoff_by_spawn(mut self, allowed: bool) -> Self {
         self.options.by_spawn = Some(allowed);
         self
@@ -125,6 +187,23 @@ impl HandoffBuilder {
 
     /// Adds a part of the service's state that the new process imports in [`join`](Self::join), see
     /// [`Server::handoff_state`](crate::Server::handoff_state).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use axum_activation::{ActivatedListeners, handoff::{Handoff, Snapshot, StatePart}};
+    ///
+    /// let greeting = StatePart::new(
+    ///     "greeting",
+    ///     || async { Ok::<_, Infallible>("hello") },
+    ///     |snapshot: Snapshot| async move {
+    ///         println!("the old process says {:?}", snapshot.bytes());
+    ///         Ok::<_, Infallible>(())
+    ///     },
+    /// );
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).handoff_state(greeting);
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn handoff_state(mut self, part: StatePart) -> Self {
         self.options.states.add(part);
         self
@@ -132,6 +211,20 @@ impl HandoffBuilder {
 
     /// Adds a part of the service's state that the old process exports in [`Active::finish`], see
     /// [`Server::final_handoff_state`](crate::Server::final_handoff_state).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use axum_activation::{ActivatedListeners, handoff::{Handoff, Snapshot, StatePart}};
+    ///
+    /// let count = StatePart::new(
+    ///     "requests",
+    ///     || async { Ok::<_, Infallible>(42_u64.to_le_bytes().to_vec()) },
+    ///     |_: Snapshot| async { Ok::<_, Infallible>(()) },
+    /// );
+    /// let builder = Handoff::builder(&ActivatedListeners::from_env()?).final_handoff_state(count);
+    /// # let _ = builder;
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn final_handoff_state(mut self, part: StatePart) -> Self {
         self.options.final_states.add(part);
         self
@@ -139,13 +232,32 @@ impl HandoffBuilder {
 
     /// Asks the predecessor what it hands over, if there is one, and imports its state.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let pending = Handoff::builder(&activated).join().await?;
+    /// assert_eq!(pending.handoff().generation(), 0, "there is no old process");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// The predecessor does not let this process take over, or its state cannot be imported: it serves on.
+    /// - The predecessor does not let this process take over, or its state cannot be imported. The predecessor serves
+    ///   on.
+    /// - Another server of this process hands over already, see [`without_signals`](Self::without_signals).
+    /// - The signal handlers cannot be installed.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the predecessor learns that this process does not take over.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub async fn join(self) -> Result<Pending, Error> {
         let Self { activated, options } = self;
         let (handle, calls) = Handoff::new();
@@ -161,15 +273,41 @@ impl HandoffBuilder {
 }
 
 impl Pending {
-    /// The handle on handoffs.
+    /// The handle on handoffs, the same as [`Active::handoff`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let pending = Handoff::builder(&ActivatedListeners::from_env()?).join().await?;
+    /// println!("generation {}", pending.handoff().generation());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.ties.handle.clone()
     }
 
-    /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none. From then on
-    /// this process is the one that is asked for handoffs, and `drain` begins when it has handed over. Where `drain` begins before, as
-    /// the service stops, a handoff that is under way is called off and no other begins.
+    /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none.
+    ///
+    /// From then on this process is the one that is asked for handoffs, and `drain` starts when it has handed over. If
+    /// `drain` starts before, as the service stops, a handoff that is under way is called off and no other begins.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
+    ///
+    /// let drain = Drain::new();
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let pending = Handoff::builder(&activated).join().await?;
+    /// let active = pending.ready(&drain).await?;
+    /// # active.finish().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -195,7 +333,19 @@ impl Pending {
         Ok(Active { handle, committed, finished, running, claim })
     }
 
-    /// Tells the predecessor that this process will not take over, and why.
+    /// Tells the predecessor that this process will not take over, and why. The reason is the error of the handoff
+    /// there.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, handoff::Handoff};
+    ///
+    /// let pending = Handoff::builder(&ActivatedListeners::from_env()?).join().await?;
+    /// pending.fail("the database has another schema");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fail(self, reason: impl fmt::Display) {
         if let Some(arriving) = self.arriving {
             arriving.fail(&Kind::NotReady { reason: reason.to_string() }.into());
@@ -204,24 +354,66 @@ impl Pending {
 }
 
 impl Active {
-    /// The handle on handoffs.
+    /// The handle on handoffs: to start one, and to know when the predecessor is gone.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
+    ///
+    /// let active = Handoff::builder(&ActivatedListeners::from_env()?).join().await?.ready(&Drain::new()).await?;
+    /// active.handoff().predecessor_gone().await; // at once, in the first process
+    /// # active.finish().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn handoff(&self) -> Handoff {
         self.handle.clone()
     }
 
-    /// Cancelled when the successor serves; the drain begins then.
+    /// A token that is cancelled when the successor serves. The drain starts then.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
+    ///
+    /// let active = Handoff::builder(&ActivatedListeners::from_env()?).join().await?.ready(&Drain::new()).await?;
+    /// let committed = active.committed();
+    /// tokio::spawn(async move {
+    ///     committed.cancelled().await;
+    ///     println!("the next process serves, this one drains");
+    /// });
+    /// # active.finish().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn committed(&self) -> CancellationToken {
         self.committed.clone()
     }
 
-    /// When nothing is served here any more: gives the final state and the last word to the successor, if there is one, and returns
-    /// when it has them, or after a few seconds.
+    /// Ends the handoff of a process that serves no request any more: it exports the final state to the successor, if
+    /// there is one, and returns when that has it, or after a few seconds.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use std::time::Duration;
+    /// use axum_activation::{ActivatedListeners, Drain, handoff::Handoff};
+    ///
+    /// let drain = Drain::new();
+    /// let active = Handoff::builder(&ActivatedListeners::from_env()?).join().await?.ready(&drain).await?;
+    /// drain.finish(Duration::from_secs(30)).await; // no request is left
+    /// active.finish().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the successor is told nothing: it takes this process for dead, and serves on.
+    /// Dropped, the successor gets no final state: it takes this process for dead, and serves on.
     pub async fn finish(mut self) {
         self.finished.cancel();
         let _ = (&mut self.running).await;

@@ -1,4 +1,7 @@
 //! The handle of a service on its handoffs.
+//!
+//! `calls` is not bounded. The loop of the server answers each call: with a refusal at once while a handoff is under
+//! way, so as many wait as callers do. The generation is `Relaxed`: it is a number that is shown, and orders nothing.
 
 use std::{
     fmt,
@@ -14,9 +17,33 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::failed;
 use crate::error::Error;
 
-/// Asks for a handoff to the next process, and knows where this one stands. Clones are one and the same.
+/// Starts a handoff to the next process, and knows where this process stands. Clones are one and the same.
 ///
-/// [`Server::handoff`](crate::Server::handoff) gives one.
+/// [`Server::handoff`](crate::Server::handoff) gives one, and so does [`Active::handoff`](super::Active::handoff).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), axum_activation::Error> {
+/// use axum::{Router, routing::post};
+/// use axum_activation::{ActivatedListeners, Server};
+///
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+/// let server = Server::new(activated);
+/// let handoff = server.handoff();
+/// let deploy = move || {
+///     let handoff = handoff.clone();
+///     async move {
+///         match handoff.start().await {
+///             Ok(pid) => format!("process {pid} serves now\n"),
+///             Err(error) => format!("{error}\n"),
+///         }
+///     }
+/// };
+/// let server = server.serve("http", Router::new().route("/deploy", post(deploy)));
+/// # drop(server);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Handoff {
     shared: Arc<Shared>,
@@ -45,20 +72,41 @@ impl Handoff {
         (Self { shared: Arc::new(shared) }, called)
     }
 
-    /// Starts the next process and hands over to it; returns its process id when it has taken over.
+    /// Starts the next process and hands over to it. Returns its process id when it has taken over.
     ///
-    /// The same as SIGHUP, with the outcome.
+    /// It is the same as SIGHUP, with the outcome.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let server = Server::new(activated).serve("http", Router::new()).handoff_by_spawn(false);
+    /// let (handoff, drain) = (server.handoff(), server.drain());
+    /// let running = tokio::spawn(server.run());
+    ///
+    /// let error = handoff.start().await.unwrap_err();
+    /// assert!(error.is_handoff_failure()); // it is forbidden, and the server serves on
+    /// drain.start();
+    /// running.await.unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`is_handoff_failure`](Error::is_handoff_failure): this process may not start the next one
-    /// ([`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn)), that was not started, failed or was not ready in time, or
-    /// another handoff is under way, or as many older generations still drain as may. Nothing has changed then, and it can be tried
-    /// again.
+    /// [`is_handoff_failure`](Error::is_handoff_failure). Nothing has changed then, and it can be tried again.
+    ///
+    /// - This process may not start the next one ([`Server::handoff_by_spawn`](crate::Server::handoff_by_spawn)).
+    /// - The next process was not started, failed, or was not ready in time.
+    /// - Another handoff is under way, or as many older generations still drain as may.
+    /// - This process does not serve yet, or not any more.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the handoff goes on without anybody waiting for it.
+    /// Dropped, the handoff goes on, and its outcome is logged.
     pub async fn start(&self) -> Result<u32, Error> {
         let (answer, answered) = oneshot::channel();
         let over = || failed("this process does not serve (any more)");
@@ -67,17 +115,49 @@ impl Handoff {
     }
 
     /// How many handoffs there were up to this process; 0 in the first, and before the server runs.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
+    /// let server = Server::new(ActivatedListeners::from_env()?);
+    /// assert_eq!(server.handoff().generation(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Relaxed)
     }
 
-    /// Resolves when there is no process before this one any more: at once in the first, and otherwise when the predecessor has
-    /// handed over its last connection and its last word, or has died.
+    /// Resolves when there is no process before this one any more: at once in the first, and otherwise when the
+    /// predecessor has handed over its last connection and its final state, or has died.
+    ///
+    /// What only one process at a time may do (a scheduler, a lock file) starts then:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server};
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let server = Server::new(activated).serve("http", Router::new());
+    /// let (handoff, drain) = (server.handoff(), server.drain());
+    /// tokio::spawn(async move {
+    ///     handoff.predecessor_gone().await;
+    ///     println!("this process runs the nightly jobs from now on");
+    ///     drain.start();
+    /// });
+    /// server.run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///
-    /// It only waits; drop it and ask again.
+    /// It only waits. Dropped, it can be asked for again.
     pub async fn predecessor_gone(&self) {
         self.shared.predecessor_gone.cancelled().await;
     }

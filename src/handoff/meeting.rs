@@ -23,30 +23,33 @@ const LIMIT: Duration = Duration::from_secs(30);
 const TRIES: usize = 10;
 
 impl ActivatedListenersBuilder {
-    /// Takes over from the process that serves at `path`, if there is one: its sockets join the set under their names, before any
-    /// fallback is bound. [`Server`](crate::Server) then takes its connections too, and is met at `path` itself.
+    /// Takes over from the process that serves at `path`, if there is one: its sockets join the set under their names,
+    /// before any fallback is bound. [`Server`](crate::Server) then takes its connections too, and serves the path
+    /// itself.
     ///
-    /// For processes that start each other in no way: containers that share a directory, two units, another supervisor. Both must run
-    /// as one user, unless [`handoff_peers`](Self::handoff_peers) names the other one. For a process that runs as root, the directory must
-    /// not be writable by other users. Blocks until the process there has said what it has, 30 s at most.
+    /// It is for processes that do not start each other: containers that share a directory, two units, another
+    /// supervisor. Both must run as one user, unless [`handoff_peers`](Self::handoff_peers) names the other one. For a
+    /// process that runs as root, the directory must not be writable by other users. It blocks until the process there
+    /// has said what it has, 30 s at most.
     ///
     /// Nothing is asked at `path` where a predecessor has started this process.
     ///
-    /// # Examples
-    ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::ActivatedListeners;
     ///
+    /// let folder = tempfile::tempdir()?; // a program has a directory of its own, such as /run/app
     /// let activated = ActivatedListeners::builder()
-    ///     .handoff_socket("/run/app/handoff.sock")
-    ///     .fallback("http", "0.0.0.0:8080")
+    ///     .handoff_socket(folder.path().join("handoff.sock"))
+    ///     .fallback("http", "127.0.0.1:0")
     ///     .from_env()?;
-    /// # Ok::<(), axum_activation::Error>(())
+    /// # drop(activated);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`from_env`](Self::from_env) fails if the process there does not let this one take over, or nobody can be met at `path`.
+    /// [`from_env`](Self::from_env) fails if the process there does not let this one take over, or the path cannot be
+    /// used.
     pub fn handoff_socket(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         self.meeting(move |set| meet_predecessor(set, &path))
@@ -55,20 +58,23 @@ impl ActivatedListenersBuilder {
     /// The users beside its own whose processes this one takes over from, and hands over to, at
     /// [`handoff_socket`](Self::handoff_socket); none by default, and root is no exception.
     ///
-    /// For a service that changes its user from one version to the next: a process of user 0 that takes over from one of user 1000 names
-    /// 1000, and does so only for as long as that is needed. It trusts that user with what the service is: its listeners, their names,
-    /// its state and its clients. What the kernel can be asked is not believed all the same: who a client is, and which file a socket is
-    /// bound to. An old process hands over to root without being asked to.
+    /// It is for a service that changes its user from one version to the next: a process of user 0 that takes over from
+    /// one of user 1000 names 1000, and does so only for as long as that is needed. It trusts that user with what the
+    /// service is: its listeners, their names, its state and its clients. What the kernel can be asked is not believed
+    /// all the same: who a client is, and which file a socket is bound to. An old process hands over to root without
+    /// being asked to.
     ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::ActivatedListeners;
     ///
+    /// let folder = tempfile::tempdir()?;
     /// let activated = ActivatedListeners::builder()
-    ///     .handoff_socket("/run/app/handoff.sock") // /run/app belongs to user 1000
+    ///     .handoff_socket(folder.path().join("handoff.sock")) // the directory belongs to user 1000
     ///     .handoff_peers([1000])
-    ///     .fallback("http", "0.0.0.0:8080")
+    ///     .fallback("http", "127.0.0.1:0")
     ///     .from_env()?;
-    /// # Ok::<(), axum_activation::Error>(())
+    /// # drop(activated);
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn handoff_peers(self, users: impl IntoIterator<Item = u32>) -> Self {
         self.peers(users)

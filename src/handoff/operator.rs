@@ -1,4 +1,4 @@
-//! An operator's program asks the serving process for a handoff, and is told what became of it.
+//! An operator's program asks the serving process for a handoff, and learns what became of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,21 +16,34 @@ use crate::{
     },
 };
 
-/// How long the serving process may take to let somebody in.
+/// How long the serving process may take to let the program in.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks the process that serves at `path` ([`handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket)) to hand over to a next one, and waits until it has: the
-/// process id of the new one, as the old one sees it.
+/// Asks the process that serves at `path` ([`handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket)) to
+/// hand over to a next one, and waits until it has. Returns the process id of the new one, as the old one sees it.
 ///
 /// Root may ask the service of any user: what comes back is a process id and a reason, and nothing is done with either.
 ///
-/// For deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as the
-/// handoff takes, which the serving process bounds (`handoff_timeout`); where that hangs, it waits for ever.
+/// It is for deploy scripts, which it lets fail: the example `handoff_request` is such a program. It waits as long as
+/// the handoff takes, which the serving process bounds (`handoff_timeout`). Where that process hangs, it waits for
+/// ever.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use axum_activation::handoff::request_handoff;
+///
+/// match request_handoff("/run/app/handoff.sock").await {
+///     Ok(pid) => println!("process {pid} serves now"),
+///     Err(error) => eprintln!("{error}"), // no handoff at /run/app/handoff.sock: ..
+/// }
+/// # }
+/// ```
 ///
 /// # Errors
 ///
-/// Nobody serves at `path`, it lets only its own user and root in, or the handoff has failed, with the reason: then the old
-/// process serves on.
+/// No process serves at `path`, it lets only its own user and root in, or the handoff has failed, with the reason: then
+/// the old process serves on.
 ///
 /// # Cancel safety
 ///
@@ -39,16 +52,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 ///
 /// Outside a tokio runtime.
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn deploy() -> Result<(), axum_activation::Error> {
-/// let pid = axum_activation::handoff::request_handoff("/run/app/handoff.sock").await?;
-/// println!("process {pid} serves now");
-/// # Ok(())
-/// # }
-/// ```
 pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
     let path = path.into();
     let deadline = Instant::now() + PATIENCE;

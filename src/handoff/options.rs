@@ -11,7 +11,15 @@ use crate::{error::Error, log, unwind::caught};
 type BeforeStart = Arc<dyn Fn() -> HookFuture<()> + Send + Sync>;
 type AfterFailure = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// How a successor is met that knows nothing of this crate.
+/// When a successor is ready that does not use this crate.
+///
+/// ```
+/// use std::time::Duration;
+/// use axum_activation::handoff::PlainSuccessor;
+///
+/// let nginx = PlainSuccessor::AliveFor(Duration::from_secs(2));
+/// assert_ne!(nginx, PlainSuccessor::Notify);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlainSuccessor {

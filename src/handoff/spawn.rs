@@ -31,38 +31,45 @@ const DIRECTORY: &str = "PWD";
 const OWN: [&str; 9] =
     [PID, "LISTEN_PIDFDID", FDS, "LISTEN_FDS_FIRST_FD", NAMES, WATCHDOG_PID, HELD_OFF, SUCCESSOR, BOUND];
 
-/// Starts this program once more, and passes it `sockets` by name; returns its process id when it runs.
+/// Starts this program once more, and passes it `sockets` by name. Returns its process id when it runs.
 ///
-/// Nothing is agreed upon with the new process: this one goes on serving, and ends when it likes. gracenet's `StartProcess`.
+/// Nothing is agreed upon with the new process: this one goes on serving, and ends when it likes. It is gracenet's
+/// `StartProcess`.
 ///
-/// The program is looked up again at the path, with the arguments, the working directory and the environment of the first
-/// start, so that a replaced file or a switched symbolic link is picked up. The sockets arrive as `sd_listen_fds(3)` has
-/// them, from descriptor 3 on; standard input, output and error are shared, and nothing else is. The new process is no
-/// child of this one but of init: nobody has to wait for it.
+/// - The program is looked up again at the path, with the arguments, the working directory and the environment of the
+///   first start, so that a replaced file or a switched symbolic link is picked up.
+/// - The sockets arrive as `sd_listen_fds(3)` has them, from descriptor 3 on. Standard input, output and error are
+///   shared, and nothing else is.
+/// - The new process is not a child of this one but of init, so this process need not wait for it.
 ///
-/// # Errors
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum_activation::{ActivatedListeners, handoff::start_process};
 ///
-/// The path, the working directory or a name cannot be used, or the system refuses: nothing is left of the new process. This
-/// process is PID 1, with which everything in its container ends.
-///
-/// # Cancel safety
-///
-/// Where the future is dropped before it is done, the new process is killed, if it has been started at all.
-///
-/// # Panics
-///
-/// Outside a tokio runtime.
-///
-/// # Examples
-///
-/// ```no_run
-/// # async fn next() -> Result<(), Box<dyn std::error::Error>> {
-/// let listener = std::net::TcpListener::bind("127.0.0.1:8080")?;
-/// let pid = axum_activation::handoff::start_process([("http".to_owned(), listener.try_clone()?.into())]).await?;
+/// let activated = ActivatedListeners::from_env()?;
+/// if activated.names().contains(&"http".to_owned()) {
+///     return Ok(()); // this is the new process
+/// }
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let pid = start_process([("http".to_owned(), listener.try_clone()?.into())]).await?;
 /// println!("started {pid}");
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Errors
+///
+/// The path, the working directory or a name cannot be used, or the system refuses: nothing is left of the new process.
+/// This process is PID 1, with which everything in its container ends.
+///
+/// # Cancel safety
+///
+/// If the future is dropped before it is done, the new process is killed, if it has been started at all.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
 #[doc(alias = "StartProcess")]
 pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>) -> Result<u32, Error> {
     if std::process::id() == 1 {
@@ -76,8 +83,24 @@ pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>)
 }
 
 impl ActivatedListeners {
-    /// Starts this program once more and passes it all listeners of this set that are still accepted from or free, by name; returns its
-    /// process id when it runs. As [`start_process`], with what a successor gets in a handoff: gracenet's `StartProcess`.
+    /// Starts this program once more and passes it all listeners of this set that are still accepted from or free, by
+    /// name. Returns its process id when it runs. As [`start_process`], with what a successor gets in a handoff:
+    /// gracenet's `StartProcess`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// if activated.iter().any(|socket| socket.is_passed()) {
+    ///     return Ok(()); // this is the new process
+    /// }
+    /// let pid = activated.start_process().await?;
+    /// println!("started {pid}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

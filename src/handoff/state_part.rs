@@ -14,7 +14,7 @@ use crate::log;
 type Export = Arc<dyn Fn() -> HookFuture<Snapshot> + Send + Sync>;
 type Import = Box<dyn FnOnce(Snapshot) -> HookFuture<()> + Send>;
 
-/// The content of a [`StatePart`] on its way to the next process: bytes, and the version of the service's own format.
+/// The content of a [`StatePart`] in transfer to the next process: bytes, and the version of the service's own format.
 ///
 /// ```
 /// use axum_activation::handoff::Snapshot;
@@ -31,17 +31,46 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// `bytes`, which mean what `version` of the service's own format says.
+    ///
+    /// An import that reads several versions lets a new release take over from an old one, and back in a rollback:
+    ///
+    /// ```
+    /// use axum_activation::handoff::Snapshot;
+    ///
+    /// fn sessions(snapshot: &Snapshot) -> Result<Vec<String>, String> {
+    ///     let text = String::from_utf8(snapshot.bytes().to_vec()).map_err(|error| error.to_string())?;
+    ///     match snapshot.version() {
+    ///         1 => Ok(text.split(',').map(str::to_owned).collect()),
+    ///         2 => Ok(text.lines().map(str::to_owned).collect()),
+    ///         other => Err(format!("version {other} is not known")),
+    ///     }
+    /// }
+    /// assert_eq!(sessions(&Snapshot::new(1, "alice,bob")), sessions(&Snapshot::new(2, "alice\nbob\n")));
+    /// ```
     pub fn new(version: u32, bytes: impl Into<Bytes>) -> Self {
         Self { version, bytes: bytes.into() }
     }
 
     /// The version that its writer gave it; 0 where it gave none.
+    ///
+    /// ```
+    /// use axum_activation::handoff::Snapshot;
+    ///
+    /// assert_eq!(Snapshot::new(3, "").version(), 3);
+    /// assert_eq!(Snapshot::from("text").version(), 0);
+    /// ```
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
     /// What was written.
+    ///
+    /// ```
+    /// use axum_activation::handoff::Snapshot;
+    ///
+    /// assert_eq!(Snapshot::from("text").bytes(), "text");
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -94,9 +123,36 @@ pub struct StatePart {
 }
 
 impl StatePart {
-    /// The part `name`. `export` runs in each process that hands over, `import` at most once, in a process that takes over.
+    /// The part `name`. `export` runs in each process that hands over, `import` at most once, in a process that takes
+    /// over.
     ///
-    /// An error of either is a failure of this part, and so is a panic. What that means for the handoff is said where the part is added.
+    /// An error of either is a failure of this part, and so is a panic. What that means for the handoff is said where
+    /// the part is added.
+    ///
+    /// ```
+    /// use std::{io, sync::{Arc, Mutex}};
+    /// use axum_activation::handoff::{Snapshot, StatePart};
+    ///
+    /// let jobs: Arc<Mutex<Vec<u8>>> = Arc::default();
+    /// let part = StatePart::new(
+    ///     "jobs",
+    ///     {
+    ///         let jobs = Arc::clone(&jobs);
+    ///         move || {
+    ///             let copy = jobs.lock().unwrap().clone();
+    ///             async move { Ok::<_, io::Error>(Snapshot::new(1, copy)) }
+    ///         }
+    ///     },
+    ///     move |snapshot| async move {
+    ///         if snapshot.version() != 1 {
+    ///             return Err(io::Error::other("the jobs of the old process have another format"));
+    ///         }
+    ///         *jobs.lock().unwrap() = snapshot.bytes().to_vec();
+    ///         Ok(())
+    ///     },
+    /// );
+    /// # let _ = part;
+    /// ```
     pub fn new<X, XF, S, XE, I, IF, IE>(name: impl Into<String>, export: X, import: I) -> Self
     where
         X: Fn() -> XF + Send + Sync + 'static,

@@ -16,23 +16,32 @@ use crate::{
 };
 
 impl Server {
-    /// Uses `max` places of the service manager's fd store (`FileDescriptorStoreMax=` of the unit), so that a plain `systemctl restart`
-    /// closes no idle connection; 0 for none. systemd 254 and later say in `FDSTORE` how many there are: then this is not
-    /// needed, and takes no more than that.
+    /// Uses `max` places of the service manager's fd store (`FileDescriptorStoreMax=` of the unit), so that a plain
+    /// `systemctl restart` closes no idle connection; 0 for none. systemd 254 and later say in `FDSTORE` how many there
+    /// are: then this is not needed, and takes no more than that.
     ///
-    /// At SIGTERM the HTTP/1 connections on which nothing happens go to the store, then those that are being answered, each when
-    /// its answer is sent. The next process takes them from there. HTTP/2 connections and upgraded ones are told and end, and so
-    /// does what finds the store full. Listeners that this process has bound itself are in the store as long as it serves, so they
-    /// also outlive a crash. `systemctl stop` closes all of it.
+    /// - At SIGTERM the HTTP/1 connections on which nothing happens go to the store, then those that are being
+    ///   answered, each when its answer is sent. The next process takes them from there.
+    /// - HTTP/2 connections and upgraded ones end as at any drain, and so does a connection that finds the store full.
+    /// - Listeners that this process has bound itself are in the store as long as it serves, so they also outlive a
+    ///   crash.
+    /// - `systemctl stop` closes all of it.
     ///
-    /// Before systemd 254 nobody tells when `max` is more than the unit has: the rest would be closed without a word.
-    /// `docs/fdstore.md` has the whole of it.
+    /// Before systemd 254 the service cannot know that `max` is more than the unit has: systemd would close the rest
+    /// without an answer.
     ///
-    /// ```no_run
-    /// # async fn serve(activated: axum_activation::ActivatedListeners, app: axum::Router) -> std::io::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # let activated = axum_activation::ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// # let (app, stop) = (axum::Router::<()>::new(), async {});
     /// use axum_activation::Server;
     ///
-    /// Server::new(activated).serve("http", app).fd_store(512).run().await?; // FileDescriptorStoreMax=512
+    /// Server::new(activated)
+    ///     .serve("http", app)
+    ///     .fd_store(512) // FileDescriptorStoreMax=512
+    ///     .with_graceful_shutdown(stop)
+    ///     .await?;
     /// # Ok(())
     /// # }
     /// ```

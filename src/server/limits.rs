@@ -1,4 +1,8 @@
-//! How long and how many: what a server on the open internet needs.
+//! How long and how many: the limits that a server on the open internet needs.
+//!
+//! Idle time and age are checked by one task a server (`reaper.rs`), and not by a timer for each connection: while a
+//! tokio timer is armed, the runtime computes deadlines and reads the clock each time it goes to sleep. So these two
+//! limits are met late by up to an eighth of the idle time.
 
 use std::time::Duration;
 
@@ -27,10 +31,19 @@ pub(super) struct MaxAge {
 /// Settings of HTTP/2 connections (RFC 9113, section 6.5.2).
 ///
 /// ```
-/// use axum_activation::server::Http2Options;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), axum_activation::Error> {
+/// # let activated = axum_activation::ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+/// # let (app, stop) = (axum::Router::<()>::new(), async {});
+/// use axum_activation::{Server, server::Http2Options};
 ///
-/// let options = Http2Options::new().max_concurrent_streams(64);
-/// # let _ = options;
+/// Server::new(activated)
+///     .serve("http", app)
+///     .http2(Http2Options::new().max_concurrent_streams(64).max_header_list_size(64 << 10))
+///     .with_graceful_shutdown(stop)
+///     .await?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -63,7 +76,14 @@ impl MaxAge {
 }
 
 impl Http2Options {
-    /// 200 streams at once, 16 kB of headers, no pings.
+    /// The defaults: 200 streams at once, 16 KiB of headers, no pings, the windows of hyper.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new();
+    /// # let _ = options;
+    /// ```
     pub fn new() -> Self {
         Self {
             max_concurrent_streams: 200,
@@ -73,26 +93,57 @@ impl Http2Options {
         }
     }
 
-    /// How many requests a client may have open on one connection.
+    /// How many requests a client may have open on one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`); 200 by default.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().max_concurrent_streams(1000);
+    /// # let _ = options;
+    /// ```
     pub fn max_concurrent_streams(mut self, streams: u32) -> Self {
         self.max_concurrent_streams = streams;
         self
     }
 
-    /// Pings a silent client every `interval` and ends the connection when it does not answer within `timeout`.
+    /// Pings a silent client every `interval`, and ends the connection when it does not answer within `timeout`. Off by
+    /// default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().keep_alive(Duration::from_secs(30), Duration::from_secs(10));
+    /// # let _ = options;
+    /// ```
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
         // hyper adds them to a moment, which panics where the sum is none.
         self.keep_alive = Some((interval.min(FOREVER), timeout.min(FOREVER)));
         self
     }
 
-    /// How many bytes of a request's body a client may send ahead, per stream.
+    /// How many bytes of a request's body a client may send ahead, per stream (`SETTINGS_INITIAL_WINDOW_SIZE`); hyper's
+    /// default is 1 MiB.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().initial_stream_window(4 << 20);
+    /// # let _ = options;
+    /// ```
     pub fn initial_stream_window(mut self, bytes: u32) -> Self {
         self.initial_stream_window = Some(bytes);
         self
     }
 
-    /// How many bytes the headers of one request may have.
+    /// How many bytes the headers of one request may have (`SETTINGS_MAX_HEADER_LIST_SIZE`); 16 KiB by default.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().max_header_list_size(64 << 10);
+    /// # let _ = options;
+    /// ```
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {
         self.max_header_list_size = bytes;
         self
@@ -105,7 +156,7 @@ impl Default for Http2Options {
     }
 }
 
-/// A number from 0 to 1, different at each call; only spread, not secrecy, is asked of it.
+/// A number from 0 to 1, different at each call. It spreads, and nothing is kept secret by it.
 fn spread() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let bits = RandomState::new().hash_one(0_u8) >> 40;

@@ -22,6 +22,14 @@ const BLOCKED_ACCEPT_LIMIT: Duration = Duration::from_millis(5);
 const PID_FS_MAGIC: u32 = 0x5049_4446;
 
 /// What kind of thing a file descriptor is, as `SO_DOMAIN`, `SO_TYPE`, `SO_ACCEPTCONN` and `fstat` tell.
+///
+/// It prints in words, for messages:
+///
+/// ```
+/// use axum_activation::{SocketFamily, SocketKind};
+///
+/// assert_eq!(SocketKind::Datagram(SocketFamily::Ipv4).to_string(), "an IPv4 datagram socket");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SocketKind {
@@ -46,6 +54,12 @@ pub enum SocketKind {
 }
 
 /// The address family of a socket.
+///
+/// ```
+/// use axum_activation::SocketFamily;
+///
+/// assert_eq!(SocketFamily::Unix.to_string(), "Unix");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SocketFamily {
