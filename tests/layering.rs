@@ -8,6 +8,8 @@ use std::{
 
 #[path = "layering/circles.rs"]
 mod circles;
+#[path = "layering/examples.rs"]
+mod examples;
 #[path = "layering/source.rs"]
 mod source;
 
@@ -44,6 +46,9 @@ const EQUALS: &[(&str, &str)] = &[("blocking", "log"), ("blocking", "unwind"), (
 /// The most lines that a file may have before its tests, without its documentation.
 const LONGEST_FILE: usize = 380;
 
+/// Public functions that need no example: what they do cannot end by itself, or only axum calls them.
+const WITHOUT_EXAMPLE: &[&str] = &[];
+
 #[test]
 fn a_module_names_only_lower_layers() {
     assert_none(sources().iter().flat_map(upward_names));
@@ -77,6 +82,16 @@ fn threads_are_started_by_one_file_alone() {
 #[test]
 fn a_file_is_short_enough_to_be_read_at_once() {
     assert_none(sources().iter().filter_map(overlong));
+}
+
+#[test]
+fn a_file_says_first_what_it_is_for() {
+    assert_none(sources().iter().filter_map(unexplained));
+}
+
+#[test]
+fn a_public_function_has_an_example_that_runs() {
+    assert_none(sources().iter().flat_map(without_example));
 }
 
 #[test]
@@ -229,6 +244,31 @@ fn documentation_does_not_make_a_file_long() {
 }
 
 #[test]
+fn a_public_function_without_an_example_is_caught() {
+    let bare = |code: &str| without_example(&Source::new("addr.rs", code)).len();
+    let run = "/// ```\n/// f();\n/// ```\n";
+    for (code, expected) in [
+        ("pub fn f() {}".to_owned(), 1),
+        (format!("{run}pub fn f() {{}} pub fn g() {{}}"), 1),
+        (format!("{run}#[must_use]\npub async fn f() {{}}"), 0),
+        (format!("impl<T> S<T> {{ {run} pub fn f(&self) {{}} /// no code\n pub const fn g() {{}} }}"), 1),
+        (format!("impl S {{ {}pub fn f(&self) {{}} }}", run.replacen("```", "```no_run", 1)), 1),
+        ("impl T for S { fn f() {} } impl<F> S where F: for<'a> T<'a> { pub fn f() {} }".to_owned(), 1),
+        ("pub(crate) fn f() {} impl S { pub(super) fn g() {} fn h() {} } pub trait T { fn f(); }".to_owned(), 0),
+        ("#[cfg(test)] mod tests { pub fn f() {} } pub struct S; pub use a::b;".to_owned(), 0),
+    ] {
+        assert_eq!(bare(&code), expected, "{code}");
+    }
+}
+
+#[test]
+fn a_file_that_does_not_say_what_it_is_for_is_caught() {
+    let file = |code: &str| unexplained(&Source::new("addr.rs", code));
+    assert_eq!(file("//! Addresses.\nmod a;"), None);
+    assert!(file("mod a;\n//! Too late.").is_some());
+}
+
+#[test]
 fn logic_in_the_crate_root_is_caught() {
     let problems = |code: &str| Source::new("lib.rs", code).items().into_iter().filter_map(|item| logic(&item)).count();
     let declarations = "//! Docs.\n#![warn(missing_docs)]\npub mod a;\n#[cfg(x)] mod b;\npub use self::a::{B, c::D};";
@@ -342,6 +382,20 @@ fn overlong(source: &Source) -> Option<String> {
     let lines = source.lines_of_code();
     (lines > LONGEST_FILE)
         .then(|| format!("{}: {lines} lines before its tests; more than {LONGEST_FILE} are two concepts", source.file))
+}
+
+fn unexplained(source: &Source) -> Option<String> {
+    let says = examples::says_what_it_is_for(source.text());
+    (!says).then(|| format!("{}: it begins with no `//!` that says what it is for", source.file))
+}
+
+fn without_example(source: &Source) -> Vec<String> {
+    let bare = examples::bare_functions(source.tokens()).into_iter();
+    let bare = bare.filter(|bare| !WITHOUT_EXAMPLE.contains(&bare.name.as_str()));
+    let problem = |bare: examples::Bare| {
+        format!("{}:{}: `{}` is public and has no example that runs in its docs", source.file, bare.line, bare.name)
+    };
+    bare.map(problem).collect()
 }
 
 fn logic(item: &str) -> Option<String> {

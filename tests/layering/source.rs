@@ -92,6 +92,14 @@ impl Source {
         self.text.lines().take(self.lines_before_tests()).filter(|line| !is_docs(line)).count()
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn tokens(&self) -> TokenStream {
+        self.tokens.clone()
+    }
+
     /// Its items without attributes, each as text up to its `;`.
     pub(crate) fn items(&self) -> Vec<String> {
         let mut items = vec![TokenStream::new()];
