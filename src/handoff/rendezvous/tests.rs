@@ -1,3 +1,5 @@
+//! The place where two processes meet: who binds it, who is let in, and what is left when one of them dies.
+
 mod stage;
 mod users;
 

@@ -1,3 +1,5 @@
+//! The start of a program, whole: what the new process has, what this one keeps, and what is left of a start that fails.
+
 use std::{
     env,
     fs::File,
