@@ -115,7 +115,7 @@ mod tests {
 
     impl Drop for Bomb {
         fn drop(&mut self) {
-            if !std::thread::panicking() {
+            if !thread::panicking() {
                 panic!("dropped");
             }
         }

@@ -38,10 +38,6 @@ impl Source {
         &self.module
     }
 
-    pub(crate) fn tokens(&self) -> TokenStream {
-        self.tokens.clone()
-    }
-
     pub(crate) fn is_test(&self) -> bool {
         self.file.contains("/tests/") || self.file.ends_with("/tests.rs")
     }
