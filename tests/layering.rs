@@ -43,6 +43,13 @@ const LAYERS: &[(&str, u8)] = &[
 /// throws, and a thread that cannot be started is logged.
 const EQUALS: &[(&str, &str)] = &[("blocking", "log"), ("blocking", "unwind"), ("error", "sys"), ("log", "unwind")];
 
+/// Words that a reader who knows systemd, hyper and nginx has to guess at.
+const REFUSED_WORDS: &[&str] =
+    &["told", "nobody", "whoever", "somebody", "heir", "heirloom", "farewell", "mend", "mended", "linger", "begun"];
+
+/// Names that others have given and that have such a word in them.
+const NAMES_OF_THE_SYSTEM: &[&str] = &["SO_LINGER", "set_linger"];
+
 /// The most lines that a file may have before its tests, without its documentation.
 const LONGEST_FILE: usize = 380;
 
@@ -62,6 +69,26 @@ fn no_two_files_need_each_other() {
 #[test]
 fn no_value_travels_without_its_type() {
     assert_none(sources().iter().flat_map(stray_any));
+}
+
+#[test]
+fn the_words_are_those_of_the_field() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["src", "docs", "examples", "tests", "benches", "fuzz"].map(|folder| root.join(folder));
+    let files = folders.iter().filter(|folder| folder.exists()).flat_map(|folder| files(folder));
+    let files = files.chain([root.join("README.md")]).filter(|file| !file.starts_with(root.join("tests/layering.rs")));
+    assert_none(files.flat_map(|path| {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        refused_words(&path.strip_prefix(root).expect("it was found there").display().to_string(), &text)
+    }));
+}
+
+#[test]
+fn a_refused_word_is_caught_in_prose_and_in_names() {
+    let text = "fine\nThe client is told.\nfn is_told() {}\nNobody; linger\nsocket.set_linger(None); SO_LINGER, untold";
+    let problems = refused_words("docs/a.md", text);
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(problems[0].starts_with("docs/a.md:2: `told` "), "{problems:?}");
 }
 
 #[test]
@@ -354,6 +381,20 @@ fn stray_any(source: &Source) -> Vec<String> {
     lines.into_iter().map(|line| format!("{}:{line}: {what}", source.file)).collect()
 }
 
+/// Where a word of [`REFUSED_WORDS`] stands in `text`, also as a part of a name.
+fn refused_words(file: &str, text: &str) -> Vec<String> {
+    let refused = |word: &&str| REFUSED_WORDS.contains(&word.to_lowercase().as_str());
+    let words = |line: &str| {
+        let line = NAMES_OF_THE_SYSTEM.iter().fold(line.to_owned(), |line, name| line.replace(name, ""));
+        line.split(|letter: char| !letter.is_ascii_alphabetic()).filter(refused).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = text.lines().zip(1..);
+    lines
+        .flat_map(|(line, number)| words(line).into_iter().map(move |word| (number, word)))
+        .map(|(number, word)| format!("{file}:{number}: `{word}` is no word of the field; say who does what"))
+        .collect()
+}
+
 fn stray_events(source: &Source) -> Vec<String> {
     if source.file == "src/log.rs" {
         return Vec::new();
@@ -415,15 +456,13 @@ fn sources() -> Vec<Source> {
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a source folder can be read");
-    let paths = entries.map(|entry| entry.expect("a source folder can be read").path());
-    paths
-        .flat_map(|path| match path.is_dir() {
-            true => rust_files(&path),
-            false => vec![path],
-        })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect()
+    files(folder).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of the project can be read");
+    let paths = entries.map(|entry| entry.expect("a folder of the project can be read").path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 fn assert_none(problems: impl Iterator<Item = String>) {
