@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 
 use super::{
-    Server,
+    builder::Server,
     routes::{Routes, adopt},
 };
 use crate::{

@@ -1,11 +1,13 @@
-//! What a server can be set to do at handoffs.
+//! The settings of a server that are about the handoff.
 
 use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 
-use super::{Server, succession::Succession};
+pub(super) mod settings;
+
+use super::{builder::Server, succession::Succession};
 use crate::{
     error::Error,
-    handoff::{Handoff, PlainSuccessor, StatePart, hook::BoxError, options::Options, requests::Requests},
+    handoff::{Handoff, PlainSuccessor, StatePart, hook::BoxError, requests::Requests},
 };
 
 /// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
@@ -364,20 +366,5 @@ impl Server {
         let (_, nobody) = Handoff::new();
         let calls = std::mem::replace(&mut self.handoff.calls, nobody);
         Succession::new(options, handle, Requests::new(calls))
-    }
-}
-
-/// What a server keeps of it until it runs.
-#[derive(Debug)]
-pub(super) struct Settings {
-    options: Options,
-    handle: Handoff,
-    calls: tokio::sync::mpsc::UnboundedReceiver<crate::handoff::handle::Call>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let (handle, calls) = Handoff::new();
-        Self { options: Options::default(), handle, calls }
     }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, mem, pin::Pin, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    Server,
+    builder::Server,
     fd_store::FdStoreTask,
     notify::{Announcer, IdleExit},
     routes::{Routes, ServerContext},

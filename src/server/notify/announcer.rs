@@ -18,9 +18,9 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Settings,
     health::HealthCheck,
     reporter::{Reporter, Stage, in_time},
+    settings::Settings,
     watchdog,
 };
 use crate::{

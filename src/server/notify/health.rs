@@ -5,14 +5,14 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use crate::unwind::Caught;
 
 /// Resolves to an error if something is wrong, with the reason as text.
-pub(super) type HealthFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+pub(in crate::server) type HealthFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Asks the service again and again whether it is well.
 #[derive(Clone)]
-pub(super) struct HealthCheck(Arc<dyn Fn() -> HealthFuture + Send + Sync>);
+pub(in crate::server) struct HealthCheck(Arc<dyn Fn() -> HealthFuture + Send + Sync>);
 
 impl HealthCheck {
-    pub(super) fn new<F, E>(check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub(in crate::server) fn new<F, E>(check: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
@@ -24,7 +24,7 @@ impl HealthCheck {
         }))
     }
 
-    pub(super) fn ask(&self) -> HealthFuture {
+    pub(in crate::server) fn ask(&self) -> HealthFuture {
         (self.0)()
     }
 }
@@ -36,7 +36,9 @@ impl fmt::Debug for HealthCheck {
 }
 
 /// The answer of a future of the service. One that panics, also as its error is printed, is an error.
-pub(super) fn health<E: fmt::Display>(answer: impl Future<Output = Result<(), E>> + Send + 'static) -> HealthFuture {
+pub(in crate::server) fn health<E: fmt::Display>(
+    answer: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> HealthFuture {
     let answer = Caught::new(async move { answer.await.map_err(|error| error.to_string()) });
     Box::pin(async move { answer.await.unwrap_or_else(|panicked| Err(panicked.to_string())) })
 }
