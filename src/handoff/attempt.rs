@@ -14,7 +14,7 @@ use crate::{
         channel::Channel,
         error::Refusal,
         moved::MovedListener,
-        offer::{Applicant, Offer, ReadyPeer, offer},
+        offer::{Applicant, Committed, Offer, ReadyPeer, offer},
         protocol::{ListenerRecord, PathRecord, SectionKind},
         section::Section,
         send::{ConnectionSender, SenderHandle},
@@ -77,8 +77,8 @@ impl ReadySuccessor {
         let Self { prepared, started, line, offered } = self;
         let visitor = if started.is_none() { prepared.process() } else { None };
         match (prepared.commit().await, started) {
-            (Ok((mover, handle)), started) => {
-                Ok((mover.reporting_older(line.older, offered), handle, started.and_then(Started::leave).or(visitor)))
+            (Ok(Committed { sender, handle }), started) => {
+                Ok((sender.reporting_older(line.older, offered), handle, started.and_then(Started::leave).or(visitor)))
             }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
             (Err(refusal), None) => Err(failed(refusal.to_string())),

@@ -59,7 +59,7 @@ pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
         match ask(&path, deadline).await? {
             // The old process of a handoff has given the path to the new one, which is found there now.
             Ok(Message::Leaving(_)) if Instant::now() < deadline => {}
-            Err(refusal) if refusal.is_unheard() && Instant::now() < deadline => {}
+            Err(refusal) if refusal.is_unread() && Instant::now() < deadline => {}
             Ok(message) => return outcome(&path, message),
             Err(refusal) => return Err(failed(&path, refusal.to_string())),
         }

@@ -1,4 +1,6 @@
-//! The control socket: whole messages, waited for on the runtime or, before there is one, up to a deadline.
+//! The control socket of a handoff: whole messages with their descriptors.
+//!
+//! [`Channel`] waits on the runtime. [`BlockingChannel`] waits up to a deadline, for a process that has no runtime yet.
 
 use std::{
     io,
@@ -23,30 +25,31 @@ use super::{
     packet::{LONGEST_PACKET, Malformed},
     protocol::{Abort, Failed, Leaving, Message},
 };
-use crate::sys::{
-    scm,
-    socket::{self, SocketFamily, SocketKind},
+use crate::{
+    log,
+    sys::{
+        scm,
+        socket::{self, SocketFamily, SocketKind},
+    },
 };
 
-use crate::log;
-
-/// How long to wait where nothing tells when there is room for more descriptors in flight.
+/// How long to wait before descriptors are sent again when too many are in flight (`ETOOMANYREFS`): no event says when there is room.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 
-/// The longest reason that is told.
+/// The longest reason that is sent, in bytes.
 const LONGEST_REASON: usize = 4 * 1024;
 
-/// One message, with what came along.
+/// One message, with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) message: Message,
-    /// Closed on drop, so whoever expects none forgets them.
+    /// Closed on drop, so a receiver that expects none ignores them.
     pub(crate) fds: Vec<OwnedFd>,
     /// Descriptors are missing, because the table of this process is full.
     pub(crate) lacks_fds: bool,
 }
 
-/// A control socket on the runtime. Both directions at once, from one task each.
+/// A control socket on the runtime. One task may send while another one receives.
 #[derive(Debug)]
 pub(crate) struct Channel {
     fd: AsyncFd<OwnedFd>,
@@ -54,7 +57,7 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// A control socket, and its other end for a successor that is started.
+    /// A control socket, and its other end for a process that is to be spawned.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (own, other) = scm::pair()?;
         Ok((Self::new(own)?, other))
@@ -75,7 +78,7 @@ impl Channel {
     ///
     /// # Cancel safety
     ///
-    /// A message is returned or still to be received.
+    /// A message is returned, or the next call receives it.
     pub(crate) async fn receive(&self, awaited: &'static str) -> Result<Envelope, Refusal> {
         loop {
             let read = |fd: &OwnedFd| {
@@ -90,7 +93,7 @@ impl Channel {
         }
     }
 
-    /// Sends a packet that is encoded already; waits until there is room for it and for its descriptors.
+    /// Sends an encoded packet, and waits until there is room for it and for its descriptors.
     ///
     /// # Cancel safety
     ///
@@ -105,12 +108,12 @@ impl Channel {
         }
     }
 
-    /// Sends `message`. Where the other side has closed, its last words are the refusal.
+    /// Sends `message`. If the other process has closed the socket, the reason that it sent before is the refusal.
     pub(crate) async fn send(&self, message: impl Into<Message>, fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
         self.send_encoded(&message.into().encode()?, fds).await
     }
 
-    /// As [`send`](Self::send), for a message that is encoded already.
+    /// As [`send`](Self::send), for an encoded message.
     pub(crate) async fn send_encoded(&self, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
         match self.send_packet(packet, fds).await {
             Err(error) if scm::is_gone(&error) => Err(self.read_abort_reason().await),
@@ -118,7 +121,7 @@ impl Channel {
         }
     }
 
-    /// Sends `message`, or says `false` where the other side has closed: what it said before is still to be received.
+    /// Sends `message`; `false` if the other process has closed the socket. What it sent before is still to be received.
     pub(crate) async fn send_if_open(&self, message: impl Into<Message>) -> Result<bool, Refusal> {
         match self.send_packet(&message.into().encode()?, &[]).await {
             Ok(()) => Ok(true),
@@ -127,8 +130,8 @@ impl Channel {
         }
     }
 
-    /// Sends nothing more (`shutdown(2)`): the other side reads what was sent, and then the end. It needs no room in the queue, and
-    /// what the other side sends is still received.
+    /// Sends nothing more (`shutdown(2)`): the other process reads what was sent, and then the end. This needs no room in the queue, and
+    /// what the other process sends is still received.
     pub(crate) fn stop_sending(&self) {
         let _ = rustix::net::shutdown(self.fd.get_ref(), Shutdown::Write);
     }
@@ -138,7 +141,7 @@ impl Channel {
         try_send(self.fd.get_ref(), &message.into());
     }
 
-    /// An error if the other side has said anything since, above all that it will not go on, or is no more.
+    /// An error if the other process has sent a message, such as a reason to abort, or has closed the socket.
     pub(crate) fn check_no_message(&self, awaited: &'static str) -> Result<(), Refusal> {
         let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
         match read(self.fd.get_ref().as_fd(), &mut buffer, awaited) {
@@ -150,6 +153,7 @@ impl Channel {
         }
     }
 
+    /// The reason that the other process sent before it closed the socket, if it sent one.
     async fn read_abort_reason(&self) -> Refusal {
         loop {
             match self.receive("an answer").await.map(|envelope| envelope.message) {
@@ -157,7 +161,7 @@ impl Channel {
                     return unexpected(message, "an answer");
                 }
                 Ok(_) => {}
-                // It was not sent at all.
+                // The message that was to be sent has not been read.
                 Err(Refusal::Gone { awaited, .. }) => return Refusal::Gone { awaited, left_unread: true },
                 Err(refusal) => return refusal,
             }
@@ -171,7 +175,7 @@ impl AsFd for Channel {
     }
 }
 
-/// A control socket where there is no runtime yet.
+/// A control socket before there is a runtime. Every wait ends at the deadline.
 #[derive(Debug)]
 pub(crate) struct BlockingChannel {
     fd: OwnedFd,
@@ -180,7 +184,7 @@ pub(crate) struct BlockingChannel {
 }
 
 impl BlockingChannel {
-    /// An error for what is no sequential-packet Unix socket.
+    /// An error if `fd` is no sequential-packet Unix socket.
     pub(crate) fn new(fd: OwnedFd, deadline: Instant) -> Result<Self, Refusal> {
         match socket::kind(fd.as_fd()) {
             SocketKind::SeqPacket(SocketFamily::Unix) => Ok(Self { fd, buffer: buffer(), deadline }),
@@ -192,7 +196,7 @@ impl BlockingChannel {
 
     pub(crate) fn receive(&mut self, awaited: &'static str) -> Result<Envelope, Refusal> {
         loop {
-            // Looked at before every packet: others may come without end.
+            // Checked before every packet, as a peer can send packets without end.
             self.remaining(awaited)?;
             match read(self.fd.as_fd(), &mut self.buffer, awaited) {
                 Ok(Ok(Some(envelope))) => return Ok(envelope),
@@ -208,7 +212,7 @@ impl BlockingChannel {
         let packet = message.into().encode()?;
         loop {
             match scm::send(&self.fd, &packet, &[]) {
-                // What it said before it closed is still to be read.
+                // What it sent before it closed the socket is still to be read.
                 Err(error) if scm::is_gone(&error) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::OUT, awaited)?,
                 sent => return sent.map_err(Refusal::system("send on the control socket")),
@@ -216,7 +220,7 @@ impl BlockingChannel {
         }
     }
 
-    /// Lets the other side take so much longer.
+    /// Moves the deadline, as the other process has asked for more time.
     pub(crate) fn extend(&mut self, time: Duration) {
         self.deadline += time;
     }
@@ -244,13 +248,13 @@ impl BlockingChannel {
     }
 }
 
-/// Tells the other side that this process stops, and ends the conversation, also for a thread that blocks on a duplicate of `fd`.
+/// Sends that this process stops, and shuts the socket down, also for a thread that blocks on a duplicate of `fd`.
 pub(crate) fn leave(fd: &OwnedFd) {
     try_send(fd, &Leaving {}.into());
     let _ = rustix::net::shutdown(fd, Shutdown::Both);
 }
 
-/// What a message says that is not the one that was waited for.
+/// The refusal that follows from a message that is not the awaited one.
 pub(crate) fn unexpected(message: Message, awaited: &'static str) -> Refusal {
     match message {
         Message::Abort(Abort { reason }) | Message::Failed(Failed { reason }) => Refusal::Declined { reason },
@@ -259,7 +263,7 @@ pub(crate) fn unexpected(message: Message, awaited: &'static str) -> Refusal {
     }
 }
 
-/// As much of a reason as is told.
+/// As much of a reason as is sent.
 pub(crate) fn reason(text: &(impl ToString + ?Sized)) -> String {
     let mut text = text.to_string();
     let end = (0..=LONGEST_REASON.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
@@ -267,7 +271,7 @@ pub(crate) fn reason(text: &(impl ToString + ?Sized)) -> String {
     text
 }
 
-/// One packet; `None` for one of a kind that this version does not know.
+/// One packet; `None` for a kind that this version does not know.
 fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Result<Result<Option<Envelope>, Refusal>> {
     let received = scm::receive(fd, buffer)?;
     if received.len == 0 {

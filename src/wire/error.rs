@@ -1,43 +1,43 @@
-//! Why a handoff does not come about, or ends early.
+//! Why a handoff fails or ends early.
 
 use std::{fmt, io};
 
 use super::{packet::Malformed, version::VERSION};
 
-/// Why one side will not go on with the other.
+/// Why one process does not go on with the other one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The other side closed the control socket: it has ended, or has given up without a word.
+    /// The other process has closed the control socket without a reason: it has ended.
     Gone {
-        /// What was waited for.
+        /// The message that was awaited.
         awaited: &'static str,
-        /// It has not read what this side sent.
+        /// It has not read everything that this process sent.
         left_unread: bool,
     },
-    /// The other side said no.
+    /// The other process has aborted the handoff.
     Declined {
-        /// In its words.
+        /// The reason that it sent.
         reason: String,
     },
-    /// No version of the protocol that both speak.
+    /// There is no version of the protocol that both speak.
     Version {
-        /// The newest and the oldest of the other side.
+        /// The newest and the oldest of the other process.
         theirs: (u32, u32),
-        /// The newest and the oldest of this side.
+        /// The newest and the oldest of this process.
         ours: (u32, u32),
     },
     /// A message that cannot be understood.
     Malformed {
         /// What is wrong with it.
         problem: String,
-        /// It may be an answer to connections, so it is not known which of them the later answers are about.
+        /// It may be an answer to connections. It is then unknown which connections the later answers are about.
         is_answer: bool,
     },
     /// A message in the wrong place.
     OutOfOrder {
-        /// What came.
+        /// The message that came.
         came: &'static str,
-        /// What was waited for.
+        /// The message that was awaited.
         awaited: &'static str,
     },
     /// The descriptors that came cannot all be taken, or do not fit the message.
@@ -47,26 +47,26 @@ pub(crate) enum Refusal {
     },
     /// It took too long.
     TimedOut {
-        /// What was waited for.
+        /// The message that was awaited.
         awaited: &'static str,
     },
     /// The system refused something.
     System {
         /// What was tried.
         doing: &'static str,
-        /// Its words.
+        /// The system's message.
         problem: String,
     },
 }
 
 impl Refusal {
-    /// The other side is no more, so nobody else serves what it had.
+    /// Whether the other process has ended, so that no other one serves what it had.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Gone { .. })
     }
 
-    /// The other side is no more, and has never heard what was asked of it.
-    pub(crate) fn is_unheard(&self) -> bool {
+    /// Whether the other process has ended and has not read what was asked of it.
+    pub(crate) fn is_unread(&self) -> bool {
         matches!(self, Self::Gone { left_unread: true, .. })
     }
 

@@ -1,4 +1,4 @@
-//! The old process's side when every connection has gone: the final state.
+//! The old process's side when every connection has moved: the final state of the service.
 
 use super::{
     channel::{Channel, unexpected},
@@ -9,27 +9,28 @@ use super::{
 };
 use crate::idle_connection::IdleConnection;
 
-/// The process that connections are moved away from.
+/// The service of the old process, as the transfer of its connections needs it.
 pub(crate) trait OldProcess {
-    /// Takes a connection back that the successor has not taken.
+    /// Serves a connection again that the new process has not taken.
     fn resume(&mut self, connection: IdleConnection, why: &ReturnReason);
 
-    /// Sends no more connections: the successor takes none. Called before the first of them is resumed, so that what comes back does
-    /// not leave again.
+    /// Stops sending connections, as the new process takes none. It is called before the first of them is resumed, so that a connection
+    /// that comes back does not leave again.
     fn stop_moving(&mut self, why: &ReturnReason);
 }
 
-/// What is left to say when every connection has gone.
+/// The last step of a handoff: every connection has moved or come back, and the new process waits for the final state.
 #[derive(Debug)]
-#[must_use = "the successor waits for the last word"]
+#[must_use = "the new process waits for the final state"]
 pub(crate) struct FinalStatePhase {
     channel: Channel,
 }
 
-/// What the successor said to one final section.
+/// The answer of the new process to one section of the final state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FinalAnswer {
     pub(crate) name: String,
+    /// Why the new process could not use it.
     pub(crate) error: Option<String>,
 }
 
@@ -38,11 +39,11 @@ impl FinalStatePhase {
         Self { channel }
     }
 
-    /// Sends the final sections, each with the answer of the successor, and says that nothing more comes.
+    /// Sends the sections of the final state, waits for the answer to each, and ends the handoff.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends without the last word: the successor takes it for this process's end.
+    /// Dropping the future closes the control socket without the end: the new process takes this one for dead.
     pub(crate) async fn finish(self, sections: Vec<Section>) -> Result<Vec<FinalAnswer>, Refusal> {
         let mut answers = Vec::new();
         for section in sections {

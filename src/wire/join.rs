@@ -1,4 +1,8 @@
 //! The new process's side up to the commit.
+//!
+//! [`join_blocking`] receives what the old process offers; it needs no runtime, so the sockets are there before anything else starts.
+//! [`Control::into_candidate`] registers the control socket with the runtime, and [`Candidate::committed`] says that this process is
+//! ready and waits until it may accept.
 
 use std::{
     io,
@@ -22,44 +26,44 @@ use crate::{
     },
 };
 
-/// The most listeners and the most sections that a predecessor may have.
+/// The most listeners, and the most sections, of an offer.
 const MOST_PARTS: usize = 4096;
 
-/// The most that a predecessor has this process wait for the end of an older generation.
+/// The longest time that a predecessor can ask for, to wait for the end of an older generation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// What the predecessor has offered.
+/// What the predecessor offers.
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(crate) hello: Hello,
-    /// Without a descriptor where they were inherited in the same order.
+    /// Without a descriptor if this process was spawned: it has inherited them, in the same order.
     pub(crate) listeners: Vec<(ListenerRecord, Option<OwnedFd>)>,
     pub(crate) sections: Vec<Section>,
-    /// The predecessor has ended since it told its listeners, so sections may be missing, and this process serves alone.
+    /// The predecessor has ended after its listeners were complete. Sections may be missing, and this process serves alone.
     pub(crate) is_orphaned: bool,
-    /// Who the predecessor is, as the kernel says.
+    /// The credentials of the predecessor, from the kernel.
     pub(crate) peer: Peer,
     pub(crate) control: Control,
 }
 
-/// The control socket, until there is a runtime.
+/// The control socket after the offer, until there is a runtime.
 #[derive(Debug)]
 pub(crate) struct Control(OwnedFd);
 
-/// A process that initialises itself with what it was offered.
+/// This process while it starts up with what it was offered.
 #[derive(Debug)]
 #[must_use = "the predecessor waits for an answer"]
 pub(crate) struct Candidate {
     channel: Channel,
-    /// `None` if the kernel does not tell: it lives in another pid namespace, or has ended.
+    /// `None` if the kernel does not show it: it lives in another pid namespace, or has ended.
     predecessor: Option<Process>,
 }
 
-/// Says who this process is on `control`, and receives what it is offered. Blocks up to `deadline`.
+/// Joins the handoff on `control`, and receives the offer. Blocks up to `deadline`.
 ///
 /// # Errors
 ///
-/// [`is_gone`](Refusal::is_gone) if the predecessor ended before it told its listeners.
+/// [`is_gone`](Refusal::is_gone) if the predecessor ended before its listeners were complete.
 pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joined, Refusal> {
     let peer = peer::credentials(&control).map_err(Refusal::system("ask who has the control socket"))?;
     let mut channel = BlockingChannel::new(control, deadline)?;
@@ -74,7 +78,7 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
             control: Control(channel.into_fd()),
         }),
         Err(refusal) => {
-            // It may have gone on to something else, or not read at all: nothing that this process has to wait for.
+            // The predecessor may not read any more, so this process does not wait for it.
             channel.try_send(Failed { reason: reason(&refusal) });
             Err(refusal)
         }
@@ -82,7 +86,7 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
 }
 
 impl Control {
-    /// Tells the predecessor that this process stops.
+    /// Sends that this process stops.
     pub(crate) fn leave(self) {
         leave(&self.0);
     }
@@ -95,17 +99,17 @@ impl Control {
 }
 
 impl Candidate {
-    /// Tells the predecessor that this process will not take over, and why.
+    /// Sends that this process does not take over, and why.
     pub(crate) fn fail(self, why: &str) {
         self.channel.try_send(Failed { reason: reason(why) });
     }
 
-    /// Tells the predecessor that this process stops. To one that has committed meanwhile it is the stop of its successor.
+    /// Sends that this process stops. A predecessor that has committed meanwhile takes it for the stop of its successor.
     pub(crate) fn leave(self) {
         self.channel.try_send(Leaving {});
     }
 
-    /// Goes on with what comes after the commit.
+    /// The next step, after the commit.
     pub(crate) fn into_receiver(self) -> (ConnectionReceiver, ReceiverHandle) {
         ConnectionReceiver::new(self.channel, self.predecessor)
     }
@@ -115,16 +119,17 @@ impl Candidate {
         self.committed(Vec::new()).await.map(|()| self.into_receiver())
     }
 
-    /// Tells the predecessor that this process is able to accept, and waits until it may.
+    /// Sends that this process is able to accept, and waits until it may.
     ///
     /// # Errors
     ///
-    /// [`is_gone`](Refusal::is_gone) if the predecessor ended: this process accepts all the same. Otherwise the predecessor has
-    /// called the handoff off and serves on.
+    /// [`is_gone`](Refusal::is_gone) if the predecessor has ended: this process then accepts at once. Otherwise the predecessor has
+    /// aborted the handoff and serves on.
     ///
     /// # Cancel safety
     ///
-    /// It only waits; to drop the candidate closes the control socket, and the predecessor serves on, unless it has committed just now.
+    /// A dropped future only stops waiting. Dropping the candidate closes the control socket: the predecessor serves on, unless it has
+    /// committed just now.
     pub(crate) async fn committed(&self, moved: Vec<MovedListener>) -> Result<(), Refusal> {
         if !moved.is_empty() {
             self.channel.send(Moved { listeners: moved }, &[]).await?;

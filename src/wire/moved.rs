@@ -1,8 +1,8 @@
-//! Listeners that the new process does not go on with, as it has another address.
+//! Listeners whose address changes with the handoff: the new process has bound another one.
 
 use serde::{Deserialize, Serialize};
 
-/// New to old, before `Ready`: close these when new serves.
+/// New to old, before `Ready`: close these listeners when the new process serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Moved {
     pub(crate) listeners: Vec<MovedListener>,

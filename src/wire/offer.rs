@@ -1,4 +1,8 @@
-//! The old process's side up to the commit: until then nothing has changed for anybody.
+//! The old process's side up to the commit.
+//!
+//! Each step is a type, and each is consumed by the next one, so a wrong order does not compile: [`accept_hello`] gives an
+//! [`Applicant`], [`Applicant::offer`] a [`ReadyPeer`], [`ReadyPeer::commit`] a [`Committed`]. Dropping one of the first two, or the
+//! future of a step, aborts the handoff. Until the commit nothing has changed for any client.
 
 use std::{
     ops::{Deref, Range},
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::sys::{peer, process::Process, scm::MOST_FDS};
 
-/// What the successor is offered.
+/// What the new process is offered.
 #[derive(Debug)]
 pub(crate) struct Offer {
     /// How many handoffs there were up to this process.
@@ -26,21 +30,21 @@ pub(crate) struct Offer {
     /// How many older generations still drain.
     pub(crate) draining: u32,
     pub(crate) listeners: Vec<(ListenerRecord, OwnedFd)>,
-    /// Whether the listeners themselves are sent; a child has inherited them in the same order.
+    /// Whether the descriptors of the listeners are sent. A process that was spawned has inherited them in the same order.
     pub(crate) attach: bool,
     pub(crate) sections: Vec<Section>,
 }
 
-/// Who is at the other end of a control socket.
+/// The process at the other end of a control socket.
 #[derive(Debug)]
 pub(crate) enum Peer {
-    /// A process that would take over.
+    /// A process that wants to take over.
     Applicant(Applicant),
     /// A program that asks for a handoff and waits for [`Outcome`](super::protocol::Outcome).
     Operator(Channel),
 }
 
-/// A process that would take over.
+/// A process that wants to take over, and waits for an offer.
 #[derive(Debug)]
 pub(crate) struct Applicant {
     channel: AbortOnDrop,
@@ -51,7 +55,7 @@ pub(crate) struct Applicant {
     version: u32,
 }
 
-/// A successor that is able to accept and waits for the commit.
+/// A process that is able to accept, and waits for the commit.
 #[derive(Debug)]
 #[must_use = "dropping it aborts the handoff"]
 pub(crate) struct ReadyPeer {
@@ -59,11 +63,19 @@ pub(crate) struct ReadyPeer {
     /// As that of the [`Applicant`].
     pub(crate) pid: u32,
     version: u32,
-    /// What it does not go on with.
+    /// The listeners that it does not go on with.
     pub(crate) moved: Vec<MovedListener>,
 }
 
-/// Waits for the first word. A successor of a version that cannot be spoken to is told so.
+/// The new process accepts, and connections can move to it.
+#[derive(Debug)]
+#[must_use = "no connection moves unless the sender runs"]
+pub(crate) struct Committed {
+    pub(crate) sender: ConnectionSender,
+    pub(crate) handle: SenderHandle,
+}
+
+/// Waits for the first message on `channel`. A process whose versions this one does not speak gets the reason.
 ///
 /// # Cancel safety
 ///
@@ -76,14 +88,14 @@ pub(crate) async fn accept_hello(channel: Channel) -> Result<Peer, Refusal> {
     }
 }
 
-/// Offers `offer` to whoever joins on `channel`, and waits until it is ready.
+/// Waits for a process that joins on `channel`, offers it `offer`, and waits until it is ready.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future aborts the handoff.
 pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<ReadyPeer, Refusal> {
     match accept_hello(channel).await? {
-        Peer::Applicant(joiner) => joiner.offer(offer).await,
+        Peer::Applicant(applicant) => applicant.offer(offer).await,
         Peer::Operator(_) => Err(Refusal::OutOfOrder { came: "a `HandOver`", awaited: "a `Join`" }),
     }
 }
@@ -91,17 +103,18 @@ pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<ReadyPeer, R
 impl Applicant {
     fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
         let (pid, version) = (peer::credentials(&channel).map_or(0, |peer| peer.pid), common_version(join.version));
-        let joiner = Self { channel: AbortOnDrop(Some(channel)), pid, version };
+        let applicant = Self { channel: AbortOnDrop(Some(channel)), pid, version };
         match join.check() {
-            Ok(()) => Ok(joiner),
+            Ok(()) => Ok(applicant),
             Err(refusal) => {
-                joiner.refuse(&refusal.to_string());
+                applicant.refuse(&refusal.to_string());
                 Err(refusal)
             }
         }
     }
 
-    /// Tells it that the offer comes within `time`, as an older generation has to end before. The reason when it does not wait so long.
+    /// Asks it to wait `time` for the offer, as an older generation has to end first. Returns when it does not wait any more, with the
+    /// reason.
     ///
     /// # Cancel safety
     ///
@@ -114,14 +127,14 @@ impl Applicant {
         }
     }
 
-    /// Sends it away.
+    /// Aborts the handoff, for that reason.
     pub(crate) fn refuse(self, reason: &str) {
         self.channel.abort(reason);
     }
 
-    /// Leaves it without a word, so that it takes this process for gone.
+    /// Closes the control socket without a message, so that it takes this process for dead.
     pub(crate) fn leave(self) {
-        drop(self.channel.decide());
+        drop(self.channel.into_inner());
     }
 
     /// Offers `offer` to it, and waits until it is ready.
@@ -158,18 +171,25 @@ impl ReadyPeer {
         peer::process(&*self.channel).ok()
     }
 
-    /// Lets it accept. After an error nothing has changed, and it never will have.
+    /// Lets it accept.
+    ///
+    /// # Errors
+    ///
+    /// It has ended or given up meanwhile. Nothing has changed, and it does not accept.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it returns, it has not committed: the commit is the last thing that it does.
-    pub(crate) async fn commit(self) -> Result<(ConnectionSender, SenderHandle), Refusal> {
+    /// A future that is dropped before it is ready has not committed: to send the commit is the last thing that it does.
+    pub(crate) async fn commit(self) -> Result<Committed, Refusal> {
         let committed = async {
             self.channel.check_no_message("a commit")?;
             self.channel.send(Commit {}, &[]).await
         };
         match committed.await {
-            Ok(()) => Ok(ConnectionSender::new(self.channel.decide(), self.version)),
+            Ok(()) => {
+                let (sender, handle) = ConnectionSender::new(self.channel.into_inner(), self.version);
+                Ok(Committed { sender, handle })
+            }
             Err(refusal) => {
                 self.channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -205,7 +225,7 @@ async fn send_listeners(
     Ok(())
 }
 
-/// Which listeners go into a message each; one message even for none.
+/// Which listeners go into which message. For none there is one empty message.
 fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
     /// What a message takes besides its records.
     const HEAD: usize = 16;
@@ -224,12 +244,12 @@ fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// A channel whose other end must not take silence for the death of this process: dropped, it says that the handoff is off.
+/// A channel that says when it is dropped that the handoff is off: the other process would take silence for the death of this one.
 #[derive(Debug)]
 struct AbortOnDrop(Option<Channel>);
 
 impl AbortOnDrop {
-    fn decide(mut self) -> Channel {
+    fn into_inner(mut self) -> Channel {
         match self.0.take() {
             Some(channel) => channel,
             None => unreachable!("it is taken once, by value"),
@@ -237,7 +257,7 @@ impl AbortOnDrop {
     }
 
     fn abort(self, why: &str) {
-        self.decide().try_send(Abort { reason: reason(why) });
+        self.into_inner().try_send(Abort { reason: reason(why) });
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many older generations drain, as one process tells the next.
+//! How many older generations still drain: a process starts the next one only while there are few enough.
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -6,41 +6,41 @@ use tokio::sync::watch;
 /// Old to new, after the commit: the number of older generations that still drain has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Older {
-    /// Those before old; old is one more.
+    /// Those before the old process, which is one more.
     pub(crate) draining: u32,
 }
 
-/// Old to new, before `Hello`: it comes later than otherwise, as an older generation has to end first.
+/// Old to new, before `Hello`: the offer comes later, as an older generation has to end first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wait {
-    /// Old answers within so many milliseconds.
+    /// How long the new process has to wait at most.
     pub(crate) milliseconds: u64,
 }
 
-/// How many generations before this one still drain, and what the successor knows of that.
+/// How many generations before this one still drain, and how many the new process knows of.
 #[derive(Debug)]
 pub(super) struct OlderGenerations {
     draining: watch::Receiver<u32>,
-    said: u32,
+    reported: u32,
 }
 
 impl OlderGenerations {
-    pub(super) fn new(draining: watch::Receiver<u32>, said: u32) -> Self {
-        Self { draining, said }
+    pub(super) fn new(draining: watch::Receiver<u32>, reported: u32) -> Self {
+        Self { draining, reported }
     }
 
-    /// Resolves when the successor does not know how many there are.
+    /// Resolves when the number has changed since it was reported.
     pub(super) async fn news(&mut self) -> Older {
-        let said = self.said;
-        match self.draining.wait_for(|now| *now != said).await.map(|now| *now) {
+        let reported = self.reported;
+        match self.draining.wait_for(|now| *now != reported).await.map(|now| *now) {
             Ok(draining) => Older { draining },
             // This process ends.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// The successor knows.
-    pub(super) fn note_said(&mut self, draining: u32) {
-        self.said = draining;
+    /// The new process knows that number.
+    pub(super) fn note_reported(&mut self, draining: u32) {
+        self.reported = draining;
     }
 }

@@ -1,16 +1,16 @@
-//! Why a connection comes back to the process that sent it.
+//! Why a connection comes back from a handoff.
 
 use std::sync::Arc;
 
-/// Why a connection comes back to the process that wanted to be rid of it.
+/// Why a connection comes back to the old process, which then serves or closes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReturnReason {
-    /// The successor did not take it.
+    /// The new process did not take it, for that reason.
     Refused(Arc<str>),
-    /// It cannot be sent.
+    /// It cannot be sent, for that reason.
     Unsendable(Arc<str>),
-    /// The successor takes no more, as it stops itself.
+    /// The new process stops, and takes no more.
     Leaving,
-    /// The successor is no more.
+    /// The new process has ended. No other process has the connection.
     Died,
 }

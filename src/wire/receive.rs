@@ -1,11 +1,12 @@
-//! The new process's side after the commit: the idle connections of its predecessor arrive.
+//! The new process's side after the commit: it receives the idle connections of its predecessor, and its final state.
 //!
-//! What holds at every moment:
+//! Invariants:
 //!
-//! 1. A connection is served only after its `Taken` is in the control socket, or if the predecessor's *process* has ended.
-//! 2. Before that nothing is read from it or written to it. Dropping it closes this process's descriptor and nothing else.
-//! 3. The end of the control socket does not say that the predecessor's process has ended: it may have closed its side and live. So what
-//!    could not be answered waits until the kernel says so (`pidfd_open(2)`), and is dropped if that takes too long.
+//! 1. A connection is served only after its `Taken` has been sent, or after the predecessor's *process* has ended.
+//! 2. Before that this process neither reads from it nor writes to it. Dropping it closes this process's descriptor and nothing else.
+//! 3. The end of the control socket does not mean that the predecessor's process has ended: it may have closed its end and live on. So
+//!    connections that could not be answered wait until the kernel says that the process has ended (`pidfd_open(2)`). They are dropped
+//!    if that takes too long.
 
 use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -31,65 +32,70 @@ use crate::{
     sys::{process::Process, table},
 };
 
-/// The most connections that the predecessor may send without further leave.
+/// The most connections that the predecessor may send before there is more credit.
 const WINDOW: u32 = 4096;
 
-/// Descriptors that are kept for this process's own connections and files.
+/// How many descriptors are left for this process's own connections and files.
 const RESERVE: usize = 128;
 
-/// How often to look for room where there is none.
+/// How often to look for room when there is none.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a predecessor that has closed the control socket may take to end, before what could not be answered is dropped.
+/// How long a predecessor that has closed the control socket may take to end, before unanswered connections are dropped.
 const DEATH_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the receiver side waits for.
+/// What the receiver waits for.
 const AWAITED: &str = "a `Done`";
 
-/// The process that connections move to.
+/// The service of the new process, as the receiver of connections needs it.
 pub(crate) trait NewProcess {
-    /// Whether it takes all of `connections`: nothing is read from any yet. An error is the reason why not.
+    /// Whether it takes all of `connections`. Nothing has been read from them yet.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
     fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String>;
 
-    /// Serves them: they are this process's alone now.
+    /// Serves them. This process owns them alone now.
     fn serve(&mut self, connections: Vec<IdleConnection>);
 
-    /// Takes a part of the predecessor's final state. An error is told to the predecessor.
+    /// Takes a part of the predecessor's final state. The predecessor logs the error.
     fn take_final(&mut self, section: Section) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// What the predecessor has left to send.
+/// Receives the connections and the final state of the predecessor.
 #[derive(Debug)]
 #[must_use = "nothing arrives unless it runs"]
 pub(crate) struct ConnectionReceiver {
     channel: Channel,
+    /// Bounded by the calls of [`ReceiverHandle::leave`], one when the service stops.
     commands: mpsc::UnboundedReceiver<ReceiverCommand>,
     /// How many more connections the predecessor may send.
     credit: u32,
     is_leaving: bool,
-    /// Received when the predecessor had closed already.
+    /// Received after the predecessor had closed the control socket.
     unanswered: Vec<IdleConnection>,
     predecessor: Option<Process>,
-    /// Names of listeners that came before.
+    /// The names of the listeners so far, to have each once in memory.
     names: Vec<Arc<str>>,
     /// Shows how many older generations still drain.
     older: Option<watch::Sender<u32>>,
 }
 
-/// Speaks to the predecessor while [`ConnectionReceiver`] runs.
+/// Commands the [`ConnectionReceiver`] while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiverHandle {
     commands: mpsc::UnboundedSender<ReceiverCommand>,
 }
 
-/// Why nothing more comes from the predecessor.
+/// How the transfer from the predecessor has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It had nothing more.
+    /// The predecessor has sent everything.
     Done,
-    /// It has ended without a word.
+    /// The predecessor has died.
     Died,
-    /// It would not go on, or did not keep to the protocol.
+    /// The predecessor has aborted the transfer, or has broken the protocol.
     Broken(Refusal),
 }
 
@@ -99,11 +105,11 @@ enum ReceiverCommand {
 }
 
 impl ReceiverHandle {
-    /// Tells the predecessor that this process stops; returns when that is said, or there is no predecessor.
+    /// Sends the predecessor that this process stops. Returns when that is sent, or when there is no predecessor any more.
     pub(crate) async fn leave(&self) {
-        let (said, is_said) = oneshot::channel();
-        if self.commands.send(ReceiverCommand::Leaving(said)).is_ok() {
-            let _ = is_said.await;
+        let (done, is_done) = oneshot::channel();
+        if self.commands.send(ReceiverCommand::Leaving(done)).is_ok() {
+            let _ = is_done.await;
         }
     }
 }
@@ -128,7 +134,7 @@ impl ConnectionReceiver {
         self
     }
 
-    /// Takes what comes until the predecessor is done.
+    /// Receives until the predecessor has sent everything.
     ///
     /// # Cancel safety
     ///
@@ -139,7 +145,7 @@ impl ConnectionReceiver {
                 match refusal {
                     None => return Ended::Done,
                     Some(Refusal::Gone { .. }) => {
-                        self.inherit(successor).await;
+                        self.serve_unanswered(successor).await;
                         return Ended::Died;
                     }
                     Some(refusal) => return Ended::Broken(refusal),
@@ -149,28 +155,28 @@ impl ConnectionReceiver {
         }
     }
 
-    /// One message in or out; an error is the end.
+    /// Receives or sends one message. An error ends the transfer.
     async fn step(&mut self, successor: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
         self.grant().await?;
         let is_short = self.is_short();
         tokio::select! {
             arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, successor).await,
-            Some(command) = self.commands.recv() => Ok(self.say(command).await?),
+            Some(command) = self.commands.recv() => Ok(self.obey(command).await?),
             () = sleep(NO_ROOM_PAUSE), if is_short => Ok(()),
         }
     }
 
-    /// Less is granted than would be if there were room.
+    /// Whether the predecessor has less credit than it could use.
     fn is_short(&self) -> bool {
         !self.is_leaving && self.credit <= WINDOW / 2
     }
 
-    /// Lets the predecessor send as many as there is room for.
+    /// Lets the predecessor send as many connections as there is room for.
     async fn grant(&mut self) -> Result<(), Refusal> {
         if !self.is_short() {
             return Ok(());
         }
-        // Where the kernel does not tell, what does not fit is refused when it comes.
+        // If the kernel does not say how much room there is, what does not fit is refused when it comes.
         let room = on_thread_or_here(table::room).await.ok().and_then(Result::ok).unwrap_or(usize::MAX);
         let room = u32::try_from(room.saturating_sub(RESERVE)).unwrap_or(u32::MAX);
         let connections = room.min(WINDOW).saturating_sub(self.credit);
@@ -210,7 +216,7 @@ impl ConnectionReceiver {
         self.credit = self.credit.saturating_sub(count);
         match self.admit(records, fds, lacks_fds, successor).await {
             Ok(connections) => {
-                // Only once it is said are they ours (invariant 1).
+                // Invariant 1: they are this process's once the answer is sent.
                 match self.channel.send_if_open(Taken { count }).await? {
                     true => successor.serve(connections),
                     false => self.unanswered.extend(connections),
@@ -221,8 +227,8 @@ impl ConnectionReceiver {
         Ok(())
     }
 
-    /// Serves what could not be answered, once the predecessor's process has ended: no other process has it then.
-    async fn inherit(&mut self, successor: &mut impl NewProcess) {
+    /// Serves the unanswered connections once the predecessor's process has ended, as no other process has them then.
+    async fn serve_unanswered(&mut self, successor: &mut impl NewProcess) {
         let unanswered = std::mem::take(&mut self.unanswered);
         if unanswered.is_empty() {
             return;
@@ -244,8 +250,8 @@ impl ConnectionReceiver {
         let mut ended = std::pin::pin!(ended);
         tokio::select! {
             ended = &mut ended => ended,
-            Some(ReceiverCommand::Leaving(said)) = self.commands.recv() => {
-                let _ = said.send(());
+            Some(ReceiverCommand::Leaving(done)) = self.commands.recv() => {
+                let _ = done.send(());
                 false
             }
         }
@@ -303,12 +309,12 @@ impl ConnectionReceiver {
         Ok(())
     }
 
-    async fn say(&mut self, command: ReceiverCommand) -> Result<(), Refusal> {
+    async fn obey(&mut self, command: ReceiverCommand) -> Result<(), Refusal> {
         match command {
-            ReceiverCommand::Leaving(said) => {
+            ReceiverCommand::Leaving(done) => {
                 self.is_leaving = true;
                 let sent = self.channel.send_if_open(Leaving {}).await?;
-                let _ = said.send(());
+                let _ = done.send(());
                 sent
             }
         };
@@ -316,9 +322,9 @@ impl ConnectionReceiver {
     }
 }
 
-/// The one copy of `name`.
+/// The shared copy of `name`.
 fn intern(names: &mut Vec<Arc<str>>, name: &str) -> Arc<str> {
-    /// More than that are not the names of listeners.
+    /// A service has fewer listeners. More names are a hostile peer's.
     const MOST: usize = 64;
     if let Some(known) = names.iter().find(|known| &***known == name) {
         return Arc::clone(known);

@@ -1,4 +1,4 @@
-//! The application's state, in sections that travel whole.
+//! The state of the service, in named sections: one message each, with a memfd where the data is long.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{blocking::on_thread_or_here, sys::memfd};
 
-/// The most that a section holds.
+/// The longest data of a section, in bytes.
 pub(crate) const LONGEST_SECTION: u64 = 1 << 30;
 
-/// A named part of the application's state.
+/// A named part of the service's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) kind: SectionKind,
     pub(crate) name: String,
-    /// Of its contents, as the application counts.
+    /// The version of its data, which the application counts.
     pub(crate) version: u32,
     pub(crate) data: Bytes,
 }
@@ -58,7 +58,7 @@ impl Section {
         unpacked.unwrap_or_else(|error| Err(Refusal::system("read the state")(error)))
     }
 
-    /// From what was received.
+    /// The section in a message that was received.
     pub(super) fn unpack(record: SectionRecord, fds: Vec<OwnedFd>) -> Result<Self, Refusal> {
         let SectionRecord { kind, name, version, len, inline } = record;
         let problem = |problem: String| Refusal::Descriptors { problem: format!("section {name:?}: {problem}") };

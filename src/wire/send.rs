@@ -1,19 +1,18 @@
-//! The old process's side after the commit: its idle connections move to the successor.
+//! The old process's side after the commit: its idle connections move to the new process.
 //!
-//! What holds at every moment:
+//! Invariants:
 //!
-//! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves through [`OldProcess::resume`], or it
-//!    is dropped; never both, never neither.
-//! 2. Answers come in the order of the messages, so the first batch in `sent` is the one that an answer is for. After an answer
-//!    that fits no batch, or that cannot be read, this does not hold any more, and no later answer counts.
-//! 3. What was sent comes back for two reasons alone: its batch was `Refused`, or the control socket ended after every packet was read
-//!    and invariant 2 still held. At that end the successor has closed its side, so it can say `Taken` no more: it has dropped what it
-//!    had read and not answered, and the kernel has dropped what it had not read.
-//! 4. What was sent is dropped, and not served here, if it was `Taken`, or if none of the above comes before the drain's deadline. The
-//!    successor may serve it. If it does not, it closes the connection as it ends.
-//! 5. The successor can always say `Taken` until this side has read all that it says: the reading side of the control socket stays open
-//!    until then. So a successor that keeps to the protocol never has a connection of which it does not know whose it is, unless
-//!    this process ends.
+//! 1. A connection is in one place: in the queue, `waiting`, `unsent` or `sent`. It leaves either through [`OldProcess::resume`] or by
+//!    being dropped.
+//! 2. Answers come in the order of the messages, so an answer is about the first batch in `sent`. After an answer that fits no batch, or
+//!    that cannot be decoded, this does not hold any more, and later answers are ignored.
+//! 3. A sent connection comes back for two reasons only: its batch was `Refused`, or the control socket ended after every packet was
+//!    read and while invariant 2 still held. The new process has then closed its end, so it cannot send `Taken` any more: it has dropped
+//!    what it had read and not answered, and the kernel has dropped what it had not read.
+//! 4. A sent connection is dropped, and not served here, if it was `Taken`, or if nothing of the above happens before the drain's
+//!    deadline. The new process may serve it. If it does not, it closes the connection when it ends.
+//! 5. This process reads from the control socket until the new process closes it, so the new process can always send `Taken`. One that
+//!    keeps to the protocol knows of each connection which process owns it, unless this process ends.
 
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
@@ -40,18 +39,19 @@ use crate::{idle_connection::IdleConnection, log, sys::scm};
 /// What the sender waits for.
 const AWAITED: &str = "a `Taken`";
 
-/// How long connections wait for a successor that takes none: it has no room, or does not read. Their clients may wait, too.
+/// How long connections wait for a new process that takes none: it has no room, or does not read. Their clients wait, too.
 const STALL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Moves connections for as long as somebody may send one.
+/// Moves connections, until every [`SenderHandle`] is dropped.
 #[derive(Debug)]
 #[must_use = "nothing moves unless it runs"]
 pub(crate) struct ConnectionSender {
     channel: Channel,
-    /// The version that is spoken.
+    /// The version of the protocol that both speak.
     version: u32,
-    /// How many connections the next batch has at most: less after one could not be sent, to find those that cannot.
+    /// The most connections of the next batch. After one that could not be sent there are fewer, to find the connections that cannot.
     most: usize,
+    /// Bounded by the open connections of this process.
     queue: UnboundedReceiver<IdleConnection>,
     /// Every handle is gone and the queue is empty.
     is_queue_done: bool,
@@ -59,31 +59,31 @@ pub(crate) struct ConnectionSender {
     unsent: Option<Batch>,
     sent: VecDeque<Batch>,
     credit: u32,
-    /// Since when something waits and nothing goes.
+    /// Since when connections wait and none is sent.
     stalled_since: Option<Instant>,
-    /// That was for too long: until there is room again, nothing waits.
+    /// They have waited for too long: until the new process has room again, none waits.
     is_full: bool,
-    /// The successor stops itself.
+    /// The new process stops.
     is_leaving: bool,
     older: Option<OlderGenerations>,
 }
 
-/// Where connections are put that are to move.
+/// Takes the connections that are to move.
 #[derive(Clone, Debug)]
 pub(crate) struct SenderHandle {
     queue: UnboundedSender<IdleConnection>,
 }
 
-/// How a sender has ended. What was not taken has been given back.
+/// How the transfer of the connections has ended. Every connection that was not taken has come back.
 #[derive(Debug)]
 pub(crate) enum TransferOutcome {
-    /// Every handle is gone and every connection taken or given back.
+    /// Every handle is dropped, and every connection has been taken or has come back.
     Moved(FinalStatePhase),
-    /// The successor stops itself, and takes nothing more. No reason to resume accepting.
+    /// The new process stops, and takes no more. The service ends, so this process does not accept again.
     Left,
-    /// The successor has ended without a word.
+    /// The new process has died.
     Died,
-    /// The successor does not keep to the protocol; the control socket is closed.
+    /// The new process has broken the protocol. The control socket is closed.
     Broken(Refusal),
 }
 
@@ -92,15 +92,15 @@ enum Event {
     Sent(io::Result<()>),
     Queued(usize),
     Stalled,
-    SaidOlder(u32),
+    OlderReported(u32),
 }
 
 impl SenderHandle {
-    /// Moves `connection` as soon as the successor takes one more.
+    /// Moves `connection` as soon as the new process has room for it.
     ///
     /// # Errors
     ///
-    /// The connection, when nobody takes any more.
+    /// The connection, if the transfer has ended.
     pub(crate) fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
         self.queue.send(connection).map_err(|unsent| unsent.0)
     }
@@ -127,17 +127,18 @@ impl ConnectionSender {
         (sender, SenderHandle { queue: handle })
     }
 
-    /// Tells the successor how many generations before this one still drain, when that is not what it was offered.
+    /// Sends how many older generations still drain, whenever that differs from what the new process knows, which is `offered` first.
     pub(crate) fn reporting_older(mut self, draining: watch::Receiver<u32>, offered: u32) -> Self {
         self.older = Some(OlderGenerations::new(draining, offered));
         self
     }
 
-    /// Moves what is sent through the handles until all of them are gone and everything is taken, or the successor takes no more.
+    /// Moves the connections that the handles send, until all handles are dropped and everything is answered, or the new process takes no
+    /// more.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops what has not been taken.
+    /// Dropping the future closes the connections that have not been taken.
     pub(crate) async fn run(mut self, predecessor: &mut impl OldProcess) -> TransferOutcome {
         let ended = loop {
             self.gather(predecessor);
@@ -159,7 +160,7 @@ impl ConnectionSender {
         self.end(ended, predecessor).await
     }
 
-    /// Makes the next batch, if there is something to send and leave to send it.
+    /// Makes the next batch, if a connection waits and the new process has room.
     fn gather(&mut self, predecessor: &mut impl OldProcess) {
         while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
             let most = usize::try_from(self.credit).unwrap_or(usize::MAX).min(self.most);
@@ -193,13 +194,13 @@ impl ConnectionSender {
             sent = send => Event::Sent(sent),
             count = queue.recv_many(&mut queued, MOST_CONNECTIONS), if wants_more => Event::Queued(count),
             () = stalled => Event::Stalled,
-            older = say_older(channel, older.as_mut()) => Event::SaidOlder(older),
+            older = report_older(channel, older.as_mut()) => Event::OlderReported(older),
         };
         waiting.extend(queued);
         event
     }
 
-    /// Until when what waits may do so.
+    /// Until when the waiting connections wait.
     fn stalled_until(&mut self) -> Option<Instant> {
         if self.waiting.is_empty() && self.unsent.is_none() {
             self.stalled_since = None;
@@ -209,12 +210,12 @@ impl ConnectionSender {
         Some(if self.is_full && self.credit == 0 { since } else { since + STALL_LIMIT })
     }
 
-    /// Something went, or may go.
+    /// A connection has been sent, or can be.
     fn note_progress(&mut self) {
         (self.stalled_since, self.is_full) = (None, false);
     }
 
-    /// Keeps what waits; what has been sent is still to be answered.
+    /// Returns the connections that have not been sent. The others are still to be answered.
     fn return_unsent(&mut self, why: &ReturnReason, predecessor: &mut impl OldProcess) {
         let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
         return_all(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, predecessor);
@@ -225,7 +226,7 @@ impl ConnectionSender {
             Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
             Event::Sent(sent) => self.was_sent(sent, predecessor),
             Event::Queued(count) => self.is_queue_done = count == 0,
-            Event::SaidOlder(draining) => self.older.iter_mut().for_each(|older| older.note_said(draining)),
+            Event::OlderReported(draining) => self.older.iter_mut().for_each(|older| older.note_reported(draining)),
             Event::Stalled => {
                 if !std::mem::replace(&mut self.is_full, true) {
                     log::warn!(
@@ -248,7 +249,7 @@ impl ConnectionSender {
                 batch.forget_packet();
                 self.sent.push_back(batch);
             }
-            // What it said before is still to be read, and then the end of it.
+            // What it sent before is still to be read, and then the end.
             Err(error) if scm::is_gone(&error) => {
                 self.credit = 0;
                 batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
@@ -275,7 +276,7 @@ impl ConnectionSender {
                 let why = ReturnReason::Refused(refused.reason.into());
                 return_all(self.answered(refused.count)?.connections, &why, predecessor);
             }
-            // A successor of an older version has this one end early, which its own limit is for.
+            // Older versions ask this process to end early. It ends at its own deadline.
             Message::Trim(_) => {}
             Message::Leaving(_) => self.leave(predecessor),
             message => return Err(unexpected(message, AWAITED)),
@@ -293,7 +294,7 @@ impl ConnectionSender {
         })
     }
 
-    /// Keeps what has not been sent; what has been is still answered.
+    /// The new process stops: returns what has not been sent. It still answers what has been.
     fn leave(&mut self, predecessor: &mut impl OldProcess) {
         self.is_leaving = true;
         self.is_queue_done = true;
@@ -305,7 +306,7 @@ impl ConnectionSender {
         }
     }
 
-    /// Gives everything back that is left here alone, and what was sent as far as invariant 3 allows.
+    /// Returns every connection that has not been sent, and the sent ones as far as invariant 3 allows.
     async fn end(
         mut self,
         ended: Result<TransferOutcome, Refusal>,
@@ -339,12 +340,12 @@ impl ConnectionSender {
         parted
     }
 
-    /// Ends the talk with a successor that breaks the protocol: sends nothing more, and reads what it says until its end. Whether what
-    /// is left in `sent` then is this process's.
+    /// Aborts the transfer to a new process that has broken the protocol: sends nothing more, and reads what it sends until it closes the
+    /// socket. Whether this process owns what is then left in `sent`.
     ///
-    /// A successor that does nothing is waited for, as it may go on with what it was sent at any time. The drain's deadline ends that.
+    /// It waits for a new process that does nothing, as that one may use what it was sent at any time. The drain's deadline ends the wait.
     async fn abort_and_drain(&mut self, refusal: &Refusal, predecessor: &mut impl OldProcess) -> bool {
-        // The reason, if there is room for it. The end needs none.
+        // The reason is sent if there is room for it. The end needs none.
         self.channel.try_send(Abort { reason: reason(refusal) });
         self.channel.stop_sending();
         let mut is_known = !is_answer(refusal);
@@ -367,16 +368,16 @@ impl ConnectionSender {
     }
 }
 
-/// Whether the order of the answers is lost.
+/// Whether it is unknown from now on which batch an answer is about.
 fn is_answer(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Malformed { is_answer: true, .. })
 }
 
-/// Sends the successor how many older generations drain, when it does not know. Dropped before, it has sent nothing.
-async fn say_older(channel: &Channel, older: Option<&mut OlderGenerations>) -> u32 {
+/// Sends how many older generations drain, when the new process does not know. A future that is dropped before has sent nothing.
+async fn report_older(channel: &Channel, older: Option<&mut OlderGenerations>) -> u32 {
     let Some(older) = older else { return pending().await };
     let news = older.news().await;
-    // That the control socket fails shows when something is received from it.
+    // A control socket that fails is noticed by the receiving side.
     if channel.send_if_open(news.clone()).await.is_ok() { news.draining } else { pending().await }
 }
 

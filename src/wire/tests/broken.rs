@@ -10,7 +10,12 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     super::{
-        channel::Channel, join::join_blocking, offer::offer, protocol::*, reason::ReturnReason, send::TransferOutcome,
+        channel::Channel,
+        join::join_blocking,
+        offer::{Committed, offer},
+        protocol::*,
+        reason::ReturnReason,
+        send::TransferOutcome,
     },
     support::*,
 };
@@ -107,7 +112,7 @@ async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
     let old = tokio::spawn(offer(channel, an_offer(1, Vec::new())));
     let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
-    let (sender, handle) = old.await.unwrap().unwrap().commit().await.unwrap();
+    let Committed { sender, handle } = old.await.unwrap().unwrap().commit().await.unwrap();
     let (receiver, _words) = new.await.unwrap().unwrap();
 
     let keeps = Keeps::default();

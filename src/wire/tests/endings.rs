@@ -9,8 +9,14 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, error::Refusal, join::join_blocking, offer::offer, protocol::*, reason::ReturnReason,
-        receive::Ended, send::TransferOutcome,
+        channel::Channel,
+        error::Refusal,
+        join::join_blocking,
+        offer::{Committed, offer},
+        protocol::*,
+        reason::ReturnReason,
+        receive::Ended,
+        send::TransferOutcome,
     },
     support::*,
 };
@@ -63,7 +69,7 @@ async fn wherever_the_successor_ends_each_connection_is_taken_or_given_back_once
             continue;
         }
         let committed = offered.unwrap().commit().await;
-        let Ok((sender, handle)) = committed else {
+        let Ok(Committed { sender, handle }) = committed else {
             assert!(steps == READY && matches!(committed, Err(Refusal::Gone { .. })), "{steps}: {committed:?}");
             continue;
         };

@@ -15,8 +15,14 @@ use tokio::{
 
 use super::{
     super::{
-        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_INLINE, protocol::*, reason::ReturnReason,
-        receive::Ended, send::TransferOutcome,
+        channel::Channel,
+        join::join_blocking,
+        offer::{Committed, offer},
+        packet::LONGEST_INLINE,
+        protocol::*,
+        reason::ReturnReason,
+        receive::Ended,
+        send::TransferOutcome,
     },
     child::{limit_files, play},
     support::*,
@@ -226,7 +232,7 @@ async fn a_message_that_cannot_be_sent_is_tried_with_fewer_connections() {
     let (own, control) = scm::pair().unwrap();
     let (channel, new) = (Channel::new(own.try_clone().unwrap()).unwrap(), Raw::new(control));
     let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
-    let (sender, handle) = prepared.unwrap().commit().await.unwrap();
+    let Committed { sender, handle } = prepared.unwrap().commit().await.unwrap();
     assert_eq!(new.hear().await, Commit {}.into());
     // What one of them has ahead is too much for any message, and all of the others for one (EMSGSIZE).
     socket2::SockRef::from(&own).set_send_buffer_size(4096).unwrap();

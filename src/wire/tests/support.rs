@@ -19,7 +19,7 @@ use super::super::{
     channel::Channel,
     error::Refusal,
     join::{Joined, join_blocking},
-    offer::{Offer, ReadyPeer, offer},
+    offer::{Committed, Offer, ReadyPeer, offer},
     protocol::{
         Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message, Offered, Ready,
         SectionKind,
@@ -143,8 +143,8 @@ pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Rea
 pub(crate) async fn committed() -> ((ConnectionSender, SenderHandle), (ConnectionReceiver, ReceiverHandle)) {
     let (old, joined) = meet(an_offer(1, Vec::new())).await;
     let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
-    let old = old.await.unwrap().unwrap().commit().await.unwrap();
-    (old, new.await.unwrap().unwrap())
+    let Committed { sender, handle } = old.await.unwrap().unwrap().commit().await.unwrap();
+    ((sender, handle), new.await.unwrap().unwrap())
 }
 
 /// A process beside this one; it ends with its standard input.
@@ -244,7 +244,7 @@ pub(crate) async fn committed_to_raw() -> (ConnectionSender, SenderHandle, Raw) 
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
     let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), play_joining(&new));
-    let (sender, handle) = prepared.unwrap().commit().await.unwrap();
+    let Committed { sender, handle } = prepared.unwrap().commit().await.unwrap();
     assert_eq!(new.hear().await, Commit {}.into());
     (sender, handle, new)
 }

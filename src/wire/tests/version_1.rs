@@ -6,8 +6,14 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::{
     super::{
-        channel::Channel, join::join_blocking, offer::offer, packet::LONGEST_PACKET, protocol::*, receive::Ended,
-        send::TransferOutcome, version::VERSION,
+        channel::Channel,
+        join::join_blocking,
+        offer::{Committed, offer},
+        packet::LONGEST_PACKET,
+        protocol::*,
+        receive::Ended,
+        send::TransferOutcome,
+        version::VERSION,
     },
     support::*,
 };
@@ -61,7 +67,7 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     assert_eq!(hear_packet(&new).await, LISTENERS);
     assert_eq!(hear_packet(&new).await, OFFERED);
     new.throw(READY).await;
-    let (sender, handle) = offering.await.unwrap().unwrap().commit().await.unwrap();
+    let Committed { sender, handle } = offering.await.unwrap().unwrap().commit().await.unwrap();
     assert_eq!(hear_packet(&new).await, COMMIT);
     two_connections().into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
