@@ -156,7 +156,7 @@ impl Ties {
     async fn prepare_place(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
         if let Some(path) = activated.handoff_path() {
             let peers = activated.handoff_peers();
-            let prepare = move || BoundSocketPath::prepare(&path, &peers, Instant::now() + PLACE_LIMIT);
+            let prepare = move || BoundSocketPath::stage(&path, &peers, Instant::now() + PLACE_LIMIT);
             self.fresh_place = Some(flat(on_thread_or_here(prepare).await)?);
         }
         Ok(())

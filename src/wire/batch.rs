@@ -1,4 +1,4 @@
-//! Connections that travel in one message: all of them are taken, or none.
+//! A batch: the connections of one message. The new process takes all of them or none.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +27,7 @@ pub(crate) const MOST_CONNECTIONS: usize = MOST_FDS - 1;
 /// A message takes no further connection with long bytes ahead when it has so many: to copy them takes time.
 const MUCH_AHEAD: usize = 1024 * 1024;
 
-/// Connections, and the message that moves them.
+/// Connections, and the packet that moves them.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) connections: Vec<IdleConnection>,
@@ -36,10 +36,11 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes as many of one listener as fit from the front of `waiting`, up to `most`: a batch is refused as a whole, and a successor
-    /// may lack a listener. The bytes ahead stay with the connections, too: they may come back.
+    /// Takes as many connections of one listener as fit from the front of `waiting`, up to `most`. They are of one listener, as a batch is
+    /// refused as a whole and the new process may lack a listener. Each connection keeps the bytes that it has read ahead, as it may come
+    /// back.
     ///
-    /// With it come the connections that cannot be sent, each with the reason: they hold no other up.
+    /// Also returns the connections that cannot be sent, each with the reason, so that they hold up no other.
     pub(crate) fn gather(
         waiting: &mut VecDeque<IdleConnection>,
         most: usize,
@@ -64,7 +65,7 @@ impl Batch {
         &self.packet
     }
 
-    /// What travels with the packet.
+    /// The descriptors of the packet.
     pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.connections
             .iter()
@@ -77,13 +78,13 @@ impl Batch {
         u32::try_from(self.connections.len()).unwrap_or(u32::MAX)
     }
 
-    /// Once it is sent: what only the message needed.
+    /// Frees what only the packet needed, once it is sent.
     pub(crate) fn forget_packet(&mut self) {
         (self.packet, self.memfd) = (Vec::new(), None);
     }
 }
 
-/// A [`Connections`](super::protocol::Connections) message as it is written, record by record: how long each is shows only then.
+/// A [`Connections`](super::protocol::Connections) message that is written record by record, as only a written record shows its length.
 #[derive(Debug)]
 pub(crate) struct ConnectionsWriter {
     version: u32,
@@ -92,7 +93,7 @@ pub(crate) struct ConnectionsWriter {
 }
 
 impl ConnectionsWriter {
-    /// What the kind and the number of records may take.
+    /// The most bytes of the kind and of the number of records.
     const HEAD: usize = 2 + 5;
 
     pub(crate) fn new(version: u32) -> Self {
@@ -116,14 +117,18 @@ impl ConnectionsWriter {
         let kind = if self.version >= WITH_LENGTHS { CONNECTIONS } else { CONNECTIONS_V1 };
         let mut packet = header(kind);
         packet.reserve_exact(Self::HEAD + self.records.len());
-        // A number cannot fail to be written to memory.
+        // Writing a number to memory cannot fail.
         let mut packet = postcard::to_extend(&self.count, packet).unwrap_or_default();
         packet.extend(self.records);
         packet
     }
 }
 
-/// The connections of a message that was received, or what is wrong with it. Reads a memfd, if there is one.
+/// The connections of a received message. Reads the memfd, if there is one.
+///
+/// # Errors
+///
+/// What is wrong with the message.
 pub(crate) fn unpack(
     records: Vec<ConnectionRecord>,
     mut fds: Vec<OwnedFd>,
@@ -152,12 +157,12 @@ pub(crate) fn unpack(
     Ok(records.into_iter().zip(fds).map(connection).collect())
 }
 
-/// Whether the message came with a memfd that is to be read.
+/// Whether the message has a memfd, which takes time to read.
 pub(crate) fn has_memfd(records: &[ConnectionRecord]) -> bool {
     records.iter().any(|record| matches!(record.ahead, Ahead::Memfd { .. }))
 }
 
-/// A batch that grows.
+/// A batch in the making.
 struct Gathering {
     writer: ConnectionsWriter,
     connections: Vec<IdleConnection>,
@@ -171,7 +176,7 @@ enum Added {
     Yes,
     /// It cannot be sent at all.
     Unsendable(IdleConnection, String),
-    /// It does not go with those before it.
+    /// It belongs into the next batch.
     InTheNext(IdleConnection),
 }
 
@@ -190,7 +195,7 @@ impl Gathering {
         if len > LONGEST_AHEAD {
             return Added::Unsendable(connection, format!("it has {len} bytes ahead, the most is {LONGEST_AHEAD}"));
         }
-        // First the bytes, as those of one connection may not fit where those of the others do.
+        // The bytes first: those of this connection may not fit while those of the others do.
         if is_long(&connection) {
             if let Err(error) = self.copy(&connection.read_ahead) {
                 return Added::Unsendable(
@@ -224,7 +229,7 @@ impl Gathering {
         self.memfd.as_mut().map_or(Ok(()), |memfd| memfd.cut_off(len as u64))
     }
 
-    /// The batch, unless it is empty. If the memfd cannot be sealed, none of it can be sent.
+    /// The batch, unless it is empty. If the memfd cannot be sealed, none of its connections can be sent.
     fn finish(self, unsendable: &mut Vec<(IdleConnection, String)>) -> Option<Batch> {
         let Self { writer, connections, memfd, long, .. } = self;
         if connections.is_empty() {
@@ -256,7 +261,7 @@ fn record(connection: &IdleConnection, now: Instant) -> ConnectionRecord {
     ConnectionRecord { listener, peer: peer.clone(), fresh: *undetected, ahead, elapsed }
 }
 
-/// `None` for more than any message of ours has.
+/// How many bytes the memfd has; `None` for more than this crate ever sends.
 fn total_long(records: &[ConnectionRecord]) -> Option<u64> {
     let most = (LONGEST_AHEAD + MUCH_AHEAD) as u64;
     records.iter().try_fold(0, |total, record| match record.ahead {

@@ -1,87 +1,96 @@
 //! The handoff protocol, without policy.
 //!
-//! # The mechanism
+//! A serving process, *old*, hands its listeners, its state and its idle connections to the next one, *new*. This module has the
+//! messages and both sides of the conversation. It does not decide when a handoff starts, how new is started, or what is served.
 //!
-//! It knows a serving process, *old*, and its successor, *new*, and no policy.
+//! Both processes talk over one connected `SOCK_SEQPACKET` Unix socket, the *control socket*. They get it in one of two ways: old has
+//! spawned new and left it the socket, or new has found old at a path (rendezvous). From there on both ways are the same.
 //!
-//! Both speak over one connected `SOCK_SEQPACKET` Unix socket, the *control socket*, that they got by one of two ways: old
-//! started new and left it the socket (spawn), or new found old at a path (rendezvous). From there on both ways are one.
+//! | file | has |
+//! | --- | --- |
+//! | `packet`, `version`, `records`, `protocol` | the bytes of a message, the versions, the messages |
+//! | `error` | `Refusal`: why one process does not go on with the other |
+//! | `channel` | the control socket |
+//! | `section`, `batch` | a part of the state; the connections of one message |
+//! | `offer`, then `send`, then `final_state` | the steps of old |
+//! | `join`, then `receive` | the steps of new |
+//! | `socket_path`, `peers` | the path of a rendezvous, and the users that may come there |
 //!
 //! # Transitions
 //!
-//! Old, with the type that is the state:
+//! Old. The type is the state:
 //!
-//! | state | comes | sends | goes to |
+//! | state | event | sends | next state |
 //! | --- | --- | --- | --- |
-//! | greeting (`accept_hello`) | `Join` | | `Applicant` |
+//! | `accept_hello` | `Join` | | `Applicant` |
 //! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
 //! | `Applicant` | as many generations drain as may | `Wait` | |
-//! | | an offer of the server | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
+//! | | the server's offer | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
 //! | waiting | `Ready` | | `ReadyPeer` |
-//! | `ReadyPeer` | the server's commit | `Commit` | `ConnectionSender` |
-//! | `ConnectionSender` | `Credit`, connections of the server | `Connections` | |
-//! | | `Taken` | | the oldest batch is new's |
-//! | | `Refused` | | the oldest batch is given back |
-//! | | `Trim` | | nothing: each generation drains until its own limit |
+//! | `ReadyPeer` | the server's commit | `Commit` | `Committed`, with a `ConnectionSender` |
+//! | `ConnectionSender` | `Credit`, and connections of the server | `Connections` | |
+//! | | `Taken` | | new owns the oldest batch |
+//! | | `Refused` | | the oldest batch comes back |
+//! | | `Trim` | | nothing: each generation drains until its own deadline |
 //! | | an older generation ends | `Older` | |
-//! | | `Leaving` | | what is unsent is given back; once all is answered `Done`, `TransferOutcome::Left` |
-//! | | the last handle is dropped, all is answered | | `FinalStatePhase` |
-//! | `FinalStatePhase` | the server's final sections, a `FinalTaken` for each | `Section`.., `Done` | the end |
+//! | | `Leaving` | | unsent connections come back; once all is answered `Done`, `TransferOutcome::Left` |
+//! | | the last handle is dropped, and all is answered | | `FinalStatePhase` |
+//! | `FinalStatePhase` | the server's final sections, and `FinalTaken` for each | `Section`.., `Done` | the end |
 //!
 //! New:
 //!
-//! | state | comes | sends | goes to |
+//! | state | event | sends | next state |
 //! | --- | --- | --- | --- |
-//! | joining (`join_blocking`) | | `Join` | |
-//! | | `Wait` | | it waits so much longer for `Hello` |
+//! | `join_blocking` | | `Join` | |
+//! | | `Wait` | | it waits that much longer for `Hello` |
 //! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | `Joined`, then `Candidate` |
-//! | any up to `Commit` | a stop of the server | `Leaving` | the end |
+//! | any up to `Commit` | the server stops | `Leaving` | the end |
 //! | `Candidate` | the server is able to accept | `Ready` | waiting |
 //! | waiting | `Commit` | | `ConnectionReceiver` |
-//! | `ConnectionReceiver` | | `Credit`, as there is room | |
-//! | | `Connections` | `Taken`, and serves them then; or `Refused` | |
+//! | `ConnectionReceiver` | there is room | `Credit` | |
+//! | | `Connections` | `Taken`, and then it serves them; or `Refused` | |
 //! | | `Section` | `FinalTaken` | |
 //! | | `Older` | | the server knows how many generations drain |
-//! | | the server's word | `Leaving` | |
+//! | | the server stops | `Leaving` | |
 //! | | `Done` | | the end |
 //!
 //! # Refusals
 //!
-//! Before `Commit` old rolls back after any of these, and nothing has changed for anybody. New does not serve, but for the row that
+//! Before `Commit`, old rolls back after any of these, and nothing has changed for any client. New does not serve, except where the table
 //! says so.
 //!
-//! | who | when | because | `Refusal` |
+//! | process | when | because | `Refusal` |
 //! | --- | --- | --- | --- |
-//! | both | any | no version that both speak; the other side is told | `Version` |
-//! | both | any | a packet that is too long, or no message | `Malformed` |
-//! | both | any | a message where another was to come | `OutOfOrder` |
+//! | both | any | there is no version that both speak; the other process gets the reason | `Version` |
+//! | both | any | a packet is too long, or is no message | `Malformed` |
+//! | both | any | another message was awaited | `OutOfOrder` |
 //! | old | before `Commit` | `Failed`, with new's reason; `Leaving` | `Declined` |
 //! | old | before `Commit` | new closes the socket: it has exited, crashed or been killed | `Gone` |
-//! | old | before `Commit` | the server's own timeout, or a stop: it drops the future, and new is told `Abort` | |
+//! | old | before `Commit` | the server's timeout or stop: it drops the future, and new gets `Abort` | |
 //! | new | before `Commit` | `Abort`, with old's reason: old serves on | `Declined` |
-//! | new | before `Listeners` are complete | old closes the socket: new has nothing (by spawn: what it inherited) | `Gone` |
+//! | new | before `Listeners` are complete | old closes the socket: new has nothing (if spawned: what it has inherited) | `Gone` |
 //! | new | later, before `Commit` | old closes the socket without `Abort`, so it has died: new serves alone, at once | `Gone` |
 //! | new | joining | the deadline | `TimedOut` |
-//! | new | joining | descriptors that do not fit the message, or not into the table | `Descriptors` |
+//! | new | joining | descriptors do not fit the message, or the table of this process | `Descriptors` |
 //!
-//! After `Commit` there is no way back for the listeners, and each connection is in one place:
+//! After `Commit` there is no way back for the listeners, and each connection is in one process:
 //!
-//! | who | when | what becomes of the connections |
+//! | process | when | what happens to the connections |
 //! | --- | --- | --- |
-//! | old | new closes the socket without `Leaving` | all that is not `Taken` is given back: `TransferOutcome::Died` |
-//! | old | new breaks the protocol | old sends nothing more (`Abort`, if there is room, and the end), and reads until new closes the socket: what was not sent, what is `Refused`, and what is unanswered at that end is given back: `TransferOutcome::Broken` |
-//! | old | an answer that fits no batch, or cannot be read | as above, but what is unanswered is closed here: new may have it |
-//! | old | new breaks the protocol and then does nothing | what was sent is neither served nor given back; it is closed here at the drain's deadline |
-//! | old | a message cannot be sent: too long, no memory | it is tried with fewer connections; one that cannot be sent alone is given back |
-//! | old | the bytes ahead of a connection do not fit into a memfd | that connection is given back |
-//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, new is leaving | that batch is `Refused`: old keeps it |
-//! | new | `Taken` cannot be sent, as old has closed | new serves that batch when old's *process* has ended (pidfd); it closes it if it finds an `Abort`, if old lives on for 30 s, or if it cannot know |
-//! | new | old closes the socket without `Done`, or breaks the protocol | what is taken is served on: `Ended::Died`, `Ended::Broken` |
+//! | old | new closes the socket without `Leaving` | all that is not `Taken` comes back: `TransferOutcome::Died` |
+//! | old | new breaks the protocol | old sends nothing more (`Abort`, if there is room, and the end), and reads until new closes the socket. What was not sent, what is `Refused`, and what is unanswered at that end comes back: `TransferOutcome::Broken` |
+//! | old | an answer fits no batch, or cannot be decoded | as above, but old closes what is unanswered: new may have it |
+//! | old | new breaks the protocol and then does nothing | old neither serves nor gets back what was sent, and closes it at the drain's deadline |
+//! | old | a message cannot be sent: too long, no memory | old tries fewer connections; one that cannot be sent alone comes back |
+//! | old | the bytes that a connection has read ahead do not fit into a memfd | that connection comes back |
+//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, or new is leaving | that batch is `Refused`: old keeps it |
+//! | new | `Taken` cannot be sent, as old has closed the socket | new serves that batch when old's *process* has ended (pidfd). It closes it if it finds an `Abort`, if old lives on for 30 s, or if the kernel does not show old |
+//! | new | old closes the socket without `Done`, or breaks the protocol | new serves on what it has taken: `Ended::Died`, `Ended::Broken` |
 //!
-//! `send.rs` and `receive.rs` list what holds at every moment on each side. `protocol.rs` says what is written, and how versions agree.
+//! `send.rs` and `receive.rs` list the invariants of each side. `protocol.rs` says how versions agree.
 //!
-//! An unknown kind of message is ignored everywhere, and descriptors that belong to no message are closed. What is believed of each
-//! field, and what is asked of the kernel, is in a table in `docs/handoff.md` ("What is believed").
+//! Both sides ignore a message of an unknown kind, and close descriptors that belong to no message. A table in `docs/handoff.md` ("What is
+//! believed") has what is checked of each field, and what the kernel is asked.
 
 pub(crate) mod batch;
 pub(crate) mod channel;

@@ -7,22 +7,23 @@ use crate::sys::{path::is_own_user, peer, seqpacket};
 pub(crate) struct Peers(Vec<u32>);
 
 impl Peers {
+    /// Adds users.
     pub(crate) fn extend(&mut self, users: &[u32]) {
         self.0.extend(users);
     }
 
-    /// Whether no other user is named. Where one is, the mode of the path cannot tell it from others, and the kernel is asked who comes.
+    /// Whether no other user is named. If one is, the mode of the path lets every user in, and the kernel says which user connects.
     pub(crate) fn are_none(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this process takes over from one of `user`. Root is no exception in either place: a process that runs as root gives
-    /// what it takes over rights that the other user does not have. What may be any of many users is none that is named.
+    /// Whether this process takes over from a process of `user`. Root is no exception: a process that runs as root gives what it takes
+    /// over rights that the other user does not have. A user number that stands for many users is not a named one.
     pub(crate) fn may_serve(&self, user: u32) -> bool {
         (user == seqpacket::own_user() || self.0.contains(&user)) && peer::is_one_user(user)
     }
 
-    /// Whether one of `user` may come for a handoff. Root can do anything to this process anyway.
+    /// Whether a process of `user` may ask this one for a handoff. Root can do anything to this process anyway.
     pub(crate) fn may_come(&self, user: u32) -> bool {
         user == 0 || self.may_serve(user)
     }

@@ -1,7 +1,7 @@
-//! Words of another process, for logs and terminals.
+//! Text of another process, made safe for logs and terminals.
 //!
-//! A process of another user may be at the other end, and a line break or an escape sequence of a terminal in its words would be taken
-//! for this process's own. So what is received has none.
+//! The other process may belong to another user. A line break or an escape sequence of a terminal in its text would look as if this
+//! process had written it, so received text has none.
 
 use serde::{Deserialize, Deserializer};
 

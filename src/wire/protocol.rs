@@ -1,17 +1,17 @@
-//! The messages, and how they are written: a number for the kind (16 bits, little-endian), then `postcard`.
+//! The messages of the protocol. `packet.rs` says how one is written.
 //!
 //! # Versions
 //!
-//! The new process says in [`Join`], the old one in [`Hello`], which versions it speaks: from the oldest to the newest. The lower one of
-//! the two newest is spoken. `Join` and `Hello` themselves are the same in all versions.
+//! The new process sends in [`Join`], and the old one in [`Hello`], which versions it speaks, from the oldest to the newest. Both then
+//! speak the lower one of the two newest. `Join` and `Hello` themselves are the same in all versions.
 //!
 //! | version | [`Listeners`] | [`Connections`] | a record in a list |
 //! | --- | --- | --- | --- |
 //! | 1 | kind 2 | kind 6 | its fields, one after the other |
 //! | 2 | kind 9 | kind 10 | its length (a varint), then its fields |
 //!
-//! All other messages are the same in both. What changes from version to version has a number of its own, so a packet can be read
-//! without knowing which version is spoken.
+//! All other messages are the same in both. A message that changes from version to version has another kind in each, so a packet can
+//! be decoded without knowing which version is spoken.
 //!
 //! In version 2 a record of a connection ends with its [`Elapsed`](crate::idle_connection::Elapsed) times. To a process that speaks version 1, and
 //! from one, connections travel without them, and their limits in time start anew.
@@ -24,7 +24,7 @@
 //!   answer names no message, so a kind that asks for an answer needs a version of its own.
 //! - Raise the oldest version.
 //!
-//! It never changes what stands here.
+//! Nothing of this page changes in a later version.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,28 +43,28 @@ pub(crate) use super::{
 
 macro_rules! messages {
     ($($kind:literal $name:ident, $article:literal;)*) => {
-        /// One packet.
+        /// One message.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub(crate) enum Message {
             $($name($name),)*
         }
 
         impl Message {
-            /// With its article, for messages to people.
+            /// Its name with an article, for error messages.
             pub(crate) fn name(&self) -> &'static str {
                 match self {
                     $(Self::$name(_) => concat!($article, " `", stringify!($name), "`"),)*
                 }
             }
 
-            /// In the version that this build speaks best.
+            /// The packet, in the newest version.
             pub(crate) fn encode(&self) -> Result<Vec<u8>, Malformed> {
                 match self {
                     $(Self::$name(body) => packet::encode($kind, body),)*
                 }
             }
 
-            /// `None` for a kind that this version does not know.
+            /// The message in a packet; `None` for a kind that this version does not know.
             pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
                 let (kind, body) = packet::split(bytes)?;
                 Ok(Some(match kind {
@@ -109,19 +109,19 @@ messages! {
     65 Outcome, "an";
 }
 
-/// Old to new, its first word: who it is.
+/// Old to new, its first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
     pub(crate) oldest_version: u32,
-    /// How many handoffs there were up to it.
+    /// How many handoffs there have been up to the old process.
     pub(crate) generation: u64,
     pub(crate) pid: u32,
     /// How many older generations still drain.
     pub(crate) draining: u32,
 }
 
-/// Old to new: its listeners. With a descriptor for each, or with none where they were inherited in the same order.
+/// Old to new: its listeners. The message has a descriptor for each, or none if the new process has inherited them in the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Listeners {
     #[serde(with = "with_lengths")]
@@ -137,7 +137,7 @@ struct ListenersV1 {
     more: bool,
 }
 
-/// Old to new: a part of the application's state. With a memfd if it is not inline.
+/// Old to new: a part of the service's state. The message has a memfd if the data is not inline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SectionRecord {
     pub(crate) kind: SectionKind,
@@ -147,16 +147,16 @@ pub(crate) struct SectionRecord {
     pub(crate) inline: Option<Blob>,
 }
 
-/// When a section was written.
+/// When the service exported a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SectionKind {
-    /// Before the successor initialises, while the predecessor serves.
+    /// Before the new process starts up, while the old one serves.
     State,
-    /// After the last request of the predecessor.
+    /// After the last request of the old process.
     Final,
 }
 
-/// Old to new: that was all, initialise now.
+/// Old to new: the offer is complete, start up now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Offered {}
 
@@ -164,7 +164,7 @@ pub(crate) struct Offered {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Commit {}
 
-/// Old to new: connections. With a descriptor for each, and one memfd at the end for the bytes that are not inline.
+/// Old to new: connections. The message has a descriptor for each, and at the end a memfd for the bytes that are not inline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Connections {
     #[serde(with = "with_lengths")]
@@ -177,18 +177,18 @@ struct ConnectionsV1 {
     records: Vec<ConnectionRecordV1>,
 }
 
-/// Old to new: nothing more comes.
+/// Old to new: the end of the handoff.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {}
 
-/// Old to new: it will not go on with you.
+/// Old to new: the handoff is aborted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Abort {
     #[serde(deserialize_with = "printable::text")]
     pub(crate) reason: String,
 }
 
-/// New to old, its first word.
+/// New to old, its first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Join {
     pub(crate) version: u32,
@@ -196,30 +196,30 @@ pub(crate) struct Join {
     pub(crate) pid: u32,
 }
 
-/// New to old: able to accept.
+/// New to old: it is able to accept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ready {}
 
-/// New to old: it will not be able to.
+/// New to old: it cannot take over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failed {
     #[serde(deserialize_with = "printable::text")]
     pub(crate) reason: String,
 }
 
-/// New to old: send so many connections more.
+/// New to old: so many more connections may be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credit {
     pub(crate) connections: u32,
 }
 
-/// New to old: the oldest [`Connections`] without an answer are the new one's now.
+/// New to old: the new process owns the oldest [`Connections`] without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Taken {
     pub(crate) count: u32,
 }
 
-/// New to old: the oldest [`Connections`] without an answer stay the old one's.
+/// New to old: the old process keeps the oldest [`Connections`] without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) count: u32,
@@ -231,19 +231,20 @@ pub(crate) struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FinalTaken {
     pub(crate) name: String,
-    /// What the application said to it.
+    /// Why the service could not import it.
     #[serde(deserialize_with = "printable::optional")]
     pub(crate) error: Option<String>,
 }
 
-/// New to old: so many generations may drain. Ignored, and sent by older versions only: each drains until its own limit.
+/// New to old: so many generations may drain. Only older versions send it, and it is ignored: each generation drains until its own
+/// deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trim {
     pub(crate) generations: u32,
 }
 
-/// New to old: it stops, so send nothing more, and do not resume because it goes. As an answer to [`HandOver`]: it has handed over, ask
-/// the process that is at the path now.
+/// New to old: it stops, so it takes nothing more, and the old process does not serve again. As an answer to [`HandOver`]: this process
+/// has handed over, ask the one that is at the path now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leaving {}
 
@@ -251,7 +252,7 @@ pub(crate) struct Leaving {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HandOver {}
 
-/// What became of [`HandOver`]: the successor, or why there is none.
+/// The answer to [`HandOver`]: the process id of the successor, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) pid: Option<u32>,

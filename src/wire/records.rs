@@ -1,4 +1,4 @@
-//! What the lists in messages are made of, as version 2 of the protocol writes it and as version 1 did.
+//! The records in the lists of messages, in version 2 of the protocol and in version 1.
 
 use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::PathBuf};
 
@@ -11,13 +11,13 @@ use crate::{addr::PeerAddr, idle_connection::Elapsed};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ListenerRecord {
     pub(crate) name: String,
-    /// The file that its owner has to remove in the end.
+    /// The socket file that the last process removes.
     pub(crate) created: Option<PathRecord>,
-    /// Bound by a process of this service, not passed by its manager.
+    /// A process of this service has bound it; otherwise the service manager has passed it.
     pub(crate) bound: bool,
 }
 
-/// A socket's file, and which one it was when it was made.
+/// The path of a socket file, with the device and the inode that it got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathRecord {
     #[serde(serialize_with = "path_to_bytes", deserialize_with = "path_from_bytes")]
@@ -63,7 +63,7 @@ impl From<ConnectionRecord> for ConnectionRecordV1 {
     }
 }
 
-/// Its limits in time start anew, as version 1 knows nothing of them.
+/// Its timeouts start anew, as version 1 does not transfer them.
 impl From<ConnectionRecordV1> for ConnectionRecord {
     fn from(record: ConnectionRecordV1) -> Self {
         let ConnectionRecordV1 { listener, peer, fresh, ahead } = record;
@@ -71,7 +71,7 @@ impl From<ConnectionRecordV1> for ConnectionRecord {
     }
 }
 
-/// Bytes, written at once and not one by one.
+/// Bytes that are written at once and not one by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Blob(pub(crate) Bytes);
 
@@ -101,12 +101,12 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// A record as it stands in a list of version 2: behind its length.
+/// A record behind its length, as a list of version 2 has it.
 pub(crate) fn with_length<T: Serialize>(record: &T) -> postcard::Result<Blob> {
     postcard::to_allocvec(record).map(|record| Blob(record.into()))
 }
 
-/// Lists of records each of which carries its length: what a later version adds at the end of one is not read.
+/// Lists of records behind their lengths: a reader skips what a later version adds at the end of a record.
 pub(crate) mod with_lengths {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 

@@ -1,4 +1,9 @@
-//! The path at which the serving process can be met: bound by one process at a time, and by each generation anew.
+//! The path at which the next process finds the one that serves. One process at a time has its socket there; each generation binds a
+//! socket of its own.
+//!
+//! The new socket is bound beside the path, where it listens already, and renamed over it. So a socket at the path that refuses a
+//! connection belongs to a process that has ended, and from one generation to the next there is always a socket at the path. (The name
+//! that `getsockname` gives stays the first one, and is not used.) All changes are made under a lock beside the path.
 
 use std::{
     ffi::OsString,
@@ -28,50 +33,46 @@ use crate::{
 /// The longest path that `sockaddr_un` takes without its closing NUL (`unix(7)`).
 const LONGEST_PATH: usize = 107;
 
-/// What the name of a fresh socket ends with, until it takes the place of the one before.
-const FRESH: &str = ".new";
+/// What the name of a staged socket ends with, until it is renamed.
+const STAGED: &str = ".new";
 
 /// A socket that listens at the path.
-///
-/// It is bound beside the path and renamed over it, when it listens already: so whoever finds a socket at the path that refuses
-/// knows that its owner is gone, and there is no moment without one from one generation to the next. (A name that
-/// `getsockname` tells, which stays the first one, is of no use here.) Changes are made under a lock beside the path.
 #[derive(Debug)]
 pub(crate) struct BoundSocketPath {
-    /// Before the socket, see [`CreatedPath`]. It is removed at the end unless a successor has bound the path.
+    /// Declared before the socket, see [`CreatedPath`]. It is removed at the end, unless a successor has its socket there.
     created: CreatedPath,
     socket: OwnedFd,
 }
 
-/// A socket that listens beside the path, so that all that could fail has been done before the path changes.
+/// A socket that listens beside the path: everything that can fail is done before the path changes.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct StagedSocketPath {
-    /// Before the socket, see [`CreatedPath`].
+    /// Declared before the socket, see [`CreatedPath`].
     created: CreatedPath,
     socket: OwnedFd,
-    fresh: PathBuf,
+    staged: PathBuf,
     path: PathBuf,
     peers: Peers,
 }
 
-/// What stands at the path, seen by its lock's holder.
+/// The path while this process holds its lock.
 #[derive(Debug)]
 pub(crate) struct LockedSocketPath<'a> {
     path: &'a Path,
     peers: &'a Peers,
-    /// While it is held, no [`CreatedPath`] of the path may be dropped: it takes the same lock.
+    /// No [`CreatedPath`] of the path may be dropped while it is held, as that takes the same lock.
     _lock: PathLock,
 }
 
 impl BoundSocketPath {
-    /// Makes a socket that is to take the path from the predecessor, who notices nothing yet.
+    /// Makes a socket that is to take the path from the predecessor, which notices nothing yet.
     ///
     /// # Errors
     ///
-    /// Another kind of file stands there, another process is about to take the path, or the system refuses.
-    pub(crate) fn prepare(path: &Path, peers: &Peers, deadline: Instant) -> Result<StagedSocketPath, Error> {
-        LockedSocketPath::new(path, peers, deadline)?.prepare()
+    /// Another kind of file is there, another process is about to take the path, or the system refuses.
+    pub(crate) fn stage(path: &Path, peers: &Peers, deadline: Instant) -> Result<StagedSocketPath, Error> {
+        LockedSocketPath::new(path, peers, deadline)?.stage()
     }
 
     pub(crate) fn into_parts(self) -> (CreatedPath, OwnedFd) {
@@ -80,19 +81,19 @@ impl BoundSocketPath {
 }
 
 impl StagedSocketPath {
-    /// Takes the path: the predecessor goes on listening, on a socket that nobody finds any more.
+    /// Takes the path. The predecessor still listens, on a socket that no process finds any more.
     ///
     /// # Errors
     ///
-    /// As [`Place::prepare`]: the predecessor still has the path.
+    /// As [`BoundSocketPath::stage`]. The predecessor still has the path.
     pub(crate) fn rename_into_place(self, deadline: Instant) -> Result<BoundSocketPath, Error> {
         let locked = LockedSocketPath::new(&self.path, &self.peers, deadline)?;
-        let settled = locked.rename_into_place(&self);
+        let renamed = locked.rename_into_place(&self);
         drop(locked);
-        settled.map(|created| self.into_place(created))
+        renamed.map(|created| self.into_bound(created))
     }
 
-    fn into_place(self, created: CreatedPath) -> BoundSocketPath {
+    fn into_bound(self, created: CreatedPath) -> BoundSocketPath {
         self.created.set_owned(false);
         BoundSocketPath { created, socket: self.socket }
     }
@@ -116,69 +117,69 @@ impl<'a> LockedSocketPath<'a> {
 
     /// Whether a successor that listens beside the path is about to take it.
     pub(crate) fn is_about_to_change(&self) -> bool {
-        let fresh = fresh(self.path);
-        let is_ours = fs::symlink_metadata(&fresh).is_ok_and(|found| self.peers.may_own(found.uid()));
-        is_ours && matches!(path::path_state(&fresh), Ok(PathState::Live | PathState::Hidden))
+        let staged = staged(self.path);
+        let is_ours = fs::symlink_metadata(&staged).is_ok_and(|found| self.peers.may_own(found.uid()));
+        is_ours && matches!(path::path_state(&staged), Ok(PathState::Live | PathState::Hidden))
     }
 
-    /// Puts a fresh socket at the path, whatever socket is there.
+    /// Puts a new socket at the path, in place of the one that may be there.
     pub(crate) fn bind(self) -> Result<BoundSocketPath, Error> {
-        let fresh = self.prepare()?;
-        let settled = self.rename_into_place(&fresh);
+        let staged = self.stage()?;
+        let renamed = self.rename_into_place(&staged);
         drop(self);
-        settled.map(|created| fresh.into_place(created))
+        renamed.map(|created| staged.into_bound(created))
     }
 
-    fn prepare(&self) -> Result<StagedSocketPath, Error> {
+    fn stage(&self) -> Result<StagedSocketPath, Error> {
         self.expect_socket_or_nothing()?;
-        let fresh = fresh(self.path);
-        self.remove_stale(&fresh)?;
-        let bound = seqpacket::listen(&fresh, !self.peers.are_none())
-            .and_then(|socket| Ok((CreatedPath::note(&fresh)?, socket)));
+        let staged = staged(self.path);
+        self.remove_stale(&staged)?;
+        let bound = seqpacket::listen(&staged, !self.peers.are_none())
+            .and_then(|socket| Ok((CreatedPath::note(&staged)?, socket)));
         match bound {
             Ok((created, socket)) => {
                 let (path, peers) = (self.path.to_owned(), self.peers.clone());
-                Ok(StagedSocketPath { created, socket, fresh, path, peers })
+                Ok(StagedSocketPath { created, socket, staged, path, peers })
             }
             Err(source) => {
-                let _ = fs::remove_file(&fresh);
+                let _ = fs::remove_file(&staged);
                 Err(refused(self.path, source))
             }
         }
     }
 
-    fn rename_into_place(&self, place: &StagedSocketPath) -> Result<CreatedPath, Error> {
+    fn rename_into_place(&self, staged: &StagedSocketPath) -> Result<CreatedPath, Error> {
         self.expect_socket_or_nothing()?;
-        let settled = fs::rename(&place.fresh, self.path).and_then(|()| {
+        let renamed = fs::rename(&staged.staged, self.path).and_then(|()| {
             let created = CreatedPath::note(self.path)?;
-            if created.is_same_file(&place.created) {
+            if created.is_same_file(&staged.created) {
                 return Ok(created);
             }
             created.set_owned(false);
             Err(io::Error::new(io::ErrorKind::AddrInUse, "another file has taken the place of the socket"))
         });
-        settled.map_err(|source| refused(self.path, source))
+        renamed.map_err(|source| refused(self.path, source))
     }
 
-    /// Removes what a process left that was killed before it settled.
-    fn remove_stale(&self, fresh: &Path) -> Result<(), Error> {
-        let found = match fs::symlink_metadata(fresh) {
+    /// Removes the socket of a process that was killed before it renamed it.
+    fn remove_stale(&self, staged: &Path) -> Result<(), Error> {
+        let found = match fs::symlink_metadata(staged) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(refused(self.path, source)),
         };
         if !self.peers.may_own(found.uid()) {
-            return Err(in_the_way(self.path, &format!("{} belongs to user {}", fresh.display(), found.uid())));
+            return Err(in_the_way(self.path, &format!("{} belongs to user {}", staged.display(), found.uid())));
         }
-        match path::path_state(fresh) {
+        match path::path_state(staged) {
             Ok(PathState::Free) => Ok(()),
-            Ok(PathState::Stale) => fs::remove_file(fresh).map_err(|source| refused(self.path, source)),
+            Ok(PathState::Stale) => fs::remove_file(staged).map_err(|source| refused(self.path, source)),
             Ok(PathState::Live | PathState::Hidden) => {
                 let problem = "another process is about to take this path over; wait for it, or end it";
                 Err(cannot_bind(self.path, problem, io::ErrorKind::AddrInUse.into()))
             }
             Ok(PathState::NotASocket) => {
-                let what = format!("{} is {}", fresh.display(), what_is(&found));
+                let what = format!("{} is {}", staged.display(), what_is(&found));
                 Err(in_the_way(self.path, &what))
             }
             Err(source) => Err(refused(self.path, source)),
@@ -198,8 +199,8 @@ impl<'a> LockedSocketPath<'a> {
     }
 }
 
-/// An error where this process is root's and another user can put something at the path: who takes over is served with root's rights,
-/// and so is what it hands over.
+/// An error if this process is root's and another user can put a file at the path. The process that takes over serves with root's
+/// rights, and so does what it takes over from.
 pub(crate) fn check_directory(path: &Path, peers: &Peers) -> Result<(), Error> {
     if seqpacket::own_user() != 0 {
         return Ok(());
@@ -235,9 +236,9 @@ fn in_the_way(path: &Path, what: &str) -> Error {
     cannot_bind(path, problem, io::ErrorKind::AddrInUse.into())
 }
 
-/// An error for a path that no socket can have. The fresh name is the longer one.
+/// An error for a path that no socket can have. The name of the staged socket is the longer one.
 pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
-    let most = LONGEST_PATH - FRESH.len();
+    let most = LONGEST_PATH - STAGED.len();
     if path.file_name().is_none() {
         let remedy = "it names no file; add a name, as in /run/app/handoff.sock";
         return Err(cannot_bind(path, remedy, io::ErrorKind::InvalidInput.into()));
@@ -249,10 +250,10 @@ pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
     Err(cannot_bind(path, remedy, io::ErrorKind::InvalidInput.into()))
 }
 
-fn fresh(path: &Path) -> PathBuf {
-    let mut fresh = OsString::from(path);
-    fresh.push(FRESH);
-    fresh.into()
+fn staged(path: &Path) -> PathBuf {
+    let mut staged = OsString::from(path);
+    staged.push(STAGED);
+    staged.into()
 }
 
 fn cannot_bind(path: &Path, remedy: impl Into<String>, source: io::Error) -> Error {

@@ -125,7 +125,7 @@ fn only_the_owner_can_read_and_write_the_path() {
     let _place = first(&path);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
     // Where another user is named, the kernel is asked which one comes.
-    let _next = BoundSocketPath::prepare(&path, &vec![USER].into(), soon()).unwrap().rename_into_place(soon()).unwrap();
+    let _next = BoundSocketPath::stage(&path, &vec![USER].into(), soon()).unwrap().rename_into_place(soon()).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
 }
 
@@ -145,7 +145,7 @@ fn a_stale_path_is_nobody_and_is_replaced() {
 fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
     let (_folder, path) = somewhere();
     let old = first(&path);
-    let new = BoundSocketPath::prepare(&path, &alone(), soon()).unwrap().rename_into_place(soon()).unwrap();
+    let new = BoundSocketPath::stage(&path, &alone(), soon()).unwrap().rename_into_place(soon()).unwrap();
     let control = assert_served(&path);
     let (created, socket) = new.into_parts();
     let accepted = seqpacket::accept(&socket).unwrap();
@@ -161,9 +161,9 @@ fn each_generation_has_the_path_anew_and_the_old_one_leaves_it_there() {
 fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
     let (folder, path) = somewhere();
     let old = first(&path);
-    let fresh = BoundSocketPath::prepare(&path, &alone(), soon()).unwrap();
+    let fresh = BoundSocketPath::stage(&path, &alone(), soon()).unwrap();
     says(
-        &BoundSocketPath::prepare(&path, &alone(), soon()).unwrap_err(),
+        &BoundSocketPath::stage(&path, &alone(), soon()).unwrap_err(),
         &["another process is about to take this path over"],
     );
     drop(fresh);
@@ -197,7 +197,7 @@ fn somebody_is_there_at_every_moment_of_many_generations() {
             });
             while seqpacket::accept(&place.1).is_ok() {}
             if old.len() < 100 {
-                let next = BoundSocketPath::prepare(&path, &alone(), soon())
+                let next = BoundSocketPath::stage(&path, &alone(), soon())
                     .unwrap()
                     .rename_into_place(soon())
                     .unwrap()
@@ -260,7 +260,7 @@ fn a_lock_on_the_directory_is_in_no_ones_way() {
     let locked = File::open(folder.path()).unwrap();
     rustix::fs::flock(&locked, FlockOperation::LockShared).unwrap();
     let old = first(&path);
-    let new = BoundSocketPath::prepare(&path, &alone(), at_once()).unwrap().rename_into_place(at_once()).unwrap();
+    let new = BoundSocketPath::stage(&path, &alone(), at_once()).unwrap().rename_into_place(at_once()).unwrap();
     drop(old);
     assert_served(&path);
     drop(new);

@@ -65,7 +65,7 @@ fn join(path: &Path) {
 /// There is room for one socket: the old one's.
 fn meet_on_full_disk(path: &Path) {
     let _place = first(path);
-    say(BoundSocketPath::prepare(path, &alone(), soon()).unwrap_err());
+    say(BoundSocketPath::stage(path, &alone(), soon()).unwrap_err());
     assert_served(path);
     say("met");
 }

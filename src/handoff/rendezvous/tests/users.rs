@@ -68,7 +68,7 @@ fn root_is_met_in_no_directory_that_another_user_can_write() {
         let error = meet(&path, &alone(), soon()).unwrap_err();
         says(&error, &["handoff.sock", "runs as root", "RuntimeDirectory="]);
         says(&error, words);
-        says(&BoundSocketPath::prepare(&path, &alone(), soon()).unwrap_err(), words);
+        says(&BoundSocketPath::stage(&path, &alone(), soon()).unwrap_err(), words);
     };
     let set = |mode| fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).unwrap();
     for mode in [0o1777, 0o777, 0o775, 0o757] {
