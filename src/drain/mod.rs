@@ -164,6 +164,14 @@ struct Shared {
     tasks: TaskTracker,
     connections: TaskTracker,
     requests: TaskTracker,
+    follower: OnceLock<Follower>,
+}
+
+/// What goes on while everything else drains: the listeners that serve [`until_done`](crate::server::ServeOptions::until_done).
+struct Follower {
+    /// Starts when nothing else is left, or at once with a successor. Its abort token is a child of that of the drain it follows.
+    drain: Drain,
+    loops: TaskTracker,
 }
 
 impl Drain {
@@ -183,8 +191,34 @@ impl Drain {
     /// Another drain over the same connections and tasks, for a service that goes on after this one has started, as its
     /// successor died. An abort of this drain aborts that one too.
     pub(crate) fn renewed(&self) -> Self {
+        let renewed = Self::with(self.abort_token(), self.trackers());
+        if let Some(follower) = self.shared.follower.get() {
+            let drain = Self::with(renewed.abort_token(), follower.drain.trackers());
+            let _ = renewed.shared.follower.set(Follower { drain, loops: follower.loops.clone() });
+        }
+        renewed
+    }
+
+    /// The drain of what goes on until this one is done, and the tracker of its accept loops; the same at each call.
+    pub(crate) fn follower(&self) -> (&Self, &TaskTracker) {
+        let Follower { drain, loops } = self.shared.follower.get_or_init(|| {
+            let trackers = [TaskTracker::new(), TaskTracker::new(), TaskTracker::new()];
+            Follower { drain: Self::with(self.abort_token(), trackers), loops: TaskTracker::new() }
+        });
+        loops.close();
+        (drain, loops)
+    }
+
+    /// Waits until nothing accepts any more that goes on until this drain is done.
+    pub(crate) async fn follower_loops(&self) {
+        if let Some(follower) = self.shared.follower.get() {
+            follower.loops.wait().await;
+        }
+    }
+
+    fn trackers(&self) -> [TaskTracker; 3] {
         let Shared { tasks, connections, requests, .. } = &*self.shared;
-        Self::with(self.abort_token(), [tasks.clone(), connections.clone(), requests.clone()])
+        [tasks.clone(), connections.clone(), requests.clone()]
     }
 
     fn with(aborted: CancellationToken, [tasks, connections, requests]: [TaskTracker; 3]) -> Self {
@@ -198,6 +232,7 @@ impl Drain {
             tasks,
             connections,
             requests,
+            follower: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -224,6 +259,9 @@ impl Drain {
         let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
         self.shared.successor.store(successor, Ordering::Relaxed);
         self.start();
+        if let Some(follower) = self.shared.follower.get() {
+            follower.drain.begin_succession(moves);
+        }
     }
 
     /// Starts as the service stops for a while: readiness turns, and connections go to where the next process finds
@@ -236,6 +274,9 @@ impl Drain {
     /// Stops moving connections: what is left ends here.
     pub(crate) fn stop_moving(&self) {
         self.shared.successor.fetch_and(!MOVES, Ordering::Relaxed);
+        if let Some(follower) = self.shared.follower.get() {
+            follower.drain.stop_moving();
+        }
     }
 
     /// Drops what is left, at once. It starts the drain first if it has not started.
@@ -254,6 +295,10 @@ impl Drain {
     pub fn abort(&self) {
         self.note_begin();
         self.advance(Phase::Aborting);
+        // First, so that what the token wakes there sees that it has started.
+        if let Some(follower) = self.shared.follower.get() {
+            follower.drain.abort();
+        }
         self.shared.aborted.cancel();
     }
 
@@ -525,7 +570,8 @@ impl Drain {
     }
 
     fn left(&self) -> usize {
-        self.shared.connections.len() + self.shared.requests.len() + self.shared.tasks.len()
+        let follower = self.shared.follower.get().map_or(0, |follower| follower.drain.left());
+        self.shared.connections.len() + self.shared.requests.len() + self.shared.tasks.len() + follower
     }
 }
 

@@ -54,6 +54,7 @@ impl Drain {
         let mut empty = pin!(async {
             accepting.await;
             self.empty().await;
+            self.end_follower().await;
         });
         tokio::select! {
             () = &mut empty => {}
@@ -81,6 +82,17 @@ impl Drain {
             tracker.close();
             tracker.wait().await;
         }
+    }
+
+    /// Drains what went on until nothing else was left. With a successor it ends as everything else does: its accept loops are ended with
+    /// all others.
+    async fn end_follower(&self) {
+        let Some(follower) = self.shared.follower.get() else { return };
+        follower.drain.start();
+        if !self.has_successor() {
+            follower.loops.wait().await;
+        }
+        follower.drain.empty().await;
     }
 
     async fn close(&self, reason: &str, empty: impl Future<Output = ()>) {

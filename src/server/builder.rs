@@ -8,7 +8,8 @@ use super::{
     handoff::settings::Settings as HandoffSettings,
     limits::{Http2Options, Limits, MaxAge},
     notify::Settings as NotifySettings,
-    route::{IntoRoute, Route},
+    options::{NamedRoute, ServeOptions},
+    route::IntoRoute,
     signals::Signals,
 };
 use crate::{
@@ -67,7 +68,7 @@ use crate::{
 #[must_use = "a server does nothing until it is run"]
 pub struct Server {
     pub(super) activated: ActivatedListeners,
-    pub(super) routes: Vec<(String, Route)>,
+    pub(super) routes: Vec<NamedRoute>,
     pub(super) drain: Drain,
     pub(super) stats: Stats,
     pub(super) limits: Limits,
@@ -104,8 +105,25 @@ impl Server {
     ///
     /// `service` is a [`Router`](axum::Router), a `MethodRouter`, a handler's `into_service()`, any tower service from requests
     /// to responses, or a make-service from [`IncomingConnection`] to one, such as `into_make_service_with_connect_info::<PeerAddr>()`.
-    pub fn serve<M>(mut self, name: impl Into<String>, service: impl IntoRoute<M>) -> Self {
-        self.routes.push((name.into(), service.into_route()));
+    pub fn serve<M>(self, name: impl Into<String>, service: impl IntoRoute<M>) -> Self {
+        self.serve_with(name, service, ServeOptions::new())
+    }
+
+    /// As [`serve`](Self::serve), with settings of this name: limits, and whether it goes on while the others drain.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum_activation::{ActivatedListeners, Server, server::ServeOptions};
+    ///
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// let activated = ActivatedListeners::builder().fallback("metrics", "127.0.0.1:0").build()?;
+    /// let server = Server::new(activated).serve_with("metrics", Router::new(), ServeOptions::new().until_done());
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn serve_with<M>(mut self, name: impl Into<String>, service: impl IntoRoute<M>, options: ServeOptions) -> Self {
+        self.routes.push(NamedRoute { name: name.into(), route: service.into_route(), options });
         self
     }
 

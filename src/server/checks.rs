@@ -1,6 +1,11 @@
 //! What is checked before the first connection is accepted, and the sockets that are taken then.
 
-use super::{builder::Server, route::Route, routes::ServerContext};
+use super::{
+    builder::Server,
+    options::{NamedRoute, RouteSettings},
+    route::Route,
+    routes::ServerContext,
+};
 use crate::{
     activation::ActivatedSocket,
     error::{Error, Kind},
@@ -9,36 +14,32 @@ use crate::{
 
 impl Server {
     /// Takes every socket and checks all there is to check before the first connection is accepted.
-    pub(super) fn take(self) -> Result<(ServerContext, Vec<(Route, ActivatedListener)>), Error> {
-        let common = self.common();
-        if let [(name, _)] = &self.routes[..] {
-            common.activated.name_unnamed(name);
+    pub(super) fn take(self) -> Result<(ServerContext, Vec<(Route, RouteSettings, ActivatedListener)>), Error> {
+        let (common, limits) = (self.common(), self.limits.clone());
+        if let [only] = &self.routes[..] {
+            common.activated.name_unnamed(&only.name);
         }
         let routes = match common.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
             None => self.into_checked_routes()?,
         };
-        routes.iter().try_for_each(|(name, _)| common.activated.check_one(name))?;
-        let listeners = routes.iter().map(|(name, _)| common.activated.one(name)).collect::<Result<Vec<_>, _>>()?;
+        routes.iter().try_for_each(|route| common.activated.check_one(&route.name))?;
+        let listeners = routes.iter().map(|route| common.activated.one(&route.name)).collect::<Result<Vec<_>, _>>()?;
         listeners.iter().for_each(ActivatedListener::note_route);
-        let routes = routes.into_iter().map(|(_, route)| route).zip(listeners).collect();
+        let complete = |(route, listener): (NamedRoute, _)| (route.route, route.options.over(&limits), listener);
+        let routes = routes.into_iter().zip(listeners).map(complete).collect();
         Ok((common, routes))
     }
 
     pub(super) fn common(&self) -> ServerContext {
-        ServerContext {
-            activated: self.activated.clone(),
-            drain: self.drain.clone(),
-            stats: self.stats.clone(),
-            limits: self.limits.clone(),
-        }
+        ServerContext { activated: self.activated.clone(), drain: self.drain.clone(), stats: self.stats.clone() }
     }
 
     pub(super) fn check_routes(&self) -> Result<(), Error> {
         if self.routes.is_empty() {
             return Err(Kind::NoRoute.into());
         }
-        if self.limits.max_connections == Some(0) {
+        if self.limits.max_connections == Some(0) || self.routes.iter().any(|route| route.options.lets_none_in()) {
             return Err(Kind::NoConnections.into());
         }
         let names = self.route_names();
@@ -49,8 +50,8 @@ impl Server {
     }
 
     /// The route that serves the connection of `Accept=yes`: that of its name, or the only one.
-    fn route_of(mut self, connection: &ActivatedSocket) -> Result<(String, Route), Error> {
-        let named = self.routes.iter().position(|(name, _)| name == connection.name());
+    fn route_of(mut self, connection: &ActivatedSocket) -> Result<NamedRoute, Error> {
+        let named = self.routes.iter().position(|route| route.name == connection.name());
         match named.or((self.routes.len() == 1).then_some(0)) {
             Some(i) => Ok(self.routes.swap_remove(i)),
             None => {
@@ -60,7 +61,7 @@ impl Server {
         }
     }
 
-    pub(super) fn into_checked_routes(self) -> Result<Vec<(String, Route)>, Error> {
+    pub(super) fn into_checked_routes(self) -> Result<Vec<NamedRoute>, Error> {
         if !self.allow_unserved {
             self.check_unserved()?;
         }
@@ -68,7 +69,7 @@ impl Server {
     }
 
     fn check_unserved(&self) -> Result<(), Error> {
-        let served = |socket: &ActivatedSocket| self.routes.iter().any(|(name, _)| name == socket.name());
+        let served = |socket: &ActivatedSocket| self.routes.iter().any(|route| route.name == socket.name());
         let waits = |socket: &ActivatedSocket| socket.is_passed() && !socket.is_taken() && socket.is_listening();
         match self.activated.iter().find(|socket| waits(socket) && !served(socket)) {
             None => Ok(()),
@@ -82,6 +83,6 @@ impl Server {
     }
 
     pub(super) fn route_names(&self) -> Vec<String> {
-        self.routes.iter().map(|(name, _)| name.clone()).collect()
+        self.routes.iter().map(|route| route.name.clone()).collect()
     }
 }

@@ -12,6 +12,7 @@ mod handoff;
 mod incoming;
 mod limits;
 mod notify;
+mod options;
 mod reaper;
 mod route;
 mod routes;
@@ -21,4 +22,6 @@ mod signals;
 mod sink;
 mod succession;
 
-pub use self::{builder::Server, incoming::IncomingConnection, limits::Http2Options, run::ServerFuture};
+pub use self::{
+    builder::Server, incoming::IncomingConnection, limits::Http2Options, options::ServeOptions, run::ServerFuture,
+};

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     accept::{AcceptCommand, AcceptLoop, Tokens},
     connection::context::RouteContext,
-    limits::Limits,
+    options::RouteSettings,
     reaper::Reaper,
     route::Route,
     sink::RouteSink,
@@ -59,7 +59,6 @@ pub(super) struct ServerContext {
     pub(super) activated: ActivatedListeners,
     pub(super) drain: Drain,
     pub(super) stats: Stats,
-    pub(super) limits: Limits,
 }
 
 /// The route of one name, for those that have connections for it or tell it what to do.
@@ -70,18 +69,27 @@ pub(super) struct RouteHandle {
     sink: Arc<RouteSink>,
     counters: Arc<Counters>,
     reaper: Arc<Reaper>,
+    settings: RouteSettings,
 }
 
 impl Routes {
     /// Starts to accept.
-    pub(super) fn start(context: ServerContext, routes: impl Iterator<Item = (Route, ActivatedListener)>) -> Self {
+    pub(super) fn start(
+        context: ServerContext,
+        routes: impl Iterator<Item = (Route, RouteSettings, ActivatedListener)>,
+    ) -> Self {
         let (loops, accepting, arrivals) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let mut running = Vec::new();
-        for (route, listener) in routes {
+        for (route, settings, listener) in routes {
             let addrs: Vec<_> = listener.local_addrs().iter().map(ToString::to_string).collect();
             log::info!(name = listener.name(), addrs = addrs.join(" "), "serving");
-            let (started, commands) = RouteHandle::new(listener.shared_name(), &context.limits);
+            let (started, commands) = RouteHandle::new(listener.shared_name(), settings);
             let route_context = started.context(&context, &context.drain);
+            // What goes on until everything else is done must not be waited for before.
+            let (loops, accepting) = match started.settings.until_done {
+                true => (context.drain.follower().1, context.drain.follower().1),
+                false => (&loops, &accepting),
+            };
             let tokens = Tokens { accepting: accepting.token(), arrivals: arrivals.clone() };
             loops.spawn(route.run(AcceptLoop::new(listener, route_context, commands, tokens)));
             started.send(AcceptCommand::Accept(true, None));
@@ -97,7 +105,12 @@ impl Routes {
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
     pub(super) async fn exhausted(&self) {
+        self.loops_ended().await;
+    }
+
+    async fn loops_ended(&self) {
         self.loops.wait().await;
+        self.drain.follower_loops().await;
     }
 
     /// The handles of the routes.
@@ -275,13 +288,13 @@ impl Routes {
         let left = limit.saturating_sub(self.drain.elapsed());
         tokio::select! {
             biased;
-            () = self.loops.wait() => return self.report(report),
+            () = self.loops_ended() => return self.report(report),
             () = sleep(left) => {}
             _ = abort_now => {}
         }
         // One waits for the service of a connection that came last.
         self.drain.abort();
-        if timeout(ABORT_LIMIT, self.loops.wait()).await.is_err() {
+        if timeout(ABORT_LIMIT, self.loops_ended()).await.is_err() {
             log::error!("a make-service does not end when it is aborted: it blocks its thread");
         }
         self.report(report)
@@ -325,21 +338,22 @@ impl Drop for Paused<'_> {
 }
 
 impl RouteHandle {
-    fn new(name: Arc<str>, limits: &Limits) -> (Self, mpsc::UnboundedReceiver<AcceptCommand>) {
+    fn new(name: Arc<str>, settings: RouteSettings) -> (Self, mpsc::UnboundedReceiver<AcceptCommand>) {
         // Bounded by the connections that are open, and a few commands of each handoff.
         let (commands, receiver) = mpsc::unbounded_channel();
         let sink = Arc::new(RouteSink::new(commands.clone()));
         let counters = Arc::new(Counters::new(Arc::clone(&name)));
-        (Self { name, commands, sink, counters, reaper: Arc::new(Reaper::new(limits)) }, receiver)
+        let reaper = Arc::new(Reaper::new(&settings.limits));
+        (Self { name, commands, sink, counters, reaper, settings }, receiver)
     }
 
     /// What its connections share that come while `drain` is the one that ends them.
     fn context(&self, server: &ServerContext, drain: &Drain) -> RouteContext {
         RouteContext {
             served: ServedThrough::new(Arc::clone(&self.name), &server.activated, drain),
-            drain: drain.clone(),
+            drain: if self.settings.until_done { drain.follower().0.clone() } else { drain.clone() },
             counters: Arc::clone(&self.counters),
-            limits: server.limits.clone(),
+            limits: self.settings.limits.clone(),
             reaper: Arc::clone(&self.reaper),
             sink: Arc::clone(&self.sink) as _,
         }

@@ -59,7 +59,7 @@ impl Server {
         announcer: &Announcer,
     ) -> Result<DrainReport, Error> {
         self.check_routes()?;
-        ActivatedListener::check_runtime(&self.routes[0].0)?;
+        ActivatedListener::check_runtime(&self.routes[0].name)?;
         // Panics without timers, and not only when the drain begins.
         drop(sleep(Duration::ZERO));
         table::raise_limit();
@@ -158,7 +158,7 @@ impl Server {
         let (ready, idle_exit) = (self.notify.ready(), self.notify.idle_exit);
         let taken = or_fail(self.take(), arriving);
         let ((common, routes), arriving) = taken?;
-        let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, listener)| listener));
+        let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, _, listener)| listener));
 
         let is_ready = tokio::select! {
             biased;

@@ -11,6 +11,7 @@ mod protocols;
 mod refusals;
 mod routes;
 mod running;
+mod serve_with;
 mod several;
 mod signals;
 mod unnamed;
