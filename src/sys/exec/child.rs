@@ -1,12 +1,12 @@
-//! What runs between the fork and `exec`: in processes that share our memory (`CLONE_VM`), so that starting one costs the same
-//! however much of it there is, and nothing of it is copied when it is next written to.
+//! The code that runs between the fork and `exec`, in processes that share our memory (`CLONE_VM`). So a start costs the same however
+//! much memory there is, and no page is copied when it is written to afterwards.
 //!
-//! Any lock may be held by another thread of ours, so nothing is allocated, nothing panics, and only what `signal-safety(7)`
-//! allows is called. They have the thread-local storage of the thread that starts them, `errno` above all, so only one of
-//! the three uses it at a time:
+//! Another thread of ours may hold any lock. So this code does not allocate or panic, and calls only what `signal-safety(7)` allows. The
+//! processes have the thread-local storage of the thread that starts them, `errno` above all, so only one of the three uses it at a
+//! time:
 //!
-//! - the one in between, while the kernel holds our thread (`CLONE_VFORK`), until it has made the new process;
-//! - the new process from there on until it says that it is at the gate, and from the gate on. Meanwhile our thread has its signals
+//! - the process in between, while the kernel holds our thread (`CLONE_VFORK`), until it has made the new process;
+//! - the new process from there on until it reports that it is at the gate, and from the gate on. Meanwhile our thread has its signals
 //!   blocked, and makes no system call that can fail: one that succeeds leaves `errno` alone, in libc as in `rustix`, whose calls
 //!   do or do not go through libc as it was built;
 //! - our thread, while the new process waits at the gate. Meanwhile the new process only reads from the gate, with every signal
@@ -23,9 +23,9 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, setrlimit};
 
 use super::{
-    Step,
-    ground::{SharedMemory, SpawnResult, Stack},
-    prepared::ExecPlan,
+    failure::Step,
+    memory::{SharedMemory, SpawnResult, Stack},
+    plan::ExecPlan,
     report::{self, Report},
 };
 
@@ -35,20 +35,20 @@ const LAST_SIGNAL: c_int = 64;
 /// `__WALL` of `wait(2)`: children that send no SIGCHLD too.
 const WALL: u32 = 0x4000_0000;
 
-/// Starts the one in between, and returns when that is gone; then the new process stands on `ground` until it has closed its
-/// end of the report pipe.
+/// Starts the process in between, and returns when it has ended. The new process then uses `memory` until it has closed its end of the
+/// report pipe.
 ///
-/// The one in between shares our table of descriptors, and so has the pidfd of the new process put into it: nobody can
-/// reap the new process, or be given its number, before we hold it. It sends no SIGCHLD and no plain `wait` sees it, so that
-/// nobody else in this process meets a child that is not his.
+/// The process in between shares our table of descriptors, so the kernel puts the pidfd of the new process into it: the new process
+/// cannot be reaped, and its number not be reused, before we hold it. The process in between sends no SIGCHLD and no plain `wait` sees
+/// it, so other code of this process does not reap a child that is not its own.
 ///
 /// # Safety
 ///
-/// `ground` stays where it is until there is the end of file in the report pipe. Until the new process has said that it is at the gate,
+/// `memory` stays where it is until the report pipe is at its end. Until the new process has reported that it is at the gate,
 /// this thread keeps its signals blocked and does not touch `errno`.
-pub(super) unsafe fn start_orphan(ground: &SharedMemory) -> io::Result<()> {
+pub(super) unsafe fn start_orphan(memory: &SharedMemory) -> io::Result<()> {
     // SAFETY: this thread is held until the child has ended, which keeps to what such a child may do; the rest is the caller's.
-    let started = unsafe { start(between, &ground.between, libc::CLONE_VFORK | libc::CLONE_FILES, ground) }?;
+    let started = unsafe { start(between, &memory.between, libc::CLONE_VFORK | libc::CLONE_FILES, memory) }?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(WALL);
     let wait = |id: WaitId<'_>| rustix::io::retry_on_intr(|| rustix::process::waitid(id.clone(), options));
     match started {
@@ -64,12 +64,12 @@ pub(super) unsafe fn start_orphan(ground: &SharedMemory) -> io::Result<()> {
 }
 
 /// The process between ours and the new one.
-extern "C" fn between(ground: *mut c_void) -> c_int {
+extern "C" fn between(memory: *mut c_void) -> c_int {
     // SAFETY: what `start` was given, which stays there.
-    let ground: &SharedMemory = unsafe { &*ground.cast() };
+    let memory: &SharedMemory = unsafe { &*memory.cast() };
     // SAFETY: this process does nothing with `errno` once there is a child, which keeps to what such a child may do.
-    let started = unsafe { start(successor, &ground.successor, libc::SIGCHLD, ground) };
-    ground.born.set(match started {
+    let started = unsafe { start(successor, &memory.successor, libc::SIGCHLD, memory) };
+    memory.result.set(match started {
         Ok(Started { pid, pidfd: Some(pidfd) }) => SpawnResult::Yes { pid: pid.unsigned_abs(), pidfd },
         Ok(Started { pid, pidfd: None }) => {
             discard(pid);
@@ -90,40 +90,40 @@ fn discard(pid: libc::pid_t) {
 }
 
 /// The new process.
-extern "C" fn successor(ground: *mut c_void) -> c_int {
+extern "C" fn successor(memory: *mut c_void) -> c_int {
     // SAFETY: what `start` was given, which stays there until this process has become another program or is gone.
-    let ground: &SharedMemory = unsafe { &*ground.cast() };
-    let Err((step, error)) = become_program(&ground.prepared);
-    report::send(ground.prepared.report, Report::Failed(step, error.raw_os_error().unwrap_or(0)));
+    let memory: &SharedMemory = unsafe { &*memory.cast() };
+    let Err((step, error)) = become_program(&memory.plan);
+    report::send(memory.plan.report, Report::Failed(step, error.raw_os_error().unwrap_or(0)));
     exit()
 }
 
-/// Lets go of all that is not the program's before it waits, so that it holds up nobody else's end of file.
-fn become_program(prepared: &ExecPlan) -> Result<Infallible, (Step, io::Error)> {
-    arrange(prepared).map_err(|error| (Step::Descriptors, error))?;
-    report::send(prepared.report, Report::AtGate);
-    wait_at_gate(prepared.gate);
-    prepared.write_own_pid(std::process::id());
-    enter_directory(prepared).map_err(|error| (Step::Directory, error))?;
-    prepared.open_files.iter().for_each(|soft| limit_files(*soft));
-    reset_signals(&prepared.ignored);
-    Err((Step::Exec, execute(prepared)))
+/// Closes all descriptors that are not the program's before it waits, so that it does not hold other pipes and sockets open.
+fn become_program(plan: &ExecPlan) -> Result<Infallible, (Step, io::Error)> {
+    arrange(plan).map_err(|error| (Step::Descriptors, error))?;
+    report::send(plan.report, Report::AtGate);
+    wait_at_gate(plan.gate);
+    plan.write_own_pid(std::process::id());
+    enter_directory(plan).map_err(|error| (Step::Directory, error))?;
+    plan.open_files.iter().for_each(|soft| limit_files(*soft));
+    reset_signals(&plan.ignored);
+    Err((Step::Exec, execute(plan)))
 }
 
-fn arrange(prepared: &ExecPlan) -> io::Result<()> {
-    for step in &prepared.moves {
+fn arrange(plan: &ExecPlan) -> io::Result<()> {
+    for step in &plan.moves {
         if step.from == step.to { keep(step.to)? } else { copy(step.from, step.to)? }
     }
-    let (gate, report) = (prepared.gate, prepared.report);
+    let (gate, report) = (plan.gate, plan.report);
     let (low, high) = (gate.min(report), gate.max(report));
-    close_range(prepared.floor, low - 1)?;
+    close_range(plan.floor, low - 1)?;
     close_range(low + 1, high - 1)?;
     close_range(high + 1, RawFd::MAX)
 }
 
 fn copy(from: RawFd, to: RawFd) -> io::Result<()> {
     loop {
-        // SAFETY: works on numbers of this process's own table, which nobody else uses.
+        // SAFETY: works on numbers of this process's own table, which no other process uses.
         let copied = unsafe { libc::dup2(from, to) };
         match check(copied) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) || error.raw_os_error() == Some(libc::EBUSY) => {}
@@ -158,9 +158,9 @@ fn wait_at_gate(gate: RawFd) {
     }
 }
 
-fn enter_directory(prepared: &ExecPlan) -> io::Result<()> {
+fn enter_directory(plan: &ExecPlan) -> io::Result<()> {
     // SAFETY: a text that ends with NUL and lives on.
-    let entered = unsafe { libc::chdir(prepared.directory.as_ptr()) };
+    let entered = unsafe { libc::chdir(plan.directory.as_ptr()) };
     check(entered)
 }
 
@@ -201,10 +201,10 @@ fn set_action(signal: c_int, action: libc::sighandler_t) {
     unsafe { libc::sigaction(signal, &action, ptr::null_mut()) };
 }
 
-fn execute(prepared: &ExecPlan) -> io::Error {
-    let (arguments, environment) = (prepared.arguments(), prepared.environment());
+fn execute(plan: &ExecPlan) -> io::Error {
+    let (arguments, environment) = (plan.arguments(), plan.environment());
     // SAFETY: a text and two lists of texts that end as they must and live on.
-    unsafe { libc::execve(prepared.path.as_ptr(), arguments, environment) };
+    unsafe { libc::execve(plan.path.as_ptr(), arguments, environment) };
     io::Error::last_os_error()
 }
 
@@ -220,20 +220,20 @@ struct Started {
 /// # Safety
 ///
 /// `main` never returns, and does only what is safe in a process that shares the memory of one with threads
-/// (`signal-safety(7)`). It uses `errno` only while this thread does not. `ground`, with `stack` in it, stays where it is as long as
+/// (`signal-safety(7)`). It uses `errno` only while this thread does not. `memory`, with `stack` in it, stays where it is as long as
 /// `main` runs, and nothing else runs on `stack`.
 unsafe fn start(
     main: extern "C" fn(*mut c_void) -> c_int,
     stack: &Stack,
     flags: c_int,
-    ground: &SharedMemory,
+    memory: &SharedMemory,
 ) -> io::Result<Started> {
     let mut pidfd: c_int = -1;
-    let (flags, ground) = (flags | libc::CLONE_VM | libc::CLONE_PIDFD, ptr::from_ref(ground).cast_mut().cast());
+    let (flags, memory) = (flags | libc::CLONE_VM | libc::CLONE_PIDFD, ptr::from_ref(memory).cast_mut().cast());
     let (pidfd_at, nothing) = (ptr::from_mut(&mut pidfd), ptr::null_mut::<c_void>());
     // SAFETY: a stack of its own, and the kernel writes the pidfd to a place of ours; no fork handlers run. The caller answers
     // for the rest.
-    let pid = unsafe { libc::clone(main, stack.top(), flags, ground, pidfd_at, nothing, nothing) };
+    let pid = unsafe { libc::clone(main, stack.top(), flags, memory, pidfd_at, nothing, nothing) };
     check(pid)?;
     Ok(Started { pid, pidfd: Some(pidfd).filter(|pidfd| *pidfd >= 0) })
 }

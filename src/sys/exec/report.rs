@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, RawFd},
 };
 
-use super::Step;
+use super::failure::{Failure, Step};
 
 const SIZE: usize = 8;
 const AT_GATE: u32 = 0;
@@ -59,6 +59,15 @@ fn decode(record: [u8; SIZE]) -> io::Result<Report> {
     }
     let step = Step::ALL.into_iter().find(|step| *step as u32 == kind).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Report::Failed(step, c_int::from_ne_bytes(errno)))
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Failed(step, errno) => Self { step, source: io::Error::from_raw_os_error(errno) },
+            Report::AtGate => Self { step: Step::Fork, source: io::ErrorKind::InvalidData.into() },
+        }
+    }
 }
 
 #[cfg(test)]

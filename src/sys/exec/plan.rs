@@ -1,4 +1,4 @@
-//! Everything that the new process needs, made before the fork: after it nothing may be allocated.
+//! Everything that the new process needs. It is made before the fork, as nothing may be allocated after it.
 
 use std::{
     cell::Cell,
@@ -14,8 +14,8 @@ use std::{
 
 use super::{
     super::inherit::FIRST,
-    Program, Value,
     moves::{self, Move},
+    program::{Program, Value},
 };
 
 /// The most digits that a process id has.
@@ -60,7 +60,7 @@ impl ExecPlan {
         let variables = program.environment.iter().map(|(name, value)| Variable::new(name, value));
         let variables = variables.collect::<io::Result<Vec<_>>>()?;
         let ends = [beyond(gate, floor(program)?)?, beyond(report, floor(program)?)?];
-        let mut prepared = Self {
+        let mut plan = Self {
             path: text(program.path.as_os_str())?,
             directory: text(program.directory.as_os_str())?,
             moves: Vec::new(),
@@ -74,10 +74,10 @@ impl ExecPlan {
             argument_texts,
             variables,
         };
-        prepared.arguments = ended(prepared.argument_texts.iter().map(|text| text.as_ptr()));
-        prepared.environment = ended(prepared.variables.iter().map(Variable::as_ptr));
-        prepared.plan_moves(program);
-        Ok((prepared, ends))
+        plan.arguments = ended(plan.argument_texts.iter().map(|text| text.as_ptr()));
+        plan.environment = ended(plan.variables.iter().map(Variable::as_ptr));
+        plan.plan_moves(program);
+        Ok((plan, ends))
     }
 
     /// For `execve`, ended by a null pointer; valid as long as `self`.
@@ -180,7 +180,7 @@ fn floor(program: &Program) -> io::Result<RawFd> {
     count.checked_add(FIRST).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// A copy with a number that is in nobody's way.
+/// A copy whose number is beyond those of the program.
 fn beyond(fd: &OwnedFd, floor: RawFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, floor)?)
 }

@@ -1,4 +1,4 @@
-//! What the processes of a start stand on while they share our memory.
+//! Memory shared with the new process between `clone(CLONE_VM)` and `execve`, and its guard.
 
 use std::{
     cell::Cell,
@@ -11,81 +11,81 @@ use std::{
 
 use super::{
     super::process::Process,
-    prepared::{Ends, ExecPlan},
+    plan::{Ends, ExecPlan},
 };
 
-/// Room for a few small functions; what is not used takes no memory.
+/// Enough for a few small functions. Unused pages take no memory.
 const STACK_SIZE: usize = 128 * 1024;
 
 /// At least a page, on every architecture.
 const GUARD_SIZE: usize = 64 * 1024;
 
-/// What they read, and a stack for each.
+/// What both processes read, and a stack for each.
 #[derive(Debug)]
 pub(super) struct SharedMemory {
-    pub(super) prepared: ExecPlan,
+    pub(super) plan: ExecPlan,
     pub(super) between: Stack,
     pub(super) successor: Stack,
-    /// What the one in between has to say.
-    pub(super) born: Cell<SpawnResult>,
+    /// Written by the process in between.
+    pub(super) result: Cell<SpawnResult>,
 }
 
-/// Whether there is a new process.
+/// Whether the process in between has made the new process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SpawnResult {
-    /// The one in between has said nothing.
+    /// It has written nothing, so it was killed.
     Unknown,
-    /// Under this number, held by this descriptor in our table.
+    /// The new process has this number, and this descriptor in our table holds it.
     Yes { pid: u32, pidfd: RawFd },
-    /// It has been ended again: the system gave no descriptor that holds it.
+    /// It has killed the new process again, as the kernel gave no descriptor that holds it.
     Unheld,
     /// The `errno`.
     No(c_int),
 }
 
 impl SharedMemory {
-    fn new(prepared: ExecPlan) -> io::Result<Self> {
+    fn new(plan: ExecPlan) -> io::Result<Self> {
         let (between, successor) = (Stack::new()?, Stack::new()?);
-        Ok(Self { prepared, between, successor, born: Cell::new(SpawnResult::Unknown) })
+        Ok(Self { plan, between, successor, result: Cell::new(SpawnResult::Unknown) })
     }
 }
 
-/// The end to read from, and the one to write to.
+/// The pipe at which the new process waits: the end to read from, and the one to write to.
 pub(super) type Gate = (OwnedFd, OwnedFd);
 
-/// The ground, kept until nobody stands on it any more: when it is dropped, a process that still does is killed and waited for.
+/// Keeps the memory until no process uses it any more: dropped, it kills a new process that still does, and waits for its end.
 ///
 /// It stays in its thread, whose thread-local storage the new process has.
 #[derive(Debug)]
 pub(super) struct ChildGuard {
-    /// Not owned alone, as long as somebody stands there; and where it is, it stays.
-    ground: Rc<SharedMemory>,
+    /// It stays where it is. Not in a `Box`, which would claim to be the only pointer to it, while the new process has one.
+    memory: Rc<SharedMemory>,
     ends: Option<Ends>,
-    /// Where the new process waits: both ends, as a write to the gate of one that has been killed is no broken pipe then.
+    /// Both ends are kept, so that to open the gate of a process that was killed is not a broken pipe.
     gate: Option<Gate>,
-    /// Where there is the end of file, nobody stands there: memory is let go of before descriptors, by `exec` and at the end.
+    /// At its end of file no process uses the memory: the kernel frees memory before descriptors, in `exec` and at the end of a process.
     pub(super) report: OwnedFd,
     pub(super) process: Option<Process>,
 }
 
 impl ChildGuard {
-    pub(super) fn new((prepared, ends): (ExecPlan, Ends), gate: Gate, report: OwnedFd) -> io::Result<Self> {
-        let ground = Rc::new(SharedMemory::new(prepared)?);
-        Ok(Self { ground, ends: Some(ends), gate: Some(gate), report, process: None })
+    pub(super) fn new((plan, ends): (ExecPlan, Ends), gate: Gate, report: OwnedFd) -> io::Result<Self> {
+        let memory = Rc::new(SharedMemory::new(plan)?);
+        Ok(Self { memory, ends: Some(ends), gate: Some(gate), report, process: None })
     }
 
-    pub(super) fn ground(&self) -> &SharedMemory {
-        &self.ground
+    pub(super) fn memory(&self) -> &SharedMemory {
+        &self.memory
     }
 
-    /// Lets the new process on.
+    /// Lets the new process go on.
     pub(super) fn open_gate(&self) -> io::Result<()> {
         let Some((_, gate)) = &self.gate else { return Ok(()) };
         rustix::io::retry_on_intr(|| rustix::io::write(gate, &[1]))?;
         Ok(())
     }
 
-    /// Closes here what the new process has by now.
+    /// Closes the ends that the new process has by now.
     pub(super) fn close_ends(&mut self) {
         self.ends = None;
     }
@@ -117,7 +117,7 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         let stack = Self { lowest };
-        // SAFETY: the lowest part of what was mapped above, which nobody uses.
+        // SAFETY: the lowest part of what was mapped above, which is not used yet.
         let guarded = unsafe { libc::mprotect(lowest, GUARD_SIZE, libc::PROT_NONE) };
         if guarded == 0 { Ok(stack) } else { Err(io::Error::last_os_error()) }
     }
@@ -130,7 +130,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: what `new` has mapped; whoever ran on it is gone, as `ChildGuard` sees to.
+        // SAFETY: what `new` has mapped; the process that ran on it has ended, as `ChildGuard` has waited for that.
         unsafe { libc::munmap(self.lowest, GUARD_SIZE + STACK_SIZE) };
     }
 }
