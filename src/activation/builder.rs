@@ -1,4 +1,11 @@
-//! Where the sockets of a set come from.
+//! Where the sockets of a set come from: the environment, sockets of the program itself, fallbacks, an old process at a
+//! path.
+//!
+//! The order is: claim, ask the old process, add the program's own sockets, bind what is missing. Whatever fails, the
+//! set is as it was before: what was bound is closed again, and what was passed stays claimed for the next call.
+//!
+//! Three locks, always taken in this order: `meeting` while another process is asked, `completion` while sockets are
+//! added, `slots` while one is looked at. A host name is looked up under none of them.
 
 use std::{convert::Infallible, error::Error as _, fmt, io, os::fd::OwnedFd};
 
@@ -71,6 +78,14 @@ impl Fallback {
 impl ActivatedListeners {
     /// The sockets that were passed to this process; the same set at every call.
     ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::from_env()?;
+    /// println!("passed: {:?}", activated.names());
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`ActivatedListenersBuilder::from_env`].
@@ -79,17 +94,41 @@ impl ActivatedListeners {
         Self::builder().from_env()
     }
 
-    /// Adds fallbacks, and says what to do when the sockets are meant for another process.
+    /// A builder, to add fallbacks, and to choose what to do when the sockets are meant for another process.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// assert!(activated.names().contains(&"http".to_owned()));
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn builder() -> ActivatedListenersBuilder {
         ActivatedListenersBuilder::default()
     }
 }
 
 impl ActivatedListenersBuilder {
-    /// Binds `addr` when nobody passed a socket under `name`, so that the program runs where nobody passes any.
+    /// Binds `addr` if no socket was passed under `name`, so that the program runs without a launcher that passes
+    /// sockets.
     ///
-    /// `addr` is text as [`ListenAddr`] reads it, or a [`ListenAddr`], a [`SocketAddr`](std::net::SocketAddr) or a path.
-    /// Several under one name are all bound. In an `Accept=yes` instance, which has its one connection, none is.
+    /// `addr` is text as [`ListenAddr`] reads it, or a [`ListenAddr`], a [`SocketAddr`](std::net::SocketAddr) or a
+    /// path. Several under one name are all bound. In an `Accept=yes` instance, which has its one connection, none is.
+    ///
+    /// ```
+    /// use std::{net::SocketAddr, path::Path};
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("admin.sock");
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback("http", "localhost:0")
+    ///     .fallback("grpc", SocketAddr::from(([127, 0, 0, 1], 0)))
+    ///     .fallback("admin", path.as_path())
+    ///     .build()?;
+    /// assert_eq!(activated.names(), ["http", "grpc", "admin"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn fallback<A>(self, name: impl Into<String>, addr: A) -> Self
     where
         A: TryInto<ListenAddr>,
@@ -99,6 +138,18 @@ impl ActivatedListenersBuilder {
     }
 
     /// As [`fallback`](Self::fallback), with a backlog, or a mode and an owner of a Unix socket.
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, ListenOptions};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("app.sock");
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback_with("http", path.as_path(), ListenOptions::new().unix_mode(0o600))
+    ///     .build()?;
+    /// # drop(activated);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn fallback_with<A>(mut self, name: impl Into<String>, addr: A, options: ListenOptions) -> Self
     where
         A: TryInto<ListenAddr>,
@@ -110,32 +161,69 @@ impl ActivatedListenersBuilder {
     }
 
     /// Adds a socket that the program has from elsewhere, as if it had been passed under `name`.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("http", TcpListener::bind("127.0.0.1:0")?).build()?;
+    /// assert!(activated.iter().all(|socket| socket.is_passed()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn socket(mut self, name: impl Into<String>, fd: impl Into<OwnedFd>) -> Self {
         self.sockets.push((name.into(), fd.into()));
         self
     }
 
     /// What to do with sockets that are meant for another process; [`ForeignPid::Refuse`] without it.
+    ///
+    /// ```
+    /// use axum_activation::{ActivatedListeners, ForeignPid};
+    ///
+    /// // A command line tool that a socket-activated service may run: the sockets are not for it.
+    /// let activated = ActivatedListeners::builder().on_foreign_pid(ForeignPid::Ignore).from_env()?;
+    /// # drop(activated);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn on_foreign_pid(mut self, choice: ForeignPid) -> Self {
         self.foreign_pid = choice;
         self
     }
 
-    /// Takes the sockets whoever they are addressed to: [`ForeignPid::Accept`].
+    /// Takes the sockets whichever process they are addressed to: [`ForeignPid::Accept`].
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().ignore_pid().from_env()?;
+    /// # drop(activated);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     pub fn ignore_pid(self) -> Self {
         self.on_foreign_pid(ForeignPid::Accept)
     }
 
     /// The sockets that were passed to this process, and the fallbacks for names that were not.
     ///
-    /// Claimed once a process; call it first thing in `main`, before anything else opens files. Later calls answer with
-    /// the same set, to which their fallbacks are added where a name is still missing.
+    /// They are claimed once a process. Call it first thing in `main`, before anything else opens files. Later calls
+    /// answer with the same set, to which their fallbacks are added where a name is still missing.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+    /// let again = ActivatedListeners::from_env()?;
+    /// assert_eq!(again.names(), activated.names());
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// A `LISTEN_*` variable says something impossible ([`is_invalid_environment`](Error::is_invalid_environment)) or names
-    /// another process ([`is_pid_mismatch`](Error::is_pid_mismatch)): no descriptor has been touched. A fallback's address
-    /// is malformed or cannot be bound: none is bound then, and what was passed stays claimed for the next call.
+    /// - A `LISTEN_*` variable says something impossible ([`is_invalid_environment`](Error::is_invalid_environment)) or
+    ///   names another process ([`is_pid_mismatch`](Error::is_pid_mismatch)). No descriptor has been touched.
+    /// - A fallback's address is malformed or cannot be bound. None is bound then, and what was passed stays claimed
+    ///   for the next call.
+    /// - The process at [`handoff_socket`](Self::handoff_socket) does not let this one take over.
     ///
     /// The error is sent to the service manager as `STATUS=` (`sd_notify(3)`), so that `systemctl status` shows it.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
@@ -152,7 +240,16 @@ impl ActivatedListenersBuilder {
         self.complete(set)
     }
 
-    /// The given sockets and fallbacks alone: the environment is not looked at.
+    /// The given sockets and fallbacks alone: the environment is not looked at. Each call makes a set of its own, which
+    /// is of use in tests.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// assert_eq!(activated.names(), ["http"]);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

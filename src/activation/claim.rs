@@ -1,4 +1,8 @@
 //! Claiming the descriptors that were passed to this process: once, all of them or none.
+//!
+//! The claim is a property of the process and not of a set, so it is in a static: a second `from_env`, in a library or
+//! a test, gets the same set and not descriptors that are owned already. A claim that fails has touched nothing and is
+//! tried again at the next call, as a program may first correct what it asks for ([`ForeignPid`]).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,10 +25,19 @@ use crate::{
     },
 };
 
-/// What this process was passed, once it is claimed.
+/// The set of this process, once it is claimed. Held while it is claimed, so that of two threads one claims and the
+/// other waits.
 static PROCESS: Mutex<Option<ActivatedListeners>> = Mutex::new(None);
 
 /// What to do with sockets whose `LISTEN_PID` or `LISTEN_PIDFDID` names another process.
+///
+/// ```
+/// use axum_activation::{ActivatedListeners, ForeignPid};
+///
+/// let builder = ActivatedListeners::builder().on_foreign_pid(ForeignPid::Ignore);
+/// assert_eq!(ForeignPid::default(), ForeignPid::Refuse);
+/// # drop(builder);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignPid {

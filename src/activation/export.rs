@@ -1,4 +1,8 @@
-//! A set of sockets on its way to the next process.
+//! A set of sockets on its way to the next process: which sockets it gets, as duplicates, and in which mode.
+//!
+//! A successor of this crate gets sockets that do not block, and this process goes on to accept from them until the
+//! commit. A plain program expects sockets that block, as a service manager passes them. `O_NONBLOCK` is in the open
+//! file description, so this process stops to accept before, and sets the flag again if the other program fails.
 
 use std::{io, os::fd::AsFd};
 
@@ -32,10 +36,21 @@ impl Drop for Blocking {
 }
 
 impl ActivatedListeners {
-    /// Has a successor get `socket` too, under `name`: one that was taken as a bare descriptor or as a datagram socket, which this set
-    /// knows nothing of once it is taken. A duplicate of it stays open as long as the process runs.
+    /// Has a successor get `socket` too, under `name`: one that was taken as a bare descriptor or as a datagram socket,
+    /// which this set knows nothing of once it is taken. A duplicate of it stays open as long as the process runs.
     ///
     /// Listeners go to a successor without it, as long as they are accepted from.
+    ///
+    /// ```
+    /// use std::net::UdpSocket;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("quic", UdpSocket::bind("127.0.0.1:0")?).build()?;
+    /// for socket in activated.files("quic")? {
+    ///     activated.pass_to_successor("quic", &socket)?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,4 +1,8 @@
-//! The sockets of the process before this one, in the set of this one; and what the set knows of the handoff.
+//! The sockets of the old process, in the set of the new one; and what the set knows of the handoff.
+//!
+//! By spawn the sockets came as `LISTEN_FDS` and are in the set already; the old process then says where each comes
+//! from, by position. By rendezvous they come through the control socket. A socket that a service manager passed to
+//! this process comes first: one of the same name that the old process hands over is closed here.
 
 use std::{
     os::fd::OwnedFd,

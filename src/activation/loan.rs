@@ -1,4 +1,8 @@
 //! Sockets that are taken, and come back to their set if the runtime does not take them.
+//!
+//! Taking all sockets of a name can fail at the third one. Then the first two must be free again, with the paths that
+//! they own, as an error takes nothing. So a loan registers duplicates, and a drop puts everything back that was not
+//! kept.
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 

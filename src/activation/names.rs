@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Kind};
 
-/// The name of the control socket of a handoff among the descriptors that are passed.
+/// The name of the control socket of a handoff among the descriptors that are passed. It is no name that a user would
+/// give.
 pub(crate) const CONTROL_NAME: &str = "axum-activation.handoff";
 
 /// The name of every connection in systemd's fd store, and of the journals that describe them.

@@ -1,4 +1,8 @@
-//! The link to the process that serves before this one, from the start of this process until the service joins the handoff.
+//! The link to the process that serves before this one, from the start of this process until the service joins the
+//! handoff.
+//!
+//! A program reads its environment early and joins late, after it has filled its caches. In between the link waits
+//! here. Dropped, it closes the control socket, and the old process takes that for the end of this one: it serves on.
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 

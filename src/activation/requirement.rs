@@ -1,4 +1,7 @@
 //! What a caller asks for by name: a listener, a datagram socket, any file.
+//!
+//! The kernel says what a socket is. Where that is something else, the error names what was asked for, what is there,
+//! and the setting of `systemd.socket(5)` that passes the right kind.
 
 use super::slot::Slot;
 use crate::{

@@ -1,4 +1,8 @@
-//! Listeners that systemd's fd store has kept over a restart, in the set of the next process; and storing this process's own.
+//! Listeners that systemd's fd store has kept over a restart, in the set of the next process; and storing this
+//! process's own.
+//!
+//! A restored listener counts as bound by this service and not as passed: a fallback of its name takes it, if the
+//! address is still the same. If the address has changed, the old socket is closed and the new address is bound.
 
 use std::{io, os::fd::OwnedFd};
 

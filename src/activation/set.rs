@@ -1,4 +1,7 @@
 //! The set of named sockets that all clones of [`ActivatedListeners`] share.
+//!
+//! Each part has a lock of its own, because two of the waits are long: another process is asked, and a name is looked
+//! up. The others are held for a look or a change, and never across an await.
 
 use std::{
     fmt,
@@ -11,15 +14,19 @@ use crate::{
     log,
 };
 
-/// The sockets that this process was passed, and those it bound for want of them, by name.
+/// The sockets that this process was passed, and those it bound as they were not passed, by name.
 ///
-/// Each is owned once: whoever takes a name has it alone. Clones share one set. What was passed is claimed once a process,
-/// with close-on-exec and non-blocking set at once; a second [`from_env`](Self::from_env) answers with the same set, and
-/// the environment is never edited.
+/// Each is owned once: the caller that takes a name has it alone. Clones share one set. What was passed is claimed once
+/// a process, with close-on-exec and non-blocking set at once. A second [`from_env`](Self::from_env) answers with the
+/// same set, and the environment is never edited.
 ///
-/// Names repeat: a `.socket` unit with several `ListenStream=` lines passes them all under its one `FileDescriptorName=`.
-/// Without that line the name is the unit's own, such as `app.socket`. Where no names are passed, each is `""`; where the program
-/// then has one name for a listener, that of its fallbacks or of the server's one route, the listeners get this name.
+/// # Names
+///
+/// - Names repeat: a `.socket` unit with several `ListenStream=` lines passes them all under its one
+///   `FileDescriptorName=`.
+/// - Without that line the name is the unit's own, such as `app.socket`.
+/// - Where no names are passed, each is `""`. Where the program then has one name for a listener, that of its fallbacks
+///   or of the server's one route, the listeners get this name.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -27,7 +34,7 @@ use crate::{
 /// use axum_activation::ActivatedListeners;
 ///
 /// let activated = ActivatedListeners::builder()
-///     .fallback("http", "127.0.0.1:0") // bound only when nobody passed a socket named "http"
+///     .fallback("http", "127.0.0.1:0") // bound only if no socket named "http" was passed
 ///     .from_env()?;
 ///
 /// for socket in &activated {
@@ -39,7 +46,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// In a handler it is an extractor, under [`Server`](crate::Server): it shows what this process serves, and takes nothing.
+/// In a handler it is an extractor, under [`Server`](crate::Server): it shows what this process serves, and takes
+/// nothing.
 #[derive(Clone)]
 #[doc(alias = "sd_listen_fds_with_names")]
 pub struct ActivatedListeners {
@@ -58,6 +66,17 @@ struct Set {
 
 impl ActivatedListeners {
     /// The names of this set, each once, in the order in which they were passed and then bound.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback("http", "127.0.0.1:0")
+    ///     .fallback("http", "@axum-activation-names")
+    ///     .build()?;
+    /// assert_eq!(activated.names(), ["http"]);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
@@ -71,14 +90,22 @@ impl ActivatedListeners {
     }
 
     /// What is in the set now, taken or not, in the order in which it was passed and then bound.
+    ///
+    /// ```
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// assert_eq!(activated.iter().filter(|socket| !socket.is_taken()).count(), 1);
+    /// # Ok::<(), axum_activation::Error>(())
+    /// ```
     #[must_use]
     pub fn iter(&self) -> std::vec::IntoIter<ActivatedSocket> {
         let infos: Vec<_> = self.lock().iter().map(|slot| slot.info.clone()).collect();
         infos.into_iter()
     }
 
-    /// Names the listeners that were passed without a name, where no socket that was passed has one and none is named `name`: the
-    /// launcher cannot name sockets, and the program asks for no other.
+    /// Names the listeners that were passed without a name, where no socket that was passed has one and none is named
+    /// `name`: the launcher cannot name sockets, and the program asks for no other.
     pub(crate) fn name_unnamed(&self, name: &str) {
         let mut slots = self.lock();
         let is_named = |slot: &Slot| slot.info.is_passed() && !slot.info.name().is_empty();

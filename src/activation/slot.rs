@@ -1,4 +1,8 @@
 //! One socket of a set: what it is, and whether it is still there to be taken.
+//!
+//! A slot stays in the set when its socket is taken. It then knows the listener weakly, so that a handoff can duplicate
+//! the socket as long as the listener lives, and so that the set does not keep a socket open which the service has
+//! closed.
 
 use std::{
     io,

@@ -1,4 +1,8 @@
-//! What this process was started as, kept for the day that it starts its successor.
+//! What this process was started as, kept for the day that it starts its successor: program, arguments, environment,
+//! working directory.
+//!
+//! It is read at the first call, which comes early in `main`: before the program changes its directory, and before it
+//! edits its environment. The next process gets what the first one got, so that nothing accumulates over generations.
 
 use std::{
     env,

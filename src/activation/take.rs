@@ -1,4 +1,7 @@
 //! Taking sockets from a set: by name, or by address.
+//!
+//! A socket is registered with the runtime while the set is locked, so that a socket is either free or taken, and no
+//! caller sees a state in between.
 
 use std::{
     io,
@@ -23,14 +26,31 @@ use crate::{
 impl ActivatedListeners {
     /// One listener that accepts, in turn, from every socket of that name.
     ///
-    /// The one connection of an `Accept=yes` unit answers to every name, as systemd up to 254 calls it `connection` whatever
-    /// the unit says.
+    /// The one connection of an `Accept=yes` unit answers to every name, as systemd up to 254 calls it `connection`
+    /// whatever the unit says.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback("http", "127.0.0.1:0")
+    ///     .fallback("http", "@axum-activation-one")
+    ///     .build()?;
+    /// assert_eq!(activated.one("http")?.local_addrs().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// Nobody passed or bound that name, it has been taken, one of its sockets is no stream socket that listens or is
-    /// connected ([`is_unknown_name`](Error::is_unknown_name), [`is_already_taken`](Error::is_already_taken),
-    /// [`is_wrong_kind`](Error::is_wrong_kind)), or there is no tokio runtime. Nothing is taken then.
+    /// Nothing is taken then.
+    ///
+    /// - No socket of that name was passed or bound ([`is_unknown_name`](Error::is_unknown_name)).
+    /// - It has been taken ([`is_already_taken`](Error::is_already_taken)).
+    /// - One of its sockets is no stream socket that listens or is connected ([`is_wrong_kind`](Error::is_wrong_kind)).
+    /// - There is no tokio runtime to register it with.
     pub fn one(&self, name: &str) -> Result<ActivatedListener, Error> {
         ActivatedListener::check_runtime(name)?;
         self.take(name, self.stream(), |slots| Loan::of(slots)?.listener(name.into()))
@@ -63,6 +83,24 @@ impl ActivatedListeners {
 
     /// A listener for each socket of that name, in the order in which they were passed.
     ///
+    /// It is for programs that treat them apart, as with a limit for each. [`one`](Self::one) accepts from all.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder()
+    ///     .fallback("http", "127.0.0.1:0")
+    ///     .fallback("http", "@axum-activation-all")
+    ///     .build()?;
+    /// for listener in activated.all("http")? {
+    ///     println!("{}", listener.local_addrs()[0]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`one`](Self::one).
@@ -73,16 +111,41 @@ impl ActivatedListeners {
 
     /// Everything of that name as it came: a FIFO, a netlink socket, a message queue, a regular file.
     ///
-    /// Close-on-exec and non-blocking are set. A Unix path that this process bound stays when they are closed.
+    /// Close-on-exec and non-blocking are set. A Unix path that this process bound stays when they are closed. A
+    /// successor gets none of them, unless [`pass_to_successor`](Self::pass_to_successor) says so.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("state", File::open("/dev/null")?).build()?;
+    /// let files: Vec<File> = activated.files("state")?.into_iter().map(File::from).collect();
+    /// assert_eq!(files.len(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// Nobody passed or bound that name, or it has been taken.
+    /// No socket of that name was passed or bound, or it has been taken.
     pub fn files(&self, name: &str) -> Result<Vec<OwnedFd>, Error> {
         self.take(name, &ANYTHING, |slots| Ok(slots.into_iter().filter_map(Slot::take_fd).collect()))
     }
 
     /// The UDP sockets of that name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use std::net::UdpSocket;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("quic", UdpSocket::bind("127.0.0.1:0")?).build()?;
+    /// for socket in activated.udp("quic")? {
+    ///     println!("{}", socket.local_addr()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -95,6 +158,18 @@ impl ActivatedListeners {
 
     /// The Unix datagram sockets of that name.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// use std::os::unix::net::UnixDatagram;
+    /// use axum_activation::ActivatedListeners;
+    ///
+    /// let activated = ActivatedListeners::builder().socket("log", UnixDatagram::unbound()?).build()?;
+    /// assert_eq!(activated.unix_datagram("log")?.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`one`](Self::one), if one of them is something else than a Unix datagram socket.
@@ -106,8 +181,8 @@ impl ActivatedListeners {
 
     /// A socket that listens on `addr`: one of this set with that name (`&name`) or that address, else a fresh one.
     ///
-    /// Wildcard addresses compare equal, of either family, and so do an IPv4 address and the same mapped into IPv6. A host
-    /// name is looked up, which may block. A fresh socket joins the set under its address as name.
+    /// Wildcard addresses compare equal, of either family, and so do an IPv4 address and the same mapped into IPv6. A
+    /// host name is looked up, which may block. A fresh socket joins the set under its address as name.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -130,6 +205,18 @@ impl ActivatedListeners {
     }
 
     /// As [`listen`](Self::listen), with options for a fresh socket.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::{ActivatedListeners, ListenOptions};
+    ///
+    /// let options = ListenOptions::new().backlog(16_384);
+    /// let listener = ActivatedListeners::from_env()?.listen_with(&"127.0.0.1:0".parse()?, &options)?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -156,7 +243,7 @@ impl ActivatedListeners {
         Ok(listener)
     }
 
-    /// An error unless [`one`](Self::one) can take that name now; takes nothing.
+    /// An error unless [`one`](Self::one) can take that name now. It takes nothing.
     pub(crate) fn check_one(&self, name: &str) -> Result<(), Error> {
         self.take(name, self.stream(), |_| Ok(()))
     }

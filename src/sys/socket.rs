@@ -1,4 +1,5 @@
-//! What a file descriptor is, asked of the kernel: never of its name.
+//! What a file descriptor is, asked of the kernel and never of its name; and what is set on sockets that several
+//! processes have.
 
 use std::{
     fmt, io,
