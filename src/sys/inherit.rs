@@ -1,9 +1,12 @@
 //! Claims the file descriptors that this process inherited through `exec`.
 //!
-//! Why this is sound where "a safe function that turns an integer into a file descriptor" is not: a descriptor that came
-//! through `exec` cannot have `FD_CLOEXEC` set, and all that Rust's standard library, tokio and socket2 open themselves
-//! does. A descriptor without the flag in the range that the environment names is therefore nobody's here yet; the flag is
-//! set the moment it is claimed, so a second claim, by this crate or another, finds it taken.
+//! Why this is sound where "a safe function that turns an integer into a file descriptor" is not: a descriptor that
+//! came through `exec` cannot have `FD_CLOEXEC` set, and all that Rust's standard library, tokio and socket2 open
+//! themselves does. So a descriptor without the flag in the range that the environment names has no owner in this
+//! process yet. The flag is set the moment it is claimed, so a second claim, by this crate or another, finds it taken.
+//!
+//! What this rests on: no other code of this process opens descriptors without `FD_CLOEXEC` before the claim. So the
+//! claim comes first thing in `main`, and a descriptor with the flag is an error that says so.
 
 use std::{
     io,
@@ -27,7 +30,11 @@ pub(crate) enum Unclaimable {
     Owned(RawFd),
 }
 
-/// Takes ownership of every descriptor in `range`, or of none; sets `FD_CLOEXEC` and `O_NONBLOCK` on each.
+/// Takes ownership of every descriptor in `range`, or of none. It sets `FD_CLOEXEC` and `O_NONBLOCK` on each.
+///
+/// # Errors
+///
+/// One of them is not open, or is close-on-exec. Nothing has been touched then.
 pub(crate) fn claim(range: Range<RawFd>) -> Result<Vec<OwnedFd>, Unclaimable> {
     range.clone().try_for_each(check)?;
     Ok(range.map(own).collect())

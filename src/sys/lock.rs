@@ -1,7 +1,15 @@
 //! A lock file beside the path of a socket, which only this service can lock.
 //!
-//! Any process that may read a directory or a file can lock it with `flock(2)`, for as long as it likes. So the lock is a file of
-//! this service's own user that no other user can open. It exists only while a process holds it.
+//! Any process that may read a directory or a file can lock it with `flock(2)`, for as long as it likes. So the lock is
+//! a file of this service's own user that no other user can open. It exists only while a process holds it.
+//!
+//! # The race between release and take
+//!
+//! The holder removes the file while it is still locked. Another process may have opened the file by then, and get the
+//! lock of a file that has no name any more, while a third process creates a new file of that name. So after the lock
+//! is taken, the name must still be that of the locked file. If it is not, the process tries again from the start.
+//!
+//! A process that is killed leaves the file behind, unlocked, and the next one takes it.
 
 use std::{
     ffi::OsString,
@@ -43,8 +51,13 @@ pub(crate) enum LockFailure {
 }
 
 impl PathLock {
-    /// Locks the path of a socket, so that no other process of this service binds, replaces or removes it meanwhile. `owns` says
-    /// whose lock file counts. Blocks, at most until `deadline`.
+    /// Locks the path of a socket, so that no other process of this service binds, replaces or removes it meanwhile.
+    /// `owns` says whose lock file counts. It blocks, at most until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// Something else has the name of the lock file, another process holds it beyond the deadline, or the system
+    /// refuses.
     pub(crate) fn take(socket: &Path, owns: impl Fn(u32) -> bool, deadline: Instant) -> Result<Self, LockFailure> {
         let path = lock_path(socket);
         loop {

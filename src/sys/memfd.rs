@@ -1,4 +1,9 @@
 //! Bytes too long for a packet, in memory that travels as a file descriptor: `memfd_create(2)`, sealed.
+//!
+//! A seal is what makes it safe to read: without it the sender could change or truncate the file while it is mapped or
+//! read. A reader refuses a file that is not sealed, is no memfd, or is of another length than announced.
+//!
+//! A write beyond `RLIMIT_FSIZE` would end this process by SIGXFSZ, so the limit is looked at before each.
 
 use std::{
     fs::File,
@@ -15,7 +20,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// `parts` one after the other, which nobody can change any more.
+/// `parts` one after the other, in a file that no process can change any more.
 pub(crate) fn sealed(name: &str, parts: &[&[u8]]) -> io::Result<OwnedFd> {
     let mut growing = Growing::create(name)?;
     parts.iter().try_for_each(|part| growing.append(part))?;
@@ -35,6 +40,10 @@ impl Growing {
     }
 
     /// Adds `part`, or nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it, or the file would be longer than `RLIMIT_FSIZE`. The file is as it was before.
     pub(crate) fn append(&mut self, part: &[u8]) -> io::Result<()> {
         let end = self.len.saturating_add(part.len() as u64);
         // A write beyond the limit is not only an error: it ends the process by SIGXFSZ.
@@ -57,7 +66,7 @@ impl Growing {
         self.file.set_len(self.len)
     }
 
-    /// Lets it change no more.
+    /// Seals the file, so that it changes no more.
     pub(crate) fn seal(self) -> io::Result<OwnedFd> {
         rustix::fs::fcntl_add_seals(&self.file, seals() | SealFlags::SEAL)?;
         Ok(self.file.into())
@@ -70,7 +79,11 @@ impl AsFd for Growing {
     }
 }
 
-/// Reads `len` bytes, if there are so many and they are sealed.
+/// Reads `len` bytes.
+///
+/// # Errors
+///
+/// The descriptor is no memfd, is not sealed, or has another length.
 pub(crate) fn read(fd: impl AsFd + Into<OwnedFd>, len: u64) -> io::Result<Vec<u8>> {
     let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
     let found = rustix::fs::fcntl_get_seals(&fd).map_err(|_| invalid("what came is no memfd"))?;

@@ -1,4 +1,8 @@
 //! The sending end of a notify socket, `sd_notify(3)`: datagrams that may carry one descriptor each.
+//!
+//! The socket is connected, because only then does the kernel wake a sender when a full queue at the other end has room
+//! again. A manager that is started again has a new socket at the same address, so a refusal connects anew and sends
+//! once more.
 
 use std::{
     ffi::OsStr,
@@ -29,7 +33,7 @@ pub(crate) struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// A socket for the path or, after an `@`, the abstract name; nobody need be there yet.
+    /// A socket for the path or, after an `@`, the abstract name. The socket at the address need not be there yet.
     pub(crate) fn open(address: &[u8]) -> io::Result<Self> {
         let address = parse(address)?;
         let socket = UnixDatagram::unbound()?;

@@ -1,4 +1,13 @@
-//! The path of a Unix socket: taken over when stale, removed by the one who created it.
+//! The path of a Unix socket: taken over when stale, removed by the process that created it.
+//!
+//! The kernel never removes the file of a Unix socket. So the service does, when it ends and no successor has the
+//! socket. It must remove its own file and no other. The path is not enough for that: another process may have put a
+//! socket there meanwhile. So device and inode are compared, under a lock on the path, in the directory that the path
+//! led to when the file was created.
+//!
+//! `owned` is `Relaxed`: it is a value of its own, and publishes no other data. It is read when the value is dropped,
+//! which takes `&mut self`: whatever gave the last owner its exclusive access has put every earlier write before that
+//! read.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,7 @@
 //! The process at the other end of a Unix socket, as the kernel knows it.
+//!
+//! What the other process says of itself is not believed where the kernel can be asked: its user decides whether it may
+//! take over or be taken over from, and its pidfd whether it has ended.
 
 use std::{
     ffi::c_int,
@@ -21,7 +24,7 @@ pub(crate) struct Peer {
     pub(crate) user: u32,
 }
 
-/// Who is at the other end. By hand, as not every type for it can hold the process id 0.
+/// Asks who is at the other end. It is done by hand, as not every type for it can hold the process id 0.
 pub(crate) fn credentials(socket: impl AsFd) -> io::Result<Peer> {
     let none = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let peer = option(socket.as_fd().as_raw_fd(), libc::SO_PEERCRED, none)?;

@@ -1,4 +1,8 @@
-//! A process that is not our child, held by its pidfd: the number may be given to another, the descriptor never is.
+//! A process that is not a child of this one, held by its pidfd (`pidfd_open(2)`).
+//!
+//! A process id may be given to another process as soon as the process is reaped, and init reaps the next process of a
+//! service, not this one. A pidfd goes on to name the same process: a signal that is sent to it reaches that process or
+//! none.
 
 use std::{
     ffi::{c_ulong, c_void},
@@ -58,7 +62,7 @@ impl Process {
         self.pid
     }
 
-    /// Sends SIGKILL; nothing happens where it is gone already.
+    /// Sends SIGKILL. Nothing happens where the process is gone already.
     pub(crate) fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -113,9 +117,13 @@ impl Process {
 
     /// Waits until it has ended (`pidfd_open(2)`: then the descriptor is readable).
     ///
+    /// # Errors
+    ///
+    /// The system has no descriptor left to wait with.
+    ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when the future is dropped.
+    /// Dropping it only stops waiting.
     pub(crate) async fn ended(&self) -> io::Result<()> {
         // A copy of its own, so that any number of tasks can wait: a runtime knows a descriptor only once.
         let pidfd = self.pidfd.try_clone()?;

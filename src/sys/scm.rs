@@ -70,6 +70,11 @@ pub(crate) fn send(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> 
 }
 
 /// Receives one packet into `buffer`.
+///
+/// # Errors
+///
+/// `WouldBlock` where there is none. A reset is not an error: it says once that the other side closed with packets
+/// unread, and what it sent before is still read.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -16,8 +16,12 @@ pub(crate) const HANDOFF: [c_int; 2] = [Number::HUP.as_raw(), Number::USR2.as_ra
 
 /// Handles a signal from now on, also where the parent of this process has blocked it.
 ///
-/// The signal is unblocked in this thread, and in those that this thread starts later. One thread is enough: the kernel gives a
-/// signal that is sent to a process to any thread that does not block it (`signal(7)`).
+/// The signal is unblocked in this thread, and in those that this thread starts later. One thread is enough: the kernel
+/// gives a signal that is sent to a process to any thread that does not block it (`signal(7)`).
+///
+/// # Errors
+///
+/// The signal cannot be handled, or there is no runtime with I/O.
 pub(crate) fn handle(kind: SignalKind) -> io::Result<Signal> {
     let handled = signal(kind)?;
     unblock(&[kind.as_raw_value()])?;

@@ -1,4 +1,10 @@
 //! How many more file descriptors this process may have: `RLIMIT_NOFILE` of `getrlimit(2)`.
+//!
+//! A server raises its soft limit at its start, as each connection is a descriptor. The next process gets the limit
+//! that this one was started with, so that it decides anew, and so that a child which closes every number below its
+//! limit does not take minutes.
+//!
+//! The limit is a property of the process, so what has been changed is in one place for all servers of it.
 
 use std::{
     fs, io,

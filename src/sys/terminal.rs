@@ -1,4 +1,8 @@
 //! The terminal that a process was started in, and whether that is still there.
+//!
+//! SIGHUP means two things: `systemctl reload` and `kill -HUP` ask for a handoff, and a terminal that closes ends what
+//! runs in it. The kernel takes the terminal away before it sends the signal, so `/dev/tty` tells both apart: it fails
+//! with `ENXIO` where there was a terminal and is none any more (`tty(4)`).
 
 use std::{fs::File, io, os::unix::fs::OpenOptionsExt};
 

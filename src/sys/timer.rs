@@ -10,18 +10,24 @@ use rustix::time::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// How often a ticker ticks, at most and at least: the kernel takes neither no time nor any.
+/// How often a ticker ticks, at most and at least: the kernel takes neither a period of zero nor a period of any
+/// length.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Ticks every so often, whether or not anybody looks.
+/// Ticks every so often, whether or not a task waits for it.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Ticker {
-    /// Starts ticking; registered with the current runtime. Who counts ticks for a longer time than a day looks at the clock, too.
+    /// Starts a ticker, registered with the current runtime. A caller that counts ticks for a longer time than a day
+    /// looks at the clock, too.
+    ///
+    /// # Errors
+    ///
+    /// The system has no descriptor left for it.
     pub(crate) fn every(period: Duration) -> io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         let period = timespec(period.clamp(SHORTEST, LONGEST))?;

@@ -1,4 +1,9 @@
 //! Which descriptor is copied where, and in which order, so that none is overwritten that is still to be copied.
+//!
+//! The descriptors are at any numbers here, and at 3, 4, 5 and so on in the new process. To copy one to its place
+//! closes what stands there. If that is needed at another place, it must be copied first. So the copies are a graph in
+//! which each place has at most one source. Its trees are copied from the leaves. What is left are rings, and one
+//! element of each is put aside at a spare number first.
 
 use std::os::fd::RawFd;
 

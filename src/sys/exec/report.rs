@@ -1,4 +1,8 @@
-//! What the new process says to its starter: records of one size through a pipe, short enough to be written at once.
+//! What the new process reports to its starter: records of one size through a pipe, short enough to be written at once
+//! (`PIPE_BUF` of `pipe(7)`).
+//!
+//! Both ends of the pipe are close-on-exec. So the end of file is a message as well: after the last record it says that
+//! `execve(2)` has succeeded, and before the first one that the process was killed.
 
 use std::{
     ffi::c_int,
@@ -27,7 +31,7 @@ pub(super) fn send(pipe: RawFd, report: Report) {
     let _ = rustix::io::write(pipe, &encode(report));
 }
 
-/// The next word; `None` when everybody who could say something has closed the pipe.
+/// The next record; `None` when every process that could write has closed the pipe.
 pub(super) fn receive(pipe: impl AsFd) -> io::Result<Option<Report>> {
     let mut record = [0; SIZE];
     match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut record))? {
