@@ -144,8 +144,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_ends_by_itself_begins_the_drain_and_tasks_are_waited_for() {
         let drain = Drain::new();
-        let told = drain.started_after(SECOND);
-        drain.tasks().spawn(told);
+        let after = drain.started_after(SECOND);
+        drain.tasks().spawn(after);
         let (served, report) = drain.run_server(ready(7), 3 * SECOND).await;
         assert_eq!((served, report.elapsed, report.stuck), (Some(7), SECOND, 0));
     }

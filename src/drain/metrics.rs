@@ -94,7 +94,7 @@ fn describe() {
 }
 
 /// Exact up to 2 to the power of 53.
-#[expect(clippy::cast_precision_loss, reason = "nobody has so many connections open")]
+#[expect(clippy::cast_precision_loss, reason = "no process has so many connections open")]
 fn as_f64(count: u64) -> f64 {
     count as f64
 }

@@ -41,7 +41,7 @@ pub(super) struct Journal {
 
 /// The records that the process before has written.
 #[derive(Debug)]
-pub(super) struct KeptJournal {
+pub(super) struct StoredJournal {
     file: File,
 }
 
@@ -97,7 +97,7 @@ impl Journal {
     }
 }
 
-impl KeptJournal {
+impl StoredJournal {
     /// The journal that `fd` is; `None` if it is something else.
     pub(super) fn open(fd: OwnedFd) -> Option<Self> {
         let file = File::from(fd);
@@ -106,7 +106,7 @@ impl KeptJournal {
         (magic == MAGIC).then_some(Self { file })
     }
 
-    /// The records, which nobody finds here any more.
+    /// The records, which are void from then on: no other reader finds them.
     pub(super) fn take(self) -> io::Result<Vec<Record>> {
         let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, 0)?;
@@ -177,13 +177,13 @@ mod tests {
         let (theirs, again) = (journal.duplicate().unwrap(), journal.duplicate().unwrap());
         journal.append(&connection(one, b"GET /")).unwrap();
         journal.append(&connection(two, b"")).unwrap();
-        let records = KeptJournal::open(theirs).unwrap().take().unwrap();
+        let records = StoredJournal::open(theirs).unwrap().take().unwrap();
         let read: Vec<_> =
             records.iter().map(|record| (record.cookie, &*record.read_ahead, record.undetected)).collect();
         assert_eq!(read, [(cookies[0], &b"GET /"[..], false), (cookies[1], b"", true)]);
         assert_eq!(&*records[0].listener, "http");
         assert_eq!(records[0].peer, "127.0.0.1:1".parse().unwrap());
-        assert!(KeptJournal::open(again).unwrap().take().unwrap().is_empty());
+        assert!(StoredJournal::open(again).unwrap().take().unwrap().is_empty());
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
     fn another_file_and_a_socket_are_no_journal() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         for fd in [socket.into(), File::open("/proc/self/exe").unwrap().into(), tempfile::tempfile().unwrap().into()] {
-            assert!(KeptJournal::open(fd).is_none());
+            assert!(StoredJournal::open(fd).is_none());
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let connection = connection(one, b"GET");
         tokio::time::advance(Duration::from_millis(20)).await;
         journal.append(&connection).unwrap();
-        let records = KeptJournal::open(theirs).unwrap().take().unwrap();
+        let records = StoredJournal::open(theirs).unwrap().take().unwrap();
         assert_eq!(records[0].elapsed, Elapsed { age: 20_000, quiet: 20_000, headers: None });
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn a_journal_of_the_first_writers_is_read() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(FIRST).unwrap();
-        let records = KeptJournal::open(file.into()).unwrap().take().unwrap();
+        let records = StoredJournal::open(file.into()).unwrap().take().unwrap();
         let peer = "127.0.0.1:1".parse().unwrap();
         let (listener, elapsed) = ("http".to_owned(), Elapsed::default());
         assert_eq!(
@@ -261,6 +261,6 @@ mod tests {
         assert!(journal.append(&connection(one.try_clone().unwrap(), long)).is_err());
         assert!(journal.append(&connection(File::open("/dev/null").unwrap(), b"")).is_err(), "it is no socket");
         journal.append(&connection(one, b"GET")).unwrap();
-        assert_eq!(KeptJournal::open(theirs).unwrap().take().unwrap().len(), 1);
+        assert_eq!(StoredJournal::open(theirs).unwrap().take().unwrap().len(), 1);
     }
 }

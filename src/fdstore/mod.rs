@@ -17,10 +17,10 @@
 //! 3. Only one process at a time writes or voids: the manager starts the next one when this one is gone.
 
 mod journal;
-mod kept;
 mod store;
+mod stored;
 
 pub(crate) use self::{
-    kept::KeptConnections,
     store::{Store, forget_listeners},
+    stored::StoredConnections,
 };

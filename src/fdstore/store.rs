@@ -156,7 +156,7 @@ impl Store {
     }
 }
 
-/// Keeps no listeners any more, where somebody listens to that: they are this process's alone then.
+/// Removes the listeners from the store, if there is one: only this process has them then.
 pub(crate) fn forget_listeners(notifier: &Notifier, activated: &ActivatedListeners) -> io::Result<()> {
     if notifier.is_active() { keep_listeners(notifier, activated, 0).map(drop) } else { Ok(()) }
 }

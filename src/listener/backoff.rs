@@ -27,7 +27,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Backoff {
     pause: Option<Pin<Box<Sleep>>>,
     last: Duration,
-    complained: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Backoff {
@@ -42,11 +42,11 @@ impl Backoff {
     }
 
     /// Whether to log it: once a second at most, however often accepting fails and succeeds in turn.
-    pub(super) fn may_complain(&mut self) -> bool {
+    pub(super) fn may_log(&mut self) -> bool {
         let now = Instant::now();
-        let may = self.complained.is_none_or(|last| now - last >= LONGEST);
+        let may = self.logged.is_none_or(|last| now - last >= LONGEST);
         if may {
-            self.complained = Some(now);
+            self.logged = Some(now);
         }
         may
     }
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn complaints_come_once_a_second_at_most() {
+    async fn it_is_logged_once_a_second_at_most() {
         let mut backoff = Backoff::default();
-        assert!(backoff.may_complain() && !backoff.may_complain());
+        assert!(backoff.may_log() && !backoff.may_log());
         backoff.reset();
         tokio::time::advance(LONGEST - SHORTEST).await;
-        assert!(!backoff.may_complain());
+        assert!(!backoff.may_log());
         tokio::time::advance(SHORTEST).await;
-        assert!(backoff.may_complain());
+        assert!(backoff.may_log());
     }
 
     #[test]

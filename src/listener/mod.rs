@@ -383,7 +383,7 @@ impl ActivatedListener {
             return;
         }
         let pause = self.backoff.start();
-        if !self.backoff.may_complain() {
+        if !self.backoff.may_log() {
             return;
         }
         log::error!(

@@ -42,7 +42,7 @@ struct Queue {
     /// A task is sending them.
     has_sender: bool,
     /// The last message was lost, and that was logged.
-    complained: bool,
+    has_logged: bool,
 }
 
 impl Outbox {
@@ -89,23 +89,24 @@ impl Queue {
                 if error.kind() == io::ErrorKind::WouldBlock || is_short(error) {
                     return sent;
                 }
-                self.complain(error);
+                self.log_once(error);
             } else {
-                self.complained = false;
+                self.has_logged = false;
             }
             // Dropped only now: the descriptor is closed here once the manager has its own.
-            let told = self.waiting.pop_front().and_then(|message| message.sent);
-            if let Some(told) = told {
-                let _ = told.send(sent);
+            let sender = self.waiting.pop_front().and_then(|message| message.sent);
+            if let Some(sender) = sender {
+                let _ = sender.send(sent);
             }
         }
         Ok(())
     }
 
-    fn complain(&mut self, error: &io::Error) {
-        if !self.complained {
-            self.complained = true;
-            log::warn!(%error, "the service manager cannot be told; is NOTIFY_SOCKET still there?");
+    /// Logs the first of several failures in a row.
+    fn log_once(&mut self, error: &io::Error) {
+        if !self.has_logged {
+            self.has_logged = true;
+            log::warn!(%error, "the service manager cannot be notified; is NOTIFY_SOCKET still there?");
         }
     }
 }

@@ -82,7 +82,7 @@ struct ConnectionSpawner {
 }
 
 impl AcceptLoop {
-    /// One that accepts when it is told to.
+    /// A loop that accepts after [`AcceptCommand::Accept`].
     pub(super) fn new(
         listener: ActivatedListener,
         route: RouteContext,
@@ -147,8 +147,8 @@ impl ConnectionSpawner {
         Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }
 
-    /// Serves what the kernel has completed on sockets that are closed with this listener; nobody else would. Where descriptors are
-    /// out, as connections end.
+    /// Serves what the kernel has completed on sockets that are closed with this listener: no other process can. Without a free descriptor it
+    /// goes on as connections end.
     async fn drain_accept_queue<M: MakeConnectionService>(&self, listener: &mut ActivatedListener, make: &mut M) {
         listener.ignore_connects();
         let mut last = 0_u32;
@@ -298,7 +298,7 @@ struct Accepted {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Resolves `lame_duck` after the drain has started, and at once when it is aborted. With a successor the loop is told when to end, as
+/// Resolves `lame_duck` after the drain has started, and at once when it is aborted. With a successor the loop ends by a command, as
 /// connections pass through it on their way.
 async fn stop_accepting(drain: Drain, lame_duck: Duration) {
     drain.started().await;

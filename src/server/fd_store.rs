@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     drain::DrainReport,
-    fdstore::{KeptConnections, Store, forget_listeners},
+    fdstore::{Store, StoredConnections, forget_listeners},
     log,
     notify::Notifier,
 };
@@ -83,11 +83,11 @@ impl FdStoreTask {
         if let Err(error) = kept {
             log::warn!(%error, "the listeners cannot be duplicated, so they do not outlive a crash");
         }
-        if let Some(kept) = KeptConnections::of(activated) {
+        if let Some(stored) = StoredConnections::of(activated) {
             let (notifier, routes) = (self.notifier.clone(), serving.handles().to_vec());
             // A drain that begins meanwhile waits for them.
             self.taking = Some(tokio::spawn(serving.arrivals().track_future(async move {
-                for connection in kept.take(&notifier).await {
+                for connection in stored.take(&notifier).await {
                     adopt(&routes, connection);
                 }
             })));

@@ -1,4 +1,4 @@
-//! HTTP/1 or HTTP/2: told apart by the first bytes, which are kept.
+//! HTTP/1 or HTTP/2: the first bytes show it, and are kept.
 
 use std::{
     future::poll_fn,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::drain::CloseReason;
 
-/// What a client is told whose head does not come to an end (RFC 9110, section 15.5.9).
+/// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How long the client may take to make room for that.
@@ -25,7 +25,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until the connection ends.
 ///
-/// A connection is stopped only where nothing can be lost: hyper is never told to shut down, as it then drops what it has
+/// A connection is stopped only where nothing can be lost: hyper never gets a graceful shutdown, as it then drops what it has
 /// read of the next request. It is taken apart instead, and where it had read ahead, put together again.
 pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, watch: &mut Watch<'_, '_>) {
     // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
@@ -51,7 +51,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
                 io.unread(parts.read_buf);
                 return depart::depart(io, &parts.service, false, watch.times());
             }
-            // The next head had started after all: read on, with what hyper had read of it first.
+            // The next request has started after all: read on, with what hyper had read of it first.
             _ => {
                 io.state().note_read();
                 io.unread(parts.read_buf);
@@ -61,7 +61,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
     }
 }
 
-/// Tells a client that its head took too long, if it still listens.
+/// Answers a client whose request headers took too long, if it still reads.
 pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
     io.state().end(CloseReason::Error);
     io.expect_more();

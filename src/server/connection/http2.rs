@@ -25,12 +25,12 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
     let spawn = Spawn(state.route.drain.connections().clone());
     let builder = builder(spawn, &state.route.limits.http2);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut told = false;
+    let mut is_going_away = false;
     loop {
         match watch.drive(connection.as_mut()).await {
             Stop::Ended(ended) => return watch.note_ended(ended),
-            // Told to go, it has not even answered a ping: nobody is there.
-            Stop::Idle if told => return state.end(CloseReason::IdleClosed),
+            // After GOAWAY it has not even answered a ping: the client is gone.
+            Stop::Idle if is_going_away => return state.end(CloseReason::IdleClosed),
             Stop::Closing | Stop::Move => connection.as_mut().graceful_shutdown(),
             Stop::Idle => {
                 state.end(CloseReason::IdleClosed);
@@ -38,7 +38,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
             }
             Stop::HeadTimeout | Stop::Abort => return watch.note_aborted(),
         }
-        told = true;
+        is_going_away = true;
     }
 }
 

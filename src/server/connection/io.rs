@@ -26,20 +26,20 @@ const CLOSE_SILENCE: Duration = Duration::from_secs(1);
 /// How long it may take to close its side, however much it sends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A stream, the bytes read ahead of whoever reads it now, and what was last done with it.
+/// A stream, the bytes that were read of it and are still to be parsed, and what was last done with it.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: ActivatedStream,
     read_ahead: Bytes,
     /// The client has closed its side.
     ended: bool,
-    /// More may come from the client after our last word: it speaks HTTP/2, or is in the middle of a head.
+    /// More may come from the client after the last response: it speaks HTTP/2, or is in the middle of request headers.
     expects_more: bool,
     /// Our side is closed; until then the client's is read.
     closing: Option<Closing>,
-    /// The end of the drain, waited for by whoever was given the stream in an upgrade.
+    /// The abort of the drain, for the code that has the stream after an upgrade.
     aborted: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// After the stream: its end is told when the socket is closed.
+    /// Below the stream, so that it is dropped later: the connection is counted as closed when the socket is.
     guard: ConnectionGuard,
 }
 
@@ -137,7 +137,7 @@ impl Io {
         closing.silence.as_mut().poll(cx)
     }
 
-    /// Whether bytes have come that nobody has read yet.
+    /// Whether the kernel has bytes of the client that are not read yet.
     pub(super) fn has_unread(&self) -> bool {
         socket::unread(&self.stream) > 0
     }
@@ -147,7 +147,7 @@ impl Io {
         buf.put_slice(&taken);
     }
 
-    /// Who has the stream after an upgrade is told by an error that the drain is over.
+    /// An error once the drain is aborted, for the code that has the stream after an upgrade.
     #[inline]
     fn check_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.guard.state.may_upgrade() { self.poll_aborted(cx) } else { Ok(()) }

@@ -190,7 +190,7 @@ where
         let mut guard = this.guard.take();
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();
-            // HTTP/2 has no such header: it is told by GOAWAY (RFC 9113, section 8.2.2). An upgrade needs its own.
+            // HTTP/2 has no such header (RFC 9113, section 8.2.2): its client gets GOAWAY. An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if guard.by == DroppedBy::Connection && guard.state.is_closing() && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

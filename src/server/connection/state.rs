@@ -61,7 +61,7 @@ pub(super) struct State {
     shut: AtomicBool,
     /// The last request had a body, so more of it may still come.
     had_body: AtomicBool,
-    /// A request asked for an upgrade: from then on the stream may belong to somebody else.
+    /// A request asked for an upgrade: from then on the stream may belong to other code.
     may_upgrade: AtomicBool,
     /// What the reaper asks for: [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`].
     asked: AtomicU8,

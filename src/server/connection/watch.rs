@@ -34,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 pub(super) enum Stop<T> {
     /// It ended by itself.
     Ended(T),
-    /// It is to end when it can: the drain has started or it has reached its age. HTTP/2 is told, once.
+    /// It is to end when it can: the drain has started or it has reached its age. HTTP/2 sends GOAWAY, once.
     Closing,
     /// It has been idle for as long as it may.
     Idle,
@@ -61,9 +61,10 @@ pub(super) struct Watch<'a, 'd> {
     head: Option<Instant>,
     /// The connection is closing and was last seen idle after so many requests: until then it may send one more.
     keep_alive_grace: Option<(Instant, u32)>,
-    /// HTTP/2: its reads are not heads, and it is told of `Closing`.
+    /// HTTP/2: its reads are no request headers.
     is_http2: bool,
-    told: bool,
+    /// HTTP/2: it was stopped with `Closing`.
+    is_going_away: bool,
 }
 
 impl<'a, 'd> Watch<'a, 'd> {
@@ -82,7 +83,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             head: state.times.headers_since,
             keep_alive_grace: None,
             is_http2: false,
-            told: false,
+            is_going_away: false,
         }
     }
 
@@ -229,8 +230,8 @@ impl<'a, 'd> Watch<'a, 'd> {
             if self.state.moves() && !self.is_http2 {
                 return self.state.is_movable().then_some(Stop::Move);
             }
-            let tell = self.is_http2 && !std::mem::replace(&mut self.told, true);
-            return if tell { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };
+            let starts_going = self.is_http2 && !std::mem::replace(&mut self.is_going_away, true);
+            return if starts_going { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };
         }
         // What has started since it was found idle is not idle: a head has its own limit, and a response is to be sent.
         (self.state.take_close_idle() && self.is_idle()).then_some(Stop::Idle)

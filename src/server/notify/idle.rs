@@ -1,4 +1,4 @@
-//! When nobody has been there for a while.
+//! Idle exit: the server stops after no connection was open for some time.
 
 use std::{
     future::pending,
@@ -30,7 +30,10 @@ impl IdleExit {
         let own = listeners.into_iter().find(|listener| !listener.is_shared());
         let time = match (time, own) {
             (Some(_), Some(own)) => {
-                log::info!(name = own.name(), "no exit on idle: nobody else has this socket and could start us again");
+                log::info!(
+                    name = own.name(),
+                    "no exit on idle: no other process has this socket and could start this one again"
+                );
                 None
             }
             (time, _) => time,
@@ -38,7 +41,7 @@ impl IdleExit {
         Self { time }
     }
 
-    /// Resolves when nobody was there for long enough, and nothing is accepted any more.
+    /// Resolves when no connection was open for long enough, and nothing is accepted any more.
     ///
     /// # Cancel safety
     ///
@@ -53,7 +56,7 @@ impl IdleExit {
                     return pending().await;
                 }
             };
-            // Somebody may come between the look and the pause, and is served like anybody else.
+            // A client may connect between the look and the pause. It is served like any other.
             let paused = serving.pause(PAUSE_LIMIT).await;
             match paused {
                 Ok(paused) if totals(stats) == (last, 0) => return paused.keep(),
@@ -82,7 +85,7 @@ fn totals(stats: &Stats) -> (u64, u64) {
     stats.iter().fold((0, 0), |(accepted, open), listener| (accepted + listener.accepted, open + listener.open))
 }
 
-/// Since when nobody has been there, as far as was looked.
+/// Since when no connection was open, as far as the ticks show.
 #[derive(Debug, Default)]
 struct Quiet {
     since: Option<Instant>,

@@ -54,9 +54,9 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     pub(super) calls: Vec<Call>,
-    /// What nobody had sent.
+    /// Paths that the client has not sent.
     pub(super) strangers: Vec<String>,
-    /// What was read of the body of a request, and by which means its end was told.
+    /// What was read of the body of a request, and whether there were trailers.
     pub(super) read: Vec<(usize, Seen)>,
 }
 
@@ -127,7 +127,7 @@ impl App {
             self.ticked().await;
         }
         if plan.upgrade == Upgrade::WebSocket {
-            // Refused, but somebody still waits for it.
+            // Refused, but a task still waits for it.
             tokio::spawn(hyper::upgrade::on(&mut request));
         }
         self.treat(number, plan.reads, request.into_body()).await;

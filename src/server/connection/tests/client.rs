@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long an idle connection stays open when the service stops.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
-/// Of the clock: stopped, time passes when nobody has anything to do.
+/// Of the clock: stopped, time passes when no task has anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
     Stopped,

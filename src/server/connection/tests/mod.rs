@@ -96,8 +96,8 @@ fn play(script: &Script, time: Time) -> Result<(), String> {
         let mut client = Client::connect(script, time, &world);
         let ran = client.run(script, &world, &app).await;
         let (outcome, log) = (client.outcome.clone(), app.log().clone());
-        let told = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
-        ran.map_err(told)?;
+        let report = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
+        ran.map_err(report)?;
         drop(client);
         for _ in 0..2000 {
             if world.open() == 0 {
@@ -107,13 +107,13 @@ fn play(script: &Script, time: Time) -> Result<(), String> {
         }
         let finished = timeout(Duration::from_secs(20), app.finish()).await.is_ok();
         let log = app.log().clone();
-        let told = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
+        let report = |problem: String| format!("{problem}\n{outcome:?}\n{log:?}");
         if !finished {
-            return Err(told("a body is read for ever".to_owned()));
+            return Err(report("a body is read for ever".to_owned()));
         }
         if world.open() > 0 {
-            return Err(told("a connection outlives its client".to_owned()));
+            return Err(report("a connection outlives its client".to_owned()));
         }
-        model::check(script, &outcome, &log).map_err(told)
+        model::check(script, &outcome, &log).map_err(report)
     })
 }

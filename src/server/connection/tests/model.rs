@@ -1,4 +1,4 @@
-//! What HTTP says must come of a script, whoever answers and however often that changes.
+//! What HTTP says must come of a script, whichever generation answers and however often that changes.
 
 use super::{
     app::{Call, Log, Seen, expected_body, hash},
@@ -11,7 +11,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Stays,
-    /// A body that nobody reads to its end stands between this request and the next.
+    /// A body that the service does not read to its end stands between this request and the next.
     MayEnd,
     Ends,
 }
@@ -34,7 +34,7 @@ fn check_responses(script: &Script, outcome: &Outcome, log: &Log) -> Result<usiz
     for (number, response) in outcome.responses[..answered].iter().enumerate() {
         let request = &script.requests[number];
         let Some(generation) = response.number("x-generation") else {
-            return Err(format!("request {number} was answered with {} by nobody", response.status));
+            return Err(format!("request {number} was answered with {} by no generation", response.status));
         };
         if response.number("x-number") != Some(number) {
             return Err(format!("request {number} got the answer of {:?}", response.header("x-number")));

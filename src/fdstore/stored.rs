@@ -4,7 +4,7 @@ use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::journal::{KeptJournal, Record};
+use super::journal::{Record, StoredJournal};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     blocking::on_thread_or_here,
@@ -14,17 +14,17 @@ use crate::{
     sys::socket,
 };
 
-/// How long the manager may take to say that it has none of them any more. It will not have them then either: it does what it
-/// is told in order, and would start no other process before.
+/// How long systemd may take to say that it has none of them any more. If it does not, it has none either: it handles messages in
+/// order, and starts no other process before that.
 const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connections that were stored, and what is known of them. Dropped, they stay in the store for the next process.
 #[derive(Debug)]
-pub(crate) struct KeptConnections {
+pub(crate) struct StoredConnections {
     fds: Vec<OwnedFd>,
 }
 
-impl KeptConnections {
+impl StoredConnections {
     /// What came with `activated`; `None` if nothing did.
     pub(crate) fn of(activated: &ActivatedListeners) -> Option<Self> {
         let fds = activated.take_kept_connections();
@@ -63,7 +63,7 @@ fn matched(fds: Vec<OwnedFd>) -> Vec<IdleConnection> {
 }
 
 fn recorded(fd: OwnedFd) -> Vec<Record> {
-    let Some(journal) = KeptJournal::open(fd) else {
+    let Some(journal) = StoredJournal::open(fd) else {
         log::warn!("what is known of kept connections was written by another version");
         return Vec::new();
     };
