@@ -1,6 +1,6 @@
 //! A system that gives no more threads: the handoff is refused, and every request is answered.
 
-use std::{env, os::unix::fs::symlink, process::Command};
+use std::{env, fs, process::Command};
 
 use rustix::{
     fs::{Gid, Uid, chown},
@@ -30,11 +30,15 @@ fn the_same_holds_on_one_thread() {
 fn limited(current_thread: u8, user: u32) {
     needs::program("setpriv", "util-linux");
     let service = Service::start_as(&format!("current_thread={current_thread} handoff_timeout=2000"), |folder| {
+        // A copy, as no other user may enter a home directory.
         let program = folder.join("program");
-        symlink(env::current_exe().unwrap(), &program).unwrap();
+        fs::copy(env::current_exe().unwrap(), &program).unwrap();
         chown(folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(user))).expect("this test runs as root");
         let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]).arg(program);
+        command
+            .args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()])
+            .arg(program)
+            .current_dir(folder);
         command
     });
     service.gate("gate");

@@ -129,10 +129,13 @@ fn a_user_that_may_be_any_of_many_is_nobodys_peer() {
     let addr = old.addr();
     who(addr);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    // A copy, as root of another user namespace may not enter a home directory.
+    let program = folder.path().join("program");
+    fs::copy(this_program(), &program).unwrap();
     for (user, peers) in [(NOBODY, vec![]), (1000, vec![NOBODY])] {
         let unshare = ["unshare", "--user", &format!("--map-user={user}"), &format!("--map-group={user}")];
         let settings = Settings { peers, ..met(&path) };
-        let reason = Process::play(scene(&settings).command(words(unshare, [this_program()]))).failed();
+        let reason = Process::play(scene(&settings).command(words(unshare, [program.clone().into()]))).failed();
         assert!(reason.contains("stands for every user that this user namespace does not map"), "{reason}");
     }
     assert_eq!(who(addr).generation, 0);
