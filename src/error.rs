@@ -81,6 +81,7 @@ pub(crate) enum Kind {
     /// A name that the activation protocol cannot carry.
     Name { name: String, problem: &'static str },
     /// A unit that cannot be checked.
+    #[cfg_attr(not(feature = "unit-check"), allow(dead_code, reason = "`unit_check` alone reads units"))]
     Unit { unit: String, problem: &'static str, source: Option<io::Error> },
     /// A fresh bind failed.
     Bind { address: String, remedy: String, source: io::Error },

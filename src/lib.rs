@@ -33,8 +33,24 @@
 //! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
 //! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that fixes it |
 //!
-//! Feature `vsock`: listeners and peers on `AF_VSOCK`, between a virtual machine and its host. Feature `metrics`: the figures of
-//! a server through the `metrics` facade.
+//! # Features
+//!
+//! `server` is on by default. Each level has what the one above it has, and each feature only adds:
+//!
+//! | feature | adds | packages |
+//! | --- | --- | --: |
+//! | none (`default-features = false`) | listeners, drain, layer, extractors, readiness and `sd_notify`, for `axum::serve` and other servers | 48 |
+//! | `handoff` | the next process takes over sockets and state, by spawn or rendezvous, under `axum::serve` and other servers | 54 |
+//! | `server` | [`Server`]: a router per name, signals, limits, HTTP/2, systemd's fd store, and the handoff of live connections | 60 |
+//! | `metrics` | `Stats::publish`: the statistics of a server through the `metrics` facade | + 3 |
+//! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
+//! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |
+//!
+//! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's default features and
+//! `tokio/full` has most of them: without features this crate adds 8 to it, with `server` 18.
+//!
+//! A program without the feature `handoff` that an old process hands over to warns and closes the control socket, so the old process
+//! rolls back and serves on.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/deploy/README.md"))]
@@ -44,6 +60,9 @@
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd-units.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/systemd.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Lower modules have parts that only the modules of a feature use. What nothing uses is found with every feature.
+#![cfg_attr(not(feature = "server"), allow(dead_code, unused_imports, unused_macros))]
+#![cfg_attr(not(all(feature = "server", feature = "unit-check")), allow(rustdoc::broken_intra_doc_links))]
 #![warn(clippy::exit, clippy::print_stderr, clippy::print_stdout)]
 
 pub mod activation;
@@ -52,20 +71,28 @@ mod blocking;
 pub mod drain;
 pub mod error;
 pub mod extract;
+#[cfg(feature = "server")]
 mod fdstore;
+#[cfg(feature = "handoff")]
 pub mod handoff;
+#[cfg(feature = "handoff")]
 mod idle_connection;
 pub mod layer;
 pub mod listener;
 mod log;
 pub mod notify;
 pub mod readiness;
+#[cfg(feature = "server")]
 pub mod server;
 mod sys;
+#[cfg(feature = "unit-check")]
 pub mod unit_check;
 mod unwind;
+#[cfg(feature = "handoff")]
 mod wire;
 
+#[cfg(feature = "server")]
+pub use self::server::Server;
 pub use self::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, ActivatedSocket, ForeignPid},
     addr::{ListenAddr, PeerAddr, PeerCredentials, UnixPeer},
@@ -74,6 +101,5 @@ pub use self::{
     extract::ListenerName,
     listener::{ActivatedListener, ActivatedStream, ListenOptions},
     notify::Notifier,
-    server::Server,
     sys::socket::{SocketFamily, SocketKind},
 };

@@ -14,7 +14,6 @@ use super::{
     names::valid_name,
     set::ActivatedListeners,
     slot::Slot,
-    start_context::StartContext,
 };
 use crate::{
     addr::{AskedAddr, ListenAddr},
@@ -227,7 +226,8 @@ impl ActivatedListenersBuilder {
     ///
     /// The error is sent to the service manager as `STATUS=` (`sd_notify(3)`), so that `systemctl status` shows it.
     pub fn from_env(self) -> Result<ActivatedListeners, Error> {
-        StartContext::of_this_process();
+        #[cfg(feature = "handoff")]
+        super::start_context::StartContext::of_this_process();
         let set = self.claimed();
         if let Err(error) = &set {
             tell_manager(error);
@@ -276,6 +276,7 @@ impl ActivatedListenersBuilder {
     /// Adds what the set lacks, all of it or nothing. Only binding is done by one caller at a time: to meet another process and to look
     /// up a name may take long, and others do not wait for it.
     fn complete(self, set: ActivatedListeners) -> Result<ActivatedListeners, Error> {
+        #[cfg(feature = "handoff")]
         set.add_handoff_peers(&self.peers);
         if let Some(Meeting(meet)) = self.meeting {
             meet(&set)?;

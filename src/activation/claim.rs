@@ -7,22 +7,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{
-    environment::{Environment, Identity, Passed},
-    moved::bound_positions,
+    environment::{Environment, Identity, Passed, bound_positions},
     names::CONTROL_NAME,
-    predecessor::Predecessor,
     set::ActivatedListeners,
     slot::Slot,
-    start_context::held_off,
     stored::StoredFds,
 };
 use crate::{
     error::{Error, Kind},
     log,
-    sys::{
-        inherit::{self, Unclaimable},
-        signals,
-    },
+    sys::inherit::{self, Unclaimable},
 };
 
 /// The set of this process, once it is claimed. Held while it is claimed, so that of two threads one claims and the
@@ -91,8 +85,7 @@ fn claim(foreign_pid: ForeignPid) -> Result<ActivatedListeners, Error> {
     let set = ActivatedListeners::new(slots);
     *set.stored() = stored;
     if let Some(control) = control {
-        signals::hold_off(&held_off());
-        set.set_predecessor(Predecessor::Spawn(control));
+        set.link(control);
     }
     log::debug!(sockets = ?set, "claimed the sockets that were passed to this process");
     Ok(set)

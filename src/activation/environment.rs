@@ -30,6 +30,15 @@ const FDS: &str = "LISTEN_FDS";
 const FIRST_FD: &str = "LISTEN_FDS_FIRST_FD";
 const NAMES: &str = "LISTEN_FDNAMES";
 
+/// Which of `LISTEN_FDS` a process of this service bound itself, by position, for a successor of this crate.
+pub(crate) const BOUND: &str = "AXUM_ACTIVATION_BOUND";
+
+/// The positions in [`BOUND`].
+pub(super) fn bound_positions() -> Vec<usize> {
+    let listed = env::var(BOUND).unwrap_or_default();
+    listed.split(' ').filter_map(|position| position.parse().ok()).collect()
+}
+
 /// What the environment said when it was read.
 #[derive(Debug, Default)]
 pub(super) struct Environment {

@@ -9,13 +9,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{exported::Provenance, predecessor::Predecessor, set::ActivatedListeners, slot::Slot};
+use super::{
+    exported::Provenance, predecessor::Predecessor, set::ActivatedListeners, slot::Slot, start_context::held_off,
+};
 use crate::{
     log,
+    sys::signals,
     wire::{peers::Peers, socket_path::BoundSocketPath},
 };
 
 impl ActivatedListeners {
+    /// Keeps the control socket that the predecessor has left this process, which it has spawned.
+    pub(super) fn link(&self, control: OwnedFd) {
+        signals::hold_off(&held_off());
+        self.set_predecessor(Predecessor::Spawn(control));
+    }
+
     /// Whether the predecessor has spawned this process, and waits for it.
     pub(crate) fn is_spawned(&self) -> bool {
         matches!(self.handoff().predecessor, Some(Predecessor::Spawn(_)))

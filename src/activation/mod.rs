@@ -31,25 +31,34 @@ mod claim;
 mod environment;
 mod export;
 mod exported;
+#[cfg(feature = "handoff")]
 mod import;
 mod info;
 mod loan;
+#[cfg(feature = "handoff")]
 mod moved;
 mod names;
+#[cfg(feature = "handoff")]
 mod predecessor;
 mod requirement;
 mod restored;
 mod set;
 mod slot;
+#[cfg(feature = "handoff")]
 mod start_context;
 mod stored;
 mod take;
+#[cfg(not(feature = "handoff"))]
+mod unlinked;
 
 pub use self::{builder::ActivatedListenersBuilder, claim::ForeignPid, info::ActivatedSocket, set::ActivatedListeners};
+#[cfg(feature = "server")]
+pub(crate) use self::names::CONNECTIONS_NAME;
+#[cfg(feature = "handoff")]
 pub(crate) use self::{
+    environment::BOUND,
     exported::{ExportedSocket, Provenance},
-    moved::BOUND,
-    names::{CONNECTIONS_NAME, CONTROL_NAME, check_name},
+    names::{CONTROL_NAME, check_name},
     predecessor::Predecessor,
     start_context::{HELD_OFF, Parent, StartContext, held_off},
 };

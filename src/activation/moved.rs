@@ -3,8 +3,6 @@
 //! The new process binds the address that it asks for before it is ready. The old process accepts what waits at its own address when the
 //! new one serves, and closes it. A socket that a service manager passed is not concerned: it stays where the manager has it.
 
-use std::env;
-
 use super::set::ActivatedListeners;
 use crate::{
     addr::AskedAddr,
@@ -12,15 +10,6 @@ use crate::{
     log,
     wire::moved::MovedListener,
 };
-
-/// Which of `LISTEN_FDS` a process of this service bound itself, by position, for a successor of this crate.
-pub(crate) const BOUND: &str = "AXUM_ACTIVATION_BOUND";
-
-/// The positions in [`BOUND`].
-pub(super) fn bound_positions() -> Vec<usize> {
-    let listed = env::var(BOUND).unwrap_or_default();
-    listed.split(' ').filter_map(|position| position.parse().ok()).collect()
-}
 
 impl ActivatedListeners {
     /// Closes what the predecessor had bound under `name` and is at none of these addresses; the predecessor still has it.

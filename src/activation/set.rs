@@ -8,7 +8,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{info::ActivatedSocket, predecessor::HandoffLink, slot::Slot, stored::StoredFds};
+#[cfg(feature = "handoff")]
+use super::predecessor::HandoffLink;
+#[cfg(not(feature = "handoff"))]
+use super::unlinked::HandoffLink;
+use super::{info::ActivatedSocket, slot::Slot, stored::StoredFds};
 use crate::{
     error::{Error, Kind},
     log,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use hyper::body::Bytes;
+use bytes::Bytes;
 
 use super::hook::{BoxError, HookFuture, run};
 use crate::log;

@@ -16,18 +16,25 @@
 //! Each block has one operation and a `SAFETY` comment.
 #![expect(unsafe_code, reason = "claiming inherited descriptors by number and forking have no safe equivalent")]
 
+#[cfg(feature = "handoff")]
 pub(crate) mod exec;
 pub(crate) mod inherit;
 pub(crate) mod lock;
+#[cfg(feature = "handoff")]
 pub(crate) mod memfd;
 pub(crate) mod notify;
 pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod process;
+#[cfg(feature = "handoff")]
 pub(crate) mod scm;
+#[cfg(feature = "handoff")]
 pub(crate) mod seqpacket;
+#[cfg(feature = "handoff")]
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod table;
+#[cfg(feature = "handoff")]
 pub(crate) mod terminal;
+#[cfg(feature = "server")]
 pub(crate) mod timer;

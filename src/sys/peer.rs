@@ -78,7 +78,6 @@ fn option<T: Copy>(socket: c_int, name: c_int, mut value: T) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::scm;
 
     #[test]
     fn a_map_has_every_user_or_not() {
@@ -90,9 +89,10 @@ mod tests {
         assert!(is_one_user(0) && is_one_user(1000));
     }
 
+    #[cfg(feature = "handoff")]
     #[test]
     fn the_peer_of_a_pair_is_the_process_that_made_it() {
-        let (one, other) = scm::pair().unwrap();
+        let (one, other) = crate::sys::scm::pair().unwrap();
         for socket in [one, other] {
             let peer = process(&socket).unwrap();
             assert_eq!(peer.pid(), std::process::id());
