@@ -1,9 +1,9 @@
 //! Says what is wrong with a unit for a service of this crate, and the line that fixes it.
 //!
 //! ```text
-//! cargo run --example check -- --name http --drain 30s app.service app.socket
-//! cargo run --example check -- --name http --handoff --handoff-socket /run/app/handoff.sock app.service app.socket
-//! systemctl show app.service app.socket | cargo run --example check -- --show --name http --drain 30s
+//! cargo run --features unit-check --example check -- --name http --drain 30s app.service app.socket
+//! cargo run --features unit-check --example check -- --name http --handoff --handoff-socket /run/app/handoff.sock app.service app.socket
+//! systemctl show app.service app.socket | cargo run --features unit-check --example check -- --show --name http --drain 30s
 //! ```
 //!
 //! Ends with 0 when nothing is wrong, with 1 when something is, with 2 when it could not look.
