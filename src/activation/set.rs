@@ -10,8 +10,6 @@ use std::{
 
 #[cfg(feature = "handoff")]
 use super::predecessor::HandoffLink;
-#[cfg(not(feature = "handoff"))]
-use super::unlinked::HandoffLink;
 use super::{info::ActivatedSocket, slot::Slot, stored::StoredFds};
 use crate::{
     error::{Error, Kind},
@@ -65,6 +63,7 @@ struct Set {
     meeting: Mutex<()>,
     slots: Mutex<Vec<Slot>>,
     stored: Mutex<StoredFds>,
+    #[cfg(feature = "handoff")]
     handoff: Mutex<HandoffLink>,
 }
 
@@ -145,6 +144,7 @@ impl ActivatedListeners {
         let set = Set {
             slots: Mutex::new(slots),
             stored: Mutex::default(),
+            #[cfg(feature = "handoff")]
             handoff: Mutex::default(),
             completion: Mutex::default(),
             meeting: Mutex::default(),
@@ -160,6 +160,7 @@ impl ActivatedListeners {
         self.set.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(feature = "handoff")]
     pub(super) fn handoff(&self) -> MutexGuard<'_, HandoffLink> {
         self.set.handoff.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,10 +5,6 @@ use std::os::fd::OwnedFd;
 use super::set::ActivatedListeners;
 use crate::{addr::AskedAddr, error::Error, log};
 
-/// Nothing.
-#[derive(Debug, Default)]
-pub(super) struct HandoffLink;
-
 impl ActivatedListeners {
     /// Closes the control socket, by which the old process sees that this one takes no part: it rolls back, and serves on.
     #[expect(clippy::unused_self, reason = "with the feature, the set keeps the socket")]
