@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_core::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use socket2::SockAddr;
 
 use crate::error::{Error, Kind};
