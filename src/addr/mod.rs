@@ -29,6 +29,7 @@
 mod asked;
 mod listen;
 mod peer;
+#[cfg(feature = "handoff")]
 mod wire;
 
 pub(crate) use self::asked::AskedAddr;

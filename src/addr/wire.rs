@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use serde_core::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{ListenAddr, PeerAddr, PeerCredentials, UnixPeer};
 
