@@ -139,7 +139,7 @@ fn a_deploy_script_fails_where_nobody_serves() {
     let folder = tempfile::tempdir().unwrap();
     let (code, _, error) = ask(&folder.path().join("handoff.sock"));
     assert_eq!(code, Some(1));
-    assert!(error.contains("nobody serves there"), "{error}");
+    assert!(error.contains("no process serves there"), "{error}");
 }
 
 #[test]

@@ -51,9 +51,9 @@ mod take;
 #[cfg(not(feature = "handoff"))]
 mod unlinked;
 
-pub use self::{builder::ActivatedListenersBuilder, claim::ForeignPid, info::ActivatedSocket, set::ActivatedListeners};
 #[cfg(feature = "server")]
 pub(crate) use self::names::CONNECTIONS_NAME;
+pub use self::{builder::ActivatedListenersBuilder, claim::ForeignPid, info::ActivatedSocket, set::ActivatedListeners};
 #[cfg(feature = "handoff")]
 pub(crate) use self::{
     environment::BOUND,

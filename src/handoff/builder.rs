@@ -11,7 +11,7 @@
 
 use std::{
     fmt,
-    future::pending,
+    future::Future,
     path::PathBuf,
     sync::{
         Arc,
@@ -21,27 +21,29 @@ use std::{
 };
 
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    attempt::{Way, attempt, failed},
-    claim::Claim,
+    coordinator::Coordinator,
     handle::Handoff,
-    joining::Arriving,
     main_pid::{set_main_pid, take_back_main_pid},
+    new::takeover::{PendingTakeover, Takeover},
     options::Options,
-    requests::{Request, Requests},
-    state_part::{Snapshot, StatePart, StateParts},
-    ties::{FAREWELL_LIMIT, Joins, Ties, leave_predecessor, line, say_farewell, wait_for_room},
+    service::{Event, Service},
+    signals::{Signals, Stop},
+    spawn::claim::Claim,
+    state_part::{StatePart, StateParts},
 };
 use crate::{
     activation::ActivatedListeners,
     drain::Drain,
     error::{Error, Kind},
     idle_connection::IdleConnection,
-    log,
     notify::Notifier,
-    wire::{reason::ReturnReason, receive::NewProcess, section::Section, send},
+    wire::{
+        final_state::OldProcess, moved::MovedListener, reason::ReturnReason, receive::NewProcess, section::Section,
+        send::SenderHandle,
+    },
 };
 
 /// Handoff for a service that is served otherwise than by [`Server`](crate::Server): by plain
@@ -88,14 +90,17 @@ pub struct HandoffBuilder {
 #[must_use = "the predecessor waits until this process is ready"]
 pub struct Pending {
     activated: ActivatedListeners,
-    ties: Ties,
-    arriving: Option<Arriving>,
+    coordinator: Coordinator<WaitForCancellationFutureOwned>,
+    finished: CancellationToken,
+    /// `None` if this process was stopped before.
+    takeover: Option<PendingTakeover>,
 }
 
 /// A process that serves, and hands over when it is asked to.
 ///
 /// Dropped, it hands over no more, and a successor takes it for dead. So keep it until the service has ended, and then
 /// call [`finish`](Self::finish).
+#[derive(Debug)]
 #[must_use = "it hands over as long as it is kept"]
 pub struct Active {
     handle: Handoff,
@@ -157,7 +162,7 @@ impl HandoffBuilder {
     ///
     /// One server of a process can have them, so each `Handoff::builder` beside it needs this, see
     /// [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that
-    /// the terminal is gone hands over too, where `Server` drains.
+    /// the terminal is gone starts the drain.
     ///
     /// ```
     /// use axum_activation::{ActivatedListeners, handoff::Handoff};
@@ -260,15 +265,13 @@ impl HandoffBuilder {
     /// Outside a tokio runtime.
     pub async fn join(self) -> Result<Pending, Error> {
         let Self { activated, options } = self;
-        let (handle, calls) = Handoff::new();
-        let mut ties = Ties::new(options, handle, Requests::new(calls));
-        ties.decide_spawn(&activated, Notifier::from_env().is_active())?;
-        ties.install_signals()?;
-        let arriving = match ties.join(&activated, pending()).await? {
-            Joins::After(arriving) => Some(arriving),
-            Joins::Alone | Joins::Stopped => None,
-        };
-        Ok(Pending { activated, ties, arriving })
+        let finished = CancellationToken::new();
+        // The drain is not known before `ready`.
+        let stop = Stop::new(Drain::new(), finished.clone().cancelled_owned(), Signals::none());
+        let is_notifying = Notifier::from_env().is_active();
+        let mut coordinator = Coordinator::new(options, Handoff::new(), stop, &activated, is_notifying)?;
+        let takeover = coordinator.join(&activated).await?;
+        Ok(Pending { activated, coordinator, finished, takeover })
     }
 }
 
@@ -287,7 +290,7 @@ impl Pending {
     /// ```
     #[must_use]
     pub fn handoff(&self) -> Handoff {
-        self.ties.handle.clone()
+        self.coordinator.handle()
     }
 
     /// Tells the predecessor that this process is able to accept, and returns when it may; at once where there is none.
@@ -317,20 +320,22 @@ impl Pending {
     ///
     /// Dropped, it tells the predecessor that this process does not take over.
     pub async fn ready(self, drain: &Drain) -> Result<Active, Error> {
-        let Self { activated, mut ties, arriving } = self;
-        let coming = match arriving {
-            Some(arriving) => arriving.ready().await?,
-            None => None,
+        let Self { activated, mut coordinator, finished, takeover } = self;
+        let takeover = match takeover {
+            Some(takeover) => coordinator.take_over(takeover).await?,
+            None => Takeover::Stopped,
         };
-        let finals = Finals(ties.options.final_states.clone());
-        ties.begin(coming, &activated, finals);
-        ties.open_place(&activated).await;
-        let (committed, handle) = (CancellationToken::new(), ties.handle.clone());
-        let finished = CancellationToken::new();
-        let claim = Arc::clone(&ties.spawner.claim);
-        let alone = Alone { activated, ties, drain: drain.clone(), committed: committed.clone() };
-        let running = tokio::spawn(alone.run(finished.clone()));
-        Ok(Active { handle, committed, finished, running, claim })
+        let committed = CancellationToken::new();
+        let service = ExternalService {
+            activated,
+            drain: drain.clone(),
+            committed: committed.clone(),
+            finished: finished.clone(),
+            is_main_named: AtomicBool::new(false),
+        };
+        coordinator.start(&service, takeover).await;
+        let (handle, claim) = (coordinator.handle(), coordinator.claim());
+        Ok(Active { handle, committed, finished, running: tokio::spawn(coordinator.run(service)), claim })
     }
 
     /// Tells the predecessor that this process will not take over, and why. The reason is the error of the handoff
@@ -347,8 +352,8 @@ impl Pending {
     /// # }
     /// ```
     pub fn fail(self, reason: impl fmt::Display) {
-        if let Some(arriving) = self.arriving {
-            arriving.fail(&Kind::NotReady { reason: reason.to_string() }.into());
+        if let Some(takeover) = self.takeover {
+            takeover.fail(&Kind::NotReady { reason: reason.to_string() }.into());
         }
     }
 }
@@ -428,135 +433,89 @@ impl Drop for Active {
     }
 }
 
-impl fmt::Debug for Active {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Active").field("handle", &self.handle).finish_non_exhaustive()
-    }
-}
-
-/// The task that is asked for handoffs.
-struct Alone {
+/// A service that another server serves. Its listeners stop when the drain starts, at the commit, and the program says when it has ended; it
+/// does not serve again.
+struct ExternalService {
     activated: ActivatedListeners,
-    ties: Ties,
     drain: Drain,
     committed: CancellationToken,
+    finished: CancellationToken,
+    /// Another process was named as the main one to systemd.
+    is_main_named: AtomicBool,
 }
 
-impl Alone {
-    async fn run(mut self, finished: CancellationToken) {
-        loop {
-            let request = tokio::select! {
-                biased;
-                () = finished.cancelled() => break,
-                () = self.drain.started() => {
-                    finished.cancelled().await;
-                    break;
-                }
-                request = self.ties.requests.next() => request,
-            };
-            if let Some((mover, handle)) = self.hand_over(request, &finished).await {
-                self.leave(mover, handle, &finished).await;
-                self.ties.requests.yield_place().await;
-                break;
-            }
-        }
-        leave_predecessor(&self.ties.handle, self.ties.predecessor.as_ref()).await;
+impl Service for ExternalService {
+    type Report = ();
+    type OldServer = FinalStateOnly;
+    type NewServer = FinalStateOnly;
+
+    fn activated(&self) -> &ActivatedListeners {
+        &self.activated
     }
 
-    /// Brings a successor to where it serves; `None` where there is none. A stop of this process wins.
-    async fn hand_over(
-        &mut self,
-        request: Request,
-        finished: &CancellationToken,
-    ) -> Option<(send::ConnectionSender, send::SenderHandle)> {
-        let Request { way, asker } = request;
-        log::info!(asker = %asker, "handing over");
-        let Ties { options, requests, handle, spawner, .. } = &mut self.ties;
-        let is_main_named = AtomicBool::new(false);
-        let tried = async {
-            if matches!(way, Way::Spawn) {
-                spawner.check()?;
+    fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    fn old_server(&self) -> FinalStateOnly {
+        FinalStateOnly(StateParts::default())
+    }
+
+    fn new_server(&self, final_states: &StateParts) -> FinalStateOnly {
+        FinalStateOnly(final_states.clone())
+    }
+
+    async fn announce(&self, event: Event<'_>) {
+        match event {
+            Event::MainPid(pid) => {
+                self.is_main_named.store(true, Ordering::Relaxed);
+                set_main_pid(&Notifier::from_env(), pid, None).await;
             }
-            let way = wait_for_room(options, handle, way).await?;
-            let successor = attempt(options, &self.activated, line(handle), way).await?;
-            let pid = successor.pid();
-            if successor.is_started() {
-                is_main_named.store(true, Ordering::Relaxed);
-                set_main_pid(pid).await;
+            Event::RolledBack(_) | Event::Stopped if self.is_main_named.swap(false, Ordering::Relaxed) => {
+                take_back_main_pid();
             }
-            let moved = successor.moved();
-            successor.commit().await.map(|(mover, moves, _)| (pid, mover, moves, moved))
-        };
-        let tried = tokio::select! {
-            biased;
-            tried = tried => tried,
-            () = self.drain.started() => Err(failed("this process was told to stop")),
-            () = finished.cancelled() => Err(failed("this process was told to stop")),
-            never = requests.refuse_all("another handoff is under way") => match never {},
-        };
-        match tried {
-            Ok((pid, mover, moves, moved)) => {
-                log::info!(pid, "the successor accepts, draining what is here");
-                asker.tell(Ok(pid));
-                self.ties.note_handed_over(&self.activated);
-                self.activated.leave_moved(&moved);
-                Some((mover, moves))
-            }
-            Err(error) => {
-                log::error!(%error, "the handoff has failed");
-                if is_main_named.into_inner() {
-                    take_back_main_pid();
-                }
-                self.ties.options.run_after_failure(&error);
-                asker.tell(Err(error));
-                None
-            }
+            _ => {}
         }
     }
 
-    /// Lets the service drain, and says the last words when it has.
-    async fn leave(&mut self, mover: send::ConnectionSender, handle: send::SenderHandle, finished: &CancellationToken) {
+    fn start_drain(&self, _: Option<&SenderHandle>) {
         self.drain.begin_succession(false);
         self.committed.cancel();
-        let Ties { options, requests, .. } = &mut self.ties;
-        let leaving = async {
-            let parted = {
-                let mut old = Old;
-                let mut moving = std::pin::pin!(mover.run(&mut old));
-                tokio::select! {
-                    parted = &mut moving => Some(parted),
-                    () = finished.cancelled() => {
-                        drop(handle);
-                        tokio::time::timeout(FAREWELL_LIMIT, moving).await.ok()
-                    }
-                }
-            };
-            match parted {
-                Some(send::TransferOutcome::Moved(farewell)) => say_farewell(options, farewell).await,
-                Some(parted) => log::warn!(?parted, "the successor does not hear the last words"),
-                None => log::warn!("the successor does not listen to the last words"),
-            }
-        };
-        tokio::select! {
-            () = leaving => {}
-            never = requests.refer_all() => match never {},
+    }
+
+    async fn drained(
+        &self,
+        _connections: Option<SenderHandle>,
+        moved: &[MovedListener],
+        _predecessor_gone: impl Future<Output = ()>,
+        _abort: impl Future<Output = &'static str>,
+    ) {
+        self.activated.leave_moved(moved);
+        self.finished.cancelled().await;
+    }
+
+    async fn end(self, (): (), _: impl Future<Output = &'static str>) {}
+
+    async fn shut_down(self, _: bool, leave: impl Future<Output = ()>, _: impl Future<Output = &'static str>) {
+        if !self.finished.is_cancelled() {
+            self.drain.start();
+            self.finished.cancelled().await;
         }
+        // Until then it takes the final state.
+        leave.await;
     }
 }
 
-/// A predecessor that moves no connections.
-struct Old;
+/// A process that takes part in a handoff without connections that move.
+struct FinalStateOnly(StateParts);
 
-impl send::OldProcess for Old {
+impl OldProcess for FinalStateOnly {
     fn resume(&mut self, _: IdleConnection, _: &ReturnReason) {}
 
     fn stop_moving(&mut self, _: &ReturnReason) {}
 }
 
-/// A successor that takes no connections: the predecessor drains them.
-struct Finals(StateParts);
-
-impl NewProcess for Finals {
+impl NewProcess for FinalStateOnly {
     fn admit(&mut self, _: &[IdleConnection]) -> Result<(), String> {
         Err("this process takes no connections: it is not served by Server".to_owned())
     }
@@ -564,7 +523,6 @@ impl NewProcess for Finals {
     fn serve(&mut self, _: Vec<IdleConnection>) {}
 
     async fn take_final(&mut self, section: Section) -> Result<(), String> {
-        let Section { name, version, data, .. } = section;
-        self.0.import(&name, Snapshot::new(version, data)).await
+        self.0.import_final(section).await
     }
 }

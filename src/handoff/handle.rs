@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::failed;
+use super::failure::failed;
 use crate::error::Error;
 
 /// Starts a handoff to the next process, and knows where this process stands. Clones are one and the same.
@@ -57,11 +57,14 @@ struct Shared {
     older: watch::Sender<u32>,
 }
 
-/// Somebody who asks for a handoff and waits for what becomes of it.
+/// The sender of the outcome to a caller of [`Handoff::start`].
 pub(crate) type Call = oneshot::Sender<Result<u32, Error>>;
 
+/// The calls of all clones of a handle. A few at most: each waits for its outcome.
+pub(crate) type Calls = mpsc::UnboundedReceiver<Call>;
+
 impl Handoff {
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Call>) {
+    pub(crate) fn new() -> (Self, Calls) {
         let (calls, called) = mpsc::unbounded_channel();
         let shared = Shared {
             calls,
@@ -164,11 +167,6 @@ impl Handoff {
 
     pub(crate) fn set_generation(&self, generation: u64) {
         self.shared.generation.store(generation, Ordering::Relaxed);
-    }
-
-    /// How many older generations still drain.
-    pub(crate) fn older(&self) -> watch::Receiver<u32> {
-        self.shared.older.subscribe()
     }
 
     /// Sets how many older generations still drain.

@@ -1,5 +1,4 @@
-//! Which process is the main one of a systemd unit: `MAINPID=` of `sd_notify(3)`, for a service that is served without
-//! [`Server`](crate::Server).
+//! Names the main process of a systemd unit: `MAINPID=` of `sd_notify(3)`.
 
 use std::time::Duration;
 
@@ -11,24 +10,23 @@ use crate::{
 /// How long the service manager may take to know the new main process.
 const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Tells systemd which process is the main one of the unit from now on, and returns when systemd knows: the end of the old main process
-/// would end the service.
+/// Makes the process `pid` the main one of the unit, with `status` in the same message. Returns when systemd has noted it: until then the end
+/// of the old process would end the service.
 ///
 /// # Cancel safety
 ///
-/// Dropped, systemd may know it.
-pub(super) async fn set_main_pid(pid: u32) {
-    let notifier = Notifier::from_env();
+/// Dropped, systemd may have noted it.
+pub(crate) async fn set_main_pid(notifier: &Notifier, pid: u32, status: Option<State>) {
     if !notifier.is_active() {
         return;
     }
-    notifier.notify([State::MainPid(pid)]);
+    notifier.notify([State::MainPid(pid)].into_iter().chain(status));
     if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
         log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
     }
 }
 
-/// This process is the main one again, if another was to be.
+/// Makes this process the main one of the unit again, after another was to be.
 pub(super) fn take_back_main_pid() {
     Notifier::from_env().notify([State::MainPid(std::process::id())]);
 }

@@ -1,8 +1,9 @@
-//! What a service says about its handoffs.
+//! The settings of a service for its handoffs.
 
 use std::{ffi::OsString, fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
+    failure::failed,
     hook::{BoxError, HookFuture, run},
     state_part::StateParts,
 };
@@ -37,8 +38,8 @@ pub(crate) struct Options {
     pub(crate) variables: Vec<(OsString, Option<OsString>)>,
     /// Where the next process starts; without it where this one did.
     pub(crate) directory: Option<PathBuf>,
-    /// How many generations may drain at a time.
-    pub(crate) draining: u32,
+    /// How many generations may drain at a time; 1 at least.
+    pub(crate) max_draining: u32,
     pub(crate) signals: bool,
     /// Whether this process may start the next one; `None` leaves that to the policy.
     pub(crate) by_spawn: Option<bool>,
@@ -55,7 +56,7 @@ impl Default for Options {
             plain: None,
             variables: Vec::new(),
             directory: None,
-            draining: 2,
+            max_draining: 2,
             signals: true,
             by_spawn: None,
             states: StateParts::default(),
@@ -85,14 +86,9 @@ impl Options {
     }
 
     /// Runs the hook before the start of the next process.
-    pub(crate) async fn run_before_start(&self) -> Result<(), String> {
-        match &self.before_start {
-            None => Ok(()),
-            Some(hook) => {
-                let hook = Arc::clone(hook);
-                run(move || hook()).await
-            }
-        }
+    pub(crate) async fn run_before_start(&self) -> Result<(), Error> {
+        let Some(hook) = self.before_start.clone() else { return Ok(()) };
+        run(move || hook()).await.map_err(|error| failed(format!("the hook before the start says no: {error}")))
     }
 
     /// Tells the service of a handoff that failed.

@@ -1,35 +1,48 @@
-//! Who asks for a handoff: a signal, the service itself, a successor that comes by, an operator.
+//! The requests for a handoff: of a signal, the service itself, a new process at the path, or an operator's program.
+//!
+//! A new process and an operator are visitors of the path. Each visitor is read in a task of its own, so that one that sends nothing delays
+//! no other.
 
-use std::{convert::Infallible, fmt, future::pending, io, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::pending,
+    io,
+    time::{Duration, Instant as StdInstant},
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind},
-    sync::mpsc::UnboundedReceiver,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use super::{attempt::Way, handle::Call, rendezvous::Rendezvous};
+use super::{
+    failure::failed,
+    handle::{Call, Calls},
+    rendezvous::listen::Rendezvous,
+};
 use crate::{
+    activation::ActivatedListeners,
+    blocking::on_thread_or_here,
     error::{Error, Kind},
     log,
     sys::signals::handle,
     wire::{
         channel::Channel,
-        offer::{Peer, accept_hello},
-        peers::Peers,
+        offer::{Applicant, Peer, accept_hello},
         protocol::{Leaving, Outcome},
-        socket_path::BoundSocketPath,
+        socket_path::{BoundSocketPath, StagedSocketPath},
     },
 };
 
-/// How long who comes by may take to say what it wants.
+/// How long a visitor of the path may take to send its first message.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many may be about to say it. More wait in the kernel's queue, which has a limit of its own.
+/// How many visitors are read at a time. The others wait in the kernel's queue, which has a limit of its own.
 const MOST_VISITORS: usize = 32;
 
-/// How long a successor may take to put its own socket at the path, once it serves.
+/// How long the new process may take to put its own socket at the path, once it serves.
 const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often to look whether it has.
@@ -39,38 +52,54 @@ const REPLACEMENT_PAUSE: Duration = Duration::from_millis(5);
 /// up and to connect are two steps.
 const VISITOR_GRACE: Duration = Duration::from_millis(50);
 
+/// How long another process may hold the path.
+const PATH_LIMIT: Duration = Duration::from_secs(5);
+
 const HANGUP: &str = "SIGHUP";
 
 const HANDED_OVER: &str = "this process has handed over";
 
-/// A handoff that somebody asks for.
+/// A request for a handoff.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) way: Way,
-    pub(crate) asker: Asker,
+    pub(crate) trigger: Trigger,
+    pub(crate) requester: Requester,
 }
 
-/// Who asks, and is to be told what becomes of it.
+/// What brings the new process.
 #[derive(Debug)]
-pub(crate) enum Asker {
-    /// A signal, or the successor, which hears of it anyway.
-    Nobody(&'static str),
+pub(crate) enum Trigger {
+    /// This process starts it.
+    Spawn,
+    /// It has come to the rendezvous.
+    Rendezvous(Applicant),
+}
+
+/// The one that asks, and learns the outcome.
+#[derive(Debug)]
+pub(crate) enum Requester {
+    /// A signal of this name, which has no answer.
+    Signal(&'static str),
+    /// The new process, which learns it anyway.
+    Successor,
     /// The service itself.
     Service(Call),
     /// A program at the rendezvous.
     Operator(Channel),
 }
 
-/// Gathers them all.
+/// All requests for a handoff of this process, and the path where it is met.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    calls: UnboundedReceiver<Call>,
+    calls: Calls,
     signals: Option<Signals>,
+    /// The next socket at the path, until this process serves.
+    staged: Option<StagedSocketPath>,
     rendezvous: Option<Rendezvous>,
     visitors: JoinSet<Option<Request>>,
     /// A SIGHUP came while another handoff was under way.
     has_refused_hangup: bool,
-    /// When this process handed over to one that is to take its place at the path; `None` again if that one does not in time.
+    /// When this process handed over to one that takes the path; `None` again if that one does not take it in time.
     handed_over: Option<Instant>,
 }
 
@@ -81,10 +110,11 @@ struct Signals {
 }
 
 impl Requests {
-    pub(crate) fn new(calls: UnboundedReceiver<Call>) -> Self {
+    pub(crate) fn new(calls: Calls) -> Self {
         Self {
             calls,
             signals: None,
+            staged: None,
             rendezvous: None,
             visitors: JoinSet::new(),
             has_refused_hangup: false,
@@ -100,27 +130,61 @@ impl Requests {
         Ok(())
     }
 
-    /// Whoever comes to `place` asks for one from now on.
-    pub(crate) fn open(&mut self, place: BoundSocketPath, peers: Peers) -> io::Result<()> {
-        self.rendezvous = Some(Rendezvous::new(place, peers)?);
+    /// Does what may fail of taking the path over, so that only a rename is left for [`open_path`](Self::open_path).
+    pub(super) async fn stage_path(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        if let Some(path) = activated.handoff_path() {
+            let peers = activated.handoff_peers();
+            let prepare = move || BoundSocketPath::stage(&path, &peers, StdInstant::now() + PATH_LIMIT);
+            self.staged = Some(flat(on_thread_or_here(prepare).await)?);
+        }
         Ok(())
     }
 
-    /// A successor serves, and is to be met in place of this process. Visitors wait from now on until it has the path: then this
-    /// process closes its socket, and they go to the successor. Where it does not take the path in time, they are refused as before.
+    /// Listens at the path, in place of the old process. A failure is logged: the next process does not find this one there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, this process does not listen.
+    pub(super) async fn open_path(&mut self, activated: &ActivatedListeners) {
+        log_unopened(self.try_to_open_path(activated).await);
+    }
+
+    /// Listens at the path again, as the new process has died.
+    pub(super) async fn open_path_again(&mut self, activated: &ActivatedListeners) {
+        self.handed_over = None;
+        let has_path = self.rendezvous.as_ref().is_some_and(|rendezvous| !rendezvous.is_replaced());
+        if has_path || activated.handoff_path().is_none() {
+            return;
+        }
+        let opened = async {
+            self.stage_path(activated).await?;
+            self.try_to_open_path(activated).await
+        };
+        log_unopened(opened.await);
+    }
+
+    async fn try_to_open_path(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
+        let place = match self.staged.take() {
+            Some(staged) => {
+                Some(flat(on_thread_or_here(move || staged.rename_into_place(StdInstant::now() + PATH_LIMIT)).await)?)
+            }
+            None => activated.take_bound_path(),
+        };
+        let Some(place) = place else { return Ok(()) };
+        let opened = Rendezvous::new(place, activated.handoff_peers());
+        self.rendezvous = Some(opened.map_err(|error| failed(format!("cannot listen at the path: {error}")))?);
+        Ok(())
+    }
+
+    /// The new process serves, and takes the path. Visitors wait until it has: then this process closes its socket, and they go to the new
+    /// process. If it does not take the path in time, this process refuses them.
     pub(crate) fn note_handed_over(&mut self) {
         self.handed_over = Some(Instant::now());
     }
 
-    /// The successor has died, and this process serves again. `false` if it cannot be met any more, as it has lost the path.
-    pub(crate) fn note_serving_again(&mut self) -> bool {
-        self.handed_over = None;
-        self.rendezvous.as_ref().is_some_and(|rendezvous| !rendezvous.is_replaced())
-    }
-
-    /// Returns when the successor has taken the path: a process that ended before would remove it. At most until the limit, and at once
-    /// where this process has not handed over the path. Visitors that have been heard are sent on.
-    pub(crate) async fn yield_place(&mut self) {
+    /// Returns when the new process has taken the path, as the end of this one would remove it before: at most after the limit, and at once
+    /// if this process has not handed the path over. Visitors that have been read are sent on.
+    pub(crate) async fn yield_path(&mut self) {
         if let (Some(rendezvous), Some(since)) = (&self.rendezvous, self.handed_over) {
             if !replaced(rendezvous, since).await {
                 log::warn!("the successor has not taken the path of the handoff, which is removed");
@@ -128,16 +192,16 @@ impl Requests {
             }
         }
         self.rendezvous = None;
-        // A visitor that has been heard is answered; one that has not been finds that it was not.
+        // A visitor that has been read is answered. The others find that they were not read, and come again.
         self.visitors.abort_all();
         while let Some(visitor) = self.visitors.join_next().await {
             if let Ok(Some(request)) = visitor {
-                self.send_on(request);
+                self.refer_or_refuse(request);
             }
         }
     }
 
-    /// The next one.
+    /// The next request.
     ///
     /// # Cancel safety
     ///
@@ -145,14 +209,14 @@ impl Requests {
     pub(crate) async fn next(&mut self) -> Request {
         loop {
             tokio::select! {
-                Some(call) = self.calls.recv() => return Request { way: Way::Spawn, asker: Asker::Service(call) },
-                name = next_signal(&mut self.signals) => return Request { way: Way::Spawn, asker: Asker::Nobody(name) },
+                Some(call) = self.calls.recv() => return Request::spawn(Requester::Service(call)),
+                name = next_signal(&mut self.signals) => return Request::spawn(Requester::Signal(name)),
                 channel = next_visitor(self.rendezvous.as_ref()),
                     if self.handed_over.is_none() && self.visitors.len() < MOST_VISITORS =>
                 {
-                    self.visitors.spawn(hear(channel));
+                    self.visitors.spawn(read_request(channel));
                 }
-                is_replaced = is_place_taken(self.rendezvous.as_ref(), self.handed_over) => {
+                is_replaced = is_path_taken(self.rendezvous.as_ref(), self.handed_over) => {
                     match is_replaced {
                         true => self.rendezvous = None,
                         false => self.handed_over = None,
@@ -167,7 +231,7 @@ impl Requests {
         }
     }
 
-    /// Refuses all that come, for that reason; never ends.
+    /// Refuses all requests for `reason`; never ends.
     ///
     /// # Cancel safety
     ///
@@ -185,8 +249,8 @@ impl Requests {
         std::mem::take(&mut self.has_refused_hangup)
     }
 
-    /// As [`refuse_all`](Self::refuse_all), when this process has handed over: those that come to the path are sent to the successor, as
-    /// long as that is to be met there.
+    /// As [`refuse_all`](Self::refuse_all), when this process has handed over: sends the visitors of the path to the new process, as long as
+    /// that is about to take it.
     ///
     /// # Cancel safety
     ///
@@ -194,11 +258,11 @@ impl Requests {
     pub(crate) async fn refer_all(&mut self) -> Infallible {
         loop {
             let request = self.next().await;
-            self.send_on(request);
+            self.refer_or_refuse(request);
         }
     }
 
-    fn send_on(&mut self, request: Request) {
+    fn refer_or_refuse(&mut self, request: Request) {
         self.has_refused_hangup |= request.is_hangup();
         match self.handed_over {
             Some(_) => request.refer(),
@@ -215,7 +279,7 @@ async fn next_visitor(rendezvous: Option<&Rendezvous>) -> Channel {
 }
 
 /// Resolves when this process has handed over and its place is the successor's, or still its own after the limit: `false`.
-async fn is_place_taken(rendezvous: Option<&Rendezvous>, handed_over: Option<Instant>) -> bool {
+async fn is_path_taken(rendezvous: Option<&Rendezvous>, handed_over: Option<Instant>) -> bool {
     match (rendezvous, handed_over) {
         (Some(rendezvous), Some(since)) => replaced(rendezvous, since).await,
         _ => pending().await,
@@ -243,58 +307,72 @@ async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
     }
 }
 
-/// Hears what somebody wants who came by.
-async fn hear(channel: Channel) -> Option<Request> {
+/// What a visitor of the path asks for; `None` if that cannot be understood.
+async fn read_request(channel: Channel) -> Option<Request> {
     match timeout(GREETING_LIMIT, accept_hello(channel)).await {
-        Ok(Ok(Peer::Applicant(joiner))) => {
-            Some(Request { way: Way::Applicant(joiner), asker: Asker::Nobody("a successor at the rendezvous") })
+        Ok(Ok(Peer::Applicant(applicant))) => {
+            Some(Request { trigger: Trigger::Rendezvous(applicant), requester: Requester::Successor })
         }
-        Ok(Ok(Peer::Operator(channel))) => Some(Request { way: Way::Spawn, asker: Asker::Operator(channel) }),
+        Ok(Ok(Peer::Operator(channel))) => Some(Request::spawn(Requester::Operator(channel))),
         Ok(Err(refusal)) => {
-            log::warn!(%refusal, "somebody came to the rendezvous who cannot be understood");
+            log::warn!(%refusal, "a visitor of the path of the handoff cannot be understood");
             None
         }
         Err(_) => {
-            log::warn!("somebody came to the rendezvous and said nothing");
+            log::warn!("a visitor of the path of the handoff has sent nothing");
             None
         }
     }
 }
 
+fn log_unopened(opened: Result<(), Error>) {
+    if let Err(error) = opened {
+        log::error!(%error, "the next process cannot meet this one");
+    }
+}
+
+fn flat<T>(done: io::Result<Result<T, Error>>) -> Result<T, Error> {
+    done.unwrap_or_else(|error| Err(failed(error.to_string())))
+}
+
 impl Request {
+    fn spawn(requester: Requester) -> Self {
+        Self { trigger: Trigger::Spawn, requester }
+    }
+
     /// Whether it came as SIGHUP, which also says that a terminal is gone.
     pub(crate) fn is_hangup(&self) -> bool {
-        matches!(self.asker, Asker::Nobody(HANGUP))
+        matches!(self.requester, Requester::Signal(HANGUP))
     }
 
     /// Sends it to the process that is met at the path from now on.
     fn refer(self) {
         match self {
             // To one that joins, the end of the connection without a word says that this process is gone: it goes to the path again.
-            Self { way: Way::Applicant(joiner), .. } => joiner.leave(),
-            Self { asker: Asker::Operator(channel), .. } => channel.try_send(Leaving {}),
+            Self { trigger: Trigger::Rendezvous(applicant), .. } => applicant.leave(),
+            Self { requester: Requester::Operator(channel), .. } => channel.try_send(Leaving {}),
             request => request.refuse(HANDED_OVER),
         }
     }
 
     /// Turns it down.
     pub(crate) fn refuse(self, reason: &str) {
-        let Self { way, asker } = self;
-        if let Way::Applicant(joiner) = way {
-            joiner.refuse(reason);
+        let Self { trigger, requester } = self;
+        if let Trigger::Rendezvous(applicant) = trigger {
+            applicant.refuse(reason);
         }
-        match asker {
-            Asker::Nobody(name) => log::info!(name, reason, "no handoff"),
-            asker => asker.tell(Err(super::attempt::failed(reason))),
+        match requester {
+            Requester::Signal(_) | Requester::Successor => log::info!(%requester, reason, "no handoff"),
+            requester => requester.answer(Err(failed(reason))),
         }
     }
 }
 
-impl Asker {
-    /// Tells the outcome.
-    pub(crate) fn tell(self, outcome: Result<u32, Error>) {
+impl Requester {
+    /// Sends the outcome.
+    pub(crate) fn answer(self, outcome: Result<u32, Error>) {
         match self {
-            Self::Nobody(_) => {}
+            Self::Signal(_) | Self::Successor => {}
             Self::Service(call) => drop(call.send(outcome)),
             Self::Operator(channel) => channel.try_send(match outcome {
                 Ok(pid) => Outcome { pid: Some(pid), reason: None },
@@ -304,10 +382,11 @@ impl Asker {
     }
 }
 
-impl fmt::Display for Asker {
+impl fmt::Display for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Nobody(name) => name,
+            Self::Signal(name) => name,
+            Self::Successor => "a successor at the rendezvous",
             Self::Service(_) => "the service itself",
             Self::Operator(_) => "an operator",
         })

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 
 use super::hook::{BoxError, HookFuture, run};
-use crate::log;
+use crate::{
+    log,
+    wire::{protocol::SectionKind, section::Section},
+};
 
 type Export = Arc<dyn Fn() -> HookFuture<Snapshot> + Send + Sync>;
 type Import = Box<dyn FnOnce(Snapshot) -> HookFuture<()> + Send>;
@@ -191,22 +194,32 @@ impl StateParts {
     }
 
     /// Exports all parts. An error names the part that failed.
-    pub(crate) async fn export(&self) -> Result<Vec<(String, Snapshot)>, String> {
-        let mut exported = Vec::new();
-        for part in &self.0 {
-            let export = Arc::clone(&part.export);
-            let snapshot = run(move || export()).await;
-            let snapshot =
-                snapshot.map_err(|error| format!("the state {:?} cannot be exported: {error}", part.name))?;
-            exported.push((part.name.clone(), snapshot));
+    pub(crate) async fn export(&self, kind: SectionKind) -> Result<Vec<Section>, String> {
+        let mut sections = Vec::new();
+        for StatePart { name, export, .. } in &self.0 {
+            let export = Arc::clone(export);
+            let exported = run(move || export()).await;
+            let Snapshot { version, bytes: data } =
+                exported.map_err(|error| format!("the state {name:?} cannot be exported: {error}"))?;
+            sections.push(Section { kind, name: name.clone(), version, data });
         }
-        Ok(exported)
+        Ok(sections)
     }
 
-    /// Imports one part. A part without a name here is logged and left out.
-    pub(crate) async fn import(&self, name: &str, snapshot: Snapshot) -> Result<(), String> {
+    /// Imports a part of the final state. A failure is logged, as the old process may be gone.
+    pub(crate) async fn import_final(&self, section: Section) -> Result<(), String> {
+        let imported = self.import(section).await;
+        if let Err(problem) = &imported {
+            log::error!(problem, "the final state of the predecessor is lost");
+        }
+        imported
+    }
+
+    /// Imports one part. A part that is not known here is logged and left out.
+    pub(crate) async fn import(&self, Section { name, version, data, .. }: Section) -> Result<(), String> {
         let part = self.0.iter().find(|part| part.name == name);
         let import = part.and_then(|part| part.import.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let snapshot = Snapshot::new(version, data);
         match import {
             Some(import) => run(move || import(snapshot))
                 .await

@@ -10,11 +10,11 @@ use super::{
     notify::Settings as NotifySettings,
     options::{NamedRoute, ServeOptions},
     route::IntoRoute,
-    signals::Signals,
 };
 use crate::{
     activation::ActivatedListeners,
     drain::{Drain, Stats},
+    handoff::Signals,
 };
 
 /// Serves a router per name, until a signal ends it.

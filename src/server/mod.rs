@@ -18,9 +18,7 @@ mod route;
 mod routes;
 mod run;
 mod running;
-mod signals;
 mod sink;
-mod succession;
 
 pub use self::{
     builder::Server, incoming::IncomingConnection, limits::Http2Options, options::ServeOptions, run::ServerFuture,

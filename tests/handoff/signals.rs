@@ -199,7 +199,7 @@ fn stopped(step: &str, words: &str) {
         let new = service.wait_for(|line| line.text == format!("at {step} {words}")).pid;
         service.signal(old.pid, Signal::TERM);
         let reason = asked.join().unwrap().unwrap_err();
-        assert!(reason.contains("told to stop"), "{reason}");
+        assert!(reason.contains("asked to stop"), "{reason}");
         service.wait_for_end(new);
     });
     let report = service.wait_for_word(old.pid, "ends ");

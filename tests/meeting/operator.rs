@@ -72,7 +72,10 @@ fn an_operator_is_told_why_it_failed_and_can_ask_again() {
 #[test]
 fn an_operator_is_told_where_nobody_serves() {
     let folder = folder();
-    assert_fails(&ask(&folder.path().join("handoff.sock")), "nobody serves there; start the service, or fix the path");
+    assert_fails(
+        &ask(&folder.path().join("handoff.sock")),
+        "no process serves there; start the service, or fix the path",
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! SIGHUP asks for a handoff, and says that the terminal is gone: the server ends then, as what runs in a terminal does.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListeners, Server};
+use axum_activation::{ActivatedListeners, Drain, Server, handoff::Handoff};
 use rustix::{
     process::Signal,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -50,6 +50,21 @@ pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
     // As the leader of the terminal's session it would not hand over.
     server.handoff_by_spawn(true).run().await.unwrap();
     stage.say("drained");
+}
+
+/// A service that axum serves: says whether it has handed over.
+#[tokio::main]
+pub(crate) async fn serve_by_axum_in_a_terminal(stage: &Stage) {
+    let set = ActivatedListeners::from_env().unwrap();
+    let (listener, drain) = (set.one("http").unwrap(), Drain::new());
+    // As the leader of the terminal's session it would not hand over.
+    let pending = Handoff::builder(&set).handoff_by_spawn(true).join().await.unwrap();
+    let active = pending.ready(&drain).await.unwrap();
+    let app = Router::new().route("/", get("hello"));
+    let served = axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::ZERO));
+    drain.run_server(served, Duration::from_secs(5)).await;
+    stage.say(active.committed().is_cancelled());
+    active.finish().await;
 }
 
 /// Asks for a handoff by spawn.
@@ -109,6 +124,21 @@ fn a_terminal_that_is_closed_ends_what_was_started_in_it() {
 #[test]
 fn so_does_one_that_is_closed_during_a_hand_over_that_fails() {
     ends_with_its_terminal("serve_in_a_terminal_that_closes");
+}
+
+#[test]
+fn so_is_what_axum_serves_there() {
+    let (terminal, path) = terminal();
+    let socket = sockets::tcp();
+    let addr = sockets::addr(&socket);
+    let test = std::env::current_exe().unwrap();
+    let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
+    let scene = "serve_by_axum_in_a_terminal";
+    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
+    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    drop(terminal);
+    assert!(!child.hear::<bool>(), "it has handed over");
+    child.finish();
 }
 
 #[track_caller]

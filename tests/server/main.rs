@@ -39,6 +39,7 @@ fn scene() {
         ("serve_several", several::serve_several),
         ("hand_over_both", several::hand_over_both),
         ("hand_over_alone_beside", several::hand_over_alone_beside),
+        ("serve_by_axum_in_a_terminal", hang_up::serve_by_axum_in_a_terminal),
         ("serve_in_a_terminal", hang_up::serve_in_a_terminal),
         ("serve_in_a_terminal_that_closes", hang_up::serve_in_a_terminal_that_closes),
         ("serve_as_the_leader_of_a_terminal", hang_up::serve_as_the_leader_of_a_terminal),

@@ -1,20 +1,25 @@
-//! What a server is to do at a handoff.
+//! What a server knows of its handoffs until it runs.
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use crate::handoff::{Calls, Handoff, Options};
 
-use crate::handoff::{Handoff, handle::Call, options::Options};
-
-/// What a server keeps of it until it runs.
+/// The options of the handoffs, and the handle on them.
 #[derive(Debug)]
 pub(in crate::server) struct Settings {
     pub(super) options: Options,
-    pub(super) handle: Handoff,
-    pub(super) calls: UnboundedReceiver<Call>,
+    /// The handle, and the calls of its clones.
+    pub(super) channel: (Handoff, Calls),
+}
+
+impl Settings {
+    /// The options, and the handle with the calls of its clones, once.
+    pub(in crate::server) fn take(&mut self) -> (Options, (Handoff, Calls)) {
+        let Self { options, channel } = std::mem::take(self);
+        (options, channel)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let (handle, calls) = Handoff::new();
-        Self { options: Options::default(), handle, calls }
+        Self { options: Options::default(), channel: Handoff::new() }
     }
 }

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     drain::{Drain, DrainReport, Stats},
     error::Error,
+    handoff::set_main_pid,
     log,
     notify::State,
     sys::timer::Ticker,
@@ -36,9 +37,6 @@ const RENEWAL: Duration = Duration::from_secs(1);
 
 /// What the end may take beyond the drain: aborting what is left, and what `main` still does.
 const MARGIN: Duration = Duration::from_secs(5);
-
-/// How long systemd may take to note the new main process.
-const BARRIER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the final status may take to be sent.
 const FINAL_STATUS_LIMIT: Duration = Duration::from_secs(1);
@@ -111,10 +109,8 @@ impl Announcer {
         }
         self.reporter.silence();
         // systemd may leave "reloading" before it hears READY=1: the one who asked for the handoff hears of the commit earlier.
-        notifier.notify([State::MainPid(pid), State::Status(format!("serving: process {pid} takes over"))]);
-        if let Err(error) = notifier.barrier(BARRIER_LIMIT).await {
-            log::warn!(?error, pid, "the service manager does not say that it knows the new main process");
-        }
+        let status = State::Status(format!("serving: process {pid} takes over"));
+        set_main_pid(&notifier, pid, Some(status)).await;
     }
 
     /// The service ends: not when another process takes its place.

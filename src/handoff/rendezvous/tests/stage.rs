@@ -36,15 +36,15 @@ fn hear() -> String {
 fn race(path: &Path) {
     say("up");
     hear();
-    match meet(path, &alone(), soon()).unwrap() {
-        Met::Nobody(place) => {
+    match connect_or_bind(path, &alone(), soon()).unwrap() {
+        ConnectedOrBound::Bound(place) => {
             say("first");
             hear();
             let (_created, socket) = place.into_parts();
             say(std::iter::from_fn(|| seqpacket::accept(socket.as_fd()).ok()).count());
             hear();
         }
-        Met::Serving(control) => {
+        ConnectedOrBound::Connected(control) => {
             say("met");
             hear();
             drop(control);

@@ -1,36 +1,49 @@
-//! The place where two processes meet: who binds it, who is let in, and what is left when one of them dies.
+//! Meeting at a path, with several processes and users.
 
 mod stage;
 mod users;
 
 use std::{
     fs::{self, File},
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt, chown, symlink},
-        net::UnixListener,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{MetadataExt, PermissionsExt, chown, symlink},
+            net::UnixListener,
+        },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
-use rustix::{fs::FlockOperation, thread::set_thread_res_uid};
+use rustix::fs::FlockOperation;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 
 use self::stage::Scene;
-use super::*;
+use super::{
+    connect::{ConnectedOrBound, connect, connect_or_bind, connect_to_ask},
+    listen::{Foreigners, LOG_PAUSE, Rendezvous},
+};
 use crate::{
+    error::Error,
     handoff::request_handoff,
     sys::{
         lock::PathLock,
-        path::{PathState, path_state},
+        path::{CreatedPath, PathState, path_state},
+        scm, seqpacket,
     },
     wire::{
+        channel::Channel,
         join::join_blocking,
         offer::{Peer, accept_hello},
-        protocol::Outcome,
+        peers::Peers,
+        protocol::{Abort, Message, Outcome},
+        socket_path::BoundSocketPath,
     },
 };
 
@@ -70,35 +83,23 @@ fn at_once() -> Instant {
 
 #[track_caller]
 fn first(path: &Path) -> BoundSocketPath {
-    match meet(path, &alone(), soon()).unwrap() {
-        Met::Nobody(place) => place,
-        Met::Serving(_) => panic!("somebody is there"),
+    match connect_or_bind(path, &alone(), soon()).unwrap() {
+        ConnectedOrBound::Bound(place) => place,
+        ConnectedOrBound::Connected(_) => panic!("a process is there"),
     }
 }
 
 #[track_caller]
 fn assert_served(path: &Path) -> OwnedFd {
-    match meet(path, &alone(), soon()).unwrap() {
-        Met::Serving(control) => control,
-        Met::Nobody(_) => panic!("nobody is there"),
+    match connect_or_bind(path, &alone(), soon()).unwrap() {
+        ConnectedOrBound::Connected(control) => control,
+        ConnectedOrBound::Bound(_) => panic!("no process is there"),
     }
 }
 
 fn leave_stale(path: &Path) {
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
-}
-
-/// Runs `task` in a thread that acts as `user`. Needs root.
-fn as_user<T: Send>(user: u32, task: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let changed = move || {
-            let user = rustix::process::Uid::from_raw(user);
-            set_thread_res_uid(user, user, user).expect("this test needs root: it acts as other users");
-            task()
-        };
-        scope.spawn(changed).join().unwrap()
-    })
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -111,7 +112,7 @@ fn says(error: &Error, words: &[&str]) {
 }
 
 #[test]
-fn the_first_finds_nobody_and_is_met_by_the_second() {
+fn the_first_finds_no_process_and_the_second_finds_the_first() {
     let (_folder, path) = somewhere();
     let place = first(&path);
     assert_served(&path);
@@ -130,11 +131,11 @@ fn only_the_owner_can_read_and_write_the_path() {
 }
 
 #[test]
-fn a_stale_path_is_nobody_and_is_replaced() {
+fn a_stale_path_counts_as_none_and_is_replaced() {
     let (folder, path) = somewhere();
     leave_stale(&path);
-    assert!(visit(&path, soon()).unwrap().is_none());
-    // Somebody was killed between bind and rename, too.
+    assert!(connect(&path, soon()).unwrap().is_none());
+    // A process was killed between bind and rename, too.
     leave_stale(&folder.path().join("handoff.sock.new"));
     let _place = first(&path);
     assert_served(&path);
@@ -175,7 +176,7 @@ fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
 }
 
 #[test]
-fn somebody_is_there_at_every_moment_of_many_generations() {
+fn a_process_is_there_at_every_moment_of_many_generations() {
     let (_folder, path) = somewhere();
     let mut place = first(&path).into_parts();
     // An old one stays until whoever was on his way to it has got there, as it does while it drains.
@@ -184,7 +185,7 @@ fn somebody_is_there_at_every_moment_of_many_generations() {
     thread::scope(|scope| {
         let visitor = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                assert!(visit(&path, soon()).unwrap().is_some(), "nobody was there");
+                assert!(connect(&path, soon()).unwrap().is_some(), "no process was there");
                 visits.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -271,32 +272,38 @@ fn a_lock_on_the_directory_is_in_no_ones_way() {
 fn what_is_in_the_way_is_named() {
     let (folder, path) = somewhere();
     File::create(&path).unwrap();
-    says(&meet(&path, &alone(), soon()).unwrap_err(), &["handoff.sock", "a file that is no socket stands there"]);
+    says(
+        &connect_or_bind(&path, &alone(), soon()).unwrap_err(),
+        &["handoff.sock", "a file that is no socket stands there"],
+    );
     fs::remove_file(&path).unwrap();
 
     fs::create_dir(&path).unwrap();
-    says(&meet(&path, &alone(), soon()).unwrap_err(), &["a file that is no socket stands there"]);
+    says(&connect_or_bind(&path, &alone(), soon()).unwrap_err(), &["a file that is no socket stands there"]);
     fs::remove_dir(&path).unwrap();
 
     let _stream = UnixListener::bind(&path).unwrap();
-    says(&meet(&path, &alone(), soon()).unwrap_err(), &["a socket of another kind listens there"]);
+    says(&connect_or_bind(&path, &alone(), soon()).unwrap_err(), &["a socket of another kind listens there"]);
     fs::remove_file(&path).unwrap();
 
     says(
-        &meet(&folder.path().join("no/such.sock"), &alone(), soon()).unwrap_err(),
+        &connect_or_bind(&folder.path().join("no/such.sock"), &alone(), soon()).unwrap_err(),
         &["no such directory", "RuntimeDirectory="],
     );
-    says(&meet(Path::new("/"), &alone(), soon()).unwrap_err(), &["it names no file"]);
+    says(&connect_or_bind(Path::new("/"), &alone(), soon()).unwrap_err(), &["it names no file"]);
     let long = folder.path().join("x".repeat(100));
-    says(&meet(&long, &alone(), soon()).unwrap_err(), &["more than 103 bytes"]);
+    says(&connect_or_bind(&long, &alone(), soon()).unwrap_err(), &["more than 103 bytes"]);
 
     symlink(folder.path().join("gone"), &path).unwrap();
     let leads_nowhere = ["a symbolic link to ", "/gone stands there, which leads nowhere; remove the link"];
-    says(&meet(&path, &alone(), soon()).unwrap_err(), &leads_nowhere);
+    says(&connect_or_bind(&path, &alone(), soon()).unwrap_err(), &leads_nowhere);
     fs::remove_file(&path).unwrap();
 
     let _held = PathLock::take(&path, |_| true, soon()).unwrap();
-    says(&meet(&path, &alone(), at_once()).unwrap_err(), &["another process holds ", "handoff.sock.lock locked"]);
+    says(
+        &connect_or_bind(&path, &alone(), at_once()).unwrap_err(),
+        &["another process holds ", "handoff.sock.lock locked"],
+    );
 }
 
 #[test]
@@ -313,12 +320,12 @@ fn a_full_disk_is_named_and_the_predecessor_keeps_the_path() {
 }
 
 #[test]
-fn an_old_process_that_lets_nobody_in_is_named_at_the_deadline() {
+fn an_old_process_that_does_not_accept_is_named_at_the_deadline() {
     let (_folder, path) = somewhere();
     let _place = first(&path);
     let mut waiting = Vec::new();
     let error = loop {
-        match visit(&path, at_once()) {
+        match connect(&path, at_once()) {
             Ok(control) => waiting.push(control),
             Err(error) => break error,
         }
@@ -328,7 +335,7 @@ fn an_old_process_that_lets_nobody_in_is_named_at_the_deadline() {
 }
 
 #[test]
-fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
+fn an_operator_learns_of_the_new_process_or_the_reason_why_there_is_none() {
     let (_folder, path) = somewhere();
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let answers = [
@@ -336,9 +343,9 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
         Some(Outcome { pid: None, reason: Some("the disk is full".to_owned()) }),
         None,
     ];
-    let told = runtime.block_on(async {
+    let outcomes = runtime.block_on(async {
         let old = Rendezvous::new(first(&path), alone()).unwrap();
-        let mut told = Vec::new();
+        let mut outcomes = Vec::new();
         for answer in answers {
             let asked = tokio::spawn(request_handoff(path.clone()));
             let Peer::Operator(channel) = accept_hello(old.visitor().await).await.unwrap() else {
@@ -348,16 +355,17 @@ fn an_operator_is_told_the_new_process_or_the_reason_why_there_is_none() {
                 channel.send(outcome, &[]).await.unwrap();
             }
             drop(channel);
-            told.push(asked.await.unwrap());
+            outcomes.push(asked.await.unwrap());
         }
         drop(old);
-        told.push(request_handoff(&path).await);
-        told
+        outcomes.push(request_handoff(&path).await);
+        outcomes
     });
-    assert_eq!(told[0].as_ref().unwrap(), &77);
-    for (told, reason) in told[1..].iter().zip(["the disk is full", "closed the control socket", "nobody serves there"])
+    assert_eq!(outcomes[0].as_ref().unwrap(), &77);
+    for (outcome, reason) in
+        outcomes[1..].iter().zip(["the disk is full", "closed the control socket", "no process serves there"])
     {
-        let error = told.as_ref().unwrap_err();
+        let error = outcome.as_ref().unwrap_err();
         assert!(error.is_handoff_failure());
         says(error, &["no handoff at", "handoff.sock", reason]);
     }

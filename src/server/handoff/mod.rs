@@ -2,12 +2,14 @@
 
 use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 
+mod roles;
+pub(super) mod service;
 pub(super) mod settings;
 
-use super::{builder::Server, succession::Succession};
+use super::builder::Server;
 use crate::{
     error::Error,
-    handoff::{Handoff, PlainSuccessor, StatePart, hook::BoxError, requests::Requests},
+    handoff::{BoxError, Handoff, PlainSuccessor, StatePart},
 };
 
 /// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
@@ -35,7 +37,7 @@ impl Server {
     /// ```
     #[must_use]
     pub fn handoff(&self) -> Handoff {
-        self.handoff.handle.clone()
+        self.handoff.channel.0.clone()
     }
 
     /// How long the next process may take until it is ready; 30 s by default. Then it is killed, and this one serves
@@ -86,7 +88,7 @@ impl Server {
     /// # }
     /// ```
     pub fn max_draining(mut self, most: u32) -> Self {
-        self.handoff.options.draining = most;
+        self.handoff.options.max_draining = most.max(1);
         self
     }
 
@@ -359,12 +361,5 @@ impl Server {
     pub fn on_handoff_failure(mut self, hook: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.handoff.options.after_failure = Some(std::sync::Arc::new(hook));
         self
-    }
-
-    pub(super) fn succession(&mut self) -> Succession {
-        let (options, handle) = (self.handoff.options.clone(), self.handoff.handle.clone());
-        let (_, nobody) = Handoff::new();
-        let calls = std::mem::replace(&mut self.handoff.calls, nobody);
-        Succession::new(options, handle, Requests::new(calls))
     }
 }

@@ -16,44 +16,33 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    attempt::{Started, before_start, failed},
-    options::{Options, PlainSuccessor},
-    spawn::NextProcess,
+use super::{started::StartedProcess, successor::Successor};
+use crate::{
+    activation::ActivatedListeners,
+    error::Error,
+    handoff::{
+        failure::failed,
+        options::{Options, PlainSuccessor},
+        spawn::next_process::NextProcess,
+    },
+    log,
 };
-use crate::{activation::ActivatedListeners, error::Error, log};
 
 /// The longest message of a notify socket that is looked at.
 const LONGEST: usize = 4096;
 
-/// A plain successor that is ready: it accepts already.
-#[derive(Debug)]
-#[must_use = "it is killed when dropped"]
-pub(crate) struct PlainReady(Started);
-
-impl PlainReady {
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.pid()
-    }
-
-    /// It lives on by itself.
-    pub(crate) fn leave(self) {
-        drop(self.0.leave());
-    }
-}
-
 /// Starts one with the listeners of `activated`, and waits until it is ready.
 ///
-/// Nobody else may accept meanwhile: the sockets are as a program expects them that was started by a service manager, and block.
+/// Nothing may accept in this process meanwhile: the sockets block, as a program that a service manager starts expects them.
 ///
 /// # Cancel safety
 ///
-/// Dropped, what was started is killed. The sockets have to be made non-blocking again.
-pub(crate) async fn attempt_plain(
+/// Dropped, what was started is killed, and the sockets have to be made non-blocking again. When it returns, nothing calls that off.
+pub(crate) async fn start_plain_successor(
     options: &Options,
     activated: &ActivatedListeners,
     ready: PlainSuccessor,
-) -> Result<PlainReady, Error> {
+) -> Result<Successor, Error> {
     let tried = timeout(options.timeout, prepare(options, activated, ready)).await;
     tried.unwrap_or_else(|_| {
         let limit = options.timeout;
@@ -61,12 +50,8 @@ pub(crate) async fn attempt_plain(
     })
 }
 
-async fn prepare(
-    options: &Options,
-    activated: &ActivatedListeners,
-    ready: PlainSuccessor,
-) -> Result<PlainReady, Error> {
-    before_start(options).await?;
+async fn prepare(options: &Options, activated: &ActivatedListeners, ready: PlainSuccessor) -> Result<Successor, Error> {
+    options.run_before_start().await?;
     let inbox = match ready {
         PlainSuccessor::Notify => Some(Inbox::bind().map_err(|error| failed(format!("no notify socket: {error}")))?),
         PlainSuccessor::AliveFor(_) => None,
@@ -78,7 +63,7 @@ async fn prepare(
     for socket in activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))? {
         next = next.socket(socket.variable_name().to_owned(), socket.fd);
     }
-    let started = Started::new(next.start().await?);
+    let started = StartedProcess::new(next.start().await?);
     let lives = async {
         match ready {
             PlainSuccessor::AliveFor(time) => sleep(time).await,
@@ -96,8 +81,8 @@ async fn prepare(
             Ok(()) => failed(started.ended_early().await),
             Err(error) => failed(format!("cannot watch the next process (pid {}): {error}", started.pid())),
         }),
-        () = lives => Ok(PlainReady(started)),
-        () = says_so => Ok(PlainReady(started)),
+        () = lives => Ok(Successor::plain(started)),
+        () = says_so => Ok(Successor::plain(started)),
     }
 }
 
@@ -117,7 +102,7 @@ impl Inbox {
         Ok(Self { address: format!("@{name}"), socket: UnixDatagram::from_std(socket)? })
     }
 
-    /// Resolves when somebody says `READY=1`: whoever has the name of the socket has it from us.
+    /// Resolves when the new process sends `READY=1`: this one alone has given it the name of the socket.
     async fn ready(&self) {
         let mut message = [0; LONGEST];
         loop {

@@ -185,7 +185,7 @@ fn decide(option: Option<bool>, start: &Start) -> Result<(), String> {
     }
 }
 
-const NOT_HEARD: &str = "systemd has started this process and is not told of a new main process, so it ends the service with this one; \
+const NOT_HEARD: &str = "systemd has started this process and does not learn of a new main process, so it ends the service with this one; \
                          set Type=notify in the unit, and let the server speak to systemd (no without_notify())";
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::rendezvous::visit_to_ask;
+use super::connect::connect_to_ask;
 use crate::{
     blocking::on_thread,
     error::{Error, Kind},
@@ -69,11 +69,11 @@ pub async fn request_handoff(path: impl Into<PathBuf>) -> Result<u32, Error> {
 /// Asks once: the answer, or why there is none. An error where there is no process to ask.
 async fn ask(path: &Path, deadline: Instant) -> Result<Result<Message, Refusal>, Error> {
     let visited = path.to_owned();
-    let visited = on_thread(move || visit_to_ask(&visited, deadline)).await;
+    let visited = on_thread(move || connect_to_ask(&visited, deadline)).await;
     let failed = |reason: String| failed(path, reason);
     let control = visited.map_err(|error| failed(error.to_string()))??;
     let control =
-        control.ok_or_else(|| failed("nobody serves there; start the service, or fix the path".to_owned()))?;
+        control.ok_or_else(|| failed("no process serves there; start the service, or fix the path".to_owned()))?;
     let channel = Channel::new(control).map_err(|error| failed(error.to_string()))?;
     let answer = match channel.send(HandOver {}, &[]).await {
         Ok(()) => channel.receive("the outcome").await,

@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{options::Options, spawn_policy::SUCCESSOR};
+use super::policy::SUCCESSOR;
 use crate::{
     activation::{ActivatedListeners, BOUND, HELD_OFF, StartContext, check_name},
     blocking::on_thread_to_its_end,
     error::{Error, Kind},
+    handoff::options::Options,
     log,
     sys::{
         exec::{Failure, Program, Step, Value},
@@ -232,7 +233,7 @@ impl NextProcess {
     }
 }
 
-/// A process that is killed where nobody takes it.
+/// A process that is killed when it is dropped before [`claim`](Self::claim).
 #[derive(Debug)]
 struct Unclaimed(Option<Process>);
 
@@ -249,7 +250,7 @@ impl Unclaimed {
 impl Drop for Unclaimed {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
-            log::debug!(pid = process.pid(), "nobody waits any more for the process that was started, killing it");
+            log::debug!(pid = process.pid(), "the start of the next process was dropped, killing it");
             let _ = process.kill();
         }
     }

@@ -4,29 +4,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     drain::Drain,
-    handoff::state_part::{Snapshot, StateParts},
+    handoff::StateParts,
     idle_connection::IdleConnection,
     log,
     server::routes::{RouteHandle, Routes, adopt, finish},
-    wire::{reason::ReturnReason, receive::NewProcess, section::Section, send::OldProcess},
+    wire::{final_state::OldProcess, reason::ReturnReason, receive::NewProcess, section::Section},
 };
 
 /// This process, as the one that connections are moved away from.
-pub(super) struct Old {
+pub(in crate::server) struct OldServer {
     routes: Vec<RouteHandle>,
     drain: Drain,
     /// What came back as the successor died.
-    pub(super) returned: Arc<Mutex<Vec<IdleConnection>>>,
+    returned: Arc<Mutex<Vec<IdleConnection>>>,
 }
 
-impl Old {
-    pub(super) fn new(serving: &Routes) -> Self {
+impl OldServer {
+    pub(super) fn new(serving: &Routes, returned: &Arc<Mutex<Vec<IdleConnection>>>) -> Self {
         let drain = serving.current_drain().clone();
-        Self { routes: serving.handles().to_vec(), drain, returned: Arc::default() }
+        Self { routes: serving.handles().to_vec(), drain, returned: Arc::clone(returned) }
     }
 }
 
-impl OldProcess for Old {
+impl OldProcess for OldServer {
     fn resume(&mut self, connection: IdleConnection, why: &ReturnReason) {
         if *why == ReturnReason::Died {
             self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
@@ -49,18 +49,18 @@ impl OldProcess for Old {
 }
 
 /// This process, as the one that connections move to.
-pub(super) struct Adopter {
+pub(in crate::server) struct NewServer {
     routes: Vec<RouteHandle>,
     final_states: StateParts,
 }
 
-impl Adopter {
+impl NewServer {
     pub(super) fn new(serving: &Routes, final_states: &StateParts) -> Self {
         Self { routes: serving.handles().to_vec(), final_states: final_states.clone() }
     }
 }
 
-impl NewProcess for Adopter {
+impl NewProcess for NewServer {
     fn admit(&mut self, connections: &[IdleConnection]) -> Result<(), String> {
         let is_open = |name: &str| self.routes.iter().any(|route| &*route.name == name && route.is_open());
         match connections.iter().find(|connection| !is_open(&connection.listener)) {
@@ -74,12 +74,7 @@ impl NewProcess for Adopter {
     }
 
     async fn take_final(&mut self, section: Section) -> Result<(), String> {
-        let Section { name, version, data, .. } = section;
-        let imported = self.final_states.import(&name, Snapshot::new(version, data)).await;
-        if let Err(problem) = &imported {
-            log::error!(problem, "the final state of the predecessor is lost");
-        }
-        imported
+        self.final_states.import_final(section).await
     }
 }
 

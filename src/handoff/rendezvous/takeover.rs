@@ -5,13 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    joining::{provenance, refused},
-    rendezvous::{Met, meet},
-};
+use super::connect::{ConnectedOrBound, connect_or_bind};
 use crate::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, Predecessor},
     error::Error,
+    handoff::new::provenance::{provenance, refused},
     log,
     wire::join::{Joined, join_blocking},
 };
@@ -90,12 +88,12 @@ fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> 
     }
     let (deadline, peers) = (Instant::now() + LIMIT, set.handoff_peers());
     for _ in 0..TRIES {
-        match meet(path, &peers, deadline)? {
-            Met::Nobody(place) => {
+        match connect_or_bind(path, &peers, deadline)? {
+            ConnectedOrBound::Bound(place) => {
                 set.set_bound_path(place);
                 return Ok(());
             }
-            Met::Serving(control) => match join_blocking(control, deadline) {
+            ConnectedOrBound::Connected(control) => match join_blocking(control, deadline) {
                 Ok(joined) => {
                     admit(set, joined);
                     return Ok(());

@@ -1,0 +1,9 @@
+//! The old process of a handoff: it starts or meets the new one, commits, and leaves.
+
+pub(crate) mod final_state;
+pub(crate) mod generation;
+pub(crate) mod plain;
+pub(crate) mod prepare;
+mod started;
+pub(crate) mod successor;
+pub(crate) mod transfer;

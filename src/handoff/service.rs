@@ -1,0 +1,105 @@
+//! What a process serves with, as the coordinator of its handoffs needs it.
+//!
+//! [`Server`](crate::Server) implements [`Service`] with connections that move, and the builder for other servers without.
+
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
+
+use crate::{
+    activation::ActivatedListeners,
+    drain::Drain,
+    error::Error,
+    wire::{final_state::OldProcess, moved::MovedListener, receive::NewProcess, send::SenderHandle},
+};
+
+use super::state_part::StateParts;
+
+/// A step of a handoff that the service manager is notified of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event<'a> {
+    /// This process serves, and is the main process of the service.
+    Serving,
+    /// A new process is started, which may take that long.
+    HandingOver(Duration),
+    /// The process of this id is the main process of the service from now on. Resolves when the service manager knows it.
+    MainPid(u32),
+    /// The handoff has failed for that reason, and this process serves on.
+    RolledBack(&'a str),
+    /// This process stops while it hands over, and is the main process of the service again.
+    Stopped,
+}
+
+/// What a process serves with: how it stops accepting, where its connections go, and how it drains.
+///
+/// The coordinator calls `prepare`, `pause` and `announce` up to the commit, drops them at a stop, and calls the others after it.
+pub(crate) trait Service {
+    /// What it knows of its drain.
+    type Report;
+
+    /// This process, as the one that connections move away from.
+    type OldServer: OldProcess;
+
+    /// This process, as the one that connections and the final state come to.
+    type NewServer: NewProcess + Send + 'static;
+
+    /// Whether it serves again if the new process dies while this one drains. Otherwise its drain goes on.
+    const RESUMES: bool = false;
+
+    fn activated(&self) -> &ActivatedListeners;
+
+    /// The drain that ends it; another one after [`resume`](Self::resume).
+    fn drain(&self) -> &Drain;
+
+    fn old_server(&self) -> Self::OldServer;
+
+    fn new_server(&self, final_states: &StateParts) -> Self::NewServer;
+
+    /// Notifies the service manager, if there is one.
+    async fn announce(&self, event: Event<'_>);
+
+    /// Resolves when no more requests can come, and the service is to end.
+    async fn exhausted(&self) {
+        pending::<()>().await;
+    }
+
+    /// Resolves when nothing of the start of this process is left to do.
+    async fn prepare(&mut self) {}
+
+    /// Stops accepting within `limit`. Call the answer to leave it so; dropped uncalled, this process accepts again.
+    async fn pause(&self, _limit: Duration) -> Result<impl FnOnce(), Error> {
+        Ok(|| ())
+    }
+
+    /// Starts the drain that a new process makes possible. `connections` takes those that can move; a plain successor takes none.
+    fn start_drain(&self, connections: Option<&SenderHandle>);
+
+    /// Resolves when all connections have moved or ended: not before `predecessor_gone` resolves, and early when `abort` does. The new process
+    /// does not go on with the listeners `moved`. `connections` is dropped when no more of them come.
+    async fn drained(
+        &self,
+        connections: Option<SenderHandle>,
+        moved: &[MovedListener],
+        predecessor_gone: impl Future<Output = ()>,
+        abort: impl Future<Output = &'static str>,
+    ) -> Self::Report;
+
+    /// The new process takes no more connections: those that are left end here.
+    fn finish_locally(&self) {}
+
+    /// Serves again, as the new process has died, with a drain of its own and the connections that came back.
+    fn resume(&mut self) {}
+
+    /// Ends after [`drained`](Self::drained), early when `abort` resolves.
+    async fn end(self, report: Self::Report, abort: impl Future<Output = &'static str>) -> Self::Report;
+
+    /// Ends without a new process, early when `abort` resolves. `is_restart` says that the service manager has asked for it, so that it may
+    /// start the service again. `leave` tells the predecessor, if there is one, that this process stops.
+    async fn shut_down(
+        self,
+        is_restart: bool,
+        leave: impl Future<Output = ()>,
+        abort: impl Future<Output = &'static str>,
+    ) -> Self::Report;
+}
