@@ -41,9 +41,11 @@ use crate::{
 /// ```
 ///
 /// Every request carries its [`ListenerName`](crate::ListenerName), the [`Drain`], and the [`ActivatedListeners`] to be shown, for a handler
-/// that extracts them. The client is `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`, and `ConnectInfo<SocketAddr>` beside it if it came
-/// through TCP, so handlers and layers that are written for [`axum::serve`](fn@axum::serve) work unchanged. The first bytes of a connection show
-/// whether it speaks HTTP/1.1 or HTTP/2 (with prior knowledge).
+/// that extracts them. The client is `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`. The first bytes of a connection show whether it speaks HTTP/1.1 or HTTP/2
+/// (with prior knowledge).
+///
+/// Handlers and layers that are written for [`axum::serve`](fn@axum::serve) and want `ConnectInfo<SocketAddr>` get it as there. It is not
+/// added to every request, as each addition costs each request an allocation:
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -57,7 +59,8 @@ use crate::{
 ///
 /// # fn main() -> Result<(), axum_activation::Error> {
 /// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
-/// let server = Server::new(activated).serve("http", Router::new().route("/", get(client)));
+/// let app = Router::new().route("/", get(client)).into_make_service_with_connect_info::<SocketAddr>();
+/// let server = Server::new(activated).serve("http", app);
 /// # drop(server);
 /// # Ok(())
 /// # }

@@ -1,6 +1,6 @@
 //! A connection that has no service yet, and what makes one for it.
 
-use std::future::Future;
+use std::{future::Future, net::SocketAddr};
 
 use axum::extract::connect_info::Connected;
 
@@ -44,6 +44,15 @@ impl<'a> IncomingConnection<'a> {
 impl Connected<IncomingConnection<'_>> for PeerAddr {
     fn connect_info(incoming: IncomingConnection<'_>) -> Self {
         incoming.peer.clone()
+    }
+}
+
+/// `into_make_service_with_connect_info::<SocketAddr>()`, as programs have it that were served by [`axum::serve`](fn@axum::serve).
+///
+/// A client through a Unix socket or vsock has no such address: it is `0.0.0.0:0` then. [`PeerAddr`] says who such a client is.
+impl Connected<IncomingConnection<'_>> for SocketAddr {
+    fn connect_info(incoming: IncomingConnection<'_>) -> Self {
+        incoming.peer.socket_addr().unwrap_or_else(|| Self::from(([0, 0, 0, 0], 0)))
     }
 }
 

@@ -44,9 +44,6 @@ pub(super) struct Service<S> {
 impl<S> Service<S> {
     pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
         let mut template = roomy_extensions();
-        if let Some(addr) = peer.socket_addr() {
-            template.insert(ConnectInfo(addr));
-        }
         template.insert(ConnectInfo(peer));
         template.insert(state.route.served.clone());
         Self { inner, template, state }

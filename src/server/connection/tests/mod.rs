@@ -14,7 +14,6 @@ mod app;
 mod client;
 mod http2;
 mod model;
-mod peer;
 mod script;
 mod wire;
 mod world;
