@@ -112,11 +112,6 @@ impl World {
     }
 }
 
-/// What the connections of a generation share.
-pub(super) fn context() -> Arc<RouteContext> {
-    Generation::new().context
-}
-
 impl Generation {
     fn new() -> Self {
         let (back, _commands) = mpsc::unbounded_channel();
