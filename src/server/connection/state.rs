@@ -103,7 +103,7 @@ impl State {
     pub(super) fn hold(&self, by: DroppedBy) {
         match by {
             DroppedBy::Connection => {
-                self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed)
+                self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             }
             DroppedBy::Any => _ = self.held.fetch_add(1, Ordering::Relaxed),
         }
@@ -114,7 +114,7 @@ impl State {
         self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
         match by {
             DroppedBy::Connection => {
-                self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release)
+                self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release);
             }
             DroppedBy::Any => _ = self.held.fetch_sub(1, Ordering::Release),
         }
@@ -293,11 +293,11 @@ impl State {
 
 impl IdleEntry for State {
     fn is_busy(&self) -> bool {
-        State::is_busy(self)
+        Self::is_busy(self)
     }
 
     fn calls(&self) -> u32 {
-        State::calls(self)
+        Self::calls(self)
     }
 
     fn close_idle(&self) {
