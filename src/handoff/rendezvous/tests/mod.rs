@@ -179,7 +179,7 @@ fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
 fn a_process_is_there_at_every_moment_of_many_generations() {
     let (_folder, path) = somewhere();
     let mut place = first(&path).into_parts();
-    // An old one stays until whoever was on his way to it has got there, as it does while it drains.
+    // An old one stays until a visitor that has found it there has connected, as it does while it drains.
     let mut old = Vec::new();
     let (visits, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
