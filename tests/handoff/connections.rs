@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::frame::coding::CloseCode},
 };
 
-use super::support::{
+use crate::support::{
     service::{Service, assert_moves, who},
     wire::Wire,
 };

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, thread};
 
 use rustix::process::Signal;
 
-use super::support::{
+use crate::support::{
     service::{Line, Service, Who, assert_moves},
     wire::Wire,
 };

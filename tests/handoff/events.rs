@@ -7,7 +7,7 @@ use std::{fs, net::TcpStream, process::Command, thread, time::Instant};
 
 use rustix::process::Signal;
 
-use super::support::{
+use crate::support::{
     service::{PATIENCE, Service, assert_clean, assert_moves, program_in, who},
     wire::Wire,
 };

@@ -6,13 +6,11 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{
-    roll_back::{rolls_back, under_load},
-    support::{
-        clients::{Clients, Habit},
-        needs,
-        service::Service,
-    },
+use super::roll_back::{rolls_back, under_load};
+use crate::support::{
+    clients::{Clients, Habit},
+    needs,
+    service::Service,
 };
 
 #[track_caller]

@@ -2,12 +2,15 @@
 //!
 //! The steps are reached by plan (`support/successive.rs`), not by waiting; a successor that misbehaves on the control socket is
 //! a program in Python (`support/peer.py`).
+//!
+//! `HANDOVERS=1000 cargo test --test handoff load::` for so many handoffs a load; 50 or 8 without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod connections;
 mod draining;
 mod events;
 mod killed;
+mod load;
 mod main_pid;
 mod one_process;
 mod orphaned;
@@ -16,21 +19,24 @@ mod peers;
 mod programs;
 mod refusals;
 mod releases;
+mod rendezvous;
 mod roll_back;
 mod signals;
+mod spawn;
 mod state;
+#[path = "../support/mod.rs"]
+mod support;
 mod threads;
 mod traces;
 
-#[path = "../support"]
-mod support {
-    pub(crate) mod clients;
-    pub(crate) mod lasting;
-    pub(crate) mod manager;
-    pub(crate) mod needs;
-    pub(crate) mod service;
-    pub(crate) mod successive;
-    pub(crate) mod wire;
+#[test]
+fn subprocess() {
+    support::subprocess::run(&[
+        ("serve", rendezvous::process::serve),
+        ("pass_on", spawn::passing::pass_on),
+        ("pass_many", spawn::passing::pass_many),
+        ("start_when_asked", spawn::program::start_when_asked),
+    ]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{env, fs, os::unix::fs::symlink, process::Command, thread};
 
 use rustix::process::Signal;
 
-use super::support::{
+use crate::support::{
     manager::Manager,
     service::{Service, Who},
 };

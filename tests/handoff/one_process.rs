@@ -17,7 +17,7 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open},
 };
 
-use super::support::{needs, service::Service, wire::Wire};
+use crate::support::{needs, service::Service, wire::Wire};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use std::{env, os::unix::fs::symlink, process::Command};
 
 use rustix::process::Signal;
 
-use super::support::{
+use crate::support::{
     needs,
     service::{Service, assert_moves, who},
 };

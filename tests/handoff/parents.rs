@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command, thread};
 
 use rustix::process::Signal;
 
-use super::support::{
+use crate::support::{
     clients::{Clients, Habit},
     needs,
     service::{Service, is_running},

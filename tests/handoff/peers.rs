@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{
-    roll_back::{rolls_back, under_load},
-    support::{
-        needs,
-        service::{Service, Who},
-        wire::Wire,
-    },
+use super::roll_back::{rolls_back, under_load};
+use crate::support::{
+    needs,
+    service::{Service, Who},
+    wire::Wire,
 };
 
 /// Before it is ready.

@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-use super::{roll_back::rolls_back, support::service::Service};
+use super::roll_back::rolls_back;
+use crate::support::service::Service;
 
 #[test]
 fn a_script_that_exits_with_0_is_no_successor() {

@@ -1,6 +1,7 @@
 //! The next process says no, or never says anything: before it is ready, nothing has changed.
 
-use super::{roll_back::rolls_back, support::service::Service};
+use super::roll_back::rolls_back;
+use crate::support::service::Service;
 
 #[track_caller]
 fn planned(settings: &str, step: &str, words: &str, says: &str) {

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::support::service::{Service, Who};
+use crate::support::service::{Service, Who};
 
 /// What the first process says when the link and the working directory may part.
 const MAY_PART: &str = "the program was started through a symbolic link";

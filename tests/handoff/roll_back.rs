@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::support::{
+use crate::support::{
     clients::{Clients, Habit},
     service::Service,
 };

@@ -11,12 +11,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    roll_back::{rolls_back, under_load},
-    support::{
-        needs,
-        service::{Line, Service, who},
-    },
+use super::roll_back::{rolls_back, under_load};
+use crate::support::{
+    needs,
+    service::{Line, Service, who},
 };
 
 /// Both signals that ask for a handoff.

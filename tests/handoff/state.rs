@@ -1,6 +1,6 @@
 //! What a process gives to the next besides its sockets.
 
-use super::support::service::Service;
+use crate::support::service::Service;
 
 #[test]
 fn a_state_of_ten_million_bytes_arrives_as_it_was() {

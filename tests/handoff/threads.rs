@@ -7,7 +7,7 @@ use rustix::{
     process::Signal,
 };
 
-use super::support::{needs, service::Service};
+use crate::support::{needs, service::Service};
 
 /// The requests in flight.
 const HELD: usize = 10;

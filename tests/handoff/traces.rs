@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::support::service::{Service, Who};
+use crate::support::service::{Service, Who};
 
 #[test]
 fn nothing_comes_to_the_next_process_but_the_streams_and_the_sockets() {

@@ -18,9 +18,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{
-    child::{Scene, Stage},
+use crate::support::{
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 const CLIENTS: usize = 10;
@@ -61,20 +61,20 @@ impl Write for Log {
 
 /// The clock is paused: whenever nothing can happen it jumps to the next timer, so a minute of back-off passes at once.
 #[tokio::main(flavor = "current_thread", start_paused = true)]
-pub(crate) async fn run_out_of_descriptors(stage: &Stage) {
+pub(crate) async fn run_out_of_descriptors(io: &ChildIo) {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
     let mut listener = ActivatedListeners::from_env().unwrap().one("http").unwrap();
     lower_the_limit();
     let hoard = take_every_descriptor();
-    stage.say("exhausted");
-    stage.hear();
+    io.say("exhausted");
+    io.hear();
 
     let (began, ticks) = (Instant::now(), cpu_ticks());
     assert!(timeout(Duration::from_secs(60), listener.accept()).await.is_err());
     let (seconds, ticks) = (began.elapsed().as_secs(), cpu_ticks() - ticks);
-    stage.say(Exhausted { errors: log.count("cannot accept connections, they wait in the queue"), seconds, ticks });
+    io.say(Exhausted { errors: log.count("cannot accept connections, they wait in the queue"), seconds, ticks });
 
     drop(hoard);
     greet_everybody(&mut listener).await;
@@ -107,7 +107,7 @@ fn cpu_ticks() -> u64 {
 fn connections_wait_while_descriptors_are_out_and_nothing_spins() {
     let socket = sockets::tcp();
     let addr = socket.local_addr().unwrap();
-    let mut child = Scene::passed("run_out_of_descriptors", [("http", socket.into())]).start();
+    let mut child = Subprocess::passed("run_out_of_descriptors", [("http", socket.into())]).start();
     assert_eq!(child.hear::<String>(), "exhausted");
     let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(addr).unwrap()).collect();
     child.tell("go");
@@ -126,7 +126,7 @@ fn connections_wait_while_descriptors_are_out_and_nothing_spins() {
 
 /// No descriptor is left when the drain begins, and there are some again when it has been told so.
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn drain_without_descriptors(stage: &Stage) {
+pub(crate) async fn drain_without_descriptors(io: &ChildIo) {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
@@ -143,8 +143,8 @@ pub(crate) async fn drain_without_descriptors(stage: &Stage) {
     }
     lower_the_limit();
     let hoard = take_every_descriptor();
-    stage.say(address);
-    stage.hear();
+    io.say(address);
+    io.hear();
 
     // The only thread has been here since the clients came: all of them are in the queue.
     drain.start();
@@ -153,12 +153,12 @@ pub(crate) async fn drain_without_descriptors(stage: &Stage) {
     }
     drop(hoard);
     let report = ended.await.unwrap().unwrap();
-    stage.say(report.listeners[0].requests);
+    io.say(report.listeners[0].requests);
 }
 
 #[test]
 fn the_queue_of_an_own_socket_is_served_in_a_drain_as_soon_as_there_are_descriptors() {
-    let mut child = Scene::new("drain_without_descriptors").start();
+    let mut child = Subprocess::new("drain_without_descriptors").start();
     let socket: String = child.hear();
     let addr: SocketAddr = socket.split(' ').nth(1).unwrap().parse().unwrap();
     let ask = |_| {

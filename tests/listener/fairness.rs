@@ -14,7 +14,7 @@ use axum_activation::{ActivatedListener, ActivatedListeners, ListenAddr, PeerAdd
 use tempfile::tempdir;
 use tokio::time::timeout;
 
-use crate::sockets;
+use crate::support::sockets;
 
 /// A connection that waits in the queue of a listening socket.
 type Queued = OwnedFd;

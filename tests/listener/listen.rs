@@ -11,7 +11,7 @@ use std::{
 use axum_activation::{ActivatedListener, ActivatedListeners, ListenAddr, ListenOptions};
 use tempfile::tempdir;
 
-use crate::{seen::failure, sockets};
+use crate::support::{seen::failure, sockets};
 
 fn empty() -> ActivatedListeners {
     ActivatedListeners::builder().build().unwrap()

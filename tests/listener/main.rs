@@ -8,25 +8,18 @@ mod nonblocking;
 mod one_connection;
 mod peers;
 mod stream;
+#[path = "../support/mod.rs"]
+mod support;
 mod unix_path;
 mod unix_race;
 #[cfg(feature = "vsock")]
 mod vsock;
 
-#[path = "../support/child.rs"]
-mod child;
-#[path = "../support/eventually.rs"]
-mod eventually;
-#[path = "../support/http.rs"]
-mod http;
-#[path = "../support/seen.rs"]
-mod seen;
-#[path = "../support/sockets.rs"]
-mod sockets;
+use self::support::subprocess;
 
 #[test]
-fn scene() {
-    child::play(&[
+fn subprocess() {
+    subprocess::run(&[
         ("drain_without_descriptors", exhaustion::drain_without_descriptors),
         ("run_out_of_descriptors", exhaustion::run_out_of_descriptors),
         ("serve_one_connection", one_connection::serve_one_connection),

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use tempfile::tempdir;
 use tokio::runtime::Builder;
 
-use crate::{eventually::eventually, sockets};
+use crate::support::{eventually::eventually, sockets};
 
 /// What happened in the single-threaded runtime.
 #[derive(Debug, PartialEq, Eq)]

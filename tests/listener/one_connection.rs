@@ -11,11 +11,11 @@ use axum::{Router, routing::get};
 use axum_activation::{ActivatedListener, ActivatedListeners, ListenAddr, PeerAddr};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{
-    child::{Scene, Stage},
+use crate::support::{
     http::Client,
     seen::failure,
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 fn passed(name: &str, fd: impl Into<OwnedFd>) -> ActivatedListeners {
@@ -131,7 +131,7 @@ async fn a_connection_among_listeners_is_no_listener() {
 
 /// As a program does that knows nothing but axum.
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn serve_one_connection(_: &Stage) {
+pub(crate) async fn serve_one_connection(_: &ChildIo) {
     let listener: ActivatedListener = ActivatedListeners::from_env().unwrap().one("http").unwrap();
     let ended = listener.ended();
     let app = Router::new().route("/", get(|| async { "hello" }));
@@ -141,7 +141,7 @@ pub(crate) async fn serve_one_connection(_: &Stage) {
 #[test]
 fn axum_serves_one_connection_and_returns() {
     let (client, served) = sockets::tcp_connection();
-    let child = Scene::passed("serve_one_connection", [("connection", served.into())]).start();
+    let child = Subprocess::passed("serve_one_connection", [("connection", served.into())]).start();
     let mut client = Client::over_tcp(client);
     assert_eq!(client.get("/").body, "hello");
     assert_eq!(client.get("/").body, "hello");

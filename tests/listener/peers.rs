@@ -11,7 +11,7 @@ use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::{TempDir, tempdir};
 
-use crate::{http::Client, sockets};
+use crate::support::{http::Client, sockets};
 
 /// Says who asks.
 async fn who(ConnectInfo(peer): ConnectInfo<PeerAddr>) -> String {

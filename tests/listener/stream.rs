@@ -14,7 +14,7 @@ use axum_activation::{ActivatedListener, ActivatedListeners, ActivatedStream, Li
 use tempfile::tempdir;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::sockets;
+use crate::support::sockets;
 
 fn bound(options: ListenOptions) -> ActivatedListener {
     let set = ActivatedListeners::builder().fallback_with("http", "127.0.0.1:0", options).build().unwrap();

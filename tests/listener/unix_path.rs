@@ -16,10 +16,10 @@ use axum_activation::{ActivatedListeners, Error, ListenAddr, ListenOptions};
 use rustix::fs::{FlockOperation, Mode};
 use tempfile::{TempDir, tempdir};
 
-use crate::{
-    child::{Scene, Stage},
-    exhaustion::Log,
+use super::exhaustion::Log;
+use crate::support::{
     seen::failure,
+    subprocess::{ChildIo, Subprocess},
 };
 
 fn socket_path() -> (TempDir, PathBuf) {
@@ -63,10 +63,10 @@ fn a_path_goes_when_nobody_took_its_socket() {
 }
 
 /// Binds a relative path, and changes the directory before it lets go.
-pub(crate) fn leave_the_directory(stage: &Stage) {
-    std::env::set_current_dir(stage.arg()).unwrap();
+pub(crate) fn leave_the_directory(io: &ChildIo) {
+    std::env::set_current_dir(io.arg()).unwrap();
     let set = bind(Path::new("app.sock"), ListenOptions::new()).unwrap();
-    stage.say(is_socket(Path::new("app.sock")));
+    io.say(is_socket(Path::new("app.sock")));
     std::env::set_current_dir("/").unwrap();
     drop(set);
 }
@@ -74,7 +74,7 @@ pub(crate) fn leave_the_directory(stage: &Stage) {
 #[test]
 fn a_relative_path_goes_even_after_a_change_of_directory() {
     let (dir, path) = socket_path();
-    assert!(Scene::new("leave_the_directory").arg(dir.path()).report::<bool>());
+    assert!(Subprocess::new("leave_the_directory").arg(dir.path()).report::<bool>());
     assert!(!path.exists());
 }
 
@@ -222,7 +222,7 @@ fn a_link_to_a_directory_leads_to_the_socket() {
 }
 
 /// With any umask: the options say what the file is to be.
-pub(crate) fn bind_with_a_strict_umask(stage: &Stage) {
+pub(crate) fn bind_with_a_strict_umask(io: &ChildIo) {
     let (_dir, path) = socket_path();
     let mode_of = |options| {
         let set = bind(&path, options).unwrap();
@@ -234,12 +234,12 @@ pub(crate) fn bind_with_a_strict_umask(stage: &Stage) {
     let strict = [mode_of(ListenOptions::new()), mode_of(ListenOptions::new().unix_mode(0o660))];
     rustix::process::umask(Mode::from_raw_mode(0));
     let open = [mode_of(ListenOptions::new()), mode_of(ListenOptions::new().unix_mode(0o7600))];
-    stage.say((strict, open));
+    io.say((strict, open));
 }
 
 #[test]
 fn a_mode_is_set_whatever_the_umask() {
-    let (strict, open): ([u32; 2], [u32; 2]) = Scene::new("bind_with_a_strict_umask").report();
+    let (strict, open): ([u32; 2], [u32; 2]) = Subprocess::new("bind_with_a_strict_umask").report();
     assert_eq!(strict, [0, 0o660]);
     assert_eq!(open, [0o777, 0o600]);
 }
@@ -290,7 +290,7 @@ fn knock(path: &Path, done: &AtomicBool) {
 
 /// Takes everything that it was passed, and says what it logged meanwhile.
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn take_and_log(stage: &Stage) {
+pub(crate) async fn take_and_log(io: &ChildIo) {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
@@ -298,7 +298,7 @@ pub(crate) async fn take_and_log(stage: &Stage) {
     for name in activated.names() {
         activated.one(&name).unwrap();
     }
-    stage.say(log.text());
+    io.say(log.text());
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_passed_path_that_does_not_lead_to_its_socket_is_warned_of() {
     fs::rename(folder.path().join("linked"), folder.path().join("moved")).unwrap();
     std::os::unix::fs::symlink("moved", folder.path().join("linked")).unwrap();
 
-    let log: String = Scene::passed("take_and_log", sockets).report();
+    let log: String = Subprocess::passed("take_and_log", sockets).report();
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("no client can connect")).collect();
     let [removed, replaced] = warnings[..] else { panic!("two of them: {log}") };
     let path = |name: &str| format!("path={}", folder.path().join(name).display());

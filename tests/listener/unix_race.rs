@@ -9,9 +9,9 @@ use axum_activation::ActivatedListeners;
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::{TempDir, tempdir};
 
-use crate::{
-    child::{Child, Scene, Stage},
+use crate::support::{
     seen::SeenError,
+    subprocess::{Child, ChildIo, Subprocess},
 };
 
 const ROUNDS: usize = 400;
@@ -23,10 +23,10 @@ const HEAD_START: i64 = 1_000;
 type Bound = Result<(), SeenError>;
 
 /// At the time that it is told, binds the path that it is told; without a path, lets go of the one it has.
-pub(crate) fn race_for_a_path(stage: &Stage) {
+pub(crate) fn race_for_a_path(io: &ChildIo) {
     let mut held = None;
     loop {
-        let told = stage.hear();
+        let told = io.hear();
         // Without its line end, an order to let go has no blank either.
         let (start, path) = told.split_once(' ').unwrap_or((&told, ""));
         if start.is_empty() {
@@ -35,11 +35,11 @@ pub(crate) fn race_for_a_path(stage: &Stage) {
         wait_until(start.parse().unwrap());
         if path.is_empty() {
             drop(held.take());
-            stage.say(Bound::Ok(()));
+            io.say(Bound::Ok(()));
             continue;
         }
         let set = ActivatedListeners::builder().fallback("http", Path::new(path)).build();
-        stage.say(set.as_ref().map(|_| ()).map_err(SeenError::from));
+        io.say(set.as_ref().map(|_| ()).map_err(SeenError::from));
         held = set.ok();
     }
 }
@@ -65,7 +65,7 @@ struct Race {
 
 impl Race {
     fn new() -> Self {
-        let racers = [(); 2].map(|()| Scene::new("race_for_a_path").start());
+        let racers = [(); 2].map(|()| Subprocess::new("race_for_a_path").start());
         Self { dir: tempdir().unwrap(), racers }
     }
 

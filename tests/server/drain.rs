@@ -17,11 +17,8 @@ use axum_activation::{
 use tokio::time::timeout;
 use tower::service_fn;
 
-use crate::{
-    eventually::eventually,
-    http::Client,
-    running::{Gate, Running, addr_of, tcp_set, wait_until_refused},
-};
+use super::running::{Gate, Running, addr_of, tcp_set, wait_until_refused};
+use crate::support::{eventually::eventually, http::Client};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -5,11 +5,8 @@ use std::net::SocketAddr;
 use axum::{Extension, Router, extract::ConnectInfo, routing::get};
 use axum_activation::{ActivatedListeners, Drain, ListenAddr, ListenerName, PeerAddr, Server, layer::DrainLayer};
 
-use crate::{
-    http,
-    running::{Running, addr_of, tcp_set},
-    sockets,
-};
+use super::running::{Running, addr_of, tcp_set};
+use crate::support::{http, sockets};
 
 async fn name(name: ListenerName) -> String {
     format!("{name} {} {}", name.as_str(), name.len())

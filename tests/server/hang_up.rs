@@ -13,32 +13,32 @@ use tokio::{
     task::yield_now,
 };
 
-use crate::{
-    child::{Scene, Stage},
+use crate::support::{
     http::Client,
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 #[tokio::main]
-pub(crate) async fn serve_in_a_terminal(stage: &Stage) {
+pub(crate) async fn serve_in_a_terminal(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
     let refuse = async || {
-        Stage.say("asked to hand over");
+        ChildIo.say("asked to hand over");
         Err::<(), _>("not now")
     };
     let server = Server::new(set).serve("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
     // As the leader of the terminal's session it would not hand over.
     server.handoff_by_spawn(true).run().await.unwrap();
-    stage.say("drained");
+    io.say("drained");
 }
 
 /// Refuses to hand over when the terminal is gone.
 #[tokio::main]
-pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
+pub(crate) async fn serve_in_a_terminal_that_closes(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
     let refuse = async || {
         let mut hangup = signal(SignalKind::hangup()).unwrap();
-        Stage.say("asked to hand over");
+        ChildIo.say("asked to hand over");
         hangup.recv().await;
         // The server has it by now, too.
         for _ in 0..1000 {
@@ -49,7 +49,7 @@ pub(crate) async fn serve_in_a_terminal_that_closes(stage: &Stage) {
     let server = Server::new(set).serve("http", Router::new().route("/", get("hello"))).before_handoff(refuse);
     // As the leader of the terminal's session it would not hand over.
     server.handoff_by_spawn(true).run().await.unwrap();
-    stage.say("drained");
+    io.say("drained");
 }
 
 /// A service that axum serves: says whether it has handed over.
@@ -69,13 +69,13 @@ pub(crate) async fn serve_by_axum_in_a_terminal(stage: &Stage) {
 
 /// Asks for a handoff by spawn.
 #[tokio::main]
-pub(crate) async fn serve_as_the_leader_of_a_terminal(stage: &Stage) {
+pub(crate) async fn serve_as_the_leader_of_a_terminal(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
     let server = Server::new(set).serve("http", Router::new().route("/", get("hello")));
     let handoff = server.handoff();
-    tokio::spawn(async move { Stage.say(handoff.start().await.unwrap_err().to_string()) });
+    tokio::spawn(async move { ChildIo.say(handoff.start().await.unwrap_err().to_string()) });
     server.run().await.unwrap();
-    stage.say("drained");
+    io.say("drained");
 }
 
 /// Its end would close the terminal, and end the next process with it.
@@ -86,8 +86,8 @@ fn who_leads_the_session_of_a_terminal_does_not_hand_over_by_spawn() {
     let addr = sockets::addr(&socket);
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
-    let scene = "serve_as_the_leader_of_a_terminal";
-    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
+    let subprocess = "serve_as_the_leader_of_a_terminal";
+    let mut child = Subprocess::passed(subprocess, [("http", socket.into())]).command(in_it).start();
     let reason = child.hear::<String>();
     let words = ["leads the session of its terminal", "handoff_by_spawn(true)", "handoff_socket"];
     assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
@@ -105,7 +105,7 @@ fn what_is_to_outlive_its_terminal_is_not_ended_by_it() {
     let addr = sockets::addr(&socket);
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "trap '' HUP; exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
-    let mut child = Scene::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
+    let mut child = Subprocess::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
     assert_eq!(Client::connect(&addr).get("/").body, "hello");
 
     drop(terminal);
@@ -142,13 +142,13 @@ fn so_is_what_axum_serves_there() {
 }
 
 #[track_caller]
-fn ends_with_its_terminal(scene: &'static str) {
+fn ends_with_its_terminal(subprocess: &'static str) {
     let (terminal, path) = terminal();
     let socket = sockets::tcp();
     let addr = sockets::addr(&socket);
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
-    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
+    let mut child = Subprocess::passed(subprocess, [("http", socket.into())]).command(in_it).start();
     assert_eq!(Client::connect(&addr).get("/").body, "hello");
 
     child.signal(Signal::HUP);

@@ -3,10 +3,13 @@
 
 mod drain;
 mod extractors;
+mod fd_store;
 mod hang_up;
+mod notifier;
 mod notify;
 mod one_connection;
 mod panics;
+mod pid_one;
 mod protocols;
 mod refusals;
 mod routes;
@@ -14,24 +17,15 @@ mod running;
 mod serve_with;
 mod several;
 mod signals;
+#[path = "../support/mod.rs"]
+mod support;
 mod unnamed;
 
-#[path = "../support/child.rs"]
-mod child;
-#[path = "../support/eventually.rs"]
-mod eventually;
-#[path = "../support/http.rs"]
-mod http;
-#[path = "../support/manager.rs"]
-mod manager;
-#[path = "../support/seen.rs"]
-mod seen;
-#[path = "../support/sockets.rs"]
-mod sockets;
+use self::support::subprocess;
 
 #[test]
-fn scene() {
-    child::play(&[
+fn subprocess() {
+    subprocess::run(&[
         ("serve_until_signalled", signals::serve_until_signalled),
         ("serve_on_a_paused_clock", signals::serve_on_a_paused_clock),
         ("serve_without_signals", signals::serve_without_signals),
@@ -50,5 +44,10 @@ fn scene() {
         ("serve_by_axum", unnamed::serve_by_axum),
         ("serve_one_route", unnamed::serve_one_route),
         ("serve_routes", unnamed::serve_routes),
+        ("serve_and_store", fd_store::service::serve),
+        ("say_who_is_notified", notifier::say_who_is_notified),
+        ("claim_in_vain", notifier::claim_in_vain),
+        ("serve_as_pid_one", pid_one::serve),
+        ("start_slowly_as_pid_one", pid_one::start_slowly),
     ]);
 }

@@ -22,12 +22,12 @@ use tokio::{
 };
 use tower::service_fn;
 
-use crate::{
-    child::{Scene, Stage},
+use super::running::{Gate, Running, addr_of, tcp_set};
+use crate::support::{
     http::{Client, get as fetch},
     manager::Manager,
-    running::{Gate, Running, addr_of, tcp_set},
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -89,7 +89,7 @@ async fn time_is_asked_for_again_and_again_while_it_drains_and_never_beyond_its_
     let began = Instant::now();
     assert!(!running.end().await.is_clean());
     let asked = manager.heard(|heard| {
-        let until = |message: &crate::manager::Message| {
+        let until = |message: &crate::support::manager::Message| {
             let usec = message.values("EXTEND_TIMEOUT_USEC").next()?;
             Some(message.at - began + Duration::from_micros(usec.parse().unwrap()))
         };
@@ -413,11 +413,11 @@ fn nobody_is_lost_while_a_server_leaves_a_hundred_times_just_as_clients_come() {
 
 #[test]
 fn the_manager_of_the_environment_is_told_unless_one_call_turns_it_off() {
-    for (scene, told) in [("serve_with_notify", true), ("serve_without_notify", false)] {
+    for (subprocess, told) in [("serve_with_notify", true), ("serve_without_notify", false)] {
         let manager = Manager::start();
-        let scene = Scene::passed(scene, [("http", sockets::tcp().into())]);
-        let scene = scene.variable("NOTIFY_SOCKET", manager.address()).variable("WATCHDOG_USEC", "200000");
-        let mut child = scene.start();
+        let subprocess = Subprocess::passed(subprocess, [("http", sockets::tcp().into())]);
+        let subprocess = subprocess.variable("NOTIFY_SOCKET", manager.address()).variable("WATCHDOG_USEC", "200000");
+        let mut child = subprocess.start();
         child.hear::<()>();
         child.signal(Signal::TERM);
         child.finish();
@@ -426,21 +426,21 @@ fn the_manager_of_the_environment_is_told_unless_one_call_turns_it_off() {
     }
 }
 
-pub(crate) fn serve_with_notify(stage: &Stage) {
-    serve(stage, |server| server);
+pub(crate) fn serve_with_notify(io: &ChildIo) {
+    serve(io, |server| server);
 }
 
-pub(crate) fn serve_without_notify(stage: &Stage) {
-    serve(stage, Server::without_notify);
+pub(crate) fn serve_without_notify(io: &ChildIo) {
+    serve(io, Server::without_notify);
 }
 
 #[tokio::main]
-async fn serve(stage: &Stage, configure: fn(Server) -> Server) {
+async fn serve(io: &ChildIo, configure: fn(Server) -> Server) {
     let set = ActivatedListeners::from_env().unwrap();
     tokio::spawn(async {
         sleep(Duration::from_millis(100)).await;
-        Stage.say(());
+        ChildIo.say(());
     });
     configure(Server::new(set).serve("http", Gate::new().app())).run().await.unwrap();
-    let _ = stage;
+    let _ = io;
 }

@@ -6,11 +6,11 @@ use axum::{Router, extract::ConnectInfo, routing::get};
 use axum_activation::{ActivatedListeners, DrainReport, ListenerName, PeerAddr, Server};
 use tokio::time::timeout;
 
-use crate::{
-    child::{Scene, Stage},
+use super::running::{Gate, Running};
+use crate::support::{
     http::Client,
-    running::{Gate, Running},
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 fn passed(name: &str, connection: impl Into<OwnedFd>) -> ActivatedListeners {
@@ -73,17 +73,17 @@ async fn a_drain_lets_the_one_connection_finish() {
 
 /// As a service does whose unit has `Accept=yes`.
 #[tokio::main]
-pub(crate) async fn serve_one_connection(stage: &Stage) {
+pub(crate) async fn serve_one_connection(io: &ChildIo) {
     let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
     let report = Server::new(set).serve("http", app("hello")).run().await.unwrap();
-    stage.say((report.listeners[0].name.clone(), report.listeners[0].finished));
+    io.say((report.listeners[0].name.clone(), report.listeners[0].finished));
 }
 
 #[test]
 fn a_process_that_was_passed_one_connection_ends_with_it() {
     let (client, served) = sockets::tcp_connection();
     let own = client.local_addr().unwrap();
-    let mut child = Scene::passed("serve_one_connection", [("connection", served.into())]).start();
+    let mut child = Subprocess::passed("serve_one_connection", [("connection", served.into())]).start();
     let mut client = Client::over_tcp(client);
     assert_eq!(client.get("/").body, format!("hello http {own}"));
     drop(client);

@@ -16,11 +16,8 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tower::service_fn;
 
-use crate::{
-    http::Client,
-    manager::Manager,
-    running::{Gate, Running, addr_of, tcp_set},
-};
+use super::running::{Gate, Running, addr_of, tcp_set};
+use crate::support::{http::Client, manager::Manager};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_make_service_that_panics_costs_its_own_connection() {

@@ -19,10 +19,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    http::Client,
-    running::{Gate, Running, addr_of, tcp_set},
-};
+use super::running::{Gate, Running, addr_of, tcp_set};
+use crate::support::http::Client;
 
 fn curl(arguments: &[&str]) -> Command {
     let mut curl = Command::new("curl");

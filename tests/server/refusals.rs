@@ -16,9 +16,9 @@ use axum_activation::{ActivatedListeners, Server};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::timeout;
 
-use crate::{
+use super::running::{Running, addr_of, tcp_set};
+use crate::support::{
     http::Client,
-    running::{Running, addr_of, tcp_set},
     seen::{SeenError, failure},
     sockets,
 };

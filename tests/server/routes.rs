@@ -19,10 +19,8 @@ use http_body_util::Full;
 use tempfile::tempdir;
 use tower::{Service, service_fn};
 
-use crate::{
-    http::{self, Client},
-    running::{Running, addr_of, tcp_set},
-};
+use super::running::{Running, addr_of, tcp_set};
+use crate::support::http::{self, Client};
 
 async fn hello() -> &'static str {
     "hello"

@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{eventually::eventually, sockets};
+use crate::support::{eventually::eventually, sockets};
 
 /// A set with a TCP socket of its own for each name.
 pub(crate) fn tcp_set(names: &[&str]) -> ActivatedListeners {

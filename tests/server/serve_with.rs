@@ -6,10 +6,8 @@ use axum::{Router, extract::Request, routing::get};
 use axum_activation::{Drain, ListenAddr, Server, readiness::readiness, server::ServeOptions};
 use tokio::task::JoinHandle;
 
-use crate::{
-    http::Client,
-    running::{Gate, Running, addr_of, tcp_set, wait_until_refused},
-};
+use super::running::{Gate, Running, addr_of, tcp_set, wait_until_refused};
+use crate::support::http::Client;
 
 /// Readiness, the phase of the drain, and how many connections its route has had.
 fn admin() -> Router {

@@ -11,12 +11,12 @@ use axum_activation::{ActivatedListeners, Drain, Error, Server, handoff::Handoff
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{
-    child::{Scene, Stage},
+use super::running::{addr_of, tcp_set};
+use crate::support::{
     eventually::eventually,
     http::Client,
-    running::{addr_of, tcp_set},
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 fn server(set: &ActivatedListeners) -> Server {
@@ -35,23 +35,23 @@ async fn start(server: Server) -> (Drain, JoinHandle<()>) {
 }
 
 #[tokio::main]
-pub(crate) async fn serve_several(stage: &Stage) {
+pub(crate) async fn serve_several(io: &ChildIo) {
     let first = server(&tcp_set(&["http"])).before_handoff(async || Err::<(), _>("not now"));
     let first_handoff = first.handoff();
     let (drain, running) = start(first).await;
 
     // The second one fails before it has taken its socket.
     let set = tcp_set(&["http"]);
-    stage.say(server(&set).run().await.unwrap_err().to_string());
-    stage.say(Handoff::builder(&set).join().await.map(drop).unwrap_err().to_string());
+    io.say(server(&set).run().await.unwrap_err().to_string());
+    io.say(Handoff::builder(&set).join().await.map(drop).unwrap_err().to_string());
 
     // It may serve beside the first one, and leaves the handoff to that.
     let second = server(&set).without_handoff_signals();
     let second_handoff = second.handoff();
     let (other_drain, other_running) = start(second).await;
     assert_eq!(Client::connect(&addr_of(&set, "http")).get("/").body, "hello");
-    stage.say(second_handoff.start().await.unwrap_err().to_string());
-    stage.say(first_handoff.start().await.unwrap_err().to_string());
+    io.say(second_handoff.start().await.unwrap_err().to_string());
+    io.say(first_handoff.start().await.unwrap_err().to_string());
 
     // Whichever comes when the first one has ended is the one.
     drain.start();
@@ -70,12 +70,12 @@ pub(crate) async fn serve_several(stage: &Stage) {
     let (drain, running) = start(server(&tcp_set(&["http"]))).await;
     drain.start();
     running.await.unwrap();
-    stage.say("all have ended");
+    io.say("all have ended");
 }
 
 /// Two servers over one set, of which one hands over and both end.
 #[tokio::main]
-pub(crate) async fn hand_over_both(stage: &Stage) {
+pub(crate) async fn hand_over_both(io: &ChildIo) {
     thread::spawn(|| {
         // The end of the test is the end of all generations.
         let _ = io::stdin().read_to_end(&mut Vec::new());
@@ -87,17 +87,17 @@ pub(crate) async fn hand_over_both(stage: &Stage) {
     let one = Server::new(set.clone()).serve("one", app()).allow_unserved();
     let two = Server::new(set.clone()).serve("two", app()).allow_unserved();
     let two = two.without_handoff_signals().with_drain(one.drain());
-    stage.say(["one", "two"].map(|name| addr_of(&set, name).to_string()));
+    io.say(["one", "two"].map(|name| addr_of(&set, name).to_string()));
     tokio::try_join!(one.run(), two.run()).unwrap();
 }
 
 #[tokio::main]
-pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
+pub(crate) async fn hand_over_alone_beside(io: &ChildIo) {
     let serving = async |set| -> Result<_, Error> { Handoff::builder(&set).join().await?.ready(&Drain::new()).await };
     let first = serving(tcp_set(&["http"])).await.unwrap();
     let (one, two) = (tcp_set(&["http"]), tcp_set(&["http"]));
-    stage.say(server(&one).run().await.unwrap_err().to_string());
-    stage.say(serving(two).await.map(drop).unwrap_err().to_string());
+    io.say(server(&one).run().await.unwrap_err().to_string());
+    io.say(serving(two).await.map(drop).unwrap_err().to_string());
     // As soon as it is dropped, and as soon as it has finished.
     drop(first);
     serving(tcp_set(&["http"])).await.unwrap().finish().await;
@@ -105,12 +105,12 @@ pub(crate) async fn hand_over_alone_beside(stage: &Stage) {
     let (drain, running) = start(server(&one)).await;
     drain.start();
     running.await.unwrap();
-    stage.say("all have ended");
+    io.say("all have ended");
 }
 
 #[test]
 fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_write() {
-    let mut child = Scene::passed("serve_several", [("unused", sockets::tcp().into())]).start();
+    let mut child = Subprocess::passed("serve_several", [("unused", sockets::tcp().into())]).start();
     for _ in ["Server", "Handoff::builder"] {
         let error: String = child.hear();
         for word in ["one Server", "without_handoff_signals()", "without_signals() of Handoff::builder", "with_drain"] {
@@ -127,7 +127,7 @@ fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_
 
 #[test]
 fn a_server_beside_the_one_that_hands_over_goes_over_with_it() {
-    let mut first = Scene::new("hand_over_both").start();
+    let mut first = Subprocess::new("hand_over_both").start();
     let addrs = first.hear::<[String; 2]>();
     let who = |addr: &String| Client::connect(&addr.parse().unwrap()).get("/").body.parse::<i32>().unwrap();
     let mut pid = first.pid().as_raw_nonzero().get();
@@ -148,7 +148,7 @@ fn a_server_beside_the_one_that_hands_over_goes_over_with_it() {
 
 #[test]
 fn a_hand_over_without_server_counts_as_a_server() {
-    let mut child = Scene::new("hand_over_alone_beside").start();
+    let mut child = Subprocess::new("hand_over_alone_beside").start();
     for _ in ["Server", "Handoff::builder"] {
         let error: String = child.hear();
         assert!(error.contains("without_handoff_signals()"), "{error}");

@@ -11,11 +11,11 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use crate::{
-    child::{Child, Scene, Stage},
+use super::running::{Gate, wait_until_refused};
+use crate::support::{
     http::Client,
-    running::{Gate, wait_until_refused},
     sockets,
+    subprocess::{Child, ChildIo, Subprocess},
 };
 
 /// What the child tells the test.
@@ -35,29 +35,29 @@ enum Event {
 }
 
 /// Obeys the test and serves, until a signal ends the serving.
-async fn serve(stage: &Stage, server: impl FnOnce(ActivatedListeners, Router) -> Server) {
+async fn serve(io: &ChildIo, server: impl FnOnce(ActivatedListeners, Router) -> Server) {
     let gate = Gate::new();
     let set = ActivatedListeners::from_env().unwrap();
     tokio::spawn(obey(gate.clone()));
     tokio::spawn(count_terminations());
     let report = server(set, gate.app()).run().await.unwrap();
-    stage.say(Event::Done { aborted: report.listeners[0].aborted, clean: report.is_clean() });
+    io.say(Event::Done { aborted: report.listeners[0].aborted, clean: report.is_clean() });
 }
 
 /// Does what the test says. While it waits for that, a paused clock stands still.
 async fn obey(gate: Gate) {
     loop {
-        let command = spawn_blocking(|| Stage.hear()).await.unwrap();
+        let command = spawn_blocking(|| ChildIo.hear()).await.unwrap();
         match command.as_str() {
             "" => return,
             "await arrival" => {
                 gate.arrival().await;
-                Stage.say(Event::Arrived);
+                ChildIo.say(Event::Arrived);
             }
             "open" => gate.open(),
             milliseconds => {
                 tokio::time::advance(Duration::from_millis(milliseconds.parse().unwrap())).await;
-                Stage.say(Event::Advanced);
+                ChildIo.say(Event::Advanced);
             }
         }
     }
@@ -65,29 +65,29 @@ async fn obey(gate: Gate) {
 
 async fn count_terminations() {
     let mut terminations = signal(SignalKind::terminate()).unwrap();
-    Stage.say(Event::Ready);
+    ChildIo.say(Event::Ready);
     for count in 1.. {
         terminations.recv().await;
-        Stage.say(Event::Terminated(count));
+        ChildIo.say(Event::Terminated(count));
     }
 }
 
 #[tokio::main]
-pub(crate) async fn serve_until_signalled(stage: &Stage) {
-    serve(stage, |set, app| Server::new(set).serve("http", app)).await;
+pub(crate) async fn serve_until_signalled(io: &ChildIo) {
+    serve(io, |set, app| Server::new(set).serve("http", app)).await;
 }
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
-pub(crate) async fn serve_on_a_paused_clock(stage: &Stage) {
-    serve(stage, |set, app| Server::new(set).serve("http", app)).await;
+pub(crate) async fn serve_on_a_paused_clock(io: &ChildIo) {
+    serve(io, |set, app| Server::new(set).serve("http", app)).await;
 }
 
 #[tokio::main]
-pub(crate) async fn serve_without_signals(stage: &Stage) {
+pub(crate) async fn serve_without_signals(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
-    tokio::spawn(async { Stage.say(Event::Ready) });
+    tokio::spawn(async { ChildIo.say(Event::Ready) });
     let report = Server::new(set).serve("http", Gate::new().app()).without_signals().run().await;
-    stage.say(report.unwrap().to_string());
+    io.say(report.unwrap().to_string());
 }
 
 /// A child with one request in flight.
@@ -99,10 +99,10 @@ struct Serving {
 
 impl Serving {
     #[track_caller]
-    fn start(scene: &'static str) -> Self {
+    fn start(subprocess: &'static str) -> Self {
         let socket = sockets::tcp();
         let addr = sockets::addr(&socket);
-        let mut child = Scene::passed(scene, [("http", socket.into())]).start();
+        let mut child = Subprocess::passed(subprocess, [("http", socket.into())]).start();
         assert_eq!(child.hear::<Event>(), Event::Ready);
         let mut client = Client::connect(&addr);
         client.ask("/wait");
@@ -179,30 +179,30 @@ fn a_signal_a_second_after_the_first_aborts_at_once() {
 
 /// As axum's examples end: with a future of the program's own.
 #[tokio::main]
-pub(crate) async fn serve_until_its_own_signal(stage: &Stage) {
+pub(crate) async fn serve_until_its_own_signal(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
     let refuse = async || {
-        Stage.say("asked to hand over");
+        ChildIo.say("asked to hand over");
         Err::<(), _>("not now")
     };
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     let shutdown_signal = async move { terminate.recv().await.unwrap() };
     // By then the signals have handlers.
     let ready = async {
-        Stage.say(Event::Ready);
+        ChildIo.say(Event::Ready);
         Ok::<_, Infallible>(())
     };
     let server = Server::new(set).serve("http", Gate::new().app()).before_handoff(refuse).ready_when(ready);
     let report = server.without_signals().with_graceful_shutdown(shutdown_signal).run().await.unwrap();
     assert!(report.is_clean());
-    stage.say("drained");
+    io.say("drained");
 }
 
 #[test]
 fn the_signals_that_hand_over_stay_when_those_that_end_are_left_to_the_program() {
     let socket = sockets::tcp();
     let addr = sockets::addr(&socket);
-    let mut child = Scene::passed("serve_until_its_own_signal", [("http", socket.into())]).start();
+    let mut child = Subprocess::passed("serve_until_its_own_signal", [("http", socket.into())]).start();
     assert_eq!(child.hear::<Event>(), Event::Ready);
     for signal in [Signal::HUP, Signal::USR2] {
         child.signal(signal);
@@ -217,7 +217,7 @@ fn the_signals_that_hand_over_stay_when_those_that_end_are_left_to_the_program()
 #[test]
 fn signals_can_be_left_to_the_program() {
     let socket = sockets::tcp();
-    let mut child = Scene::passed("serve_without_signals", [("http", socket.into())]).start();
+    let mut child = Subprocess::passed("serve_without_signals", [("http", socket.into())]).start();
     assert_eq!(child.hear::<Event>(), Event::Ready);
     child.signal(Signal::TERM);
     assert_eq!(child.end().signal(), Some(Signal::TERM.as_raw()));

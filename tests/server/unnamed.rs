@@ -6,17 +6,18 @@ use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, Server};
 use rustix::process::Signal;
 
-use crate::{
-    child::{Scene, Stage},
+use crate::support::{
     http,
     seen::{SeenError, failure},
     sockets,
+    subprocess::{ChildIo, Subprocess},
 };
 
 /// A program that is passed these sockets.
-fn started_by_systemfd(scene: &'static str, sockets: &[&TcpListener]) -> Scene {
-    let scene = sockets.iter().fold(Scene::new(scene), |scene, socket| scene.fd(sockets::copy(socket)));
-    scene.count(sockets.len().to_string()).variable("LISTEN_FDS_FIRST_FD", "3")
+fn started_by_systemfd(subprocess: &'static str, sockets: &[&TcpListener]) -> Subprocess {
+    let subprocess =
+        sockets.iter().fold(Subprocess::new(subprocess), |subprocess, socket| subprocess.fd(sockets::copy(socket)));
+    subprocess.count(sockets.len().to_string()).variable("LISTEN_FDS_FIRST_FD", "3")
 }
 
 fn app() -> Router {
@@ -25,52 +26,52 @@ fn app() -> Router {
 
 /// As most programs are: one fallback, and a route of its name.
 #[tokio::main]
-pub(crate) async fn serve_with_one_fallback(stage: &Stage) {
+pub(crate) async fn serve_with_one_fallback(io: &ChildIo) {
     let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
-    stage.say(set.names());
+    io.say(set.names());
     Server::new(set).serve("http", app()).run().await.unwrap();
 }
 
 /// As axum's own examples are.
 #[tokio::main]
-pub(crate) async fn serve_by_axum(stage: &Stage) {
+pub(crate) async fn serve_by_axum(io: &ChildIo) {
     let set = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env().unwrap();
-    stage.say(set.names());
+    io.say(set.names());
     axum::serve(set.one("http").unwrap(), app()).await.unwrap();
 }
 
 #[tokio::main]
-pub(crate) async fn serve_one_route(stage: &Stage) {
+pub(crate) async fn serve_one_route(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
-    stage.say(set.names());
+    io.say(set.names());
     Server::new(set).serve("http", app()).run().await.unwrap();
 }
 
 /// Falls back to the addresses of the words that it is given, and serves a route for each.
 #[tokio::main]
-pub(crate) async fn serve_routes(stage: &Stage) {
-    let (words, mut builder) = (stage.arg(), ActivatedListeners::builder());
+pub(crate) async fn serve_routes(io: &ChildIo) {
+    let (words, mut builder) = (io.arg(), ActivatedListeners::builder());
     let names = ["http", "admin"];
     for (name, addr) in names.into_iter().zip(words.split_terminator(' ')) {
         builder = builder.fallback(name, addr);
     }
     let set = match builder.from_env() {
         Ok(set) => set,
-        Err(error) => return stage.say(SeenError::from(error)),
+        Err(error) => return io.say(SeenError::from(error)),
     };
     let unknown = failure(set.one("http"));
     let server = names.into_iter().fold(Server::new(set), |server, name| server.serve(name, app()));
-    stage.say([unknown, failure(server.run().await)]);
+    io.say([unknown, failure(server.run().await)]);
 }
 
 /// Fails unless the program finds sockets of these names, and serves them.
 #[track_caller]
-fn is_served(scene: &'static str, names: &[&str]) {
+fn is_served(subprocess: &'static str, names: &[&str]) {
     let (one, other) = (sockets::tcp(), sockets::tcp());
-    let mut program = started_by_systemfd(scene, &[&one, &other]).start();
-    assert_eq!(program.hear::<Vec<String>>(), names, "{scene}");
+    let mut program = started_by_systemfd(subprocess, &[&one, &other]).start();
+    assert_eq!(program.hear::<Vec<String>>(), names, "{subprocess}");
     for addr in [sockets::addr(&one), sockets::addr(&other)] {
-        assert_eq!(http::text(&addr, "/"), "hello", "{scene}");
+        assert_eq!(http::text(&addr, "/"), "hello", "{subprocess}");
     }
     program.signal(Signal::KILL);
     assert!(!program.end().success());
@@ -91,8 +92,8 @@ fn the_one_route_serves_them() {
 fn a_fallback_that_one_of_them_is_in_the_way_of_says_which() {
     let socket = sockets::tcp();
     let addr = sockets::addr(&socket);
-    let scene = started_by_systemfd("serve_routes", &[&sockets::tcp(), &socket]);
-    let error: SeenError = scene.arg(format!("{addr} 127.0.0.1:0")).report();
+    let subprocess = started_by_systemfd("serve_routes", &[&sockets::tcp(), &socket]);
+    let error: SeenError = subprocess.arg(format!("{addr} 127.0.0.1:0")).report();
     assert_eq!(error.is, ["address_in_use"]);
     let says =
         format!("cannot listen on {addr}: this process was passed a socket there as descriptor 4, without a name");

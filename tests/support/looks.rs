@@ -3,7 +3,7 @@
 
 use std::{fmt, fs, process::Child, time::Instant};
 
-use crate::systemd::Rig;
+use super::systemd::Systemd;
 
 const STOP: &str = "/run/looked-enough";
 /// Not a pipe, which takes some 500 looks and no more until somebody reads.
@@ -29,22 +29,22 @@ pub(crate) struct Looks(pub(crate) Vec<Look>);
 pub(crate) struct Looking(Child, Instant);
 
 impl Looking {
-    pub(crate) fn start(rig: &Rig, unit: &str) -> Self {
+    pub(crate) fn start(systemd: &Systemd, unit: &str) -> Self {
         let script = format!(
             "exec >{SEEN}; while :; do e=; [ -e {STOP} ] && e=1; \
              s=$(systemctl show -p ActiveState,SubState,MainPID,StatusText {unit}); \
              p=${{s##*MainPID=}}; p=${{p%%[!0-9]*}}; l=; [ -e /proc/$p/exe ] && l=1; echo \"$s\"; echo \"Lives=$l\"; \
              echo; [ $e ] && exit; sleep 0.01; done"
         );
-        let command = rig.command(&["sh", "-c", &script]).spawn();
-        Self(command.expect("the rig's script runs"), Instant::now())
+        let command = systemd.command(&["sh", "-c", &script]).spawn();
+        Self(command.expect("the systemd's script runs"), Instant::now())
     }
 
     /// Looks once more, and prints the story.
-    pub(crate) fn stop(mut self, rig: &Rig) -> Looks {
-        fs::write(rig.path(STOP), "").expect("a file in /run");
+    pub(crate) fn stop(mut self, systemd: &Systemd) -> Looks {
+        fs::write(systemd.path(STOP), "").expect("a file in /run");
         assert!(self.0.wait().expect("it ends").success());
-        let looks = fs::read_to_string(rig.path(SEEN)).expect("text");
+        let looks = fs::read_to_string(systemd.path(SEEN)).expect("text");
         let looks = looks.split("\n\n").filter(|look| !look.is_empty()).map(Look::parse).collect();
         let looks = Looks(looks);
         println!("{} looks in {:?}\n{}", looks.0.len(), self.1.elapsed(), looks.story());

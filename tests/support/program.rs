@@ -14,7 +14,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use crate::needs;
+use super::needs;
 
 /// How long anything may take that takes no time; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);

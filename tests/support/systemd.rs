@@ -1,6 +1,6 @@
 //! A private, real systemd: PID 1 of process, mount, network and cgroup namespaces of its own, gone with the test.
 //!
-//! The machine's own, or that of the root tree in `SYSTEMD_ROOT`: `systemd-rig.sh` says how to make one.
+//! The machine's own, or that of the root tree in `SYSTEMD_ROOT`: `systemd-systemd.sh` says how to make one.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
@@ -17,12 +17,12 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use crate::needs;
+use super::needs;
 
 /// How long anything may take that takes no time; only a failing test waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-rig.sh");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-systemd.sh");
 /// What a systemd of 257 and later complains of in a namespace, whatever it runs.
 const MISSED: [&str; 3] =
     ["Failed to initialize kmod context", "Failed to open libbpf", "Failed to read pids.max for control group"];
@@ -32,12 +32,12 @@ const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/systemd");
 
 /// A systemd that runs; dropping it stops its units and ends it.
 #[derive(Debug)]
-pub(crate) struct Rig {
+pub(crate) struct Systemd {
     dir: TempDir,
     pid: u32,
 }
 
-impl Rig {
+impl Systemd {
     /// Boots with these units and drop-ins, by file name (or `UNIT.d/NAME.conf`) and text. Every `.socket` among them is started; the examples are in
     /// `/usr/local/bin`.
     pub(crate) fn boot(units: &[(&str, String)]) -> Self {
@@ -60,7 +60,7 @@ impl Rig {
             start.arg("--root").arg(root);
         }
         start.arg(&units_dir).arg(state(&dir));
-        succeed(&start.output().expect("the rig's script runs"), "no systemd could be booted");
+        succeed(&start.output().expect("the systemd's script runs"), "no systemd could be booted");
         let pid = fs::read_to_string(state(&dir).join("systemd.pid")).expect("the pid of systemd");
         let pid = pid.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a pid");
         Self { dir, pid }
@@ -68,7 +68,7 @@ impl Rig {
 
     /// Runs a command inside and waits for it, or ends it after twice the deadline.
     pub(crate) fn exec(&self, command: &[&str]) -> Output {
-        self.command(command).output().expect("the rig's script runs")
+        self.command(command).output().expect("the systemd's script runs")
     }
 
     /// A command that runs inside, and is ended after twice the deadline.
@@ -116,13 +116,13 @@ impl Rig {
 
     /// Moves this thread, for good, into the network inside.
     pub(crate) fn enter_network(&self) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("the rig's network");
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("the systemd's network");
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("root may enter a network");
     }
 }
 
-impl Drop for Rig {
+impl Drop for Systemd {
     fn drop(&mut self) {
         // Whatever is left after a failure here ends with this process, which is its owner.
         let _ = Command::new(SCRIPT).arg("stop").arg(state(&self.dir)).status();
@@ -166,7 +166,7 @@ pub(crate) fn has(what: &str, since: u32) -> bool {
     if version < since {
         let test = thread::current();
         let test = test.name().unwrap_or_default();
-        let remedy = format!("{ROOT}=DIR boots another, see tests/support/systemd-rig.sh");
+        let remedy = format!("{ROOT}=DIR boots another, see tests/support/systemd-systemd.sh");
         let line = format!("not done: systemd {version} has no {what}, {since} and later have ({test}; {remedy})\n");
         std::io::stderr().write_all(line.as_bytes()).expect("standard error takes a line");
     }

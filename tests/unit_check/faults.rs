@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use axum_activation::unit_check::{Expectation, Severity};
 
-use crate::systemd::shipped;
+use crate::support::systemd::shipped;
 
 /// A way to run a service, of those in `examples/systemd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

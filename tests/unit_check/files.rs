@@ -2,7 +2,8 @@
 
 use axum_activation::unit_check::{Expectation, Units, check};
 
-use crate::{brief, faults::Way, units, write};
+use super::faults::Way;
+use crate::{brief, units, write};
 
 #[test]
 fn drop_ins_come_last_in_the_order_of_their_names() {

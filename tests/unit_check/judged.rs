@@ -4,17 +4,16 @@ use std::{fs, time::Duration};
 
 use axum_activation::unit_check::{Units, check, time_span};
 
-use crate::{
-    brief,
-    faults::{Way, faults},
-    needs, printed,
-    systemd::{Rig, eventually},
-    units, write,
+use super::faults::{Way, faults};
+use crate::support::{
+    needs,
+    systemd::{Systemd, eventually},
 };
+use crate::{brief, printed, units, write};
 
 #[test]
 fn the_fix_of_a_fault_is_understood_by_systemd() {
-    let rig = Rig::boot(&[]);
+    let systemd = Systemd::boot(&[]);
     for fault in faults().into_iter().filter(|fault| !fault.has_more_to_fix) {
         let fix = &check(&units(&fault.files()), &fault.expectation())[0].fix;
         let (mut files, drop_in) = (fault.files(), fix.drop_in());
@@ -23,8 +22,9 @@ fn the_fix_of_a_fault_is_understood_by_systemd() {
             false => files.push((fix.unit.clone(), drop_in)),
         }
         // A setting that this systemd does not know yet is none that it knows once it is fixed.
-        let known: Vec<_> = verify(&rig, &fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
-        let mut new = verify(&rig, &files);
+        let known: Vec<_> =
+            verify(&systemd, &fault.files()).iter().map(|complaint| what(complaint).to_owned()).collect();
+        let mut new = verify(&systemd, &files);
         new.retain(|complaint| !known.iter().any(|known| known == what(complaint)));
         assert!(new.is_empty(), "{fault}\n{}\n{}", fix.drop_in(), new.join("\n"));
     }
@@ -34,22 +34,22 @@ fn the_fix_of_a_fault_is_understood_by_systemd() {
 fn systemd_complains_of_a_drop_in_that_it_does_not_understand() {
     let files =
         [Way::Restart.files(), vec![("app-restart.service.d/x.conf".to_owned(), "[Service]\nNo=1\n".to_owned())]];
-    let complaints = verify(&Rig::boot(&[]), &files.concat()).join("\n");
+    let complaints = verify(&Systemd::boot(&[]), &files.concat()).join("\n");
     assert!(complaints.contains("x.conf:2: Unknown key 'No'"), "or the test above proves nothing: {complaints}");
 }
 
 #[test]
 fn the_service_manager_tells_the_same_as_the_files() {
-    let rig = Rig::boot(&[]);
-    let units_dir = rig.path("/run/units");
+    let systemd = Systemd::boot(&[]);
+    let units_dir = systemd.path("/run/units");
     for fault in faults().into_iter().filter(|fault| fault.is_told) {
         let files = fault.files();
         write(&units_dir, &files);
-        rig.run(&["systemctl", "daemon-reload"]);
+        systemd.run(&["systemctl", "daemon-reload"]);
         let names: Vec<_> = files.iter().map(|(name, _)| name.replace("@.", "@1.")).collect();
         let mut show = vec!["systemctl", "show"];
         show.extend(names.iter().map(String::as_str));
-        let shown = check(&Units::new().show(&rig.run(&show)).unwrap(), &fault.expectation());
+        let shown = check(&Units::new().show(&systemd.run(&show)).unwrap(), &fault.expectation());
         let unit = fault.unit.replace("@.", "@1.");
         assert_eq!(brief(&shown), [(unit.as_str(), fault.directive)], "{fault}\n{}", printed(&shown));
         files.iter().for_each(|(name, _)| fs::remove_file(units_dir.join(name)).unwrap());
@@ -70,33 +70,33 @@ fn under_each_of_the_shipped_units_a_service_starts_and_is_handed_over() {
         let edited = |text: String| edits.iter().fold(text, |text, (old, new)| text.replace(old, new));
         files.extend(way.files().into_iter().map(|(name, text)| (name, edited(text))));
     }
-    let rig = Rig::boot(&files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect::<Vec<_>>());
+    let systemd = Systemd::boot(&files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect::<Vec<_>>());
     for (port, way) in (8000..).zip(ways) {
         let [service, socket] = way.shipped() else { panic!("a service and a socket") };
-        let answer = || rig.curl(&[&format!("http://127.0.0.1:{port}/")]);
+        let answer = || systemd.curl(&[&format!("http://127.0.0.1:{port}/")]);
         assert!(answer().starts_with("generation 0, "), "{service}");
         // The answer may be here before systemd has read READY=1; until then the service is "activating".
-        eventually(service, || rig.property(service, "ActiveState") == "active");
+        eventually(service, || systemd.property(service, "ActiveState") == "active");
 
-        rig.run(&["systemctl", "kill", "--kill-who=main", "--signal=HUP", service]);
+        systemd.run(&["systemctl", "kill", "--kill-who=main", "--signal=HUP", service]);
         eventually(service, || answer().starts_with("generation 1, "));
-        eventually(service, || rig.property(service, "ActiveState") == "active");
-        let main = rig.property(service, "MainPID");
+        eventually(service, || systemd.property(service, "ActiveState") == "active");
+        let main = systemd.property(service, "MainPID");
         assert!(answer().contains(&format!("pid {main}, ")), "{service}: systemd has followed to {main}");
 
-        rig.run(&["systemctl", "restart", service]);
+        systemd.run(&["systemctl", "restart", service]);
         assert!(answer().starts_with("generation 0, "), "{service}");
-        assert_eq!(rig.property(service, "Result"), "success", "{service}");
-        assert_eq!(rig.property(socket, "Result"), "success", "{socket}");
+        assert_eq!(systemd.property(service, "Result"), "success", "{service}");
+        assert_eq!(systemd.property(socket, "Result"), "success", "{socket}");
     }
     for complaint in ["Unknown key", "left-over", "Failed with result"] {
-        assert!(!rig.console().contains(complaint), "{}", rig.console());
+        assert!(!systemd.console().contains(complaint), "{}", systemd.console());
     }
 }
 
 #[test]
 fn time_spans_are_what_systemd_takes_them_for() {
-    let rig = Rig::boot(&[]);
+    let systemd = Systemd::boot(&[]);
     for text in [
         "90",
         "1min 30s",
@@ -124,7 +124,7 @@ fn time_spans_are_what_systemd_takes_them_for() {
         "4ms 3\u{b5}s",
         "1,5s",
     ] {
-        let output = rig.exec(&["env", "LC_ALL=C.UTF-8", "systemd-analyze", "timespan", text]);
+        let output = systemd.exec(&["env", "LC_ALL=C.UTF-8", "systemd-analyze", "timespan", text]);
         let printed = String::from_utf8_lossy(&output.stdout);
         let micros = printed.lines().find_map(|line| line.trim().strip_prefix("\u{3bc}s: "));
         let expected = micros.map(|micros| Duration::from_micros(micros.parse().unwrap()));
@@ -134,16 +134,16 @@ fn time_spans_are_what_systemd_takes_them_for() {
 }
 
 /// What systemd says of units that it does not understand in full. The programs that they start are not installed here.
-fn verify(rig: &Rig, files: &[(String, String)]) -> Vec<String> {
+fn verify(systemd: &Systemd, files: &[(String, String)]) -> Vec<String> {
     const VERIFIED: &str = "/run/verified";
     let installed: Vec<_> = files.iter().map(|(name, text)| (name, without_programs(text))).collect();
-    write(&rig.path(VERIFIED), &installed);
+    write(&systemd.path(VERIFIED), &installed);
     let units = files.iter().filter(|(name, _)| !name.contains('/'));
     let units: Vec<_> = units.map(|(name, _)| format!("{VERIFIED}/{name}")).collect();
     let mut verify = vec!["systemd-analyze", "verify", "--man=no"];
     verify.extend(units.iter().map(String::as_str));
-    let complaints = String::from_utf8_lossy(&rig.exec(&verify).stderr).into_owned();
-    fs::remove_dir_all(rig.path(VERIFIED)).expect("nobody else is in there");
+    let complaints = String::from_utf8_lossy(&systemd.exec(&verify).stderr).into_owned();
+    fs::remove_dir_all(systemd.path(VERIFIED)).expect("nobody else is in there");
     let about_these = |line: &&str| line.contains(VERIFIED) || files.iter().any(|(name, _)| line.contains(name));
     complaints.lines().filter(about_these).map(|line| line.replace(VERIFIED, "")).collect()
 }

@@ -6,11 +6,9 @@ mod documents;
 mod faults;
 mod files;
 mod judged;
-#[path = "../support/needs.rs"]
-mod needs;
 mod program;
-#[path = "../support/systemd.rs"]
-mod systemd;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{fs, path::Path};
 

@@ -5,7 +5,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::{faults::Way, needs, write};
+use super::faults::Way;
+use crate::support::needs;
+use crate::write;
 
 #[test]
 fn the_program_prints_what_is_wrong_and_ends_with_1() {

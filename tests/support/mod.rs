@@ -1,0 +1,27 @@
+//! What the test programs share: processes to start and talk to, clients, a service manager, and a private systemd.
+//!
+//! Each program has it as `mod support;` in its root.
+#![allow(dead_code, reason = "no program uses all of it")]
+
+pub(crate) mod async_wire;
+pub(crate) mod clients;
+pub(crate) mod eventually;
+pub(crate) mod fd_table;
+pub(crate) mod generation;
+pub(crate) mod http;
+pub(crate) mod lasting;
+pub(crate) mod load;
+pub(crate) mod looks;
+pub(crate) mod manager;
+pub(crate) mod needs;
+pub(crate) mod program;
+pub(crate) mod proxies;
+pub(crate) mod running;
+pub(crate) mod seen;
+pub(crate) mod service;
+pub(crate) mod sockets;
+pub(crate) mod streams;
+pub(crate) mod subprocess;
+pub(crate) mod successive;
+pub(crate) mod systemd;
+pub(crate) mod wire;

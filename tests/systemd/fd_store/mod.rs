@@ -1,0 +1,6 @@
+//! A plain restart that closes no connection, as the fd store keeps them.
+
+mod crashes;
+mod limits;
+mod restarts;
+pub(crate) mod service;
