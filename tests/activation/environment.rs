@@ -21,7 +21,7 @@ use crate::support::{
 /// The part of every message about the environment that says what to do.
 const FIX_IT: &str = "fix it there or unset it";
 
-/// What a subprocess saw that claims what it was passed, and then once more whoever it is addressed to.
+/// What a subprocess saw that claims what it was passed, and then once more if it is addressed to another.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claimed {
     before: FdTable,
@@ -202,7 +202,7 @@ fn a_name_of_256_bytes_is_refused_and_one_of_255_is_taken() {
 }
 
 #[test]
-fn sockets_for_another_process_are_refused_until_told_otherwise() {
+fn sockets_for_another_process_are_refused_unless_allowed() {
     let subprocess = Subprocess::new("claim").fd(sockets::tcp()).pid("1").count("1").names("http");
     let says = ["LISTEN_PID=1 names another process, this one is ", "exec program", "unset LISTEN_FDS", "ignore_pid()"];
     refused_until_forced(subprocess, "pid_mismatch", &says);
@@ -219,20 +219,20 @@ fn sockets_for_another_process_can_be_left_alone() {
 }
 
 #[test]
-fn a_pid_that_is_no_number_is_refused_until_told_otherwise() {
+fn a_pid_that_is_no_number_is_refused_unless_allowed() {
     let subprocess = Subprocess::new("claim").fd(sockets::tcp()).pid("me").count("1").names("http");
     refused_until_forced(subprocess, "invalid_environment", &["LISTEN_PID=\"me\" is not a process id", FIX_IT]);
 }
 
 #[test]
-fn a_wrong_pidfd_id_is_refused_until_told_otherwise() {
+fn a_wrong_pidfd_id_is_refused_unless_allowed() {
     let subprocess = passed().count("1").names("http").pidfd_id("4");
     let says = ["LISTEN_PIDFDID=4 names another process, this one is ", "exec program", "ignore_pid()"];
     refused_until_forced(subprocess, "pid_mismatch", &says);
 }
 
 #[test]
-fn a_pidfd_id_that_is_no_number_is_refused_until_told_otherwise() {
+fn a_pidfd_id_that_is_no_number_is_refused_unless_allowed() {
     let subprocess = passed().count("1").names("http").pidfd_id("four");
     let says = ["LISTEN_PIDFDID=\"four\" is not the inode number of a pidfd", FIX_IT];
     refused_until_forced(subprocess, "invalid_environment", &says);

@@ -101,7 +101,7 @@ fn a_unix_path_that_is_a_link_or_a_directory_is_left_alone() {
 }
 
 #[test]
-fn a_unix_path_on_which_somebody_listens_is_left_alone() {
+fn a_unix_path_on_which_another_process_listens_is_left_alone() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("app.sock");
     let live = UnixListener::bind(&path).unwrap();
@@ -152,7 +152,7 @@ fn a_malformed_fallback_is_named() {
 
 #[test]
 fn a_fallback_cannot_name_a_passed_socket() {
-    let says = ["\"&http\" is no address: it names a socket that somebody else opens, so it cannot be bound"];
+    let says = ["\"&http\" is no address: it names a socket that ", "so it cannot be bound"];
     assert_eq!(cannot_fall_back("&http", &says).is, ["invalid_address"]);
 }
 

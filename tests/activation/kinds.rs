@@ -33,7 +33,7 @@ pub(crate) async fn take(io: &ChildIo) {
         "all" => failure(set.all("http")),
         "udp" => failure(set.udp("http")),
         "unix_datagram" => failure(set.unix_datagram("http")),
-        other => panic!("nobody asks for {other}"),
+        other => panic!("no test asks for {other}"),
     };
     let after = FdTable::now();
     let left = set.files("http").unwrap();

@@ -41,7 +41,7 @@ pub(crate) fn describe(io: &ChildIo) {
 }
 
 #[test]
-fn every_kind_is_told_by_the_kernel_and_not_by_its_name() {
+fn every_kind_comes_from_the_kernel_and_not_from_its_name() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("dgram.sock");
     let (tcp, udp) = (sockets::tcp(), sockets::udp());

@@ -4,14 +4,13 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader},
     net::TcpListener,
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::support::needs;
+use crate::support::{needs, process::Process};
 
 #[test]
 fn named_answers_on_two_tcp_ports_and_a_unix_socket() {
@@ -30,7 +29,7 @@ fn named_answers_on_two_tcp_ports_and_a_unix_socket() {
         format!("admin: unix:{admin} (passed, taken)"),
     ];
     assert_eq!(status.lines().skip(1).collect::<Vec<_>>(), expected);
-    let process = activated.child.id();
+    let process = activated.pid();
     assert!(status.starts_with(&format!("process {process}, asked by unix (pid ")), "{status}");
     assert!(status.contains("through admin\n"), "{status}");
 }
@@ -46,8 +45,8 @@ fn axum_serve_answers_on_every_socket_of_its_name_and_ends_in_order() {
         assert!(curl(&[&format!("http://{tcp}/")]).starts_with("hello, 127.0.0.1:"));
         assert!(curl(&["--unix-socket", unix, "http://http/"]).starts_with("hello, unix (pid "));
     }
-    kill_process(Pid::from_child(&activated.child), Signal::INT).unwrap();
-    assert!(activated.child.wait().unwrap().success());
+    activated.process.signal(Signal::INT);
+    assert!(activated.process.status().success());
 }
 
 #[test]
@@ -63,7 +62,7 @@ fn inetd_serves_each_connection_in_a_process_of_its_own_whatever_its_name() {
     for name in [&[][..], &["--fdname=connection"], &["--fdname=http"]] {
         let [addr] = free_addresses();
         let activated = Activated::start(&[&["--accept"], name].concat(), &[&addr], "inetd");
-        processes.insert(activated.child.id().to_string());
+        processes.insert(activated.pid().to_string());
         for _ in 0..2 {
             let answer = curl(&[&format!("http://{addr}/")]);
             let process = answer.trim_end().rsplit_once("from process ").expect("the process").1.to_owned();
@@ -75,9 +74,7 @@ fn inetd_serves_each_connection_in_a_process_of_its_own_whatever_its_name() {
 /// An example under `systemd-socket-activate`, which listens; it ends with this value, or with the test's thread.
 #[derive(Debug)]
 struct Activated {
-    child: Child,
-    /// Kept open, as the program writes there.
-    _stderr: BufReader<ChildStderr>,
+    process: Process,
 }
 
 impl Activated {
@@ -88,21 +85,16 @@ impl Activated {
         let mut activate = Command::new("setpriv");
         activate.args(["--pdeathsig", "KILL", "systemd-socket-activate"]).args(options);
         activate.args(sockets.iter().map(|socket| format!("--listen={socket}"))).arg(needs::example(example));
-        let mut child = activate.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("setpriv runs");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let process = Process::start(activate.stdout(Stdio::null()).stderr(Stdio::piped()));
         for _ in sockets {
-            let mut line = String::new();
-            stderr.read_line(&mut line).expect("it says that it listens");
+            let line = process.line();
             assert!(line.starts_with("Listening on "), "{line}");
         }
-        Self { child, _stderr: stderr }
+        Self { process }
     }
-}
 
-impl Drop for Activated {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn pid(&self) -> i32 {
+        self.process.pid().as_raw_nonzero().get()
     }
 }
 

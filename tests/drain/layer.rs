@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -29,120 +30,127 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-use crate::support::async_wire::{PATIENCE, Wire};
+use crate::support::{
+    http::Client,
+    wait::{LIMIT, eventually},
+};
 
-#[tokio::test]
-async fn an_idle_client_sends_one_more_request_and_is_told_that_it_is_the_last() {
-    let served = Served::start(hello(), PATIENCE);
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_client_sends_one_more_request_which_is_answered_as_the_last() {
+    let served = Served::start(hello(), LIMIT);
     let mut client = served.connect();
-    assert!(!client.get("/").await.unwrap().is_last());
+    assert!(!client.get("/").unwrap().says_close());
     served.drain.start();
-    let answer = client.get("/").await.unwrap();
-    assert_eq!((answer.status, answer.body.as_str(), answer.is_last()), (200, "hello", true));
-    client.closed().await.unwrap();
+    let answer = client.get("/").unwrap();
+    assert_eq!((answer.status, answer.text(), answer.says_close()), (200, "hello", true));
+    client.assert_closed();
     let (served, report) = served.end().await;
     assert!(matches!(served, Some(Ok(()))) && report.is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_when_its_time_is_over() {
-    let served = Served::start(hello(), PATIENCE);
+    let served = Served::start(hello(), LIMIT);
     let mut client = served.connect();
-    client.get("/").await.unwrap();
+    client.get("/").unwrap();
     served.drain.start();
     let (served, report) = served.end().await;
-    client.closed().await.unwrap();
+    client.assert_closed();
     assert!(served.is_some() && report.is_clean());
 }
 
 /// What `docs/drain.md` says is weaker than under `Server`: should hyper learn to wait, this says so.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn when_its_time_is_over_a_head_that_came_in_part_is_lost_unless_it_is_the_first() {
-    let served = Served::start(hello(), PATIENCE);
+    let served = Served::start(hello(), LIMIT);
     let (mut used, mut fresh, mut unread) = (served.connect(), served.connect(), served.connect());
-    used.get("/").await.unwrap();
+    used.get("/").unwrap();
     for client in [&mut used, &mut fresh] {
-        client.write("GET / HTTP/1.1\r\n").await.unwrap();
+        client.send("GET / HTTP/1.1\r\n").unwrap();
     }
-    // Answered after whatever came before it was read.
-    served.connect().get("/").await.unwrap();
+    eventually("all is read", || used.is_read() && fresh.is_read());
     served.drain.start();
     let Served { grace_ended, driving, .. } = served;
     grace_ended.send(()).unwrap();
-    used.closed().await.unwrap();
-    fresh.write("host: test\r\n\r\n").await.unwrap();
-    assert!(fresh.answer().await.unwrap().is_last());
-    unread.closed().await.unwrap();
+    used.assert_closed();
+    fresh.send("host: test\r\n\r\n").unwrap();
+    assert!(fresh.answer().unwrap().says_close());
+    unread.assert_closed();
     driving.await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_that_never_retry_lose_nothing() {
     for _ in 0..10 {
-        let served = Served::start(hello(), PATIENCE);
+        let served = Served::start(hello(), LIMIT);
         let requests: &AtomicUsize = Box::leak(Box::default());
-        let clients: Vec<_> = (0..16).map(|_| tokio::spawn(ask_until_told(served.connect(), requests))).collect();
-        while requests.load(Ordering::Relaxed) < 100 {
-            tokio::task::yield_now().await;
-        }
+        let clients: Vec<_> = (0..16)
+            .map(|_| {
+                let client = served.connect();
+                thread::spawn(|| ask_until_the_last(client, requests))
+            })
+            .collect();
+        eventually("the clients are at work", || requests.load(Ordering::Relaxed) >= 100);
         served.drain.start();
         for client in clients {
-            timeout(PATIENCE, client).await.expect("it is told").unwrap().unwrap();
+            client.join().unwrap().unwrap();
         }
         let (_, report) = served.end().await;
         assert!(report.is_clean());
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_accept_queue_is_served_and_then_connects_are_refused() {
-    let served = Served::start(hello(), PATIENCE);
-    // Nothing has run since the server was spawned: they wait in the queue.
-    let clients: Vec<_> = (0..8).map(|_| served.connect()).collect();
-    served.drain.start();
+    let (listener, addr) = listen();
+    // They wait in the queue when the server starts.
+    let clients: Vec<_> = (0..8).map(|_| Client::connect(addr).unwrap()).collect();
+    let drain = Drain::new();
+    drain.start();
+    let served = Served::on(listener, addr, drain.clone(), hello().layer(DrainLayer::new(&drain)), LIMIT);
     for mut client in clients {
-        assert!(client.get("/").await.unwrap().is_last());
+        assert!(client.get("/").unwrap().says_close());
     }
-    assert_eq!(Wire::connect(served.addr).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(Client::connect(served.addr).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     assert!(served.end().await.1.is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_that_is_being_streamed_is_finished() {
     let (pieces, queue) = mpsc::channel(1);
-    let served = Served::start(streaming(queue), PATIENCE);
+    let served = Served::start(streaming(queue), LIMIT);
     let mut client = served.connect();
-    client.send("GET", "/").await.unwrap();
-    client.head().await.unwrap();
+    client.ask("/").unwrap();
+    client.headers().unwrap();
     pieces.send("one").await.unwrap();
-    assert_eq!(client.chunk().await.unwrap().as_deref(), Some("one"));
+    assert_eq!(client.chunk().unwrap().as_deref(), Some("one"));
     assert_eq!(served.layer.in_flight(), 1);
 
     served.drain.start();
     let ending = tokio::spawn(served.end());
     pieces.send("two").await.unwrap();
-    assert_eq!(client.chunk().await.unwrap().as_deref(), Some("two"));
+    assert_eq!(client.chunk().unwrap().as_deref(), Some("two"));
     assert!(!ending.is_finished());
     drop(pieces);
-    assert_eq!(client.chunk().await.unwrap(), None);
-    client.closed().await.unwrap();
+    assert_eq!(client.chunk().unwrap(), None);
+    client.assert_closed();
     assert!(ending.await.unwrap().1.is_clean());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn at_the_deadline_what_is_left_is_counted() {
     let (_pieces, queue) = mpsc::channel(1);
     let served = Served::start(streaming(queue), Duration::from_millis(20));
     let mut client = served.connect();
-    client.send("GET", "/").await.unwrap();
-    client.head().await.unwrap();
+    client.ask("/").unwrap();
+    client.headers().unwrap();
     served.drain.start();
     let (served, report) = served.end().await;
     assert!(served.is_none() && !report.is_clean());
     assert_eq!(report.stuck, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_in_flight_until_its_body_or_its_future_is_dropped() {
     let layer = DrainLayer::new(&Drain::new());
     let response = layer.layer(service_fn(answer)).oneshot(request(Version::HTTP_11)).await.unwrap();
@@ -157,7 +165,7 @@ async fn a_request_is_in_flight_until_its_body_or_its_future_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_begins_too_late_is_refused_and_told_when_to_come_back() {
+async fn a_request_that_comes_too_late_is_refused_with_the_time_to_come_back() {
     let drain = Drain::new();
     let layer = DrainLayer::new(&drain).refuse_after(Duration::from_secs(5)).retry_after(Duration::from_millis(2500));
     let ask = || async { layer.layer(service_fn(answer)).oneshot(request(Version::HTTP_11)).await.unwrap() };
@@ -187,8 +195,8 @@ async fn a_late_request_may_be_sent_away_for_any_time() {
     }
 }
 
-#[tokio::test]
-async fn only_http_1_responses_that_do_not_upgrade_are_told_to_close() {
+#[tokio::test(flavor = "multi_thread")]
+async fn only_http_1_responses_that_do_not_upgrade_say_close() {
     let drain = Drain::new();
     drain.start();
     let layer = DrainLayer::new(&drain);
@@ -202,7 +210,7 @@ async fn only_http_1_responses_that_do_not_upgrade_are_told_to_close() {
     assert_eq!(upgrade.headers()["connection"], "upgrade");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_of_other_bodies_and_errors_keeps_them() {
     let service = service_fn(|request: Request<Full<&'static [u8]>>| async move {
         assert!(request.extensions().get::<Drain>().is_some());
@@ -216,40 +224,42 @@ async fn a_service_of_other_bodies_and_errors_keeps_them() {
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "echo");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_turns_as_soon_as_draining_begins() {
     let drain = Drain::new();
     let app = Router::new().route("/ready", readiness()).layer(DrainLayer::new(&drain));
     let app = app.route("/outside", readiness_of(&drain));
-    let served = Served::start_with(drain.clone(), app, PATIENCE);
+    let served = Served::start_with(drain.clone(), app, LIMIT);
     for path in ["/ready", "/outside"] {
-        let answer = served.connect().get(path).await.unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
-        assert!(answer.head.contains("cache-control: no-store") && answer.head.contains("content-type: text/plain"));
+        let answer = served.connect().get(path).unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "ready\n"));
+        assert!(
+            answer.headers.contains("cache-control: no-store") && answer.headers.contains("content-type: text/plain")
+        );
     }
     let mut clients: Vec<_> = ["/ready", "/outside"].map(|path| (path, served.connect(), served.connect())).into();
     drain.start();
     for (path, get, head) in &mut clients {
-        let answer = get.get(path).await.unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
-        head.send("HEAD", path).await.unwrap();
-        assert_eq!(head.answer_without_body().await.unwrap().status, 503);
+        let answer = get.get(path).unwrap();
+        assert_eq!((answer.status, answer.text()), (503, "draining\n"));
+        head.send(format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n")).unwrap();
+        assert_eq!(head.headers().unwrap().0, 503);
     }
     served.end().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lame_duck_tells_new_connections_that_it_is_not_ready() {
     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build().unwrap();
     let addr = bound(activated.iter().next().expect("one socket").addr().expect("its address"));
     let server = Server::new(activated).serve("http", Router::new().route("/", readiness()));
-    let server = server.without_signals().without_handoff_signals().lame_duck(PATIENCE).drain_timeout(2 * PATIENCE);
+    let server = server.without_signals().without_handoff_signals().lame_duck(LIMIT).drain_timeout(2 * LIMIT);
     let drain = server.drain();
     let running = tokio::spawn(server.run());
-    assert_eq!(Wire::connect(addr).unwrap().get("/").await.unwrap().status, 200);
+    assert_eq!(Client::connect(addr).unwrap().get("/").unwrap().status, 200);
     drain.start();
-    let answer = Wire::connect(addr).unwrap().get("/").await.unwrap();
-    assert_eq!((answer.status, answer.is_last()), (503, true));
+    let answer = Client::connect(addr).unwrap().get("/").unwrap();
+    assert_eq!((answer.status, answer.says_close()), (503, true));
     drain.abort();
     assert_eq!(running.await.unwrap().unwrap().listeners[0].requests, 2);
 }
@@ -273,6 +283,10 @@ impl Served {
 
     fn start_with(drain: Drain, app: Router, limit: Duration) -> Self {
         let (listener, addr) = listen();
+        Self::on(listener, addr, drain, app, limit)
+    }
+
+    fn on(listener: ActivatedListener, addr: SocketAddr, drain: Drain, app: Router, limit: Duration) -> Self {
         let (grace_ended, over) = oneshot::channel();
         let over = async {
             let _ = over.await;
@@ -285,14 +299,14 @@ impl Served {
         Self { addr, layer: DrainLayer::new(&drain), drain, grace_ended, driving }
     }
 
-    fn connect(&self) -> Wire {
-        Wire::connect(self.addr).expect("it listens")
+    fn connect(&self) -> Client {
+        Client::connect(self.addr).expect("it listens")
     }
 
     /// Closes what is idle and waits for the rest.
     async fn end(self) -> (Option<io::Result<()>>, DrainReport) {
         let _ = self.grace_ended.send(());
-        timeout(PATIENCE, self.driving).await.expect("it ends").expect("it does not panic")
+        timeout(LIMIT, self.driving).await.expect("it ends").expect("it does not panic")
     }
 }
 
@@ -321,7 +335,7 @@ fn streaming(queue: mpsc::Receiver<&'static str>) -> Router {
     }));
     let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
     let take = |State(body): State<std::sync::Arc<std::sync::Mutex<Option<Body>>>>| async move {
-        body.lock().expect("nobody panics").take().expect("asked once")
+        body.lock().expect("no handler panics").take().expect("asked once")
     };
     Router::new().route("/", get(take)).with_state(body)
 }
@@ -339,10 +353,13 @@ fn request(version: Version) -> Request<Body> {
     Request::builder().version(version).body(Body::empty()).expect("a request")
 }
 
-/// Asks again and again until it is told that an answer is the last one.
-async fn ask_until_told(mut client: Wire, requests: &AtomicUsize) -> io::Result<()> {
-    while !client.get("/").await?.is_last() {
+/// Asks again and again until an answer says that it is the last one, and then waits for the end.
+fn ask_until_the_last(mut client: Client, requests: &AtomicUsize) -> io::Result<()> {
+    while !client.get("/")?.says_close() {
         requests.fetch_add(1, Ordering::Relaxed);
     }
-    client.closed().await
+    match client.rest()? {
+        rest if rest.is_empty() => Ok(()),
+        rest => Err(io::Error::other(format!("the server sent more: {rest:?}"))),
+    }
 }

@@ -11,6 +11,6 @@ mod streams;
 mod support;
 
 #[test]
-fn generation() {
-    support::generation::serve();
+fn subprocess() {
+    support::subprocess::run(&[("generation", support::generation::serve)]);
 }

@@ -1,9 +1,6 @@
 //! Which connections move, and what becomes of the others.
 
-use std::{
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{net::TcpStream, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
@@ -13,8 +10,8 @@ use tokio_tungstenite::{
 };
 
 use crate::support::{
+    http::Client,
     service::{Service, assert_moves, who},
-    wire::Wire,
 };
 
 #[test]
@@ -56,11 +53,11 @@ fn a_request_in_flight_is_answered_by_the_old_one_without_a_close_and_then_its_c
     let new = service.hand_over();
     sending.send("def").unwrap();
     service.open("gate");
-    for (wire, body) in [(&mut slow, "7"), (&mut sending, "abcdef")] {
-        let answer = wire.answer().unwrap();
+    for (client, body) in [(&mut slow, "7"), (&mut sending, "abcdef")] {
+        let answer = client.answer().unwrap();
         assert_eq!(answer.text(), body);
         assert!(!answer.says_close(), "{answer:?}");
-        assert_moves(wire, new);
+        assert_moves(client, new);
     }
     service.wait_for_end(old.pid);
     service.end();
@@ -71,7 +68,7 @@ fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_
     let service = Service::start("names=http,admin");
     let admin = service.address("admin");
     let old = service.who();
-    let (mut plain, mut dropped) = (service.connect(), Wire::connect(admin).unwrap());
+    let (mut plain, mut dropped) = (service.connect(), Client::connect(admin).unwrap());
     assert_eq!((who(&mut plain), who(&mut dropped)), (old, old));
     service.plan("routes", "drop admin");
     let new = service.hand_over();
@@ -81,7 +78,7 @@ fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_
     assert!(answer.says_close(), "{answer:?}");
     assert_eq!(dropped.rest().unwrap(), b"");
     service.wait_for_end(old.pid);
-    assert!(TcpStream::connect(admin).is_err(), "nobody listens there any more");
+    assert!(TcpStream::connect(admin).is_err(), "no process listens there any more");
     assert_moves(&mut plain, new);
     service.hand_over();
     service.end();
@@ -121,20 +118,22 @@ fn connections_that_the_next_process_has_no_room_for_are_served_where_they_are()
 
 /// Fails unless a connection is closed at its limit though it moves again and again, each time before the limit.
 #[track_caller]
-fn ends_though_it_moves(limit: &str, begin: fn(&mut Wire)) {
+fn ends_though_it_moves(limit: &str, begin: fn(&mut Client)) {
     const MOVES: usize = 3;
     // A machine that is too slow for so many moves has more time.
     for milliseconds in [1_000, 4_000, 16_000] {
         let service = Service::start(&format!("{limit}={milliseconds}"));
-        let mut wire = service.connect();
-        begin(&mut wire);
-        let (began, mut moves) = (Instant::now(), 0);
-        while matches!(wire.is_over(), Ok(false)) {
-            let is_late = moves > MOVES && began.elapsed() > Duration::from_millis(10 * milliseconds);
-            assert!(!is_late, "{limit} of {milliseconds} ms: open after {moves} moves and {:?}", began.elapsed());
-            service.hand_over();
-            moves += 1;
-        }
+        let mut client = service.connect();
+        begin(&mut client);
+        let mut moves = 0;
+        service.eventually(&format!("its end at the {limit} of {milliseconds} ms"), || {
+            let is_over = !matches!(client.is_over(), Ok(false));
+            if !is_over {
+                service.hand_over();
+                moves += 1;
+            }
+            is_over
+        });
         service.end();
         if moves > MOVES {
             return;
@@ -145,17 +144,17 @@ fn ends_though_it_moves(limit: &str, begin: fn(&mut Wire)) {
 
 #[test]
 fn request_headers_have_one_limit_in_all_processes() {
-    ends_though_it_moves("header_timeout", |wire| wire.send("GET /wh").unwrap());
+    ends_though_it_moves("header_timeout", |client| client.send("GET /wh").unwrap());
 }
 
 #[test]
 fn an_idle_connection_has_one_limit_in_all_processes() {
-    ends_though_it_moves("idle_timeout", |wire| _ = who(wire));
+    ends_though_it_moves("idle_timeout", |client| _ = who(client));
 }
 
 #[test]
 fn a_connection_has_one_age_in_all_processes() {
-    ends_though_it_moves("max_age", |wire| _ = who(wire));
+    ends_though_it_moves("max_age", |client| _ = who(client));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +165,7 @@ async fn web_sockets_and_event_streams_end_by_their_tokens_while_plain_connectio
     assert_eq!(who(&mut plain), old);
     let mut events = service.connect();
     events.ask("/events").unwrap();
-    let (status, head) = events.head().unwrap();
+    let (status, head) = events.headers().unwrap();
     assert_eq!(status, 200, "{head}");
     let stream = tokio::net::TcpStream::connect(service.addr).await.unwrap();
     let (mut echo, _) = client_async("ws://test/echo", stream).await.unwrap();

@@ -5,26 +5,26 @@ use std::{io::ErrorKind, thread};
 use rustix::process::Signal;
 
 use crate::support::{
+    http::Client,
     service::{Line, Service, Who, assert_moves},
-    wire::Wire,
 };
 
 /// No drain ends at its deadline while a test waits for something else.
 const LONG: &str = "drain_timeout=600000";
 
 /// A request that its generation holds until the gate of that name is opened.
-fn held(service: &Service, gate: &str, id: u64) -> Wire {
+fn held(service: &Service, gate: &str, id: u64) -> Client {
     service.gate(gate);
-    let mut wire = service.connect();
-    wire.ask(&format!("/slow/{gate}/{id}")).unwrap();
+    let mut client = service.connect();
+    client.ask(&format!("/slow/{gate}/{id}")).unwrap();
     service.wait_for(|line| line.text == format!("holds {gate}"));
-    wire
+    client
 }
 
 /// Fails unless the connection ends without an answer.
 #[track_caller]
-fn assert_aborted(wire: &mut Wire) {
-    let ended = wire.answer().expect_err("no answer");
+fn assert_aborted(client: &mut Client) {
+    let ended = client.answer().expect_err("no answer");
     assert!(matches!(ended.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{ended}");
 }
 
@@ -58,10 +58,10 @@ fn two_generations_may_drain_and_a_third_hand_over_waits_until_one_has_ended() {
     let fourth = Who { generation: 3, pid: fourth };
     assert_moves(&mut oldest, fourth);
     assert_eq!(service.running(), [second.pid, third.pid, fourth.pid]);
-    for (gate, wire, id) in [("second", &mut older, "2"), ("third", &mut old, "3")] {
+    for (gate, client, id) in [("second", &mut older, "2"), ("third", &mut old, "3")] {
         service.open(gate);
-        assert_eq!(wire.answer().unwrap().text(), id);
-        assert_moves(wire, fourth);
+        assert_eq!(client.answer().unwrap().text(), id);
+        assert_moves(client, fourth);
     }
     service.wait_for_word(fourth.pid, "is alone");
     assert_none_aborted(&service.end().0);
@@ -75,18 +75,18 @@ fn a_hand_over_is_refused_while_as_many_generations_drain_as_may_and_none_is_abo
         let mut waiting: Vec<_> = (1..)
             .zip(&gates[..most])
             .map(|(id, gate)| {
-                let wire = held(&service, gate, id);
+                let client = held(&service, gate, id);
                 service.hand_over();
-                wire
+                client
             })
             .collect();
         let serving = service.who();
         let error = service.ask_to_hand_over().unwrap_err();
         assert!(error.contains(reason), "{error}");
         assert_eq!((service.who(), service.pids().len()), (serving, most + 1), "none was started");
-        for (gate, wire) in gates.iter().zip(&mut waiting) {
+        for (gate, client) in gates.iter().zip(&mut waiting) {
             service.open(gate);
-            assert_eq!(wire.answer().unwrap().status, 200);
+            assert_eq!(client.answer().unwrap().status, 200);
         }
         service.hand_over();
         assert_none_aborted(&service.end().0);

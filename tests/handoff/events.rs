@@ -3,13 +3,13 @@
 //! `tracing_subscriber::fmt` is one when the reader of standard error is gone: it prints that it cannot write with `eprintln!`,
 //! which panics.
 
-use std::{fs, net::TcpStream, process::Command, thread, time::Instant};
+use std::{fs, net::TcpStream, process::Command};
 
 use rustix::process::Signal;
 
 use crate::support::{
-    service::{PATIENCE, Service, assert_clean, assert_moves, program_in, who},
-    wire::Wire,
+    http::Client,
+    service::{Service, assert_clean, assert_moves, program_in, who},
 };
 
 /// Becomes a program whose standard error is a pipe that no process reads.
@@ -39,12 +39,12 @@ fn each(act: impl Fn(Service)) {
 }
 
 /// Requests that are being answered until [`let_on`].
-fn under_way(service: &Service) -> Vec<Wire> {
+fn under_way(service: &Service) -> Vec<Client> {
     let ask = |id| {
         service.gate(&format!("gate{id}"));
-        let mut wire = service.connect();
-        wire.ask(&format!("/slow/gate{id}/{id}")).unwrap();
-        wire
+        let mut client = service.connect();
+        client.ask(&format!("/slow/gate{id}/{id}")).unwrap();
+        client
     };
     let wires: Vec<_> = (1..=UNDER_WAY).map(ask).collect();
     service.wait_for_some(wires.len(), |line| line.text.starts_with("holds gate"));
@@ -52,10 +52,10 @@ fn under_way(service: &Service) -> Vec<Wire> {
 }
 
 #[track_caller]
-fn let_on(service: &Service, mut wires: Vec<Wire>) {
-    for (id, wire) in (1..=UNDER_WAY).zip(&mut wires) {
+fn let_on(service: &Service, mut wires: Vec<Client>) {
+    for (id, client) in (1..=UNDER_WAY).zip(&mut wires) {
         service.open(&format!("gate{id}"));
-        assert_eq!(wire.answer().unwrap().text(), id.to_string());
+        assert_eq!(client.answer().unwrap().text(), id.to_string());
     }
 }
 
@@ -64,11 +64,7 @@ fn a_drain_loses_no_request() {
     each(|mut service| {
         let wires = under_way(&service);
         service.signal(service.who().pid, Signal::TERM);
-        let began = Instant::now();
-        while TcpStream::connect(service.addr).is_ok() {
-            assert!(began.elapsed() < PATIENCE, "it accepts still: {}", service.log());
-            thread::yield_now();
-        }
+        service.eventually("it accepts no more", || TcpStream::connect(service.addr).is_err());
         let_on(&service, wires);
         let (lines, processed) = service.wait_for_all();
         assert_clean(&lines);

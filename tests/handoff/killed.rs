@@ -1,4 +1,4 @@
-//! `kill -9` of the new process at every step: nobody loses anything that the new one had not said it has.
+//! `kill -9` of the new process at every step: no client loses anything that the new one had not said it has.
 //!
 //! Needs Debian's package python3.
 
@@ -133,7 +133,7 @@ fn in_the_middle_of_the_moves_no_request_is_processed_twice_and_the_old_one_acce
             service.wait_for_end(new);
         });
         assert_eq!(service.who(), old, "it accepts again");
-        // Who had been moved sees the end of his connection, without a word; nobody sees half an answer.
+        // Who had been moved sees the end of his connection, without a word; no client sees half an answer.
         let outcome = clients.outcome().clone();
         let is_end = |lost: &String| lost.ends_with("closed without an answer") || lost.contains("os error");
         assert!(outcome.lost.iter().all(is_end), "{outcome:#?}");

@@ -4,19 +4,16 @@
 //! `HANDOVERS=1000 cargo test --test handoff -- load:: --skip rendezvous` for so many handoffs a load; 50 without.
 
 use std::{
-    env,
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::support::{
-    clients::{Clients, Habit},
+    clients::{Clients, Habit, Idlers, times},
     service::{Service, assert_clean},
     streams,
+    wait::until,
 };
 
 const THINK: Duration = Duration::from_millis(100);
@@ -45,7 +42,7 @@ fn no_request_is_lost_and_no_connection_closed_where_half_of_them_are_idle() {
     hand_over_under_load(32, 32, Habit::default());
 }
 
-/// Their connections do not move: each client is told, and opens another to whoever serves.
+/// Their connections do not move: each client is asked to leave, and opens another to the process that serves.
 #[test]
 fn no_http2_stream_is_lost_or_processed_twice() {
     let service = Service::start("");
@@ -78,7 +75,7 @@ fn no_http2_stream_is_lost_or_processed_twice() {
     for connection in &outcome.connections {
         assert!(connection.broken_promises().is_empty(), "{:?}", connection.broken_promises());
     }
-    assert_eq!(generation, handovers() as u64);
+    assert_eq!(generation, times("HANDOVERS", 50) as u64);
     processed.assert_each_once(clients.sent());
     assert_clean(&lines);
 }
@@ -90,20 +87,11 @@ fn hand_over_under_load(busy: usize, idle: usize, habit: Habit) {
     let took = thread::scope(|scope| {
         let _stop = clients.stop_on_drop();
         (0..busy).for_each(|_| drop(scope.spawn(|| clients.run())));
-        let idlers: Vec<_> = (0..idle)
-            .map(|_| {
-                let (sender, told) = channel();
-                scope.spawn({
-                    let clients = &clients;
-                    move || clients.run_when_told(&told)
-                });
-                sender
-            })
-            .collect();
-        tell(&idlers);
+        let idlers = Idlers::start(scope, &clients, idle);
+        idlers.ask_all();
         clients.wait_for(busy as u64);
         // Each of the idle asks at another one of the generations.
-        hand_over_again_and_again(&service, |turn| tell(idlers.iter().skip(turn % 7).step_by(7)))
+        hand_over_again_and_again(&service, |turn| idlers.ask_in_turn(turn, 7))
     });
     let generation = service.who().generation;
     let (lines, processed) = service.end();
@@ -121,7 +109,7 @@ fn hand_over_under_load(busy: usize, idle: usize, habit: Habit) {
     if !habit.opens {
         assert_eq!(outcome.opened, (busy + idle) as u64, "connections were closed");
     }
-    assert_eq!(generation, handovers() as u64);
+    assert_eq!(generation, times("HANDOVERS", 50) as u64);
     processed.assert_each_once(clients.sent());
     assert_clean(&lines);
 }
@@ -136,22 +124,14 @@ fn hand_over_again_and_again(service: &Service, after: impl Fn(usize)) -> Vec<Du
             println!("handoff {turn} took {took:?}: {}", service.log());
         }
         after(turn);
-        thread::sleep(PERIOD.saturating_sub(began.elapsed()));
+        until(began + PERIOD);
         took
     };
-    (0..handovers()).map(hand_over).collect()
+    (0..times("HANDOVERS", 50)).map(hand_over).collect()
 }
 
 fn summary(took: &[Duration]) -> String {
     let average = took.iter().sum::<Duration>() / u32::try_from(took.len()).expect("not so many");
     let longest = took.iter().max().expect("at least one");
     format!("{} handoffs, {average:.1?} on average, {longest:.1?} at most", took.len())
-}
-
-fn tell<'a>(idlers: impl IntoIterator<Item = &'a Sender<()>>) {
-    idlers.into_iter().for_each(|idler| idler.send(()).expect("the client runs"));
-}
-
-fn handovers() -> usize {
-    env::var("HANDOVERS").map_or(50, |handovers| handovers.parse().expect("HANDOVERS is a number"))
 }

@@ -32,14 +32,10 @@ mod traces;
 #[test]
 fn subprocess() {
     support::subprocess::run(&[
+        ("generation", support::successive::serve),
         ("serve", rendezvous::process::serve),
         ("pass_on", spawn::passing::pass_on),
         ("pass_many", spawn::passing::pass_many),
         ("start_when_asked", spawn::program::start_when_asked),
     ]);
-}
-
-#[test]
-fn generation() {
-    support::successive::serve();
 }

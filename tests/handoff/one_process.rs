@@ -7,7 +7,6 @@ use std::{
     fs,
     net::SocketAddr,
     os::fd::OwnedFd,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -17,9 +16,7 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open},
 };
 
-use crate::support::{needs, service::Service, wire::Wire};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{http::Client, needs, service::Service, wait::until};
 
 /// No drain ends at its deadline while a test waits for something else.
 const LONG: &str = "drain_timeout=600000";
@@ -52,17 +49,8 @@ fn connections(addr: SocketAddr) -> HashMap<u16, u64> {
     ends.map(|row| (port(row[2]), row[9].parse().unwrap())).collect()
 }
 
-fn has_answer(wire: &Wire) -> bool {
-    wire.is_over().is_err()
-}
-
-#[track_caller]
-fn wait_until(service: &Service, what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "not so: {what}: {}", service.log());
-        thread::yield_now();
-    }
+fn has_answer(client: &Client) -> bool {
+    client.is_over().is_err()
 }
 
 /// The successor sends what is no message, and stops before it has read what it was sent. Long after that it goes on.
@@ -88,22 +76,19 @@ fn a_successor_that_breaks_the_protocol_and_stops_shares_no_connection_with_the_
     for (id, client) in (1..=COUNT).zip(&mut clients) {
         assert_eq!(client.answer().unwrap().text(), id.to_string());
     }
-    wait_until(&service, "nothing more fits into the control socket", || {
+    service.eventually("nothing more fits into the control socket", || {
         poll(&mut [PollFd::new(&our_end, PollFlags::OUT)], Some(&Timespec::default())).unwrap() == 0
     });
     send(&its_end, b"x", SendFlags::empty()).unwrap();
     for client in &mut clients {
         client.send("\r\n\r\n").unwrap();
     }
-    wait_until(&service, "what was not sent is served where it is", || clients.iter().any(has_answer));
+    service.eventually("what was not sent is served where it is", || clients.iter().any(has_answer));
     // Nothing is to happen with the others in this time.
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(1500) && !clients.iter().all(has_answer) {
-        thread::yield_now();
-    }
+    until(Instant::now() + Duration::from_millis(1500));
     service.signal(new.pid, Signal::CONT);
     drop((its_end, our_end));
-    wait_until(&service, "the successor has all that it takes", || control_socket(new.pid).is_none());
+    service.eventually("the successor has all that it takes", || control_socket(new.pid).is_none());
 
     for (id, client) in (COUNT + 1..).zip(&mut clients) {
         assert_eq!(client.answer().unwrap().text(), id.to_string());
@@ -112,7 +97,7 @@ fn a_successor_that_breaks_the_protocol_and_stops_shares_no_connection_with_the_
     processed.assert_each_once(2 * COUNT);
     let theirs = sockets(new.pid);
     let is_theirs = |inode: &u64| theirs.values().any(|other| other == inode);
-    let port = |client: &Wire| client.stream().local_addr().unwrap().port();
+    let port = |client: &Client| client.local_addr().port();
     let by_old = |id: &u64| processed.ids_of(old.pid).contains(id);
     let both = (COUNT + 1..).zip(&clients).filter(|(id, client)| by_old(id) && is_theirs(&inodes[&port(client)]));
     assert_eq!(both.count(), 0, "connections are with both processes");

@@ -12,7 +12,7 @@ use crate::support::{
     service::{Service, assert_moves, who},
 };
 
-const PREDECESSOR: &str = include_str!("../support/predecessor.py");
+const PREDECESSOR: &str = concat!(include_str!("../support/protocol.py"), include_str!("../support/predecessor.py"));
 
 /// A predecessor that is killed at that step; the service has come to the next one, which serves.
 #[track_caller]

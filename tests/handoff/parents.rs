@@ -21,7 +21,7 @@ logfile_maxbytes=0
 pidfile=%(here)s/supervisord.pid
 
 [program:app]
-command=/bin/sh -c 'exec "$0" --exact generation --nocapture --test-threads=1 --quiet </proc/$PPID/fd/0' %(here)s/program
+command=/bin/sh -c 'exec "$0" --exact subprocess --nocapture --test-threads=1 --quiet </proc/$PPID/fd/0' %(here)s/program
 stdout_logfile=/dev/stdout
 stdout_logfile_maxbytes=0
 stderr_logfile=/dev/stderr

@@ -2,15 +2,14 @@
 //!
 //! Needs Debian's package python3.
 
-use std::time::{Duration, Instant};
-
 use rustix::process::Signal;
 
 use super::roll_back::{rolls_back, under_load};
 use crate::support::{
+    http::Client,
     needs,
     service::{Service, Who},
-    wire::Wire,
+    wait::eventually,
 };
 
 /// Before it is ready.
@@ -113,16 +112,12 @@ fn left_alone(peer: &str) {
 }
 
 /// At once, or as soon as the old one knows that no connection can go to the new one.
-fn ends_at(old: Who, idle: &mut Wire) {
-    let began = Instant::now();
-    loop {
+fn ends_at(old: Who, idle: &mut Client) {
+    eventually("it ends", || {
         let answer = idle.get("/who").unwrap();
         assert_eq!(answer.text().parse(), Ok(old));
-        if answer.says_close() {
-            break;
-        }
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not end");
-    }
+        answer.says_close()
+    });
 }
 
 #[test]

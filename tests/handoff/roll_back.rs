@@ -1,4 +1,4 @@
-//! What every handoff that fails has in common: nobody but who asked for it can tell.
+//! What every handoff that fails has in common: only the process that asked for it sees it.
 
 use std::thread;
 
@@ -12,7 +12,7 @@ const BUSY: usize = 4;
 /// Connections that ask before and after, and are idle meanwhile.
 const IDLE: usize = 4;
 
-/// Fails unless the handoff that `spoil` has prepared fails with a reason that says `says`, while nobody loses a request, and the
+/// Fails unless the handoff that `spoil` has prepared fails with a reason that says `says`, while no client loses a request, and the
 /// one after `fix` succeeds.
 #[track_caller]
 pub(crate) fn rolls_back(service: Service, says: &str, spoil: impl FnOnce(&Service), fix: impl FnOnce(&Service)) {
@@ -21,7 +21,7 @@ pub(crate) fn rolls_back(service: Service, says: &str, spoil: impl FnOnce(&Servi
         spoil(service);
         let reason = service.ask_to_hand_over().expect_err("it was to fail");
         assert!(reason.contains(says), "{reason:?} does not say {says:?}");
-        assert_eq!(service.wait_for_word(old.pid, "failed "), reason, "the hook is told the same");
+        assert_eq!(service.wait_for_word(old.pid, "failed "), reason, "the hook learns the same");
         for pid in service.pids().into_iter().filter(|pid| *pid != old.pid) {
             service.wait_for_end(pid);
         }

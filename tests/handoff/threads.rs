@@ -44,8 +44,8 @@ fn limited(current_thread: u8, user: u32) {
     service.gate("gate");
     chown(service.folder().join("gate"), Some(Uid::from_raw(user)), None).unwrap();
     let mut held: Vec<_> = (1..=HELD).map(|_| service.connect()).collect();
-    for (wire, id) in held.iter_mut().zip(1..) {
-        wire.ask(&format!("/slow/gate/{id}")).unwrap();
+    for (client, id) in held.iter_mut().zip(1..) {
+        client.ask(&format!("/slow/gate/{id}")).unwrap();
     }
     service.wait_for_some(HELD, |line| line.text == "holds gate");
     let first = service.who();
@@ -63,8 +63,8 @@ fn limited(current_thread: u8, user: u32) {
 
     let second = service.wait_until_after(first);
     (0..HELD).for_each(|_| service.open("gate"));
-    for (wire, id) in held.iter_mut().zip(1..) {
-        assert_eq!(wire.answer().unwrap().text(), id.to_string());
+    for (client, id) in held.iter_mut().zip(1..) {
+        assert_eq!(client.answer().unwrap().text(), id.to_string());
     }
     service.wait_for_end(first.pid);
     assert_eq!(service.who(), second);

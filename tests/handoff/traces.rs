@@ -1,12 +1,11 @@
 //! What a line of generations leaves behind: nothing.
 
-use std::{
-    collections::BTreeMap,
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs};
 
-use crate::support::service::{Service, Who};
+use crate::support::{
+    service::{Service, Who},
+    wait::find,
+};
 
 #[test]
 fn nothing_comes_to_the_next_process_but_the_streams_and_the_sockets() {
@@ -30,13 +29,13 @@ fn after_many_generations_a_process_has_what_the_second_had() {
         alone_after_hand_over(&service);
     }
     let last = alone_after_hand_over(&service);
-    eventually(|| has_no_more(last, &fds), || format!("{fds:?} at first, {:?} at last", descriptors(last)));
+    find(|| format!("{fds:?} at first, {:?} at last", descriptors(last)), || has_no_more(last, &fds).then_some(()));
     let grown = resident(last);
     assert!(grown < memory * 3 / 2, "{memory} kB at first, {grown} kB at last");
     let pids = service.pids();
-    eventually(|| service.running() == [last], || format!("{:?} run", service.running()));
+    service.eventually("the last one runs alone", || service.running() == [last]);
     // The first is a child of this test, which has not waited for it yet.
-    eventually(|| pids[1..].iter().all(|pid| !is_zombie(*pid)), || "zombies are left".to_owned());
+    service.eventually("no zombie is left", || pids[1..].iter().all(|pid| !is_zombie(*pid)));
     service.end();
 }
 
@@ -57,7 +56,7 @@ fn a_hand_over_that_failed_leaves_no_descriptor_behind() {
         service.plan(step, words);
         service.ask_to_hand_over().unwrap_err();
     }
-    eventually(|| has_no_more(old.pid, &fds), || format!("{fds:?} before, {:?} after", descriptors(old.pid)));
+    find(|| format!("{fds:?} before, {:?} after", descriptors(old.pid)), || has_no_more(old.pid, &fds).then_some(()));
     service.end();
 }
 
@@ -88,18 +87,9 @@ fn resident(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Whether it has ended and nobody has waited for it: init does for orphans, and where there is none worth the name, nobody ever.
+/// Whether it has ended and no process has waited for it: init does for orphans, and where there is none worth the name, none ever does.
 fn is_zombie(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let rest = stat.rsplit(") ").next().unwrap_or_default();
     rest.starts_with("Z ") && !rest.starts_with("Z 1 ")
-}
-
-#[track_caller]
-fn eventually(holds: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(30), "{}", otherwise());
-        thread::yield_now();
-    }
 }

@@ -28,7 +28,7 @@ const CLIENTS: usize = 10;
 /// What the child saw while it had no descriptor left.
 #[derive(Debug, Serialize, Deserialize)]
 struct Exhausted {
-    /// How often it was told that a connection cannot be accepted.
+    /// How often it logged that a connection cannot be accepted.
     errors: usize,
     seconds: u64,
     /// User and system time that all of it took, in ticks of 10 ms.
@@ -124,7 +124,7 @@ fn connections_wait_while_descriptors_are_out_and_nothing_spins() {
     child.finish();
 }
 
-/// No descriptor is left when the drain begins, and there are some again when it has been told so.
+/// No descriptor is left when the drain begins, and there are some again when the test has said so.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn drain_without_descriptors(io: &ChildIo) {
     let log = Log::default();

@@ -27,7 +27,7 @@ fn queue_one(addr: &ListenAddr) -> Queued {
     match addr {
         ListenAddr::Tcp(addr) => TcpStream::connect(addr).unwrap().into(),
         ListenAddr::Unix(path) => UnixStream::connect(path).unwrap().into(),
-        other => panic!("nobody connects to {other}"),
+        other => panic!("no test connects to {other}"),
     }
 }
 

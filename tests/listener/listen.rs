@@ -93,7 +93,7 @@ async fn a_bare_port_takes_both_families() {
     }
 }
 
-/// Either family alone would leave half of the clients to somebody else.
+/// Either family alone would leave half of the clients to another process.
 #[tokio::test]
 async fn a_bare_port_in_use_for_one_family_is_not_taken_for_the_other() {
     let v4 = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
@@ -165,7 +165,7 @@ async fn a_datagram_socket_of_that_address_is_not_taken_for_a_listener() {
     let datagrams = sockets::udp();
     let addr = sockets::addr(&datagrams);
     let set = ActivatedListeners::builder().socket("dns", datagrams).build().unwrap();
-    // Somebody else may have the TCP port of that number.
+    // Another process may have the TCP port of that number.
     let fresh =
         set.listen(&addr).map_or_else(|error| error.is_address_in_use(), |fresh| fresh.name() == addr.to_string());
     assert!(fresh);

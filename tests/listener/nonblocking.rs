@@ -1,4 +1,4 @@
-//! `O_NONBLOCK` belongs to the open file description: whoever shares a socket can clear it under a process that accepts.
+//! `O_NONBLOCK` belongs to the open file description: each process that shares a socket can clear it under a process that accepts.
 
 use std::{
     net::TcpStream,
@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use tempfile::tempdir;
 use tokio::runtime::Builder;
 
-use crate::support::{eventually::eventually, sockets};
+use crate::support::{sockets, wait::eventually};
 
 /// What happened in the single-threaded runtime.
 #[derive(Debug, PartialEq, Eq)]

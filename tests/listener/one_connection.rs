@@ -50,7 +50,7 @@ async fn one_connection_is_accepted_once_and_then_ended() {
 }
 
 #[tokio::test]
-async fn one_connection_that_nobody_accepted_ends_with_its_listener() {
+async fn one_connection_that_was_not_accepted_ends_with_its_listener() {
     let (_client, served) = sockets::unix_connection();
     let listener = passed("connection", served).one("connection").unwrap();
     let ended = listener.ended();
@@ -142,9 +142,9 @@ pub(crate) async fn serve_one_connection(_: &ChildIo) {
 fn axum_serves_one_connection_and_returns() {
     let (client, served) = sockets::tcp_connection();
     let child = Subprocess::passed("serve_one_connection", [("connection", served.into())]).start();
-    let mut client = Client::over_tcp(client);
-    assert_eq!(client.get("/").body, "hello");
-    assert_eq!(client.get("/").body, "hello");
+    let mut client = Client::over(client).unwrap();
+    assert_eq!(client.get("/").unwrap().text(), "hello");
+    assert_eq!(client.get("/").unwrap().text(), "hello");
     drop(client);
     child.finish();
 }

@@ -47,11 +47,11 @@ impl Sockets {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         socket.bind(from).unwrap();
         socket.connect(&SockAddr::unix(self.dir.path().join("app.sock")).unwrap()).unwrap();
-        Client::over_unix(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
+        Client::over(UnixStream::from(std::os::fd::OwnedFd::from(socket))).unwrap()
     }
 
     fn connect_unix(&self) -> Client {
-        Client::over_unix(UnixStream::connect(self.dir.path().join("app.sock")).unwrap())
+        Client::over(UnixStream::connect(self.dir.path().join("app.sock")).unwrap()).unwrap()
     }
 }
 
@@ -66,16 +66,16 @@ fn own_identity() -> String {
 }
 
 fn ask(mut client: Client) -> serde_json::Value {
-    serde_json::from_str(&client.get("/").body).unwrap()
+    serde_json::from_str(&client.get("/").unwrap().text()).unwrap()
 }
 
-/// The same answers whoever serves.
+/// The same answers from each server.
 fn everybody_is_known(sockets: &Sockets) {
     let ListenAddr::Tcp(addr) = sockets.tcp() else { panic!("the first is TCP") };
     let stream = TcpStream::connect(addr).unwrap();
     let own = stream.local_addr().unwrap();
     let expected = json!({ "peer": own, "ip": own.ip(), "addr": own, "credentials": null });
-    assert_eq!(ask(Client::over_tcp(stream)), expected);
+    assert_eq!(ask(Client::over(stream).unwrap()), expected);
 
     let unnamed = ask(sockets.connect_unix());
     assert_eq!(unnamed["credentials"], own_credentials());
@@ -113,7 +113,7 @@ async fn an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() {
     let Some(ListenAddr::Tcp(addr)) = set.iter().next().unwrap().addr().cloned() else { panic!("it is TCP") };
     let serving = tokio::spawn(Server::new(set).serve("http", app()).without_signals().without_handoff_signals().run());
     let client = TcpStream::connect(("127.0.0.1", addr.port())).unwrap();
-    let answer = ask(Client::over_tcp(client));
+    let answer = ask(Client::over(client).unwrap());
     assert_eq!(answer["ip"], "127.0.0.1");
     assert!(answer["peer"].as_str().unwrap().starts_with("[::ffff:127.0.0.1]:"), "{answer}");
     serving.abort();

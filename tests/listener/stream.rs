@@ -129,7 +129,7 @@ async fn five_hundred_connections_fit_in_the_default_queue() {
     }
 }
 
-/// A full queue drops what comes on top: on loopback the client of a Unix socket is told so at once.
+/// A full queue drops what comes on top: on loopback the client of a Unix socket learns it at once.
 #[tokio::test]
 async fn the_queue_is_as_long_as_was_asked_for() {
     let dir = tempdir().unwrap();

@@ -22,13 +22,13 @@ const HEAD_START: i64 = 1_000;
 /// What binding came to.
 type Bound = Result<(), SeenError>;
 
-/// At the time that it is told, binds the path that it is told; without a path, lets go of the one it has.
+/// At the time that it is given, binds the path that it is given; without a path, lets go of the one it has.
 pub(crate) fn race_for_a_path(io: &ChildIo) {
     let mut held = None;
     loop {
-        let told = io.hear();
+        let seen = io.hear();
         // Without its line end, an order to let go has no blank either.
-        let (start, path) = told.split_once(' ').unwrap_or((&told, ""));
+        let (start, path) = seen.split_once(' ').unwrap_or((&seen, ""));
         if start.is_empty() {
             return drop(held);
         }
@@ -44,7 +44,7 @@ pub(crate) fn race_for_a_path(io: &ChildIo) {
     }
 }
 
-/// Spins: whoever sleeps wakes too late.
+/// Spins, as a sleeper wakes too late.
 fn wait_until(start: i64) {
     while microseconds() < start {
         std::hint::spin_loop();
@@ -102,7 +102,7 @@ fn of_two_processes_that_race_for_a_stale_path_exactly_one_wins() {
 }
 
 #[test]
-fn whoever_lets_go_of_a_path_does_not_remove_the_socket_of_the_next() {
+fn a_process_that_lets_go_of_a_path_does_not_remove_the_socket_of_the_next() {
     let mut race = Race::new();
     for round in 0..ROUNDS {
         let path = race.dir.path().join(format!("{round}.sock"));

@@ -1,4 +1,4 @@
-//! Listening on vsock; there is no loopback to connect through in every kernel, so nobody does.
+//! Listening on vsock; there is no loopback to connect through in every kernel, so no test does.
 
 use axum_activation::{ActivatedListeners, ListenAddr, PeerAddr, SocketFamily, SocketKind};
 

@@ -17,27 +17,23 @@ use axum_activation::{
 use tokio::time::timeout;
 use tower::service_fn;
 
-use super::running::{Gate, Running, addr_of, tcp_set, wait_until_refused};
-use crate::support::{eventually::eventually, http::Client};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::running::{Gate, Running, Waiting, addr_of, tcp_set, wait_until_refused};
+use crate::support::{
+    http::Client,
+    wait::{LIMIT, eventually},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_finished() {
-    let (set, gate) = (tcp_set(&["http"]), Gate::new());
-    let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).serve("http", gate.app()));
-    let mut client = Client::connect(&addr);
-    client.ask("/wait");
-    gate.arrival().await;
+    let Waiting { running, addr, gate, mut client } = Waiting::start(|server| server).await;
 
     let ended = running.stop();
     wait_until_refused(&addr);
     assert!(!ended.is_finished());
     gate.open();
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.body.as_str()), (200, "let go"));
-    assert!(answer.headers.contains(&"connection: close".to_owned()), "{answer:?}");
+    let answer = client.answer().unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "let go"));
+    assert!(answer.says_close(), "{answer:?}");
     assert!(client.is_closed());
 
     let report = ended.await.unwrap().unwrap();
@@ -56,11 +52,11 @@ async fn what_is_idle_is_closed() {
     let (set, gate) = (tcp_set(&["http"]), Gate::new());
     let addr = addr_of(&set, "http");
     let running = Running::start(Server::new(set).serve("http", gate.app()));
-    let mut used = Client::connect(&addr);
-    assert_eq!(used.get("/").body, "hello");
-    let mut silent = Client::connect(&addr);
+    let mut used = Client::connect(&addr).unwrap();
+    assert_eq!(used.get("/").unwrap().text(), "hello");
+    let mut silent = Client::connect(&addr).unwrap();
     // Connections are accepted in order: once this one is answered, the silent one is accepted too.
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
 
     assert!(running.end().await.is_clean());
     assert!(used.is_closed() && silent.is_closed());
@@ -73,12 +69,12 @@ async fn what_is_left_at_drain_timeout_is_aborted_and_counted() {
     let limit = Duration::from_millis(150);
     let server = Server::new(set).serve("http", gate.app()).serve("admin", gate.app()).drain_timeout(limit);
     let running = Running::start(server);
-    let mut clients = [(); 3].map(|()| Client::connect(&addr));
+    let mut clients = [(); 3].map(|()| Client::connect(&addr).unwrap());
     for client in &mut clients[1..] {
-        client.ask("/wait");
+        client.ask("/wait").unwrap();
         gate.arrival().await;
     }
-    assert_eq!(clients[0].get("/").body, "hello");
+    assert_eq!(clients[0].get("/").unwrap().text(), "hello");
 
     let report = running.end().await;
     assert!(!report.is_clean() && report.elapsed >= limit, "{report}");
@@ -90,24 +86,14 @@ async fn what_is_left_at_drain_timeout_is_aborted_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_timeout_of_zero_aborts_at_once() {
-    let (set, gate) = (tcp_set(&["http"]), Gate::new());
-    let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).serve("http", gate.app()).drain_timeout(Duration::ZERO));
-    let mut client = Client::connect(&addr);
-    client.ask("/wait");
-    gate.arrival().await;
+    let Waiting { running, mut client, .. } = Waiting::start(|server| server.drain_timeout(Duration::ZERO)).await;
     assert_eq!(running.end().await.listeners[0].aborted, 1);
     assert!(client.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_server_stops_accepting_and_aborts() {
-    let (set, gate) = (tcp_set(&["http"]), Gate::new());
-    let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).serve("http", gate.app()));
-    let mut client = Client::connect(&addr);
-    client.ask("/wait");
-    gate.arrival().await;
+    let Waiting { running, addr, gate, mut client } = Waiting::start(|server| server).await;
 
     running.drop_it().await;
     wait_until_refused(&addr);
@@ -117,12 +103,7 @@ async fn a_dropped_server_stops_accepting_and_aborts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_dropped_while_it_drains_aborts() {
-    let (set, gate) = (tcp_set(&["http"]), Gate::new());
-    let addr = addr_of(&set, "http");
-    let running = Running::start(Server::new(set).serve("http", gate.app()));
-    let mut client = Client::connect(&addr);
-    client.ask("/wait");
-    gate.arrival().await;
+    let Waiting { running, addr, gate, mut client } = Waiting::start(|server| server).await;
 
     let ended = running.stop();
     wait_until_refused(&addr);
@@ -133,7 +114,7 @@ async fn a_server_dropped_while_it_drains_aborts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_nobody_connected_to_ends_at_once() {
+async fn a_server_that_no_client_connected_to_ends_at_once() {
     let set = tcp_set(&["http"]);
     let report = Running::start(Server::new(set).serve("http", Gate::new().app())).end().await;
     assert!(report.is_clean());
@@ -150,7 +131,7 @@ fn stuck_in_make(limit: Duration) -> (Running, ListenAddr, Client) {
         pending::<Result<Router, Infallible>>()
     });
     let running = Running::start(Server::new(set).serve("http", make).drain_timeout(limit));
-    let client = Client::connect(&addr);
+    let client = Client::connect(&addr).unwrap();
     arrival.recv().unwrap();
     (running, addr, client)
 }
@@ -211,7 +192,7 @@ async fn a_server_serves_and_ends_whatever_its_times_are() {
                 eventually(&format!("it answers with {name} of {time:?}"), || is_answered(&addr));
             }
             let ended = running.stop();
-            assert!(timeout(PATIENCE, ended).await.unwrap().unwrap().is_ok(), "{name} of {time:?}");
+            assert!(timeout(LIMIT, ended).await.unwrap().unwrap().is_ok(), "{name} of {time:?}");
         }
     }
 }

@@ -57,7 +57,7 @@ fn serve_with_axum(set: &ActivatedListeners, app: Router) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_is_told_the_name_of_the_socket() {
+async fn a_handler_learns_the_name_of_the_socket() {
     let set = tcp_set(&["http", "admin"]);
     let addrs = ["http", "admin"].map(|name| addr_of(&set, name));
     let running = Running::start(Server::new(set).serve("http", app()).serve("admin", app()));
@@ -91,7 +91,7 @@ async fn under_plain_axum_there_is_no_name() {
     for path in ["/name", "/sockets"] {
         let answer = http::get(&addr, path);
         assert_eq!(answer.status, 500);
-        assert!(answer.body.contains("not served by axum_activation::Server"), "{}", answer.body);
+        assert!(answer.text().contains("not served by axum_activation::Server"), "{}", answer.text());
     }
 }
 
@@ -134,7 +134,7 @@ async fn what_may_be_missing_is_none_and_what_may_not_names_its_layer() {
     assert_eq!(http::text(&layered, "/drain"), "Running");
     let refused = http::get(&plain, "/drain");
     assert_eq!(refused.status, 500);
-    assert!(refused.body.contains("DrainLayer"), "{}", refused.body);
+    assert!(refused.text().contains("DrainLayer"), "{}", refused.text());
     running.end().await;
 }
 

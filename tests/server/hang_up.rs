@@ -54,7 +54,7 @@ pub(crate) async fn serve_in_a_terminal_that_closes(io: &ChildIo) {
 
 /// A service that axum serves: says whether it has handed over.
 #[tokio::main]
-pub(crate) async fn serve_by_axum_in_a_terminal(stage: &Stage) {
+pub(crate) async fn serve_by_axum_in_a_terminal(io: &ChildIo) {
     let set = ActivatedListeners::from_env().unwrap();
     let (listener, drain) = (set.one("http").unwrap(), Drain::new());
     // As the leader of the terminal's session it would not hand over.
@@ -63,7 +63,7 @@ pub(crate) async fn serve_by_axum_in_a_terminal(stage: &Stage) {
     let app = Router::new().route("/", get("hello"));
     let served = axum::serve(listener.stop_on(&drain), app).with_graceful_shutdown(drain.started_after(Duration::ZERO));
     drain.run_server(served, Duration::from_secs(5)).await;
-    stage.say(active.committed().is_cancelled());
+    io.say(active.committed().is_cancelled());
     active.finish().await;
 }
 
@@ -92,7 +92,7 @@ fn who_leads_the_session_of_a_terminal_does_not_hand_over_by_spawn() {
     let words = ["leads the session of its terminal", "handoff_by_spawn(true)", "handoff_socket"];
     assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
     child.signal(Signal::HUP);
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
     child.signal(Signal::TERM);
     assert_eq!(child.hear::<String>(), "drained");
     child.finish();
@@ -106,11 +106,11 @@ fn what_is_to_outlive_its_terminal_is_not_ended_by_it() {
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "trap '' HUP; exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
     let mut child = Subprocess::passed("serve_in_a_terminal", [("http", socket.into())]).command(in_it).start();
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
 
     drop(terminal);
     assert_eq!(child.hear::<String>(), "asked to hand over");
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
     child.signal(Signal::TERM);
     assert_eq!(child.hear::<String>(), "drained");
     child.finish();
@@ -133,9 +133,9 @@ fn so_is_what_axum_serves_there() {
     let addr = sockets::addr(&socket);
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
-    let scene = "serve_by_axum_in_a_terminal";
-    let mut child = Scene::passed(scene, [("http", socket.into())]).command(in_it).start();
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    let subprocess = Subprocess::passed("serve_by_axum_in_a_terminal", [("http", socket.into())]);
+    let mut child = subprocess.command(in_it).start();
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
     drop(terminal);
     assert!(!child.hear::<bool>(), "it has handed over");
     child.finish();
@@ -149,7 +149,7 @@ fn ends_with_its_terminal(subprocess: &'static str) {
     let test = std::env::current_exe().unwrap();
     let in_it = ["bash", "-c", "exec setsid --ctty \"$@\" <\"$0\"", &path, test.to_str().unwrap()];
     let mut child = Subprocess::passed(subprocess, [("http", socket.into())]).command(in_it).start();
-    assert_eq!(Client::connect(&addr).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
 
     child.signal(Signal::HUP);
     assert_eq!(child.hear::<String>(), "asked to hand over");

@@ -35,9 +35,9 @@ async fn a_server_returns_when_its_one_connection_ends() {
     let (client, served) = sockets::tcp_connection();
     let own = client.local_addr().unwrap();
     let running = tokio::spawn(run(Server::new(passed("connection", served)).serve("http", app("hello"))));
-    let mut client = Client::over_tcp(client);
+    let mut client = Client::over(client).unwrap();
     for _ in 0..2 {
-        assert_eq!(client.get("/").body, format!("hello http {own}"));
+        assert_eq!(client.get("/").unwrap().text(), format!("hello http {own}"));
     }
     assert!(!running.is_finished());
     drop(client);
@@ -50,8 +50,8 @@ async fn the_route_of_its_name_serves_the_one_connection() {
     let (client, served) = sockets::unix_connection();
     let server = Server::new(passed("admin", served)).serve("http", app("public")).serve("admin", app("private"));
     let running = tokio::spawn(run(server));
-    let mut client = Client::over_unix(client);
-    assert!(client.get("/").body.starts_with("private admin unix"));
+    let mut client = Client::over(client).unwrap();
+    assert!(client.get("/").unwrap().text().starts_with("private admin unix"));
     drop(client);
     assert_eq!(running.await.unwrap().listeners[0].name, "admin");
 }
@@ -61,12 +61,12 @@ async fn a_drain_lets_the_one_connection_finish() {
     let (client, served) = sockets::tcp_connection();
     let gate = Gate::new();
     let running = Running::start(Server::new(passed("connection", served)).serve("http", gate.app()));
-    let mut client = Client::over_tcp(client);
-    client.ask("/wait");
+    let mut client = Client::over(client).unwrap();
+    client.ask("/wait").unwrap();
     gate.arrival().await;
     let ended = running.stop();
     gate.open();
-    assert_eq!(client.answer().body, "let go");
+    assert_eq!(client.answer().unwrap().text(), "let go");
     assert!(client.is_closed());
     assert!(ended.await.unwrap().unwrap().is_clean());
 }
@@ -84,8 +84,8 @@ fn a_process_that_was_passed_one_connection_ends_with_it() {
     let (client, served) = sockets::tcp_connection();
     let own = client.local_addr().unwrap();
     let mut child = Subprocess::passed("serve_one_connection", [("connection", served.into())]).start();
-    let mut client = Client::over_tcp(client);
-    assert_eq!(client.get("/").body, format!("hello http {own}"));
+    let mut client = Client::over(client).unwrap();
+    assert_eq!(client.get("/").unwrap().text(), format!("hello http {own}"));
     drop(client);
     assert_eq!(child.hear::<(String, u64)>(), ("http".to_owned(), 1));
     child.finish();

@@ -34,10 +34,10 @@ async fn a_make_service_that_panics_costs_its_own_connection() {
     });
     let running = Running::start(Server::new(set).serve("http", make));
     for _ in 0..2 {
-        assert!(Client::connect(&addr).is_closed());
+        assert!(Client::connect(&addr).unwrap().is_closed());
     }
-    let mut client = Client::connect(&addr);
-    assert_eq!(client.get("/").body, "hello");
+    let mut client = Client::connect(&addr).unwrap();
+    assert_eq!(client.get("/").unwrap().text(), "hello");
     drop(client);
     let report = running.end().await;
     assert_eq!((report.listeners[0].errors, report.listeners[0].finished), (2, 1));
@@ -52,13 +52,13 @@ async fn a_future_that_is_to_stop_the_server_and_panics_has_stopped_it_in_order(
     let stop = async { panics.await.expect("the test has dropped its end, as planned") };
     let running =
         tokio::spawn(Server::new(set).serve("http", gate.app()).without_signals().with_graceful_shutdown(stop).run());
-    let mut client = Client::connect(&addr);
-    client.ask("/wait");
+    let mut client = Client::connect(&addr).unwrap();
+    client.ask("/wait").unwrap();
     gate.arrival().await;
     drop(panic);
     crate::running::wait_until_refused(&addr);
     gate.open();
-    assert_eq!(client.answer().body, "let go");
+    assert_eq!(client.answer().unwrap().text(), "let go");
     drop(client);
     let report = running.await.unwrap().unwrap();
     assert!(report.is_clean() && report.listeners[0].requests == 1, "{report}");

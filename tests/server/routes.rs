@@ -79,7 +79,7 @@ async fn every_kind_of_service_is_a_route() {
     running.end().await;
 }
 
-/// Makes a service that says what it was told of the connection.
+/// Makes a service that says what it has learned of the connection.
 #[derive(Clone, Copy, Debug)]
 struct Describe;
 
@@ -100,7 +100,7 @@ impl Service<IncomingConnection<'_>> for Describe {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_make_service_is_told_of_each_connection() {
+async fn a_make_service_learns_of_each_connection() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let running = Running::start(Server::new(set).serve("http", Describe));
@@ -117,11 +117,11 @@ async fn one_connection_carries_many_requests() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let running = Running::start(Server::new(set).serve("http", Router::new().route("/", get(hello))));
-    let mut client = Client::connect(&addr);
+    let mut client = Client::connect(&addr).unwrap();
     for _ in 0..20 {
-        assert_eq!(client.get("/").body, "hello");
+        assert_eq!(client.get("/").unwrap().text(), "hello");
     }
-    assert_eq!(client.get("/nowhere").status, StatusCode::NOT_FOUND.as_u16());
+    assert_eq!(client.get("/nowhere").unwrap().status, StatusCode::NOT_FOUND.as_u16());
     drop(client);
     assert_eq!(running.end().await.listeners[0].finished, 1);
 }
@@ -132,10 +132,10 @@ async fn a_request_body_arrives_whole() {
     let addr = addr_of(&set, "http");
     let count = |body: Bytes| async move { body.len().to_string() };
     let running = Running::start(Server::new(set).serve("http", axum::routing::post(count)));
-    let mut client = Client::connect(&addr);
-    client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
-    client.send(&[b'x'; 100_000]);
-    assert_eq!(client.answer().body, "100000");
+    let mut client = Client::connect(&addr).unwrap();
+    client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n").unwrap();
+    client.send(&[b'x'; 100_000]).unwrap();
+    assert_eq!(client.answer().unwrap().text(), "100000");
     running.end().await;
 }
 
@@ -144,9 +144,9 @@ async fn a_connection_that_speaks_no_http_ends_alone() {
     let set = tcp_set(&["http"]);
     let addr = addr_of(&set, "http");
     let running = Running::start(Server::new(set).serve("http", Router::new().route("/", get(hello))));
-    let mut client = Client::connect(&addr);
-    client.send(b"\0nonsense\r\n\r\n");
-    assert_eq!(client.answer().status, StatusCode::BAD_REQUEST.as_u16());
+    let mut client = Client::connect(&addr).unwrap();
+    client.send(b"\0nonsense\r\n\r\n").unwrap();
+    assert_eq!(client.answer().unwrap().status, StatusCode::BAD_REQUEST.as_u16());
     assert!(client.is_closed());
     assert_eq!(http::text(&addr, "/"), "hello");
     running.end().await;

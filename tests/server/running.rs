@@ -1,6 +1,6 @@
 //! A server in the test's own process, and what tests look at from outside.
 
-use std::{net::TcpStream, sync::Arc, time::Duration};
+use std::{net::TcpStream, sync::Arc};
 
 use axum::{Router, routing::get};
 use axum_activation::{ActivatedListeners, DrainReport, Error, ListenAddr, Server};
@@ -10,7 +10,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{eventually::eventually, sockets};
+use crate::support::{
+    http::Client,
+    sockets,
+    wait::{LIMIT, eventually},
+};
 
 /// A set with a TCP socket of its own for each name.
 pub(crate) fn tcp_set(names: &[&str]) -> ActivatedListeners {
@@ -23,7 +27,7 @@ pub(crate) fn addr_of(set: &ActivatedListeners, name: &str) -> ListenAddr {
     set.iter().find(|socket| socket.name() == name).and_then(|socket| socket.addr().cloned()).unwrap()
 }
 
-/// A server that runs until it is told to stop.
+/// A server that runs until it is asked to stop.
 pub(crate) struct Running {
     task: JoinHandle<Result<DrainReport, Error>>,
     stop: oneshot::Sender<()>,
@@ -51,7 +55,7 @@ impl Running {
 
     /// Begins the drain and waits for its end.
     pub(crate) async fn end(self) -> DrainReport {
-        let ended = timeout(Duration::from_secs(60), self.stop()).await;
+        let ended = timeout(LIMIT, self.stop()).await;
         ended.expect("the server does not end").unwrap().unwrap()
     }
 
@@ -59,6 +63,26 @@ impl Running {
     pub(crate) async fn drop_it(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// A server with one request in flight, which waits at the gate.
+pub(crate) struct Waiting {
+    pub(crate) running: Running,
+    pub(crate) addr: ListenAddr,
+    pub(crate) gate: Gate,
+    pub(crate) client: Client,
+}
+
+impl Waiting {
+    pub(crate) async fn start(configure: impl FnOnce(Server) -> Server) -> Self {
+        let (set, gate) = (tcp_set(&["http"]), Gate::new());
+        let addr = addr_of(&set, "http");
+        let running = Running::start(configure(Server::new(set).serve("http", gate.app())));
+        let mut client = Client::connect(&addr).unwrap();
+        client.ask("/wait").unwrap();
+        gate.arrival().await;
+        Self { running, addr, gate, client }
     }
 }
 
@@ -116,7 +140,7 @@ impl Drop for AddOnDrop<'_> {
     }
 }
 
-/// Returns when nobody listens on `addr` any more.
+/// Returns when no process listens on `addr` any more.
 #[track_caller]
 pub(crate) fn wait_until_refused(addr: &ListenAddr) {
     let ListenAddr::Tcp(addr) = addr else { panic!("{addr} is not TCP") };

@@ -13,10 +13,10 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::running::{addr_of, tcp_set};
 use crate::support::{
-    eventually::eventually,
     http::Client,
     sockets,
     subprocess::{ChildIo, Subprocess},
+    wait::eventually,
 };
 
 fn server(set: &ActivatedListeners) -> Server {
@@ -49,7 +49,7 @@ pub(crate) async fn serve_several(io: &ChildIo) {
     let second = server(&set).without_handoff_signals();
     let second_handoff = second.handoff();
     let (other_drain, other_running) = start(second).await;
-    assert_eq!(Client::connect(&addr_of(&set, "http")).get("/").body, "hello");
+    assert_eq!(Client::connect(&addr_of(&set, "http")).unwrap().get("/").unwrap().text(), "hello");
     io.say(second_handoff.start().await.unwrap_err().to_string());
     io.say(first_handoff.start().await.unwrap_err().to_string());
 
@@ -129,7 +129,7 @@ fn a_second_server_that_would_hand_over_fails_before_it_serves_and_says_what_to_
 fn a_server_beside_the_one_that_hands_over_goes_over_with_it() {
     let mut first = Subprocess::new("hand_over_both").start();
     let addrs = first.hear::<[String; 2]>();
-    let who = |addr: &String| Client::connect(&addr.parse().unwrap()).get("/").body.parse::<i32>().unwrap();
+    let who = |addr: &String| Client::connect(addr.as_str()).unwrap().get("/").unwrap().text().parse::<i32>().unwrap();
     let mut pid = first.pid().as_raw_nonzero().get();
     for _ in 0..3 {
         assert_eq!(addrs.each_ref().map(who), [pid; 2]);

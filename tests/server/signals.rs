@@ -104,8 +104,8 @@ impl Serving {
         let addr = sockets::addr(&socket);
         let mut child = Subprocess::passed(subprocess, [("http", socket.into())]).start();
         assert_eq!(child.hear::<Event>(), Event::Ready);
-        let mut client = Client::connect(&addr);
-        client.ask("/wait");
+        let mut client = Client::connect(&addr).unwrap();
+        client.ask("/wait").unwrap();
         child.tell("await arrival");
         assert_eq!(child.hear::<Event>(), Event::Arrived);
         Self { child, addr, client }
@@ -127,7 +127,7 @@ impl Serving {
     #[track_caller]
     fn ends_clean(mut self) {
         self.child.tell("open");
-        assert_eq!(self.client.answer().body, "let go");
+        assert_eq!(self.client.answer().unwrap().text(), "let go");
         assert!(self.client.is_closed());
         // Else the server waits a second for it, on a clock that may be paused.
         drop(self.client);
@@ -207,7 +207,7 @@ fn the_signals_that_hand_over_stay_when_those_that_end_are_left_to_the_program()
     for signal in [Signal::HUP, Signal::USR2] {
         child.signal(signal);
         assert_eq!(child.hear::<String>(), "asked to hand over");
-        assert_eq!(Client::connect(&addr).get("/").body, "hello");
+        assert_eq!(Client::connect(&addr).unwrap().get("/").unwrap().text(), "hello");
     }
     child.signal(Signal::TERM);
     assert_eq!(child.hear::<String>(), "drained");

@@ -1,22 +1,19 @@
 //! HTTP/1.1 clients that never send a request twice, and note what becomes of each.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
-    io,
+    env, io,
     net::SocketAddr,
+    ops::Range,
     sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::Receiver,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, Sender, channel},
     },
-    thread,
+    thread::Scope,
     time::{Duration, Instant},
 };
 
-use super::wire::Wire;
-
-/// How long the clients may take until enough of them were answered.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{http, wait::LIMIT};
 
 /// How clients ask.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +34,8 @@ pub(crate) struct Clients {
     addr: SocketAddr,
     habit: Habit,
     sent: AtomicU64,
-    stopped: AtomicBool,
+    stopped: Mutex<bool>,
+    stops: Condvar,
     outcome: Mutex<Outcome>,
     answered: Condvar,
 }
@@ -63,7 +61,8 @@ impl Clients {
             addr,
             habit,
             sent: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
+            stopped: Mutex::new(false),
+            stops: Condvar::new(),
             outcome: Mutex::default(),
             answered: Condvar::new(),
         }
@@ -72,16 +71,16 @@ impl Clients {
     /// One client that asks until it is stopped.
     pub(crate) fn run(&self) {
         let mut client = Client::new(self);
-        while !self.stopped.load(Relaxed) {
+        while !self.is_stopped() {
             client.think();
             client.ask();
         }
     }
 
-    /// One client that asks only when it is told to, and leaves its connection idle in between.
-    pub(crate) fn run_when_told(&self, told: &Receiver<()>) {
+    /// One client that sends a request only when it is asked to, and leaves its connection idle in between.
+    pub(crate) fn run_when_asked(&self, asked: &Receiver<()>) {
         let mut client = Client::new(self);
-        while told.recv().is_ok() {
+        while asked.recv().is_ok() {
             client.ask();
         }
     }
@@ -95,7 +94,7 @@ impl Clients {
         let outcome = self.outcome();
         let enough = outcome.answered + more;
         let waiting = |outcome: &mut Outcome| outcome.answered < enough && outcome.lost.is_empty();
-        let (outcome, late) = self.answered.wait_timeout_while(outcome, PATIENCE, waiting).expect("no client panics");
+        let (outcome, late) = self.answered.wait_timeout_while(outcome, LIMIT, waiting).expect("no client panics");
         assert!(!late.timed_out(), "the clients get no answers any more: {outcome:?}");
     }
 
@@ -106,6 +105,16 @@ impl Clients {
 
     pub(crate) fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().expect("no client panics")
+    }
+
+    /// Returns after that time, or when the clients are stopped.
+    fn pause(&self, time: Duration) {
+        let going = self.stopped.lock().expect("no client panics");
+        drop(self.stops.wait_timeout_while(going, time, |stopped| !*stopped));
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock().expect("no client panics")
     }
 
     fn note(&self, asked: io::Result<()>, id: u64, took: Duration) {
@@ -120,15 +129,59 @@ impl Clients {
     }
 }
 
+/// Clients that send a request only when they are asked to.
+#[derive(Debug)]
+pub(crate) struct Idlers(Vec<Sender<()>>);
+
+impl Idlers {
+    pub(crate) fn start<'a>(scope: &'a Scope<'a, '_>, clients: &'a Clients, count: usize) -> Self {
+        let start = |_| {
+            let (sender, asked) = channel();
+            scope.spawn(move || clients.run_when_asked(&asked));
+            sender
+        };
+        Self((0..count).map(start).collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Asks these for a request each.
+    pub(crate) fn ask(&self, which: Range<usize>) {
+        self.0[which].iter().for_each(Self::ask_one);
+    }
+
+    /// Asks all of them.
+    pub(crate) fn ask_all(&self) {
+        self.ask(0..self.len());
+    }
+
+    /// Asks each so many-th, and at another turn others.
+    pub(crate) fn ask_in_turn(&self, turn: usize, of: usize) {
+        self.0.iter().skip(turn % of).step_by(of).for_each(Self::ask_one);
+    }
+
+    fn ask_one(idler: &Sender<()>) {
+        idler.send(()).expect("the client runs");
+    }
+}
+
+/// How often a load does what it does: as the variable of the environment says, or `default`.
+pub(crate) fn times(variable: &str, default: usize) -> usize {
+    env::var(variable).map_or(default, |times| times.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.stopped.store(true, Relaxed);
+        *self.0.stopped.lock().expect("no client panics") = true;
+        self.0.stops.notify_all();
     }
 }
 
 struct Client<'a> {
     all: &'a Clients,
-    connection: Option<Wire>,
+    connection: Option<http::Client>,
     dice: u64,
 }
 
@@ -141,7 +194,8 @@ impl<'a> Client<'a> {
     fn think(&mut self) {
         let longest = u64::try_from(self.all.habit.thinks.as_micros()).expect("a short time");
         if longest > 0 {
-            thread::sleep(Duration::from_micros(self.roll() % longest));
+            let time = Duration::from_micros(self.roll() % longest);
+            self.all.pause(time);
         }
     }
 
@@ -150,7 +204,7 @@ impl<'a> Client<'a> {
         let id = self.all.sent.fetch_add(1, Relaxed) + 1;
         let body = self.all.habit.posts.then(|| self.text());
         let began = Instant::now();
-        let asked = self.connection().and_then(|wire| ask(wire, id, body.as_deref()));
+        let asked = self.connection().and_then(|client| ask(client, id, body.as_deref()));
         if !asked.as_ref().is_ok_and(|closes| !closes && !self.all.habit.opens) {
             self.connection = None;
         }
@@ -158,13 +212,13 @@ impl<'a> Client<'a> {
     }
 
     /// The connection to ask on: the one there is, unless it is seen to be over.
-    fn connection(&mut self) -> io::Result<&mut Wire> {
+    fn connection(&mut self) -> io::Result<&mut http::Client> {
         let usable = match &self.connection {
             None => false,
-            Some(wire) => !self.all.habit.looks || !wire.is_over()?,
+            Some(client) => !self.all.habit.looks || !client.is_over()?,
         };
         if !usable {
-            self.connection = Some(Wire::connect(self.all.addr)?);
+            self.connection = Some(http::Client::connect(self.all.addr)?);
             self.all.outcome().opened += 1;
         }
         Ok(self.connection.as_mut().expect("just opened"))
@@ -187,17 +241,17 @@ impl<'a> Client<'a> {
 }
 
 /// Asks, and says whether the connection ends with the answer, which must be that to this request.
-fn ask(wire: &mut Wire, id: u64, body: Option<&str>) -> io::Result<bool> {
+fn ask(client: &mut http::Client, id: u64, body: Option<&str>) -> io::Result<bool> {
     let path = format!("/{id}");
     let expected = match body {
         Some(body) => format!("{id} {body}"),
         None => id.to_string(),
     };
     match body {
-        Some(_) => wire.post(&path, &expected)?,
-        None => wire.ask(&path)?,
+        Some(_) => client.post(&path, &expected)?,
+        None => client.ask(&path)?,
     }
-    let answer = wire.answer()?;
+    let answer = client.answer()?;
     if answer.status != 200 || answer.body != expected.as_bytes() {
         return Err(io::Error::other(format!("the answer to something else: {answer:?}")));
     }

@@ -1,5 +1,4 @@
 //! The descriptors of this process, as `/proc/self/fd` shows them.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,25 +1,12 @@
 //! One generation of a service after the other, each a process of its own: all on one listening socket, or each on one that
 //! it binds itself.
 //!
-//! A generation is the running test binary, started once more, with the socket as descriptor 3 if there is one. The test file
-//! has one test for it, which does nothing but in such a process:
-//!
-//! ```ignore
-//! #[test]
-//! fn generation() {
-//!     generation::serve();
-//! }
-//! ```
-#![allow(dead_code, reason = "no test file uses all of it")]
+//! A generation is a subprocess that runs [`serve`].
 
 use std::{
     collections::HashMap,
-    env, fmt,
-    io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -30,16 +17,16 @@ use axum::{
     routing::{get, post},
 };
 use axum_activation::{ActivatedListeners, Server, drain::DrainReport, readiness::readiness};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 
-/// Stands before every line that a generation says, as it shares standard output with the test harness.
-const MARK: &str = "\u{1}generation ";
-
-/// The listening socket comes as standard input and goes to its place; the shell's pid is that of the program it becomes.
-const PASS: &str = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http; exec \"$@\"";
+use super::{
+    subprocess::{Child, ChildIo, Subprocess},
+    wait::some_turns,
+};
 
 /// Where a generation listens, and how it ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) addr: SocketAddr,
     pub(crate) lame_duck: Duration,
@@ -48,10 +35,7 @@ pub(crate) struct Settings {
 
 /// A process that serves; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Generation {
-    process: Child,
-    said: BufReader<ChildStdout>,
-}
+pub(crate) struct Generation(Child);
 
 /// What a generation said of itself at its end.
 #[derive(Debug)]
@@ -72,81 +56,37 @@ impl Generation {
     /// Starts one, and returns when it accepts.
     pub(crate) fn start(socket: &TcpListener) -> Self {
         let socket = OwnedFd::from(socket.try_clone().expect("a copy of the listening socket"));
-        let mut command = Command::new("sh");
-        command.args(["-c", PASS, "sh"]).arg(this_program()).stdin(socket);
-        Self::spawn(&mut command)
+        Self::begin(Subprocess::passed("generation", [("http", socket)]), None)
     }
 
     /// Starts one that binds its socket itself, and returns when it accepts.
     pub(crate) fn start_alone(settings: &Settings) -> Self {
-        let mut command = Command::new(this_program());
-        command.env("GENERATION_SETTINGS", settings.to_string()).stdin(Stdio::null());
-        Self::spawn(&mut command)
+        Self::begin(Subprocess::new("generation"), Some(settings))
     }
 
-    fn spawn(command: &mut Command) -> Self {
-        command.args(["--exact", "generation", "--nocapture", "--test-threads=1", "--quiet"]);
-        command.env("GENERATION", "1").env_remove("LISTEN_PIDFDID").env_remove("NOTIFY_SOCKET");
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        let said = BufReader::new(process.stdout.take().expect("a pipe"));
-        let mut generation = Self { process, said };
-        assert_eq!(generation.hear(), "serves");
-        generation
+    fn begin(subprocess: Subprocess, settings: Option<&Settings>) -> Self {
+        let mut child = subprocess.arg(serde_json::to_string(&settings).expect("JSON")).start();
+        assert_eq!(child.hear::<String>(), "serves");
+        Self(child)
     }
 
     /// Ends it with SIGTERM, and waits for its end, which must be a good one.
     pub(crate) fn drain(mut self) -> Epitaph {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).expect("it runs");
+        self.terminate();
         self.end()
     }
 
-    /// Tells it to drain.
+    /// Asks it to drain.
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).expect("it runs");
+        self.0.signal(Signal::TERM);
     }
 
     /// Waits for its end, which must be a good one.
     pub(crate) fn end(&mut self) -> Epitaph {
-        let report = self.hear();
-        let processed = self.hear();
-        let processed = processed.split_ascii_whitespace().map(|id| id.parse().expect("a number")).collect();
-        let status = self.process.wait().expect("it ends");
-        assert!(status.success(), "{status} after {report}");
-        Epitaph { report, processed }
-    }
-
-    fn hear(&mut self) -> String {
-        let mut line = String::new();
-        while self.said.read_line(&mut line).expect("what it says is text") > 0 {
-            if let Some(said) = line.strip_prefix(MARK) {
-                return said.trim_end().to_owned();
-            }
-            line.clear();
-        }
-        panic!("a generation ended without a word: {:?}", self.process.wait());
-    }
-}
-
-/// As the words of one variable of the environment.
-impl fmt::Display for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.addr, self.lame_duck.as_millis(), self.keep_alive_grace.as_millis())
-    }
-}
-
-impl Settings {
-    fn from_words(words: &str) -> Option<Self> {
-        let mut words = words.split(' ');
-        let addr = words.next()?.parse().ok()?;
-        let mut time = || words.next()?.parse().ok().map(Duration::from_millis);
-        Some(Self { addr, lame_duck: time()?, keep_alive_grace: time()? })
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let epitaph = Epitaph { report: self.0.hear(), processed: self.0.hear() };
+        let status = self.0.wait();
+        assert!(status.success(), "{status} after {}", epitaph.report);
+        epitaph
     }
 }
 
@@ -184,24 +124,18 @@ impl Chronicle {
         let times = self.times();
         let wrong: Vec<_> = (1..=last).filter(|id| times.get(id) != Some(&1)).collect();
         assert!(wrong.is_empty(), "not processed exactly once: {wrong:?}");
-        assert_eq!(times.len() as u64, last, "requests that nobody sent");
+        assert_eq!(times.len() as u64, last, "requests that no client sent");
     }
 }
 
 /// The process of a generation: serves until SIGTERM.
-pub(crate) fn serve() {
-    if env::var_os("GENERATION").is_none() {
-        return;
-    }
-    set_parent_process_death_signal(Some(Signal::KILL)).expect("it may end with its parent");
-    let settings: Option<Settings> =
-        env::var("GENERATION_SETTINGS").ok().map(|settings| Settings::from_words(&settings).expect("settings"));
+pub(crate) fn serve(io: &ChildIo) {
+    let settings: Option<Settings> = serde_json::from_str(&io.arg()).expect("settings");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let processed = Arc::default();
     let report = runtime.expect("a runtime").block_on(run(settings, &processed));
-    say(&report.to_string());
-    let processed = processed.lock().expect("no handler panics");
-    say(&processed.iter().map(u64::to_string).collect::<Vec<_>>().join(" "));
+    io.say(report.to_string());
+    io.say(&*processed.lock().expect("no handler panics"));
 }
 
 async fn run(settings: Option<Settings>, processed: &Arc<Mutex<Vec<u64>>>) -> DrainReport {
@@ -216,7 +150,7 @@ async fn run(settings: Option<Settings>, processed: &Arc<Mutex<Vec<u64>>>) -> Dr
         server = server.lame_duck(lame_duck).keep_alive_grace(keep_alive_grace);
     }
     // The first poll of the server begins to accept.
-    let (report, ()) = tokio::join! { biased; server.run(), async { say("serves") } };
+    let (report, ()) = tokio::join! { biased; server.run(), async { ChildIo.say("serves") } };
     report.expect("it serves")
 }
 
@@ -226,7 +160,7 @@ fn service(processed: &Arc<Mutex<Vec<u64>>>) -> Router {
         let processed = Arc::clone(processed);
         async move |id| {
             processed.lock().expect("no handler panics").push(id);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            some_turns().await;
         }
     };
     let (asked, sent) = (note(processed), note(processed));
@@ -247,13 +181,4 @@ fn service(processed: &Arc<Mutex<Vec<u64>>>) -> Router {
                 body
             }),
         )
-}
-
-fn this_program() -> PathBuf {
-    env::current_exe().expect("a test program has a path")
-}
-
-fn say(line: &str) {
-    // One write, so that nothing of the harness comes between.
-    print!("\n{MARK}{line}\n");
 }

@@ -1,5 +1,4 @@
 //! Routes whose responses have no end of their own: they end with the drain's token.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::convert::Infallible;
 

@@ -1,26 +1,18 @@
 //! Clients that connect, ask and leave, again and again, and note what becomes of it.
 
 use std::{
-    fmt,
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
-    path::PathBuf,
+    fmt, io,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n";
+use axum_activation::ListenAddr;
 
-/// Where a client connects to.
-#[derive(Debug)]
-pub(crate) enum Target {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
+use super::http::Client;
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n";
 
 /// What became of the connections of all clients.
 #[derive(Debug, Default)]
@@ -37,11 +29,11 @@ pub(crate) struct StopOnDrop<'a>(&'a Load);
 
 impl Load {
     /// One client after the other, until stopped.
-    pub(crate) fn run(&self, target: &Target) {
+    pub(crate) fn run(&self, target: &ListenAddr) {
         while !self.stopped.load(Relaxed) {
-            match target.connect() {
-                Err(error) => self.refused.lock().expect("no client panics").push(format!("{target:?}: {error}")),
-                Ok(stream) => self.note(ask(stream).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 OK\r\n"))),
+            match Client::connect(target) {
+                Err(error) => self.refused.lock().expect("no client panics").push(format!("{target}: {error}")),
+                Ok(client) => self.note(ask(client).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200 OK\r\n"))),
             }
         }
     }
@@ -79,31 +71,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-impl Target {
-    fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        let limit = Some(Duration::from_secs(30));
-        match self {
-            Self::Tcp(addr) => {
-                let stream = TcpStream::connect(addr)?;
-                stream.set_read_timeout(limit)?;
-                Ok(Box::new(stream))
-            }
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(limit)?;
-                Ok(Box::new(stream))
-            }
-        }
-    }
-}
-
-trait Stream: Read + Write {}
-
-impl<T: Read + Write> Stream for T {}
-
-fn ask(mut stream: Box<dyn Stream>) -> io::Result<Vec<u8>> {
-    stream.write_all(REQUEST)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(answer)
+/// One request on a connection of its own.
+fn ask(mut client: Client) -> io::Result<Vec<u8>> {
+    client.send(REQUEST)?;
+    client.rest()
 }

@@ -1,12 +1,11 @@
 //! What `systemctl show` says of a service, looked at every 20 ms.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{fmt, fs, process::Child, time::Instant};
 
 use super::systemd::Systemd;
 
 const STOP: &str = "/run/looked-enough";
-/// Not a pipe, which takes some 500 looks and no more until somebody reads.
+/// Not a pipe, which takes some 500 looks and no more until it is read.
 const SEEN: &str = "/run/looked";
 
 /// One look.
@@ -24,7 +23,7 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Looks(pub(crate) Vec<Look>);
 
-/// Looks until it is told to stop.
+/// Looks until it is asked to stop.
 #[derive(Debug)]
 pub(crate) struct Looking(Child, Instant);
 
@@ -37,7 +36,7 @@ impl Looking {
              echo; [ $e ] && exit; sleep 0.01; done"
         );
         let command = systemd.command(&["sh", "-c", &script]).spawn();
-        Self(command.expect("the systemd's script runs"), Instant::now())
+        Self(command.expect("the script of the harness runs"), Instant::now())
     }
 
     /// Looks once more, and prints the story.

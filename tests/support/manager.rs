@@ -1,5 +1,4 @@
-//! A service manager: a notify socket that notes what it is told, keeps what it is given, and answers barriers.
-#![allow(dead_code, reason = "no test file uses all of it")]
+//! A service manager: a notify socket that notes what it receives, keeps the descriptors, and answers barriers.
 
 use std::{
     io::IoSliceMut,
@@ -10,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -19,15 +18,16 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-/// How long what is waited for may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::wait::{find, find_async};
+
+/// How often it looks whether it is to read.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// One datagram.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) text: String,
     pub(crate) fds: Vec<OwnedFd>,
-    pub(crate) at: Instant,
 }
 
 /// Listens until it is dropped.
@@ -134,26 +134,16 @@ impl Manager {
         look(&mut heard)
     }
 
-    /// Returns when it was told so; blocks.
+    /// Returns when it is so; blocks.
     #[track_caller]
-    pub(crate) fn wait(&self, what: &str, so: impl Fn(&Self) -> bool) {
-        let began = Instant::now();
-        while !so(self) {
-            assert!(began.elapsed() < PATIENCE, "in vain: {what}; it was told {:?}", self.texts());
-            thread::sleep(Duration::from_millis(1));
-        }
+    pub(crate) fn wait(&self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+        find(|| format!("{what}; it has received {:?}", self.texts()), || so(self).then_some(()));
     }
 
-    /// Returns when it was told so; for a runtime with one thread.
+    /// Returns when it is so; for a runtime with one thread.
     #[track_caller]
-    pub(crate) fn told(&self, what: &str, so: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
-        let began = Instant::now();
-        async move {
-            while !so(self) {
-                assert!(began.elapsed() < PATIENCE, "in vain: {what}; it was told {:?}", self.texts());
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+    pub(crate) fn wait_async(&self, what: &str, so: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
+        find_async(move || format!("{what}; it has received {:?}", self.texts()), move || so(self).then_some(()))
     }
 }
 
@@ -161,18 +151,18 @@ impl Drop for Manager {
     fn drop(&mut self) {
         self.shared.has_ended.store(true, SeqCst);
         let ended = self.thread.take().map(thread::JoinHandle::join);
-        assert!(thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "it was told nonsense");
+        assert!(thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "it received nonsense");
     }
 }
 
 impl Shared {
     fn listen(&self) {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        let timeout = Timespec::try_from(LOOK).expect("a short time");
         while !self.has_ended.load(SeqCst) {
             let is_deaf = self.is_deaf.load(SeqCst);
             self.is_quiet.store(is_deaf, SeqCst);
             if is_deaf {
-                thread::sleep(Duration::from_millis(1));
+                thread::park_timeout(LOOK);
             } else if poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
             {
                 self.read(&mut self.heard.lock().unwrap());
@@ -220,5 +210,5 @@ fn receive(socket: &UnixDatagram) -> Option<Message> {
         }
     }
     let text = std::str::from_utf8(&bytes[..received.bytes]).expect("UTF-8").to_owned();
-    Some(Message { text, fds, at: Instant::now() })
+    Some(Message { text, fds })
 }

@@ -3,9 +3,7 @@
 //! Each program has it as `mod support;` in its root.
 #![allow(dead_code, reason = "no program uses all of it")]
 
-pub(crate) mod async_wire;
 pub(crate) mod clients;
-pub(crate) mod eventually;
 pub(crate) mod fd_table;
 pub(crate) mod generation;
 pub(crate) mod http;
@@ -14,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod looks;
 pub(crate) mod manager;
 pub(crate) mod needs;
+pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxies;
 pub(crate) mod running;
@@ -24,4 +23,4 @@ pub(crate) mod streams;
 pub(crate) mod subprocess;
 pub(crate) mod successive;
 pub(crate) mod systemd;
-pub(crate) mod wire;
+pub(crate) mod wait;

@@ -1,5 +1,4 @@
 //! What a test finds on the machine, or says how to get.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     env, fs, io,

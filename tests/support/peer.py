@@ -2,65 +2,16 @@
 
 Arguments: a verb and what it needs. Its control socket is the last descriptor of LISTEN_FDS.
 """
-import os
-import signal
-import socket
-import struct
-import sys
-import threading
-import time
-
-HELLO, LISTENERS, SECTION, OFFERED, COMMIT, CONNECTIONS, DONE, ABORT = range(1, 9)
-JOIN, READY, FAILED, CREDIT, TAKEN, REFUSED, FINAL_TAKEN, TRIM, LEAVING = range(32, 41)
-
 control = socket.socket(fileno=2 + int(os.environ["LISTEN_FDS"]))
 control.setblocking(True)
-held = []
 
 
-def say(line):
-    os.write(1, f"\n\1generation {os.getpid()} {line}\n".encode())
-
-
-def end_with_the_test():
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
-
-
-def varint(number):
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def text(words):
-    return varint(len(words.encode())) + words.encode()
-
-
-def send(kind, body=b""):
-    control.send(struct.pack("<H", kind) + body)
-
-
-def receive():
-    """The kind and the body of the next message; its descriptors are kept open."""
-    packet, fds, _, _ = socket.recv_fds(control, 1 << 16, 253)
-    held.extend(fds)
-    if not packet:
-        return None, b""
-    return struct.unpack("<H", packet[:2])[0], packet[2:]
-
-
-def receive_until(kind):
+def park():
     while True:
-        came, body = receive()
-        if came is None:
-            say("sees the end")
-            park()
-        if came == kind:
-            return body
+        signal.pause()
+
+
+at_end = park
 
 
 def count(body):
@@ -71,15 +22,6 @@ def count(body):
         shift += 7
         if byte < 128:
             return number
-
-
-def park():
-    while True:
-        time.sleep(1000)
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def join(version=1, oldest=1):
@@ -213,7 +155,7 @@ def unknown(step):
 def long(step):
     stop_at(step)
     control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    control.send(struct.pack("<H", CREDIT) + bytes(100_000))
+    send(CREDIT, bytes(100_000))
     park()
 
 
@@ -240,7 +182,7 @@ def descriptors(step):
     nothing = os.open("/dev/null", os.O_RDONLY)
     try:
         while True:
-            socket.send_fds(control, [struct.pack("<H", 1000)], [nothing] * 200)
+            send(1000, fds=[nothing] * 200)
     except OSError:
         park()
 
@@ -253,7 +195,7 @@ def closes(step):
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with_the_test, daemon=True).start()
+    end_with_the_test()
     verbs = (stop, die_at, take, refuse, leave, leave_unanswered, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
     verb = {verb.__name__: verb for verb in verbs}[sys.argv[1]]
     verb(*sys.argv[2:])

@@ -3,53 +3,10 @@
 Arguments: the step, the program of the successor, and its arguments. It binds the listener "http" and starts the successor as an
 init system would, with the control socket as its last descriptor.
 """
-import os
-import signal
-import socket
-import struct
-import sys
-import time
-
-HELLO, LISTENERS, SECTION, OFFERED, COMMIT, CONNECTIONS, DONE, ABORT = range(1, 9)
-JOIN, READY, FAILED, CREDIT, TAKEN, REFUSED = range(32, 38)
 CLIENTS = 20
 
 listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
 control, other_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def say(line):
-    os.write(1, f"\n\1generation {os.getpid()} {line}\n".encode())
-
-
-def varint(number):
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def text(words):
-    return varint(len(words.encode())) + words.encode()
-
-
-def send(kind, body=b"", fds=()):
-    socket.send_fds(control, [struct.pack("<H", kind) + body], fds)
-
-
-def receive_until(kind):
-    while True:
-        packet = control.recv(1 << 16)
-        if not packet:
-            say("sees the end")
-            sys.exit(1)
-        if struct.unpack("<H", packet[:2])[0] == kind:
-            return packet[2:]
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def start(program, arguments):
@@ -103,14 +60,15 @@ def connections():
 
 def watch():
     """A process that asks on all of them when this one is gone."""
-    predecessor = os.getpid()
+    reader, writer = os.pipe()
     if os.fork():
         return
+    os.close(writer)
     control.close()
     listener.close()
     other_end.close()
-    while os.getppid() == predecessor:
-        time.sleep(0.001)
+    # Its end is that of the process that has the other end.
+    os.read(reader, 1)
     answers = 0
     for client in clients:
         client.sendall(b"st: test\r\n\r\n")

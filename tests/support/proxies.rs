@@ -2,17 +2,16 @@
 
 use std::{
     fs,
-    io::Read,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
-    process::{self, Child, Command, Stdio},
+    process::{self, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{eventually::eventually, needs, wire::Wire};
+use super::{http::Client, needs, process::Process, wait::eventually};
 
 const HAPROXY: &str = include_str!("../../docs/deploy/haproxy.cfg");
 const NGINX: &str = include_str!("../../docs/deploy/nginx.conf");
@@ -46,7 +45,7 @@ pub(crate) struct Addresses {
 /// A proxy that runs; it ends with this value, or with the test's thread.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    process: Child,
+    process: Process,
     addresses: Addresses,
     states: bool,
     dir: TempDir,
@@ -100,10 +99,10 @@ impl Proxy {
 
     fn start(command: &mut Command, addresses: Addresses, states: bool, dir: TempDir) -> Self {
         needs::program("setpriv", "util-linux");
-        let process = command.stdin(Stdio::null()).spawn().expect("setpriv runs");
+        let process = Process::start(command.stdin(Stdio::null()));
         let mut proxy = Self { process, addresses, states, dir };
         eventually("the proxy accepts", || {
-            let ended = proxy.process.try_wait().expect("it is our child");
+            let ended = proxy.process.ended();
             assert!(ended.is_none(), "{ended:?}: {}", proxy.log());
             TcpStream::connect(addresses.proxy).is_ok()
         });
@@ -127,10 +126,9 @@ impl Proxy {
     }
 
     fn up(&self) -> usize {
-        let mut state = Wire::connect(self.addresses.state).expect("it shows the state");
+        let mut state = Client::connect(self.addresses.state).expect("it shows the state");
         state.send("GET /;csv HTTP/1.0\r\n\r\n").expect("it listens");
-        let mut csv = String::new();
-        state.stream().read_to_string(&mut csv).expect("text");
+        let csv = String::from_utf8(state.rest().expect("an end")).expect("text");
         csv.lines()
             .filter(|line| line.starts_with("app,") && !line.contains("BACKEND") && line.contains(",UP,"))
             .count()
@@ -140,8 +138,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         // The workers of nginx end with their master only if that is not killed.
-        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
-        let _ = self.process.wait();
+        let _ = kill_process(self.process.pid(), Signal::TERM);
+        let _ = self.process.end();
     }
 }
 

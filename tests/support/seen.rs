@@ -1,5 +1,4 @@
 //! What a subprocess reports of an error.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use axum_activation::Error;
 use serde::{Deserialize, Serialize};

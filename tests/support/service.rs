@@ -1,42 +1,38 @@
 //! A service that hands over from process to process (`successive.rs`), from outside.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     collections::HashMap,
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
+    iter,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
     str::FromStr,
-    sync::{Arc, Condvar, Mutex},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread,
 };
 
 use rustix::{
     fs::{CWD, Mode, mkfifoat},
-    process::{Pid, Signal, kill_process, test_kill_process},
+    process::{Signal, kill_process},
 };
 use tempfile::TempDir;
 
 use super::{
-    successive::{FOLDER, MARK, PROCESSED, SETTINGS},
-    wire::Wire,
+    http::Client,
+    process::{Process, as_pid},
+    subprocess::Subprocess,
+    successive::{FOLDER, PROCESSED, SETTINGS},
+    wait::{eventually, find},
 };
-
-/// How long anything may take; only a failing test waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use super::{process::is_running, subprocess::Line};
 
 /// All generations of a service; ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) addr: SocketAddr,
     folder: TempDir,
-    first: Child,
-    heard: Arc<Heard>,
-    listener: Option<JoinHandle<()>>,
-    lifeline: Option<ChildStdin>,
+    first: Process<Line>,
 }
 
 /// Who answers.
@@ -44,26 +40,6 @@ pub(crate) struct Service {
 pub(crate) struct Who {
     pub(crate) generation: u64,
     pub(crate) pid: u32,
-}
-
-/// A line that a generation said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) pid: u32,
-    pub(crate) text: String,
-}
-
-#[derive(Debug, Default)]
-struct Heard {
-    state: Mutex<Hearing>,
-    news: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Hearing {
-    lines: Vec<Line>,
-    /// No process is left that could say anything.
-    is_over: bool,
 }
 
 /// What was processed, by whom.
@@ -80,22 +56,22 @@ impl Service {
     pub(crate) fn start_as(settings: &str, make: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = fs::File::create(folder.path().join("log")).expect("a file in it");
-        let mut command = make(folder.path());
-        command.args(["--exact", "generation", "--nocapture", "--test-threads=1", "--quiet"]);
-        command.env(FOLDER, folder.path()).env(SETTINGS, settings);
-        if !command.get_envs().any(|(name, _)| name == "NOTIFY_SOCKET") {
-            command.env_remove("NOTIFY_SOCKET");
+        let command = make(folder.path());
+        let words = iter::once(command.get_program()).chain(command.get_args());
+        let mut subprocess = Subprocess::new("generation").command(words).log(log).lifeline();
+        for (name, value) in command.get_envs() {
+            subprocess = match value {
+                Some(value) => subprocess.variable(name, value),
+                None => subprocess.without(name),
+            };
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let mut first = command.spawn().expect("the test binary runs");
-        let (lifeline, said) = (first.stdin.take(), first.stdout.take().expect("a pipe"));
-        let heard = Arc::new(Heard::default());
-        let listener = thread::spawn({
-            let heard = Arc::clone(&heard);
-            move || heard.listen(said)
-        });
+        if let Some(directory) = command.get_current_dir() {
+            subprocess = subprocess.directory(directory);
+        }
+        let subprocess = subprocess.variable(FOLDER, folder.path()).variable(SETTINGS, settings);
+        let first = subprocess.spawn(Line::parse);
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut service = Self { addr, folder, first, heard, listener: Some(listener), lifeline };
+        let mut service = Self { addr, folder, first };
         service.addr = service.address("http");
         service.who();
         service
@@ -131,8 +107,8 @@ impl Service {
     }
 
     #[track_caller]
-    pub(crate) fn connect(&self) -> Wire {
-        Wire::connect(self.addr).expect("it listens")
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.addr).expect("it listens")
     }
 
     /// Plans what the next process does that comes to that step.
@@ -142,7 +118,7 @@ impl Service {
         fs::rename(draft, self.folder.path().join(step)).expect("a plan");
     }
 
-    /// Makes a gate for whoever comes to it to wait at.
+    /// Makes a gate, at which a process waits that comes to it.
     pub(crate) fn gate(&self, name: &str) {
         mkfifoat(CWD, self.folder.path().join(name), Mode::RWXU).expect("a FIFO");
     }
@@ -169,54 +145,42 @@ impl Service {
     /// Returns when another process than `old` answers, which must be of the next generation.
     #[track_caller]
     pub(crate) fn wait_until_after(&self, old: Who) -> Who {
-        let began = Instant::now();
-        loop {
-            let who = self.who();
-            if who != old {
-                assert_eq!(who.generation, old.generation + 1, "{}", self.log());
-                return who;
-            }
-            assert!(began.elapsed() < PATIENCE, "still {old:?}: {}", self.log());
-        }
+        let who =
+            find(|| format!("another than {old:?}: {}", self.log()), || Some(self.who()).filter(|who| *who != old));
+        assert_eq!(who.generation, old.generation + 1, "{}", self.log());
+        who
     }
 
     /// Returns when the processes have logged such words.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &str) {
-        let began = Instant::now();
-        while !fs::read_to_string(self.folder.path().join("log")).unwrap_or_default().contains(words) {
-            assert!(began.elapsed() < PATIENCE, "not logged: {words}; {}", self.log());
-            thread::sleep(Duration::from_millis(1));
-        }
+        self.eventually(&format!("{words} in the log"), || {
+            fs::read_to_string(self.folder.path().join("log")).unwrap_or_default().contains(words)
+        });
     }
 
     /// Asks the service itself to hand over: the next process, or the reason why there is none.
     pub(crate) fn ask_to_hand_over(&self) -> Result<u32, String> {
-        let mut wire = self.connect();
-        wire.post("/handover", "").expect("it listens");
-        let answer = wire.answer().expect("an answer");
+        let mut client = self.connect();
+        client.post("/handover", "").expect("it listens");
+        let answer = client.answer().expect("an answer");
         match answer.text().split_once("over to ") {
             Some((_, pid)) => Ok(pid.parse().expect("a pid")),
             None => Err(answer.text().strip_prefix("failed true ").expect("a failed handoff").to_owned()),
         }
     }
 
-    /// Returns when somebody has said such a line.
+    /// Returns when a process has said such a line.
     #[track_caller]
     pub(crate) fn wait_for(&self, is_it: impl Fn(&Line) -> bool) -> Line {
         self.wait_for_some(1, is_it).remove(0)
     }
 
-    /// Returns when somebody has said so many such lines: all of them.
+    /// Returns when so many such lines were said: all of them.
     #[track_caller]
     pub(crate) fn wait_for_some(&self, count: usize, is_it: impl Fn(&Line) -> bool) -> Vec<Line> {
-        let hearing = self.heard.state.lock().expect("nobody panics");
-        let found = |hearing: &Hearing| hearing.lines.iter().filter(|line| is_it(line)).cloned().collect::<Vec<_>>();
-        let waiting = |hearing: &mut Hearing| !hearing.is_over && found(hearing).len() < count;
-        let (hearing, _) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
-        let lines = found(&hearing);
-        drop(hearing);
-        assert!(lines.len() >= count, "nobody said it: {}", self.log());
+        let lines = self.first.wait_for(count, is_it);
+        assert!(lines.len() >= count, "it was not said: {}", self.log());
         lines
     }
 
@@ -230,16 +194,18 @@ impl Service {
     /// Returns when that process is no more, or a zombie at most.
     #[track_caller]
     pub(crate) fn wait_for_end(&self, pid: u32) {
-        let began = Instant::now();
-        while is_running(pid) {
-            assert!(began.elapsed() < PATIENCE, "{pid} still runs: {}", self.log());
-            thread::yield_now();
-        }
+        self.eventually(&format!("the end of {pid}"), || !is_running(pid));
+    }
+
+    /// Returns when `holds` does.
+    #[track_caller]
+    pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        find(|| format!("{what}: {}", self.log()), || holds().then_some(()));
     }
 
     /// What was said so far.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.heard.state.lock().expect("nobody panics").lines.clone()
+        self.first.lines()
     }
 
     /// Every process that has said anything, in the order in which they began.
@@ -277,11 +243,7 @@ impl Service {
     /// Waits until no process is left, and returns what was processed.
     #[track_caller]
     pub(crate) fn wait_for_all(&mut self) -> (Vec<Line>, Processed) {
-        let hearing = self.heard.state.lock().expect("nobody panics");
-        let waiting = |hearing: &mut Hearing| !hearing.is_over;
-        let (hearing, late) = self.heard.news.wait_timeout_while(hearing, PATIENCE, waiting).expect("nobody panics");
-        drop(hearing);
-        assert!(!late.timed_out(), "not all have ended: {}", self.log());
+        assert!(self.first.wait_for_all(), "not all have ended: {}", self.log());
         (self.lines(), self.processed())
     }
 
@@ -295,62 +257,31 @@ impl Service {
 
 /// Who answers on that connection.
 #[track_caller]
-pub(crate) fn who(wire: &mut Wire) -> Who {
-    wire.get("/who").expect("an answer").text().parse().expect("a generation and a pid")
+pub(crate) fn who(client: &mut Client) -> Who {
+    client.get("/who").expect("an answer").text().parse().expect("a generation and a pid")
 }
 
 /// Fails unless the connection has moved there, or does: a request that comes first is answered where it was.
 #[track_caller]
-pub(crate) fn assert_moves(wire: &mut Wire, to: Who) {
-    let began = Instant::now();
-    loop {
-        let now = who(wire);
-        if now == to {
-            return;
-        }
-        assert!(now.generation < to.generation && began.elapsed() < PATIENCE, "it is with {now:?}, not {to:?}");
-    }
+pub(crate) fn assert_moves(client: &mut Client, to: Who) {
+    eventually(&format!("it is with {to:?}"), || {
+        let now = who(client);
+        assert!(now.generation <= to.generation, "it is with {now:?}, not {to:?}");
+        now == to
+    });
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
         // They end when their standard input does; what cannot, as it was stopped, is killed.
-        self.lifeline = None;
+        self.first.close_input();
         self.running().into_iter().for_each(|pid| {
             let _ = kill_process(as_pid(pid), Signal::KILL);
         });
-        // A supervisor does not end with them.
-        let _ = self.first.kill();
-        let _ = self.first.wait();
+        // A supervisor does not end with them, and is killed when `first` is dropped.
         if thread::panicking() {
             eprintln!("{}", self.log());
         }
-    }
-}
-
-impl Heard {
-    fn listen(&self, said: ChildStdout) {
-        let mut said = BufReader::new(said);
-        let mut line = Vec::new();
-        while said.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-            if let Some(line) = String::from_utf8_lossy(&line).strip_prefix(MARK) {
-                let (pid, text) = line.trim_end().split_once(' ').expect("a pid and a line");
-                let line = Line { pid: pid.parse().expect("a pid"), text: text.to_owned() };
-                self.state.lock().expect("nobody panics").lines.push(line);
-                self.news.notify_all();
-            }
-            line.clear();
-        }
-        self.state.lock().expect("nobody panics").is_over = true;
-        self.news.notify_all();
-    }
-}
-
-impl Line {
-    /// The word at that place.
-    pub(crate) fn word<T: FromStr>(&self, at: usize) -> T {
-        let word = self.text.split(' ').nth(at).and_then(|word| word.parse().ok());
-        word.unwrap_or_else(|| panic!("no such word: {self:?}"))
     }
 }
 
@@ -378,7 +309,7 @@ impl Processed {
         let times = self.times();
         let wrong: Vec<_> = (1..=last).filter(|id| times.get(id) != Some(&1)).collect();
         assert!(wrong.is_empty(), "not processed exactly once: {wrong:?}");
-        assert_eq!(times.len() as u64, last, "requests that nobody sent");
+        assert_eq!(times.len() as u64, last, "requests that no client sent");
     }
 
     /// Fails where a request was processed twice.
@@ -425,17 +356,4 @@ pub(crate) fn program_in(folder: &Path) -> PathBuf {
     let path = folder.join("program");
     std::os::unix::fs::symlink(env::current_exe().expect("a test program has a path"), &path).expect("a link");
     path
-}
-
-/// Whether there is such a process, and no mere zombie.
-pub(crate) fn is_running(pid: u32) -> bool {
-    let mut stat = String::new();
-    let read = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read_to_string(&mut stat));
-    test_kill_process(as_pid(pid)).is_ok()
-        && read.is_ok()
-        && !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))
-}
-
-fn as_pid(pid: u32) -> Pid {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid")
 }

@@ -1,5 +1,4 @@
 //! Sockets and files of every kind, to be passed to a child.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     fs::File,
@@ -39,7 +38,7 @@ pub(crate) fn device() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// Bound, but nobody has called `listen`.
+/// Bound, but `listen` was not called.
 pub(crate) fn not_yet_listening() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();

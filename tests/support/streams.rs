@@ -19,11 +19,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::Mutex as AsyncMutex,
-    time::sleep,
+    sync::Notify,
+    time::timeout,
 };
 
-/// How long the clients may take until enough of them were answered.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::LIMIT;
 
 /// How clients ask.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +47,7 @@ pub(crate) struct Clients {
     addr: SocketAddr,
     sent: AtomicU64,
     stopped: AtomicBool,
+    stops: Notify,
     outcome: Mutex<Outcome>,
     answered: Condvar,
 }
@@ -75,7 +76,14 @@ pub(crate) struct Record {
 impl Clients {
     pub(crate) fn new(addr: SocketAddr) -> Arc<Self> {
         let (sent, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { addr, sent, stopped, outcome: Mutex::default(), answered: Condvar::new() })
+        Arc::new(Self {
+            addr,
+            sent,
+            stopped,
+            stops: Notify::new(),
+            outcome: Mutex::default(),
+            answered: Condvar::new(),
+        })
     }
 
     /// Asks on all connections until it is stopped. Call it on a runtime.
@@ -94,6 +102,7 @@ impl Clients {
 
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Relaxed);
+        self.stops.notify_waiters();
     }
 
     /// Returns when `more` requests have been answered.
@@ -101,7 +110,7 @@ impl Clients {
         let outcome = self.outcome();
         let enough = outcome.answered + more;
         let waiting = |outcome: &mut Outcome| outcome.answered < enough && outcome.lost.is_empty();
-        let (_outcome, late) = self.answered.wait_timeout_while(outcome, PATIENCE, waiting).expect("no client panics");
+        let (_outcome, late) = self.answered.wait_timeout_while(outcome, LIMIT, waiting).expect("no client panics");
         assert!(!late.timed_out(), "the clients get no answers any more");
     }
 
@@ -169,7 +178,8 @@ struct Connection {
 
 async fn run_stream(lane: Arc<Lane>, habit: Habit) {
     while !lane.clients.stopped.load(Relaxed) {
-        sleep(habit.thinks.mul_f64(f64::from(roll()) / f64::from(u16::MAX))).await;
+        let time = habit.thinks.mul_f64(f64::from(roll()) / f64::from(u16::MAX));
+        drop(timeout(time, lane.clients.stops.notified()).await);
         let id = lane.clients.sent.fetch_add(1, Relaxed) + 1;
         let body = if habit.posts { format!("{id} {}", "x".repeat(usize::from(roll() % 3000))) } else { String::new() };
         let asked = lane.ask(id, body.into(), habit.opens).await;
@@ -220,7 +230,7 @@ impl Lane {
         }
     }
 
-    /// A connection that has not been told to go away, as far as is known.
+    /// A connection that was not asked to go away, as far as is known.
     async fn connection(&self, fresh: bool) -> Result<Connection, Problem> {
         let mut current = self.current.lock().await;
         match &*current {

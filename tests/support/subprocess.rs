@@ -1,6 +1,6 @@
-//! Starts the running test binary once more, as a process that was passed sockets, and plays a subprocess in it.
+//! Starts the running test program once more, as a process that was passed sockets, and runs a function of it there.
 //!
-//! A test file names its subprocesses in one test, which does nothing but in such a child:
+//! A program names these functions in one test, which does nothing but in such a process:
 //!
 //! ```ignore
 //! #[test]
@@ -11,35 +11,31 @@
 //!
 //! `bash` puts the descriptors in place and says `LISTEN_PID=$$` before it execs, so that no unsafe code is needed. Parent
 //! and child talk in lines of JSON: the child's standard output one way, its standard input the other.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fmt::Write as _,
-    io::{BufRead, BufReader, Write as _},
+    fmt::{Debug, Write as _},
+    fs::File,
+    io::{BufRead, Read, Write as _},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{self, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
+    process::{self, Command, ExitStatus, Stdio},
+    str::FromStr,
+    sync::{Mutex, PoisonError},
     thread,
-    time::Duration,
 };
 
 use rustix::{
     io::FdFlags,
     process::{Pid, PidfdFlags, Signal},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// How long a child may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::process::Process;
 
 /// Stands before every line of a report, which shares standard output with the test harness.
 const MARK: &str = "\u{1}report ";
@@ -53,23 +49,37 @@ const WAITING_ROOM: i32 = 300;
 /// One spawn at a time: the descriptors on their way to a child are inheritable for a moment.
 static SPAWN: Mutex<()> = Mutex::new(());
 
-/// What a child is to be passed, and which subprocess it plays.
+/// What a process is to be passed, and what runs in it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Subprocess {
     name: &'static str,
     fds: Vec<Option<OwnedFd>>,
-    variables: Vec<(&'static str, OsString)>,
+    variables: Vec<(OsString, OsString)>,
+    removed: Vec<OsString>,
     own_pid: bool,
     /// Instead of the running test binary: the words up to its arguments.
     command: Option<Vec<OsString>>,
     directory: Option<PathBuf>,
+    /// It is a run of this test program, or of what becomes one.
+    is_test: bool,
+    log: Option<File>,
 }
 
 impl Subprocess {
     /// A subprocess without sockets and variables.
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, fds: Vec::new(), variables: Vec::new(), own_pid: false, command: None, directory: None }
+        Self {
+            name,
+            fds: Vec::new(),
+            variables: Vec::new(),
+            removed: Vec::new(),
+            own_pid: false,
+            command: None,
+            directory: None,
+            is_test: true,
+            log: None,
+        }
     }
 
     /// A subprocess in which the sockets come as systemd passes them, under these names.
@@ -137,13 +147,36 @@ impl Subprocess {
         self
     }
 
-    /// Any variable.
-    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.variables.push((name, value.into()));
+    /// Another program altogether, and its arguments.
+    pub(crate) fn program(mut self, words: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.is_test = false;
+        self.command(words)
+    }
+
+    /// Where its standard error goes.
+    pub(crate) fn log(mut self, file: File) -> Self {
+        self.log = Some(file);
         self
     }
 
-    /// Plays it to the end and returns its one report.
+    /// It ends with its standard input, as do all that it starts, and not with its parent.
+    pub(crate) fn lifeline(self) -> Self {
+        self.variable("SUBPROCESS_LIFELINE", "1")
+    }
+
+    /// Without that variable, which also the shell in between does not set.
+    pub(crate) fn without(mut self, name: impl Into<OsString>) -> Self {
+        self.removed.push(name.into());
+        self
+    }
+
+    /// Any variable.
+    pub(crate) fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs it to the end and returns its one report.
     pub(crate) fn report<T: DeserializeOwned>(self) -> T {
         let mut child = self.start();
         let report = child.hear();
@@ -151,8 +184,13 @@ impl Subprocess {
         report
     }
 
-    /// Starts the child.
+    /// Starts it.
     pub(crate) fn start(self) -> Child {
+        Child(self.spawn(|line| line.strip_prefix(MARK).map(str::to_owned)))
+    }
+
+    /// Starts it; `parse` says which lines of its standard output count, and as what.
+    pub(crate) fn spawn<T: Clone + Debug + Send + 'static>(self, parse: fn(&str) -> Option<T>) -> Process<T> {
         let _alone = SPAWN.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting: Vec<_> = self.fds.iter().map(|fd| fd.as_ref().map(inheritable)).collect();
         let script = self.script(&waiting);
@@ -162,13 +200,17 @@ impl Subprocess {
             .args(["-c", &script, "bash"])
             .args(program)
             .current_dir(self.directory.as_deref().unwrap_or(Path::new(".")));
-        command.args(["--exact", "subprocess", "--nocapture", "--test-threads=1", "--quiet"]);
+        if self.is_test {
+            command.args(["--exact", "subprocess", "--nocapture", "--test-threads=1", "--quiet"]);
+        }
         for name in ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
         command.env("SUBPROCESS", self.name).envs(self.variables).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let spawned = command.spawn().unwrap_or_else(|error| panic!("bash is missing (apt-get install bash): {error}"));
-        Child::new(spawned)
+        if let Some(log) = self.log {
+            command.stderr(log);
+        }
+        Process::start_parsed(&mut command, parse)
     }
 
     /// Closes what the test runner left open, then moves every descriptor from the waiting room to its place.
@@ -186,73 +228,56 @@ impl Subprocess {
         if self.own_pid {
             script.push_str("export LISTEN_PID=$$\n");
         }
+        for name in &self.removed {
+            writeln!(script, "unset {}", name.to_str().expect("a name")).unwrap();
+        }
         script.push_str("exec \"$@\"\n");
         script
     }
 }
 
-/// A process that plays a subprocess; killed when dropped.
+/// A subprocess, seen from the test; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Child {
-    process: process::Child,
-    input: Option<ChildStdin>,
-    reports: Receiver<String>,
-}
+pub(crate) struct Child(Process);
 
 impl Child {
-    fn new(mut process: process::Child) -> Self {
-        let (sender, reports) = channel();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        thread::spawn(move || forward_reports(output, &sender));
-        Self { input: process.stdin.take(), process, reports }
-    }
-
-    /// The subprocess's next report.
+    /// The next report of the subprocess.
+    #[track_caller]
     pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> T {
-        let line = match self.reports.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("the subprocess is silent"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the subprocess ended early: {:?}", self.process.wait()),
-        };
+        let line = self.0.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("unexpected report {line}: {error}"))
     }
 
     /// Says something that the subprocess waits for with [`ChildIo::hear`].
     pub(crate) fn tell(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.0.tell(line);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(self.pid(), signal).unwrap();
+        self.0.signal(signal);
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.process)
+        self.0.pid()
     }
 
     /// Waits for its end, which must be a good one.
+    #[track_caller]
     pub(crate) fn finish(self) {
         let status = self.end();
         assert!(status.success(), "the subprocess failed: {status}");
     }
 
     /// Waits for its end, and is still there to talk to.
+    #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
+        self.0.status()
     }
 
     /// Has nothing more to say, and waits for its end.
+    #[track_caller]
     pub(crate) fn end(mut self) -> ExitStatus {
-        drop(self.input.take());
-        while self.reports.recv_timeout(PATIENCE).is_ok() {}
-        self.process.wait().unwrap()
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.0.end()
     }
 }
 
@@ -284,15 +309,49 @@ impl ChildIo {
     }
 }
 
+/// A line that a process says of itself, where several write to one pipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) pid: u32,
+    #[serde(rename = "line")]
+    pub(crate) text: String,
+}
+
+impl Line {
+    /// Says it.
+    pub(crate) fn say(text: &str) {
+        ChildIo.say(Self { pid: process::id(), text: text.to_owned() });
+    }
+
+    /// Reads one that was said.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let line = line.strip_prefix(MARK)?;
+        Some(serde_json::from_str(line).unwrap_or_else(|error| panic!("unexpected line {line}: {error}")))
+    }
+
+    /// The word at that place.
+    pub(crate) fn word<T: FromStr>(&self, at: usize) -> T {
+        let word = self.text.split(' ').nth(at).and_then(|word| word.parse().ok());
+        word.unwrap_or_else(|| panic!("no such word: {self:?}"))
+    }
+}
+
 /// What a subprocess does.
 pub(crate) type Run = fn(&ChildIo);
 
-/// Plays the subprocess that the parent asked for; in the parent itself it does nothing.
+/// Runs what the parent asked for; in the parent itself it does nothing.
 pub(crate) fn run(subprocesses: &[(&str, Run)]) {
     let Some(name) = env::var_os("SUBPROCESS") else {
         return;
     };
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    if env::var_os("SUBPROCESS_LIFELINE").is_some() {
+        thread::spawn(|| {
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            process::exit(0);
+        });
+    } else {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    }
     if env::var_os("SUBPROCESS_PIDFDID").is_some() {
         exec_with_own_pidfd_id();
     }
@@ -317,12 +376,4 @@ fn inheritable(fd: &OwnedFd) -> OwnedFd {
     let copy = rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), WAITING_ROOM).unwrap();
     rustix::io::fcntl_setfd(&copy, FdFlags::empty()).unwrap();
     copy
-}
-
-fn forward_reports(output: impl BufRead, sender: &Sender<String>) {
-    for line in output.split(b'\n').map_while(Result::ok) {
-        if let Some(report) = String::from_utf8_lossy(&line).strip_prefix(MARK) {
-            let _ = sender.send(report.to_owned());
-        }
-    }
 }

@@ -11,7 +11,7 @@
 //! | `panic` | panics in that step |
 //! | `unprintable` | fails in that step with an error that panics when it is printed |
 //! | `hang` | goes no further |
-//! | `wait` | goes on when somebody writes to the FIFO beside the plan |
+//! | `wait` | goes on when the test writes to the FIFO beside the plan |
 //! | `limit FILES` | may open no more files than that, from then on |
 //! | `peer ARGUMENT..` | becomes the Python program beside this file (in step `start`) |
 //! | `drop NAME` | serves no route of that name (in step `routes`) |
@@ -20,7 +20,6 @@
 //!
 //! What it says goes to standard output, which every generation inherits: the end of that is the end of the last of them. When
 //! standard input ends, so does every generation.
-#![allow(dead_code, reason = "no test file uses all of it")]
 
 use std::{
     convert::Infallible,
@@ -69,18 +68,20 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::lasting;
+use super::{
+    lasting,
+    subprocess::{ChildIo, Line},
+    wait::some_turns,
+};
 
-/// Where the folder of all generations is told to them.
+/// Where all generations find the name of their folder.
 pub(crate) const FOLDER: &str = "SUCCESSIVE_FOLDER";
 /// Settings that hold for all generations: `name=value`, separated by blanks.
 pub(crate) const SETTINGS: &str = "SUCCESSIVE_SETTINGS";
-/// Stands before every line that a generation says, as it shares standard output with the test harness.
-pub(crate) const MARK: &str = "\u{1}generation ";
 /// The file to which the number of every request is written that comes to a handler, with the process id: two little-endian u64.
 pub(crate) const PROCESSED: &str = "processed";
 
-const PEER: &str = include_str!("peer.py");
+const PEER: &str = concat!(include_str!("protocol.py"), include_str!("peer.py"));
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -94,16 +95,12 @@ pub(crate) struct Work {
     count: Arc<AtomicU64>,
 }
 
-/// The process of a generation: serves until it has handed over or is told to end. Nothing in the test's own process.
-pub(crate) fn serve() {
-    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
-    thread::spawn(|| {
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        process::exit(0);
-    });
-    say("starts");
-    say(&format!("holds descriptors {}", descriptors()));
-    say(&format!("may open {:?}", getrlimit(Resource::Nofile).current));
+/// The process of a generation: serves until it has handed over or is asked to end.
+pub(crate) fn serve(_: &ChildIo) {
+    let folder = PathBuf::from(env::var_os(FOLDER).expect("the folder of the service"));
+    Line::say("starts");
+    Line::say(&format!("holds descriptors {}", descriptors()));
+    Line::say(&format!("may open {:?}", getrlimit(Resource::Nofile).current));
     if setting("panicking_layer") == Some(1) {
         tracing_subscriber::registry().with(PanickingLayer).init();
     } else {
@@ -111,7 +108,7 @@ pub(crate) fn serve() {
         log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
     }
     if let Err(failure) = Plan::take(&folder, "start").map_or(Ok(()), |plan| plan.follow()) {
-        say(&format!("fails {failure}"));
+        Line::say(&format!("fails {failure}"));
         process::exit(1);
     }
     let mut runtime = match setting("current_thread") {
@@ -122,9 +119,9 @@ pub(crate) fn serve() {
     let ended = runtime.block_on(run(folder.into()));
     runtime.shutdown_background();
     match ended {
-        Ok(report) => say(&format!("ends {report}")),
+        Ok(report) => Line::say(&format!("ends {report}")),
         Err(failure) => {
-            say(&format!("fails {failure}"));
+            Line::say(&format!("fails {failure}"));
             process::exit(1);
         }
     }
@@ -144,7 +141,7 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
     let activated = builder.from_env()?;
     let _bare = bare.map(|shared| take_bare(&activated, shared == 1)).transpose()?;
     for name in &names {
-        say(&format!("listens {name} {}", address(&activated, name)));
+        Line::say(&format!("listens {name} {}", address(&activated, name)));
     }
     let mut server = Server::new(activated);
     let processed = OpenOptions::new().create(true).append(true).open(folder.join(PROCESSED))?;
@@ -212,7 +209,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
     server
         .before_handoff(at("before"))
         .on_handoff_failure(move |error| {
-            say(&format!("failed {error}"));
+            Line::say(&format!("failed {error}"));
             assert!(Plan::take(&folder, "failed").is_none(), "as planned");
         })
         .handoff_state(StatePart::new(
@@ -223,7 +220,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
             },
             move |snapshot| async move {
                 import().await?;
-                say(&format!("imports {} version {}", snapshot.bytes().len(), snapshot.version()));
+                Line::say(&format!("imports {} version {}", snapshot.bytes().len(), snapshot.version()));
                 if snapshot.bytes()[..] == numbers(size) {
                     Ok(())
                 } else {
@@ -240,7 +237,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
             move |snapshot| async move {
                 import_final().await?;
                 added.fetch_add(u64::from_le_bytes(snapshot.bytes()[..].try_into()?), Relaxed);
-                say("has the final state");
+                Line::say("has the final state");
                 Ok::<_, Failure>(())
             },
         ))
@@ -248,7 +245,7 @@ fn with_hooks(server: Server, work: &Work) -> Server {
             ready().await?;
             tokio::spawn(async move {
                 gone.predecessor_gone().await;
-                say("is alone");
+                Line::say("is alone");
             });
             Ok::<_, Failure>(())
         })
@@ -303,7 +300,7 @@ async fn send(State(work): State<Work>, UrlPath(id): UrlPath<u64>, body: Bytes) 
 /// Answers when the gate opens.
 async fn slow(State(work): State<Work>, UrlPath((gate, id)): UrlPath<(String, u64)>) -> String {
     work.note(id).await;
-    say(&format!("holds {gate}"));
+    Line::say(&format!("holds {gate}"));
     wait_at(&work.folder.join(gate)).await.expect("a FIFO");
     id.to_string()
 }
@@ -340,7 +337,7 @@ impl Work {
         let entry = [id.to_le_bytes(), u64::from(process::id()).to_le_bytes()].concat();
         (&*self.processed).write_all(&entry).expect("a file takes a few bytes");
         self.count.fetch_add(1, Relaxed);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        some_turns().await;
     }
 }
 
@@ -383,7 +380,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// The plan for that step, if there is one; nobody else will follow it.
+    /// The plan for that step, if there is one; no other process will follow it.
     fn take(folder: &Path, step: &str) -> Option<Self> {
         let taken = folder.join(format!("{step}.taken.{}", process::id()));
         fs::rename(folder.join(step), &taken).ok()?;
@@ -394,7 +391,7 @@ impl Plan {
     /// Does what it says, on this thread.
     fn follow(&self) -> Result<(), Failure> {
         let (verb, rest) = self.words.split_once(' ').unwrap_or((&self.words, ""));
-        say(&format!("at {} {}", self.step, self.words));
+        Line::say(&format!("at {} {}", self.step, self.words));
         match verb {
             "fail" => Err(rest.into()),
             "exit" => process::exit(rest.parse().expect("a status")),
@@ -424,7 +421,7 @@ async fn reach(folder: Arc<Path>, step: &'static str) -> Result<(), Failure> {
     match Plan::take(&folder, step) {
         None => Ok(()),
         Some(plan) if plan.words == "hang" => {
-            say(&format!("at {step} hang"));
+            Line::say(&format!("at {step} hang"));
             std::future::pending().await
         }
         Some(plan) if plan.words == "panic" => panic!("as planned at {step}"),
@@ -476,10 +473,4 @@ fn descriptors() -> String {
 /// So many bytes that are easy to tell from others.
 fn numbers(size: usize) -> Vec<u8> {
     (0_u32..).flat_map(u32::to_le_bytes).take(size).collect()
-}
-
-/// Says a line; one write, so that nothing comes between.
-pub(crate) fn say(line: &str) {
-    let line = format!("\n{MARK}{} {line}\n", process::id());
-    let _ = rustix::io::write(io::stdout(), line.as_bytes());
 }

@@ -1,7 +1,6 @@
 //! A private, real systemd: PID 1 of process, mount, network and cgroup namespaces of its own, gone with the test.
 //!
-//! The machine's own, or that of the root tree in `SYSTEMD_ROOT`: `systemd-systemd.sh` says how to make one.
-#![allow(dead_code, reason = "no test file uses all of it")]
+//! The machine's own, or that of the root tree in `SYSTEMD_ROOT`: `systemd-harness.sh` says how to make one.
 
 use std::{
     env,
@@ -11,18 +10,14 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command, Output},
     thread,
-    time::{Duration, Instant},
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use super::needs;
+use super::{needs, wait::LIMIT};
 
-/// How long anything may take that takes no time; only a failing test waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-systemd.sh");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-harness.sh");
 /// What a systemd of 257 and later complains of in a namespace, whatever it runs.
 const MISSED: [&str; 3] =
     ["Failed to initialize kmod context", "Failed to open libbpf", "Failed to read pids.max for control group"];
@@ -60,21 +55,21 @@ impl Systemd {
             start.arg("--root").arg(root);
         }
         start.arg(&units_dir).arg(state(&dir));
-        succeed(&start.output().expect("the systemd's script runs"), "no systemd could be booted");
+        succeed(&start.output().expect("the script of the harness runs"), "no systemd could be booted");
         let pid = fs::read_to_string(state(&dir).join("systemd.pid")).expect("the pid of systemd");
         let pid = pid.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a pid");
         Self { dir, pid }
     }
 
-    /// Runs a command inside and waits for it, or ends it after twice the deadline.
+    /// Runs a command inside and waits for it, or ends it after twice the limit.
     pub(crate) fn exec(&self, command: &[&str]) -> Output {
-        self.command(command).output().expect("the systemd's script runs")
+        self.command(command).output().expect("the script of the harness runs")
     }
 
-    /// A command that runs inside, and is ended after twice the deadline.
+    /// A command that runs inside, and is ended after twice the limit.
     pub(crate) fn command(&self, command: &[&str]) -> Command {
         let mut exec = Command::new(SCRIPT);
-        let limit = (2 * DEADLINE).as_secs().to_string();
+        let limit = (2 * LIMIT).as_secs().to_string();
         exec.arg("exec").arg(state(&self.dir)).args(["--", "timeout", &limit]).args(command);
         exec
     }
@@ -116,7 +111,7 @@ impl Systemd {
 
     /// Moves this thread, for good, into the network inside.
     pub(crate) fn enter_network(&self) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("the systemd's network");
+        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("its network");
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("root may enter a network");
     }
@@ -166,20 +161,11 @@ pub(crate) fn has(what: &str, since: u32) -> bool {
     if version < since {
         let test = thread::current();
         let test = test.name().unwrap_or_default();
-        let remedy = format!("{ROOT}=DIR boots another, see tests/support/systemd-systemd.sh");
+        let remedy = format!("{ROOT}=DIR boots another, see tests/support/systemd-harness.sh");
         let line = format!("not done: systemd {version} has no {what}, {since} and later have ({test}; {remedy})\n");
         std::io::stderr().write_all(line.as_bytes()).expect("standard error takes a line");
     }
     version >= since
-}
-
-/// Waits until `condition` holds; fails with `what` when it does not come true.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Where this program is, at the same place inside.

@@ -4,9 +4,12 @@
 
 use std::{collections::HashSet, fs, thread};
 
+use axum_activation::ListenAddr;
+
 use crate::support::{
-    load::{Load, Target},
-    systemd::{Systemd, all_shipped, eventually, has, shipped, shipped_text},
+    load::Load,
+    systemd::{Systemd, all_shipped, has, shipped, shipped_text},
+    wait::eventually,
 };
 
 const RESTARTS: usize = 5;
@@ -49,9 +52,9 @@ fn the_first_connection_starts_the_service_and_every_socket_of_every_unit_answer
 fn no_connect_is_refused_while_the_service_restarts_again_and_again() {
     let systemd = Systemd::boot(&named_units());
     let targets = [
-        Target::Tcp(([127, 0, 0, 1], 8080).into()),
-        Target::Tcp("[::1]:8080".parse().unwrap()),
-        Target::Unix(systemd.path("/run/named-http.sock")),
+        ListenAddr::Tcp(([127, 0, 0, 1], 8080).into()),
+        ListenAddr::Tcp("[::1]:8080".parse().unwrap()),
+        ListenAddr::Unix(systemd.path("/run/named-http.sock")),
     ];
     let load = Load::default();
     let mut pids = HashSet::new();

@@ -36,7 +36,7 @@ pub(crate) struct Fault {
     /// Once it is fixed, there is more to do.
     pub(crate) has_more_to_fix: bool,
     /// It can be seen in what `systemctl show` tells of a service that does not run; of an unknown setting it tells nothing.
-    pub(crate) is_told: bool,
+    pub(crate) is_shown: bool,
 }
 
 impl Way {
@@ -93,7 +93,7 @@ impl Way {
 impl Fault {
     fn new(way: Way, unit: &'static str, directive: &'static str, severity: Severity) -> Self {
         let (edits, expecting) = (Vec::new(), |expectation| expectation);
-        Self { way, unit, directive, severity, edits, added: "", expecting, has_more_to_fix: false, is_told: true }
+        Self { way, unit, directive, severity, edits, added: "", expecting, has_more_to_fix: false, is_shown: true }
     }
 
     fn edit(mut self, line: &'static str, instead: &'static str) -> Self {
@@ -116,8 +116,8 @@ impl Fault {
         self
     }
 
-    fn untold(mut self) -> Self {
-        self.is_told = false;
+    fn not_shown(mut self) -> Self {
+        self.is_shown = false;
         self
     }
 
@@ -172,18 +172,18 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_service(Restart, "NotifyAccess", Error)
             .edit("Type=notify", "Type=exec\nNotifyAccess=none")
             .edit("WatchdogSec=30", "")
-            .untold(),
-        in_service(Reload, "NotifyAccess", Warning).edit("NotifyAccess=main", "NotifyAccess=none").untold(),
+            .not_shown(),
+        in_service(Reload, "NotifyAccess", Warning).edit("NotifyAccess=main", "NotifyAccess=none").not_shown(),
         in_service(Restart, "WatchdogSec", Error)
             .edit("Type=notify", "Type=exec")
             .expecting(|service| service.notify(false))
-            .untold(),
+            .not_shown(),
         in_service(Restart, "RestrictAddressFamilies", Error).add("RestrictAddressFamilies=AF_INET AF_INET6"),
         in_service(Restart, "RestrictAddressFamilies", Error).add("RestrictAddressFamilies=~AF_UNIX AF_PACKET"),
-        in_service(Restart, "RestrictAddressFamilies", Error).add("RestrictAddressFamilies=none").untold(),
+        in_service(Restart, "RestrictAddressFamilies", Error).add("RestrictAddressFamilies=none").not_shown(),
         in_service(Restart, "RestrictAddressFamilies", Error)
             .add("RestrictAddressFamilies=AF_UNIX\nRestrictAddressFamilies=~AF_UNIX")
-            .untold(),
+            .not_shown(),
         in_service(Restart, "ExecStart", Error)
             .edit("ExecStart=/usr/local/bin/app", "ExecStart=/bin/sh -c '/usr/local/bin/app; true'"),
         in_service(Restart, "ExecStart", Error)
@@ -225,14 +225,14 @@ pub(crate) fn faults() -> Vec<Fault> {
             "ExecReload=/usr/local/bin/handoff_request /run/app-reload/handoff.sock",
             "ExecReload=/bin/kill -HUP $MAINPID",
         ),
-        in_service(Reload, "ExecReload", Warning).edit("Type=notify", "Type=notify-reload").untold(),
+        in_service(Reload, "ExecReload", Warning).edit("Type=notify", "Type=notify-reload").not_shown(),
         in_service(Reload, "SuccessExitStatus", Warning).edit("SuccessExitStatus=SIGTERM", ""),
         in_service(Reload, "SuccessExitStatus", Warning)
             .edit("SuccessExitStatus=SIGTERM", "SuccessExitStatus=15 143 SIGHUP"),
         in_service(Reload, "SuccessExitStatus", Warning).add("KillSignal=SIGINT"),
         in_service(Reload, "ReloadSignal", Error)
             .edit("Type=notify", "Type=notify-reload")
-            .untold()
+            .not_shown()
             .edit("ExecReload=/usr/local/bin/handoff_request /run/app-reload/handoff.sock", "ReloadSignal=SIGUSR1"),
         in_service(Reload, "RuntimeDirectory", Warning).edit("RuntimeDirectory=app-reload", ""),
         in_service(Reload, "RuntimeDirectory", Warning).edit("RuntimeDirectory=app-reload", "RuntimeDirectory=app"),
@@ -252,10 +252,10 @@ pub(crate) fn faults() -> Vec<Fault> {
                 "ExecReload=/usr/local/bin/handoff_request /run/app-reload/handoff.sock",
                 "RefreshOnReload=credentials\nExecReloadPost=/bin/true",
             )
-            .untold(),
+            .not_shown(),
         in_service(Reload, "ExecReloadPost", Warning)
             .add("ExecReloadPost=/usr/local/bin/handoff_request /run/app-reload/handoff.sock")
-            .untold(),
+            .not_shown(),
         in_service(Restart, "PrivateTmp", Error)
             .expecting(|service| service.fallback("admin", "/tmp/admin.sock").expect("an address")),
         in_service(Restart, "RuntimeDirectory", Error)
@@ -280,12 +280,12 @@ pub(crate) fn faults() -> Vec<Fault> {
         in_socket(Restart, "Accept", Error).add("Accept=yes\nTriggerLimitIntervalSec=0"),
         in_socket(Accept, "TriggerLimitIntervalSec", Warning).edit("TriggerLimitIntervalSec=0", ""),
         in_second_socket(Named, "Service", Error).edit("Service=named.service", ""),
-        in_second_socket(Named, "Service", Error).edit("Service=named.service", "Service=nobody.service"),
+        in_second_socket(Named, "Service", Error).edit("Service=named.service", "Service=missing.service"),
         in_socket(Restart, "FlushPending", Error).add("FlushPending=yes"),
         in_socket(Restart, "SocketMode", Warning).add("ListenStream=/run/app-restart.sock\nSocketMode=0660"),
         in_second_socket(Named, "SocketMode", Warning).edit("SocketUser=root", ""),
-        in_socket(Accept, "DeferTrigger", Error).add("DeferTrigger=patient").untold(),
-        in_socket(Restart, "DeferTriggerMaxSec", Warning).add("DeferTrigger=yes\nDeferTriggerMaxSec=1min").untold(),
+        in_socket(Accept, "DeferTrigger", Error).add("DeferTrigger=patient").not_shown(),
+        in_socket(Restart, "DeferTriggerMaxSec", Warning).add("DeferTrigger=yes\nDeferTriggerMaxSec=1min").not_shown(),
         in_socket(Restart, "FileDescriptorName", Error).edit("FileDescriptorName=http", ""),
         in_socket(Restart, "FileDescriptorName", Error).edit("FileDescriptorName=http", "FileDescriptorName=web"),
         in_second_socket(Named, "FileDescriptorName", Error)

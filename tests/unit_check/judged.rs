@@ -5,10 +5,7 @@ use std::{fs, time::Duration};
 use axum_activation::unit_check::{Units, check, time_span};
 
 use super::faults::{Way, faults};
-use crate::support::{
-    needs,
-    systemd::{Systemd, eventually},
-};
+use crate::support::{needs, systemd::Systemd, wait::eventually};
 use crate::{brief, printed, units, write};
 
 #[test]
@@ -42,7 +39,7 @@ fn systemd_complains_of_a_drop_in_that_it_does_not_understand() {
 fn the_service_manager_tells_the_same_as_the_files() {
     let systemd = Systemd::boot(&[]);
     let units_dir = systemd.path("/run/units");
-    for fault in faults().into_iter().filter(|fault| fault.is_told) {
+    for fault in faults().into_iter().filter(|fault| fault.is_shown) {
         let files = fault.files();
         write(&units_dir, &files);
         systemd.run(&["systemctl", "daemon-reload"]);
@@ -143,7 +140,7 @@ fn verify(systemd: &Systemd, files: &[(String, String)]) -> Vec<String> {
     let mut verify = vec!["systemd-analyze", "verify", "--man=no"];
     verify.extend(units.iter().map(String::as_str));
     let complaints = String::from_utf8_lossy(&systemd.exec(&verify).stderr).into_owned();
-    fs::remove_dir_all(systemd.path(VERIFIED)).expect("nobody else is in there");
+    fs::remove_dir_all(systemd.path(VERIFIED)).expect("nothing else is in there");
     let about_these = |line: &&str| line.contains(VERIFIED) || files.iter().any(|(name, _)| line.contains(name));
     complaints.lines().filter(about_these).map(|line| line.replace(VERIFIED, "")).collect()
 }

@@ -223,7 +223,7 @@ fn start_process_looks_the_program_up_again() {
 
 /// Theirs fails for every address then.
 #[test]
-fn a_file_that_is_no_socket_fails_whoever_asks_for_it_and_nobody_else() {
+fn a_file_that_is_no_socket_fails_the_call_that_asks_for_it_and_no_other() {
     let (socket, addr) = bound("127.0.0.1:0");
     let got: [Got; 3] = inherited([sockets::regular_file().into(), socket], &["&", &addr, "127.0.0.1:0"]).report();
     let error = got[0].addr.as_ref().unwrap_err();

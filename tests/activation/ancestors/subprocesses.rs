@@ -77,7 +77,7 @@ pub(crate) fn listen(io: &ChildIo) {
     listen_on_each(io, ActivatedListeners::builder());
 }
 
-/// As `listen`, whoever the sockets are addressed to: gracenet does not look at `LISTEN_PID`.
+/// As `listen`, for sockets that are addressed to any process: gracenet does not look at `LISTEN_PID`.
 pub(crate) fn listen_anyhow(io: &ChildIo) {
     listen_on_each(io, ActivatedListeners::builder().ignore_pid());
 }

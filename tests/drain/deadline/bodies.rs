@@ -1,6 +1,6 @@
 //! Responses arrive, whatever becomes of the request's body; and clients that go away in the middle.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use super::service::{BIG, Gate, gated, routes};
 use crate::support::running::{Running, connections};
@@ -8,12 +8,12 @@ use crate::support::running::{Running, connections};
 const SHORT: Duration = Duration::from_millis(200);
 
 #[test]
-fn the_response_to_a_large_body_that_nobody_reads_arrives_whole() {
+fn the_response_to_a_large_body_that_is_not_read_arrives_whole() {
     let running = Running::start(routes(), |server| server);
     let mut client = running.connect();
     let head = "POST /reject HTTP/1.1\r\nHost: test\r\nContent-Length: 8000000\r\n\r\n";
     client.send(head).unwrap();
-    // More than fits between the two: somebody has to read it, or the client never gets to the response.
+    // More than fits between the two: the server has to read it, or the client never gets to the response.
     client.send(vec![b'x'; 8_000_000]).unwrap();
     let answer = client.answer().unwrap();
     assert_eq!((answer.status, answer.body.len()), (413, 200_000));
@@ -28,7 +28,7 @@ fn the_last_response_of_a_drain_arrives_though_the_client_sends_on() {
     let mut client = running.connect();
     client.ask("/gate").unwrap();
     running.wait(|now| now.in_flight == 1);
-    running.drain.start();
+    running.start_drain();
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(10_000)).unwrap();
     gate.open();
     let answer = client.answer().unwrap();
@@ -39,14 +39,13 @@ fn the_last_response_of_a_drain_arrives_though_the_client_sends_on() {
 
 #[test]
 fn a_client_that_has_its_last_response_and_does_not_close_is_not_aborted() {
-    let running = Running::start(routes(), |server| server.drain_timeout(SHORT));
+    let running = Running::start_paused(routes(), |server| server.drain_timeout(SHORT));
     let mut client = running.connect();
     running.wait(|now| now.open == 1);
-    running.drain.start();
+    running.start_drain();
     assert!(client.get("/").unwrap().says_close());
     // It is waited for, but not for longer than there is time.
-    let report = running.report();
-    assert!(report.elapsed < SHORT * 2, "{report}");
+    let report = running.ended_after(SHORT);
     assert_eq!(connections(&report), [1, 0, 0, 0]);
     assert_eq!(client.rest().unwrap(), b"");
 }
@@ -68,7 +67,7 @@ fn a_slow_reader_is_not_idle() {
 }
 
 #[test]
-fn who_resets_in_the_middle_of_a_request_is_an_error_and_concerns_nobody_else() {
+fn a_client_that_resets_in_the_middle_of_a_request_is_an_error_and_concerns_no_other() {
     let gate = Gate::closed();
     let running = Running::start(gated(&gate), |server| server);
     let mut other = running.connect();
@@ -78,7 +77,7 @@ fn who_resets_in_the_middle_of_a_request_is_an_error_and_concerns_nobody_else() 
     running.wait(|now| now.in_flight == 2);
     client.reset();
     running.wait(|now| now.errors == 1 && now.in_flight == 1);
-    running.drain.start();
+    running.start_drain();
     gate.open();
     assert_eq!(other.answer().unwrap().text(), "passed");
     drop(other);
@@ -91,9 +90,9 @@ fn who_resets_in_the_middle_of_a_response_or_of_the_drain_is_an_error_too() {
         let running = Running::start(routes(), |server| server);
         let mut client = running.connect();
         client.ask("/endless").unwrap();
-        client.head().unwrap();
+        client.headers().unwrap();
         if drains {
-            running.drain.start();
+            running.start_drain();
         }
         client.reset();
         running.wait(|now| now.open == 0);
@@ -102,13 +101,13 @@ fn who_resets_in_the_middle_of_a_response_or_of_the_drain_is_an_error_too() {
 }
 
 #[test]
-fn who_is_slow_to_send_what_nobody_reads_still_gets_the_response() {
-    let running = Running::start(routes(), |server| server);
+fn a_client_that_is_slow_to_send_what_is_not_read_still_gets_the_response() {
+    let running = Running::start_paused(routes(), |server| server);
     let mut client = running.connect();
     client.send("POST /reject HTTP/1.1\r\nHost: test\r\nContent-Length: 8000000\r\n\r\n").unwrap();
-    // For twice as long as it may be silent; this is how slow it is, nothing is waited for.
+    // For twice as long as it may be silent.
     for _ in 0..20 {
-        thread::sleep(Duration::from_millis(100));
+        running.advance(Duration::from_millis(100));
         client.send(vec![b'x'; 400_000]).unwrap();
     }
     assert_eq!(client.answer().unwrap().body.len(), 200_000);

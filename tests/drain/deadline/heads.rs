@@ -1,11 +1,12 @@
 //! Heads of requests that come slowly, or not at all.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::service::{BIG, routes};
 use crate::support::{
-    running::{Running, connections, eventually},
-    wire::Wire,
+    http::Client,
+    running::{Running, TICK, connections},
+    wait::eventually,
 };
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -13,20 +14,22 @@ const HALF: &str = "GET / HTTP/1.1\r\nHo";
 const OTHER_HALF: &str = "st: test\r\n\r\n";
 
 #[test]
-fn who_stalls_within_a_head_is_told_408_and_counts_as_an_error() {
-    let running = Running::start(routes(), |server| server.header_timeout(SHORT));
+fn a_client_that_stalls_within_its_headers_gets_408_and_counts_as_an_error() {
+    let running = Running::start_paused(routes(), |server| server.header_timeout(SHORT));
     let mut first = running.connect();
     first.send(HALF).unwrap();
     let mut second = running.connect();
     assert_eq!(second.get("/").unwrap().text(), "hello");
-    let began = Instant::now();
     second.send(HALF).unwrap();
+    wait_until_read(&[&first, &second]);
+    running.advance(SHORT - TICK);
+    assert!(first.is_silent() && second.is_silent(), "the time starts with the first byte of the request headers");
+    running.advance(TICK);
     for mut client in [first, second] {
         let answer = client.answer().unwrap();
         assert_eq!((answer.status, answer.says_close()), (408, true));
         assert_eq!(client.rest().unwrap(), b"");
     }
-    assert!(began.elapsed() >= SHORT, "the time begins with the first byte of the head");
     assert_eq!(connections(&running.end()), [0, 0, 2, 0]);
 }
 
@@ -68,7 +71,7 @@ fn half_a_head_at_the_drain_is_finished_and_answered() {
     assert_eq!(used.get("/").unwrap().text(), "hello");
     used.send(HALF).unwrap();
     wait_until_read(&[&fresh, &used]);
-    running.drain.start();
+    running.start_drain();
     for mut client in [fresh, used] {
         client.send(OTHER_HALF).unwrap();
         let answer = client.answer().unwrap();
@@ -79,7 +82,7 @@ fn half_a_head_at_the_drain_is_finished_and_answered() {
 }
 
 #[test]
-fn who_stalls_within_a_head_during_the_drain_is_told_408_if_there_is_time_and_else_cut() {
+fn a_client_that_stalls_within_its_headers_during_the_drain_gets_408_if_there_is_time_and_is_aborted_else() {
     for (header_timeout, drain_timeout, ends) in
         [(SHORT, Duration::from_secs(30), [0, 0, 1, 0]), (Duration::from_secs(30), SHORT, [0, 0, 0, 1])]
     {
@@ -95,8 +98,8 @@ fn who_stalls_within_a_head_during_the_drain_is_told_408_if_there_is_time_and_el
 }
 
 /// Returns when the server has read all that was sent.
-fn wait_until_read(clients: &[&Wire]) {
-    eventually(|| clients.iter().all(|client| client.is_read()), || "not read".to_owned());
+fn wait_until_read(clients: &[&Client]) {
+    eventually("all is read", || clients.iter().all(|client| client.is_read()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The limits of connections, with short times.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     http2::connect,
@@ -9,6 +9,7 @@ use super::{
 use crate::support::running::{Running, connections};
 
 const SHORT: Duration = Duration::from_millis(200);
+const STEP: Duration = Duration::from_millis(10);
 
 #[test]
 fn one_connection_too_many_waits_until_another_ends() {
@@ -34,26 +35,30 @@ fn one_connection_too_many_waits_until_another_ends() {
 #[test]
 fn who_is_idle_for_too_long_is_closed_and_who_is_busy_is_not() {
     let gate = Gate::closed();
-    let running = Running::start(gated(&gate), |server| server.idle_timeout(SHORT));
+    let running = Running::start_paused(gated(&gate), |server| server.idle_timeout(SHORT));
     let mut busy = running.connect();
     busy.ask("/gate").unwrap();
     let fresh = running.connect();
     let mut used = running.connect();
-    let began = Instant::now();
     assert_eq!(used.get("/").unwrap().text(), "hello");
+    running.wait(|now| now.open == 3);
+    let passed = running.advance_by_steps(STEP, || !fresh.is_silent() || !used.is_silent());
+    assert!(passed >= SHORT, "{passed:?}");
+    running.advance_by_steps(STEP, || !fresh.is_silent() && !used.is_silent());
     for mut idle in [fresh, used] {
         assert_eq!(idle.rest().unwrap(), b"");
     }
-    assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
     running.wait(|now| now.open == 1 && now.idle_closed == 2);
     gate.open();
     assert_eq!(busy.answer().unwrap().text(), "passed");
+    running.advance_by_steps(STEP, || !busy.is_silent());
     assert_eq!(busy.rest().unwrap(), b"");
+    drop(busy);
     assert_eq!(connections(&running.end()), [0, 3, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_idle_for_too_long_over_http2_is_told_to_go() {
+async fn a_connection_over_http2_that_is_idle_for_too_long_gets_a_goaway() {
     let running = Running::start(routes(), |server| server.idle_timeout(SHORT));
     let client = connect(running.addr).await;
     assert_eq!(client.ask("/").await.await.unwrap().unwrap(), "hello");
@@ -64,14 +69,11 @@ async fn who_is_idle_for_too_long_over_http2_is_told_to_go() {
 }
 
 #[test]
-fn who_is_old_enough_is_told_close_with_its_next_answer() {
-    let running = Running::start(routes(), |server| server.max_connection_age(SHORT, SHORT));
-    let began = Instant::now();
+fn a_connection_that_is_old_enough_gets_close_with_its_next_answer() {
+    let running = Running::start_paused(routes(), |server| server.max_connection_age(SHORT, SHORT));
     let mut client = running.connect();
-    while !client.get("/").unwrap().says_close() {
-        assert!(began.elapsed() < SHORT * 100, "it does not age");
-    }
-    assert!(began.elapsed() >= SHORT, "{:?}", began.elapsed());
+    let passed = running.advance_by_steps(STEP, || client.get("/").unwrap().says_close());
+    assert!(passed >= SHORT, "{passed:?}");
     assert_eq!(client.rest().unwrap(), b"");
     drop(client);
     running.wait(|now| now.open == 0);
@@ -80,25 +82,28 @@ fn who_is_old_enough_is_told_close_with_its_next_answer() {
 
 #[test]
 fn an_old_idle_connection_is_closed_after_the_grace() {
-    let running =
-        Running::start(routes(), |server| server.max_connection_age(SHORT, Duration::ZERO).keep_alive_grace(SHORT));
-    let began = Instant::now();
-    assert_eq!(running.connect().rest().unwrap(), b"");
-    assert!(began.elapsed() >= SHORT * 2, "{:?}", began.elapsed());
+    let running = Running::start_paused(routes(), |server| {
+        server.max_connection_age(SHORT, Duration::ZERO).keep_alive_grace(SHORT)
+    });
+    let mut client = running.connect();
+    running.wait(|now| now.open == 1);
+    let passed = running.advance_by_steps(STEP, || !client.is_silent());
+    assert!(passed >= SHORT * 2, "{passed:?}");
+    assert_eq!(client.rest().unwrap(), b"");
+    drop(client);
     assert_eq!(connections(&running.end()), [0, 1, 0, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_old_enough_over_http2_is_told_to_go_and_its_streams_finish() {
+async fn a_connection_over_http2_that_is_old_enough_gets_a_goaway_and_its_streams_finish() {
     let gate = Gate::closed();
-    // Long enough for the request to come before it.
-    let age = Duration::from_secs(2);
-    let running = Running::start(gated(&gate), |server| server.max_connection_age(age, Duration::ZERO));
+    let running = Running::start_paused(gated(&gate), |server| server.max_connection_age(SHORT, Duration::ZERO));
     let client = connect(running.addr).await;
     let answer = client.ask("/gate").await;
     running.wait(|now| now.in_flight == 1);
     let other = connect(running.addr).await;
-    running.wait(|now| now.finished == 1);
+    running.wait(|now| now.open == 2);
+    running.advance_by_steps(STEP, || running.now().finished == 1);
     other.ended().await.unwrap();
     gate.open();
     assert_eq!(answer.await.unwrap().unwrap(), "passed");

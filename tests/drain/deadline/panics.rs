@@ -36,7 +36,7 @@ async fn a_panic_in_a_stream_resets_that_stream_and_no_other() {
     let error = client.ask("/panic").await.await.unwrap().unwrap_err();
     assert!(error.is_reset() && error.is_remote(), "{error}");
     running.wait(|now| now.in_flight == 1);
-    running.drain.start();
+    running.start_drain();
     gate.open();
     assert_eq!(other.await.unwrap().unwrap(), "passed");
     client.ended().await.unwrap();

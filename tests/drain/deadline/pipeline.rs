@@ -14,7 +14,7 @@ fn what_is_answered_after_the_drain_began_says_close_and_nothing_after_it_is_ans
         assert_eq!((answer.text(), answer.says_close()), ("hello", false));
     }
     running.wait(|now| now.in_flight == 1);
-    running.drain.start();
+    running.start_drain();
     gate.open();
     let answer = client.answer().unwrap();
     assert_eq!((answer.text(), answer.says_close()), ("passed", true));
@@ -33,7 +33,7 @@ fn what_was_pipelined_before_the_drain_is_answered_in_order() {
     gate.open();
     let answers: Vec<_> = (0..5).map(|_| client.answer().unwrap().text().to_owned()).collect();
     assert_eq!(answers, ["hello", "passed", "hello", "passed", "hello"]);
-    running.drain.start();
+    running.start_drain();
     let last = client.get("/").unwrap();
     assert!(last.says_close());
     assert_eq!(client.rest().unwrap(), b"");

@@ -1,16 +1,11 @@
-//! Connections that the kernel has completed and nobody has accepted; and accepting on for a while.
+//! Connections that the kernel has completed and no process has accepted; and accepting on for a while.
 
-use std::{
-    io::Read,
-    net::TcpListener,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io::Read, net::TcpListener, thread, time::Duration};
 
 use super::service::routes;
 use crate::support::{
-    running::{Running, connections},
-    wire::Wire,
+    http::Client,
+    running::{Running, TICK, connections},
 };
 
 const ROUNDS: usize = 20;
@@ -28,18 +23,18 @@ fn the_queue_of_an_own_listener_is_served_to_its_end() {
     asking.iter_mut().for_each(|client| client.ask("/").unwrap());
     assert_eq!(running.now().accepted, 1);
 
-    running.drain.start();
+    running.start_drain();
     for client in asking {
         let answer = client.answer().unwrap();
         assert_eq!((answer.text(), answer.says_close()), ("hello", true));
         assert_eq!(client.rest().unwrap(), b"");
     }
-    // Who has not sent anything yet may, while it lingers.
+    // Who has not sent anything yet may, within the keep-alive grace.
     for client in silent {
         assert!(client.get("/").unwrap().says_close());
         assert_eq!(client.rest().unwrap(), b"");
     }
-    assert!(Wire::connect(running.addr).is_err(), "it is closed");
+    assert!(Client::connect(running.addr).is_err(), "it is closed");
     drop((only, queued));
     let report = running.report();
     assert_eq!((connections(&report)[2..].to_vec(), report.listeners[0].requests), (vec![0, 0], 101));
@@ -58,7 +53,7 @@ fn the_queue_of_a_socket_that_others_hold_is_left_to_them() {
 
     socket.set_nonblocking(false).unwrap();
     let (mut stream, peer) = socket.accept().unwrap();
-    assert_eq!(peer, queued.stream().local_addr().unwrap());
+    assert_eq!(peer, queued.local_addr());
     let mut request = [0; 6];
     stream.read_exact(&mut request).unwrap();
     assert_eq!(&request, b"GET / ");
@@ -66,19 +61,22 @@ fn the_queue_of_a_socket_that_others_hold_is_left_to_them() {
 
 #[test]
 fn a_lame_duck_accepts_on_and_says_close() {
-    let running = Running::start(routes(), |server| server.lame_duck(LAME_DUCK));
-    let began = Instant::now();
-    running.drain.start();
+    let running = Running::start_paused(routes(), |server| server.lame_duck(LAME_DUCK));
+    running.start_drain();
     let mut served = 0;
-    let addr = running.addr;
-    while let Ok(mut client) = Wire::connect(addr) {
-        let answer = client.get("/").unwrap();
-        assert!(answer.says_close());
+    let mut serve = |mut client: Client| {
+        assert!(client.get("/").unwrap().says_close());
         served += 1;
+    };
+    serve(running.connect());
+    running.advance(LAME_DUCK - TICK);
+    serve(running.connect());
+    running.advance(TICK);
+    while let Ok(client) = Client::connect(running.addr) {
+        serve(client);
     }
-    assert!(began.elapsed() >= LAME_DUCK && served > 0, "{served} served in {:?}", began.elapsed());
     let report = running.report();
-    assert!(report.elapsed >= LAME_DUCK, "{report}");
+    assert_eq!(report.elapsed, LAME_DUCK, "{report}");
     assert_eq!(connections(&report), [served, 0, 0, 0]);
 }
 
@@ -90,7 +88,7 @@ fn who_connects_to_an_own_listener_while_it_closes_is_served_or_refused() {
         let addr = running.addr;
         let knock = move || {
             let mut served = 0_u64;
-            while let Ok(mut client) = Wire::connect(addr) {
+            while let Ok(mut client) = Client::connect(addr) {
                 assert_eq!(client.get("/").expect("a connection that is served").text(), "hello");
                 served += 1;
             }

@@ -4,9 +4,8 @@
 //! Needs Debian's packages curl, wrk and python3.
 
 use std::{
-    io::Read,
     net::{SocketAddr, TcpListener},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::mpsc::{Receiver, TryRecvError, channel},
     thread,
 };
@@ -14,6 +13,7 @@ use std::{
 use crate::support::{
     generation::{Chronicle, Generation},
     needs,
+    process::Process,
 };
 
 /// At least so many drains of a generation that has served the client.
@@ -21,7 +21,7 @@ const DRAINS: usize = 20;
 
 /// A thread of its own for each connection, which sends again nothing.
 const PYTHON: &str = r#"
-import http.client, random, sys, threading, time
+import http.client, random, sys, threading
 
 stopped = threading.Event()
 lost, answered = [], [0] * 32
@@ -29,7 +29,7 @@ lost, answered = [], [0] * 32
 def ask(client):
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=30)
     while not stopped.is_set():
-        time.sleep(random.random() / 10)
+        stopped.wait(random.random() / 10)
         body = f"{client} {answered[client]}".encode()
         try:
             connection.request("POST", "/1", body)
@@ -52,17 +52,17 @@ print("answered:", sum(answered), "lost:", len(lost), *set(lost))
 #[test]
 fn curl_fetches_one_url_after_the_other_on_connections_that_it_keeps() {
     needs::program("curl", "curl");
-    let drained = drain_around(|addr, told| run_curls(&["--http1.1"; 4], addr, 100, told));
+    let drained = drain_around(|addr, enough| run_curls(&["--http1.1"; 4], addr, 100, enough));
     drained.assert_clean();
 }
 
-/// One URL a connection: curl 7.88 keeps a connection that it was told to leave by the first step of a GOAWAY between two
+/// One URL a connection: curl 7.88 keeps a connection that it was asked to leave by the first step of a GOAWAY between two
 /// requests, and then fails with exit code 16, having sent nothing.
 #[test]
 fn curl_fetches_a_url_over_http2() {
     needs::program("curl", "curl");
     let several = ["--http2-prior-knowledge"; 8];
-    let drained = drain_around(|addr, told| run_curls(&several, addr, 1, told));
+    let drained = drain_around(|addr, enough| run_curls(&several, addr, 1, enough));
     drained.assert_clean();
 }
 
@@ -70,7 +70,7 @@ fn curl_fetches_a_url_over_http2() {
 fn wrk_has_no_socket_errors() {
     needs::program("wrk", "wrk");
     let drained = drain_around(|addr, _| {
-        let wrk = Running::start("wrk", &["-t2", "-c64", "-d4s", &format!("http://{addr}/1")]);
+        let wrk = start("wrk", &["-t2", "-c64", "-d4s", &format!("http://{addr}/1")]);
         let summary = wrk.finish();
         println!("{summary}");
         assert!(summary.contains(" requests in "), "{summary}");
@@ -83,10 +83,10 @@ fn wrk_has_no_socket_errors() {
 #[test]
 fn a_python_loop_that_never_looks_at_its_connection_loses_nothing() {
     needs::program("python3", "python3");
-    let drained = drain_around(|addr, told| {
-        let python = Running::start("python3", &["-c", PYTHON, &addr.port().to_string()]);
+    let drained = drain_around(|addr, enough| {
+        let python = start("python3", &["-c", PYTHON, &addr.port().to_string()]);
         // Closed when there were enough drains.
-        let _ = told.recv();
+        let _ = enough.recv();
         let summary = python.finish();
         println!("{summary}");
         assert!(summary.contains(" lost: 0"), "{summary}");
@@ -94,9 +94,9 @@ fn a_python_loop_that_never_looks_at_its_connection_loses_nothing() {
     drained.assert_clean();
 }
 
-/// Runs curls side by side, each one after the other, until told.
-fn run_curls(side_by_side: &[&str], addr: SocketAddr, urls: usize, told: &Receiver<()>) {
-    while told.try_recv() == Err(TryRecvError::Empty) {
+/// Runs curls side by side, each one after the other, until there were enough drains.
+fn run_curls(side_by_side: &[&str], addr: SocketAddr, urls: usize, enough: &Receiver<()>) {
+    while enough.try_recv() == Err(TryRecvError::Empty) {
         thread::scope(|scope| {
             side_by_side.iter().for_each(|protocol| drop(scope.spawn(move || run_curl(protocol, addr, urls))));
         });
@@ -115,18 +115,18 @@ fn run_curl(protocol: &str, addr: SocketAddr, urls: usize) {
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }
 
-/// Drains one generation after the other until `client` ends, which is told by a closed channel when there were enough.
+/// Drains one generation after the other until `client` ends, whose channel is closed when there were enough.
 fn drain_around(client: impl FnOnce(SocketAddr, &Receiver<()>) + Send) -> Chronicle {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
-    let (enough, told) = channel();
+    let (enough, is_enough) = channel();
     let mut enough = Some(enough);
     let mut chronicle = Chronicle::default();
     let busy =
         |chronicle: &Chronicle| chronicle.epitaphs.iter().filter(|epitaph| !epitaph.processed.is_empty()).count();
     thread::scope(|scope| {
         let mut serving = Generation::start(&socket);
-        let client = scope.spawn(move || client(addr, &told));
+        let client = scope.spawn(move || client(addr, &is_enough));
         while !client.is_finished() {
             let next = Generation::start(&socket);
             chronicle.add(std::mem::replace(&mut serving, next).drain());
@@ -142,28 +142,8 @@ fn drain_around(client: impl FnOnce(SocketAddr, &Receiver<()>) + Send) -> Chroni
     chronicle
 }
 
-/// A program that runs until its input ends, or by itself; killed when dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(program: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        Self(command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// Closes its input: what it printed.
-    fn finish(mut self) -> String {
-        drop(self.0.stdin.take());
-        let mut said = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(self.0.wait().unwrap().success(), "{said}");
-        said
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a program that runs until its input ends, or by itself.
+fn start(program: &str, args: &[&str]) -> Process {
+    let mut command = Command::new(program);
+    Process::start(command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()))
 }

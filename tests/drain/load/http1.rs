@@ -8,16 +8,10 @@
 //! HTTP/1.1 can help that but by waiting for longer than its clients think, which is what `keep_alive_grace` is for: 1 s here, as by
 //! default. So the idle clients of these tests do not send at the very end of it.
 
-use std::{
-    env,
-    net::TcpListener,
-    sync::mpsc::{Sender, channel},
-    thread,
-    time::Duration,
-};
+use std::{net::TcpListener, thread, time::Duration};
 
 use crate::support::{
-    clients::{Clients, Habit},
+    clients::{Clients, Habit, Idlers, times},
     generation::{Chronicle, Generation},
 };
 
@@ -36,7 +30,7 @@ fn none_of_200_posting_connections_that_think_loses_a_request() {
 }
 
 #[test]
-fn none_of_200_posting_connections_loses_a_request_even_where_nobody_looks_before_sending() {
+fn none_of_200_posting_connections_loses_a_request_even_where_none_looks_before_sending() {
     drain_under_load(200, 0, Habit { posts: true, thinks: THINK, ..Habit::default() });
 }
 
@@ -59,29 +53,18 @@ fn drain_under_load(busy: usize, idle: usize, habit: Habit) {
         let mut serving = Generation::start(&socket);
         let _stop = clients.stop_on_drop();
         (0..busy).for_each(|_| drop(scope.spawn(|| clients.run())));
-        let idlers = Idlers(
-            (0..idle)
-                .map(|_| {
-                    let (sender, told) = channel();
-                    scope.spawn({
-                        let clients = &clients;
-                        move || clients.run_when_told(&told)
-                    });
-                    sender
-                })
-                .collect(),
-        );
-        idlers.tell(0..idle);
-        for _ in 0..drains() {
+        let idlers = Idlers::start(scope, &clients, idle);
+        idlers.ask_all();
+        for _ in 0..times("DRAINS", 10) {
             clients.wait_for(ANSWERS_BETWEEN);
             let next = Generation::start(&socket);
             let mut old = std::mem::replace(&mut serving, next);
             // Of the idle, a third asks before the drain, a third within it, and a third finds out after it.
-            idlers.tell(0..idle / 3);
+            idlers.ask(0..idle / 3);
             old.terminate();
-            idlers.tell(idle / 3..idle * 2 / 3);
+            idlers.ask(idle / 3..idle * 2 / 3);
             chronicle.add(old.end());
-            idlers.tell(0..idle);
+            idlers.ask_all();
         }
         serving
     });
@@ -99,17 +82,4 @@ fn drain_under_load(busy: usize, idle: usize, habit: Habit) {
     assert_eq!(outcome.answered, clients.sent());
     chronicle.assert_each_once(clients.sent());
     chronicle.assert_clean();
-}
-
-/// The clients that ask when they are told.
-struct Idlers(Vec<Sender<()>>);
-
-impl Idlers {
-    fn tell(&self, which: std::ops::Range<usize>) {
-        self.0[which].iter().for_each(|idler| idler.send(()).expect("the client runs"));
-    }
-}
-
-fn drains() -> usize {
-    env::var("DRAINS").map_or(10, |drains| drains.parse().expect("DRAINS is a number"))
 }

@@ -2,12 +2,13 @@
 //!
 //! `DRAINS=50 cargo test --test drain load::http2` for so many drains a load; 10 without.
 //!
-//! The clients are those of the `h2` crate. At the first GOAWAY they open a connection to whoever serves; they send again
+//! The clients are those of the `h2` crate. At the first GOAWAY they open a connection to the process that serves; they send again
 //! what the last GOAWAY said was not processed, and nothing else.
 
-use std::{env, net::TcpListener, sync::Arc, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use crate::support::{
+    clients::times,
     generation::{Chronicle, Generation},
     streams::{Clients, Habit},
 };
@@ -48,7 +49,7 @@ fn drain_under_load(habits: &[Habit]) {
     let mut serving = Generation::start(&socket);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let running: Vec<_> = habits.iter().map(|habit| runtime.spawn(Arc::clone(&clients).run(*habit))).collect();
-    for _ in 0..drains() {
+    for _ in 0..times("DRAINS", 10) {
         clients.wait_for(ANSWERS_BETWEEN);
         let next = Generation::start(&socket);
         chronicle.add(std::mem::replace(&mut serving, next).drain());
@@ -63,7 +64,7 @@ fn check(clients: &Clients, chronicle: &Chronicle) {
     let outcome = clients.outcome();
     println!(
         "{} drains: {} requests, {} connections opened, {} streams sent again, {} lost",
-        drains(),
+        times("DRAINS", 10),
         clients.sent(),
         outcome.connections.len(),
         outcome.sent_again,
@@ -78,8 +79,4 @@ fn check(clients: &Clients, chronicle: &Chronicle) {
     }
     chronicle.assert_each_once(clients.sent());
     chronicle.assert_clean();
-}
-
-fn drains() -> usize {
-    env::var("DRAINS").map_or(10, |drains| drains.parse().expect("DRAINS is a number"))
 }

@@ -8,17 +8,15 @@
 //! Needs Debian's packages haproxy and nginx-light.
 
 use std::{
-    env, mem,
-    sync::mpsc::{Sender, channel},
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
 use crate::support::{
-    clients::{Clients, Habit},
-    eventually::eventually,
+    clients::{Clients, Habit, Idlers, times},
     generation::{Chronicle, Generation, Settings},
     proxies::{Addresses, Proxy},
+    wait::{eventually, until},
 };
 
 const CLIENTS: usize = 64;
@@ -87,7 +85,7 @@ impl Behind {
         thread::scope(|scope| {
             let _stop = clients.stop_on_drop();
             (0..CLIENTS).for_each(|_| drop(scope.spawn(|| clients.run())));
-            for stop in 0..drains() {
+            for stop in 0..times("DRAINS", 10) {
                 clients.wait_for(ANSWERS_BETWEEN);
                 site.instances[stop % 2].terminate();
                 site.end(stop % 2);
@@ -107,16 +105,8 @@ impl Behind {
         let clients = Clients::new(site.proxy.addr(), Habit { thinks: Duration::ZERO, ..POST });
         let closed = [self.keep_alive_grace, self.lame_duck + self.keep_alive_grace, self.lame_duck];
         thread::scope(|scope| {
-            let burst = Burst {
-                tell: Vec::from_iter((0..CLIENTS).map(|_| {
-                    let (sender, told) = channel();
-                    let clients = &clients;
-                    scope.spawn(move || clients.run_when_told(&told));
-                    sender
-                })),
-                clients: &clients,
-            };
-            for stop in 0..drains() {
+            let burst = Burst { idlers: Idlers::start(scope, &clients, CLIENTS), clients: &clients };
+            for stop in 0..times("DRAINS", 10) {
                 (0..3).for_each(|_| burst.ask());
                 site.instances[stop % 2].terminate();
                 let early = Duration::from_millis(u64::try_from(stop % 4).unwrap());
@@ -142,7 +132,7 @@ impl Behind {
 }
 
 impl Site {
-    /// Waits for the end of an instance that was told.
+    /// Waits for the end of an instance that was asked to.
     fn end(&mut self, which: usize) {
         self.chronicle.add(self.instances[which].end());
     }
@@ -167,21 +157,21 @@ impl Site {
 
 /// Clients that ask all at once.
 struct Burst<'a> {
-    tell: Vec<Sender<()>>,
+    idlers: Idlers,
     clients: &'a Clients,
 }
 
 impl Burst<'_> {
     /// One request of each, and its answer.
     fn ask(&self) {
-        let answered = self.done() + self.tell.len();
-        self.tell.iter().for_each(|client| client.send(()).expect("the client runs"));
+        let answered = self.done() + self.idlers.len();
+        self.idlers.ask_all();
         eventually("all are answered", || self.done() == answered);
     }
 
     /// As `ask`, at that time: it is the time that is tested.
     fn ask_at(&self, when: Instant) {
-        thread::sleep(when.saturating_duration_since(Instant::now()));
+        until(when);
         self.ask();
     }
 
@@ -189,8 +179,4 @@ impl Burst<'_> {
         let outcome = self.clients.outcome();
         usize::try_from(outcome.answered).expect("not so many") + outcome.lost.len()
     }
-}
-
-fn drains() -> usize {
-    env::var("DRAINS").map_or(10, |drains| drains.parse().expect("DRAINS is a number"))
 }

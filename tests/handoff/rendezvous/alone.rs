@@ -8,7 +8,7 @@ use super::{
     harness::{Process, folder, get, met, under_load_of_new_connections, wait_for_generation, who},
     process::Settings,
 };
-use crate::support::wire::Wire;
+use crate::support::http::Client;
 
 fn alone() -> Settings {
     Settings { alone: true, ..Settings::default() }
@@ -16,7 +16,7 @@ fn alone() -> Settings {
 
 #[test]
 fn no_request_on_a_connection_of_its_own_is_lost_with_axum_serve() {
-    let mut service = Process::start(&alone());
+    let service = Process::start(&alone());
     let addr = service.addr();
     under_load_of_new_connections(addr, |_| {
         for generation in 1..=5 {
@@ -24,7 +24,7 @@ fn no_request_on_a_connection_of_its_own_is_lost_with_axum_serve() {
             old.signal(Signal::HUP);
             assert_eq!(service.hear("imports state "), "0 version 3");
             wait_for_generation(addr, generation);
-            // The last word, when the old one serves nobody any more.
+            // The final state, when the old one serves no client any more.
             assert_eq!(service.hear("imports final "), format!("{} version 3", old.pid));
             service.hear("ends ");
         }
@@ -38,7 +38,7 @@ fn who_fails_leaves_the_old_one_serving_with_axum_serve() {
     let folder = folder();
     let plan = folder.path().join("plan");
     let settings = Settings { plan: Some(plan.clone()), handoff_timeout: Some(2000), ..alone() };
-    let mut service = Process::start(&settings);
+    let service = Process::start(&settings);
     let addr = service.addr();
     let old = who(addr);
     under_load_of_new_connections(addr, |_| {
@@ -66,9 +66,9 @@ fn server_and_axum_serve_hand_over_to_each_other() {
     let addr = serving.addr();
     under_load_of_new_connections(addr, |_| {
         for (generation, settings) in [(1, &with_axum), (2, &with_server), (3, &with_axum), (4, &with_axum)] {
-            let mut idle = Wire::connect(addr).unwrap();
+            let mut idle = Client::connect(addr).unwrap();
             idle.get("/who").unwrap();
-            let mut next = Process::start(settings);
+            let next = Process::start(settings);
             wait_for_generation(addr, generation);
             // Connections do not move: each is closed by the one that has it, in order.
             assert_eq!(idle.rest().unwrap(), b"");

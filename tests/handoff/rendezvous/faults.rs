@@ -14,12 +14,12 @@ use rustix::{
 use super::{
     harness::{Process, folder, get, met, needs_root, subprocess, this_program, wait_for_generation, who, words},
     process::Settings,
-    users::start_as_nobody,
+    users::start_as_other,
 };
 use crate::support::needs;
 
 #[test]
-fn who_finds_a_socket_that_nobody_listens_on_any_more_is_the_first() {
+fn a_process_that_finds_a_socket_that_no_process_listens_on_any_more_is_the_first() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
     let mut killed = Process::start(&met(&path));
@@ -28,7 +28,7 @@ fn who_finds_a_socket_that_nobody_listens_on_any_more_is_the_first() {
     killed.status();
     let stale = fs::metadata(&path).unwrap().ino();
 
-    let mut next = Process::start(&met(&path));
+    let next = Process::start(&met(&path));
     let addr = next.addr();
     assert_eq!(who(addr).generation, 0);
     assert_ne!(fs::metadata(&path).unwrap().ino(), stale);
@@ -43,7 +43,7 @@ fn who_is_killed_before_it_is_ready_leaves_nothing_in_the_way() {
     let folder = folder();
     let plan = folder.path().join("plan");
     let settings = Settings { plan: Some(plan.clone()), ..met(folder.path().join("handoff.sock")) };
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addr = old.addr();
     who(addr);
     fs::write(plan, "hang").unwrap();
@@ -65,7 +65,7 @@ fn who_fails_before_it_is_ready_says_why_to_the_one_that_serves_on() {
     let folder = folder();
     let plan = folder.path().join("plan");
     let settings = Settings { plan: Some(plan.clone()), ..met(folder.path().join("handoff.sock")) };
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addr = old.addr();
     who(addr);
     fs::write(plan, "fail no database here").unwrap();
@@ -86,7 +86,7 @@ fn a_full_file_system_is_a_refusal_and_the_old_one_serves_on() {
     let settings = met("/mnt/handoff.sock");
     let small = "mount -t tmpfs -o nr_inodes=6,mode=0755 none /mnt && exec \"$@\"";
     let unshare = words(["unshare", "--mount", "sh", "-c", small, "sh"], [this_program()]);
-    let mut old = Process::run(subprocess(&settings).command(unshare));
+    let old = Process::run(subprocess(&settings).command(unshare));
     let addr = old.addr();
     who(addr);
     let pid = old.pid().as_raw_nonzero().to_string();
@@ -122,19 +122,19 @@ fn a_directory_that_cannot_be_written_is_a_refusal_and_the_old_one_serves_on() {
     };
     open(true);
     let settings = met(folder.path().join("handoff.sock"));
-    let mut old = start_as_nobody(&settings);
+    let old = start_as_other(&settings);
     let addr = old.addr();
     who(addr);
 
     open(false);
-    let reason = start_as_nobody(&settings).failed();
+    let reason = start_as_other(&settings).failed();
     assert!(reason.contains("a path takes the right to write its directory"), "{reason}");
     let reason = old.hear("failed ");
     assert!(reason.contains("a path takes the right to write its directory"), "{reason}");
     assert_eq!(get(addr, "/7"), "7");
 
     open(true);
-    let new = start_as_nobody(&settings);
+    let new = start_as_other(&settings);
     old.ended();
     wait_for_generation(addr, 1).signal(Signal::TERM);
     new.ended();

@@ -8,33 +8,27 @@ use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
     thread,
-    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::process::{Said, Settings};
+use super::process::Settings;
 use crate::support::{
     clients::{Clients, Habit},
-    needs,
-    subprocess::{Child, Subprocess},
-    wire::Wire,
+    http::Client,
+    needs, process,
+    subprocess::{Line, Subprocess},
+    wait::find,
 };
-
-/// How long anything may take; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The first process of a pid namespace, in a mount namespace in which the folder is found at a path that no other one has.
 const CONTAINER: &str =
     r#"mount -t tmpfs none /mnt && mkdir /mnt/"$2" && mount --bind "$1" /mnt/"$2" && shift 2 && exec "$@""#;
 
-/// A process that was started here, and whatever it starts; killed when dropped.
+/// A process that was started here, and all that it starts; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
-    child: Child,
-    heard: Vec<Said>,
-}
+pub(crate) struct Process(process::Process<Line>);
 
 impl Process {
     pub(crate) fn start(settings: &Settings) -> Self {
@@ -42,7 +36,7 @@ impl Process {
     }
 
     pub(crate) fn run(subprocess: Subprocess) -> Self {
-        Self { child: subprocess.start(), heard: Vec::new() }
+        Self(subprocess.spawn(Line::parse))
     }
 
     /// Starts it in a container of that name, in which `folder` is `/mnt/NAME`.
@@ -64,22 +58,13 @@ impl Process {
 
     /// Returns when a process has said a line that begins so: the rest of it. Nothing that is said twice is found twice.
     #[track_caller]
-    pub(crate) fn hear(&mut self, begins: &str) -> String {
-        loop {
-            if let Some(at) = self.heard.iter().position(|said| said.line.starts_with(begins)) {
-                return self.heard.remove(at).line[begins.len()..].trim().to_owned();
-            }
-            let said: Said = self.child.hear();
-            if said.line.starts_with("fails ") && !begins.starts_with("fails") && !begins.starts_with("failed") {
-                eprintln!("a process {} instead of {begins:?}", said.line);
-            }
-            self.heard.push(said);
-        }
+    pub(crate) fn hear(&self, begins: &str) -> String {
+        self.0.take(|line| line.text.starts_with(begins)).text[begins.len()..].trim().to_owned()
     }
 
     /// The address at which it listens.
     #[track_caller]
-    pub(crate) fn addr(&mut self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.hear("listens ").parse().expect("one address")
     }
 
@@ -99,17 +84,9 @@ impl Process {
     }
 
     /// Returns when it has taken over and is the only one, or has failed: the reason.
-    pub(crate) fn takes_over(&mut self) -> Result<(), String> {
-        loop {
-            let said: Said = self.child.hear();
-            if said.line == "is alone" {
-                return Ok(());
-            }
-            match said.line.strip_prefix("fails ") {
-                Some(reason) => return Err(reason.to_owned()),
-                None => self.heard.push(said),
-            }
-        }
+    pub(crate) fn takes_over(&self) -> Result<(), String> {
+        let line = self.0.take(|line| line.text == "is alone" || line.text.starts_with("fails "));
+        line.text.strip_prefix("fails ").map_or(Ok(()), |reason| Err(reason.to_owned()))
     }
 
     /// Waits until it fails: the reason.
@@ -121,12 +98,12 @@ impl Process {
     }
 
     pub(crate) fn status(&mut self) -> ExitStatus {
-        self.child.wait()
+        self.0.status()
     }
 
     /// Its process id; that of `unshare` for a container.
     pub(crate) fn pid(&self) -> Pid {
-        self.child.pid()
+        self.0.pid()
     }
 
     /// PID 1 of a container, as it is called out here.
@@ -137,7 +114,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        self.child.signal(signal);
+        self.0.signal(signal);
     }
 }
 
@@ -157,7 +134,7 @@ impl Who {
 /// Asks on a connection of its own.
 #[track_caller]
 pub(crate) fn get(addr: SocketAddr, path: &str) -> String {
-    let answer = Wire::connect(addr).expect("it listens").get(path).expect("an answer");
+    let answer = Client::connect(addr).expect("it listens").get(path).expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.text().to_owned()
 }
@@ -172,15 +149,10 @@ pub(crate) fn who(addr: SocketAddr) -> Who {
 /// Returns when the process of that generation answers.
 #[track_caller]
 pub(crate) fn wait_for_generation(addr: SocketAddr, generation: u64) -> Who {
-    let began = Instant::now();
-    loop {
-        let who = who(addr);
-        if who.generation == generation {
-            return who;
-        }
-        assert!(began.elapsed() < PATIENCE, "{who:?} still answers, and not generation {generation}");
-        thread::yield_now();
-    }
+    find(
+        || format!("{:?} still answers, and not generation {generation}", who(addr)),
+        || Some(who(addr)).filter(|who| who.generation == generation),
+    )
 }
 
 /// A folder that all may pass through.

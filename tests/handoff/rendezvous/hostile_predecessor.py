@@ -1,16 +1,7 @@
 """A predecessor of another user that lies where it can, and hands over two connections of its own.
 
-Arguments: the user that it becomes, the path at which it is met, and the path of a socket that it may not remove.
+Arguments: the user that it becomes, the path at which it is found, and the path of a socket that it may not remove.
 """
-import json
-import os
-import socket
-import struct
-import sys
-
-HELLO, LISTENERS, OFFERED, COMMIT, CONNECTIONS, DONE = 1, 2, 4, 5, 6, 7
-JOIN, READY, TAKEN = 32, 33, 36
-
 user, path, victim = int(sys.argv[1]), *sys.argv[2:4]
 os.setgroups([])
 os.setresgid(user, user, user)
@@ -18,44 +9,14 @@ os.setresuid(user, user, user)
 os.chdir(os.path.dirname(path))
 
 
-def say(line):
-    os.write(1, b"\n\1report " + json.dumps({"pid": os.getpid(), "line": line}).encode() + b"\n")
-
-
-def varint(number):
-    out = b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number])
-
-
-def blob(content):
-    return varint(len(content)) + content
-
-
 def listener(created):
     """A record of a socket that the service has bound, and of a file that it has created for that."""
     found = os.stat(created, follow_symlinks=False)
-    return blob(b"http") + b"\1" + blob(os.fsencode(created)) + varint(found.st_dev) + varint(found.st_ino) + b"\1"
+    return text("http") + b"\1" + text(os.fsencode(created)) + varint(found.st_dev) + varint(found.st_ino) + b"\1"
 
 
 def connection(peer):
-    return blob(b"http") + peer + b"\0" + b"\0" + blob(b"")
-
-
-def send(kind, body=b"", fds=()):
-    socket.send_fds(control, [struct.pack("<H", kind) + body], fds)
-
-
-def receive_until(kind):
-    while True:
-        packet = control.recv(1 << 16)
-        if not packet:
-            say("sees the end")
-            sys.exit(0)
-        if struct.unpack("<H", packet[:2])[0] == kind:
-            return
+    return text("http") + peer + b"\0" + b"\0" + text(b"")
 
 
 def ask(client):
@@ -83,7 +44,7 @@ for unix in (other, same_end):
 control, _ = place.accept()
 receive_until(JOIN)
 send(HELLO, varint(1) + varint(1) + varint(2**64 - 1) + varint(1) + varint(2**32 - 1))
-records = [blob(b"http") + b"\0\1", listener(victim), listener(victim)]
+records = [text("http") + b"\0\1", listener(victim), listener(victim)]
 send(LISTENERS, varint(len(records)) + b"".join(records) + b"\0", [unix.fileno() for unix in (tcp, other, same_end)])
 send(OFFERED)
 receive_until(READY)

@@ -7,7 +7,7 @@ use super::{
 
 #[track_caller]
 fn refused(script: &str, settings: &Settings, reason: &str) {
-    let mut service = Process::start_under_init(settings, script);
+    let service = Process::start_under_init(settings, script);
     let addr = service.addr();
     let old = who(addr);
     under_load_of_new_connections(addr, |clients| {
@@ -44,7 +44,7 @@ fn the_policy_holds_for_a_plain_successor_and_without_server() {
 fn below_a_shell_in_a_container_each_generation_hands_over() {
     for alone in [false, true] {
         let settings = Settings { alone, ..Settings::default() };
-        let mut service = Process::start_under_init(&settings, r#"bash -c '"$@"; exit $?' sh "$@"; exec sleep 1000"#);
+        let service = Process::start_under_init(&settings, r#"bash -c '"$@"; exit $?' sh "$@"; exec sleep 1000"#);
         let addr = service.addr();
         under_load_of_new_connections(addr, |_| {
             for generation in 1..=3 {

@@ -1,12 +1,6 @@
 //! Handoffs at a path under load: no request is lost, and no connection closed.
 
-use std::{
-    env,
-    path::PathBuf,
-    sync::mpsc::{Sender, channel},
-    thread,
-    time::Duration,
-};
+use std::{path::PathBuf, thread, time::Duration};
 
 use rustix::process::{Signal, kill_process};
 
@@ -15,14 +9,14 @@ use super::{
     process::Settings,
 };
 use crate::support::{
-    clients::{Clients, Habit},
+    clients::{Clients, Habit, Idlers, times},
     subprocess::Subprocess,
 };
 
 const THINK: Duration = Duration::from_millis(100);
 
 #[test]
-fn nothing_is_lost_or_closed_when_somebody_else_starts_the_next_process() {
+fn nothing_is_lost_or_closed_when_another_program_starts_the_next_process() {
     let folder = folder();
     let settings = met(folder.path().join("handoff.sock"));
     hand_over_under_load(|_| Process::start(&settings), |last| last.signal(Signal::TERM));
@@ -40,7 +34,7 @@ fn nothing_is_lost_or_closed_from_container_to_container() {
 }
 
 #[test]
-fn nothing_is_lost_or_closed_where_the_sockets_come_from_somebody_else() {
+fn nothing_is_lost_or_closed_where_the_sockets_come_from_a_launcher() {
     let folder = folder();
     let settings = Settings { passed: true, ..met(folder.path().join("handoff.sock")) };
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -55,9 +49,9 @@ fn nothing_is_lost_or_closed_where_the_sockets_come_from_somebody_else() {
 fn every_socket_of_a_name_goes_to_the_next_process() {
     let folder = folder();
     let settings = Settings { sockets: Some(3), ..met(folder.path().join("handoff.sock")) };
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addrs = old.hear("listens ");
-    let mut new = Process::start(&settings);
+    let new = Process::start(&settings);
     assert_eq!(new.hear("listens "), addrs);
     old.moved_out();
     for addr in addrs.split(' ') {
@@ -85,23 +79,14 @@ fn hand_over_under_load(start: impl Fn(usize) -> Process, stop: impl FnOnce(&Pro
         for (count, clients) in &busy {
             (0..*count).for_each(|_| drop(scope.spawn(|| clients.run())));
         }
-        let idlers: Vec<Sender<()>> = (0..16)
-            .map(|_| {
-                let (sender, told) = channel();
-                scope.spawn({
-                    let idle = &idle;
-                    move || idle.run_when_told(&told)
-                });
-                sender
-            })
-            .collect();
-        idlers.iter().for_each(|idler| idler.send(()).unwrap());
+        let idlers = Idlers::start(scope, &idle, 16);
+        idlers.ask_all();
         busy.iter().for_each(|(count, clients)| clients.wait_for(*count));
-        for generation in 1..=handovers() {
+        for generation in 1..=times("HANDOVERS", 8) {
             let next = start(generation);
             wait_for_generation(addr, generation as u64);
             std::mem::replace(&mut serving, next).moved_out();
-            idlers.iter().skip(generation % 5).step_by(5).for_each(|idler| idler.send(()).unwrap());
+            idlers.ask_in_turn(generation, 5);
         }
     });
     stop(&serving);
@@ -120,9 +105,5 @@ fn hand_over_under_load(start: impl Fn(usize) -> Process, stop: impl FnOnce(&Pro
     }
     requests += connections(16, &idle);
     requests += connections(busy[2].1.sent(), &busy[2].1);
-    println!("{} handoffs, {requests} requests, none lost, no connection closed", handovers());
-}
-
-fn handovers() -> usize {
-    env::var("HANDOVERS").map_or(8, |handovers| handovers.parse().expect("HANDOVERS is a number"))
+    println!("{} handoffs, {requests} requests, none lost, no connection closed", times("HANDOVERS", 8));
 }

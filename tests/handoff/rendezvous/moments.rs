@@ -11,7 +11,6 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::{Duration, Instant},
 };
 
 use axum_activation::handoff::request_handoff;
@@ -26,6 +25,7 @@ use super::{
     harness::{Process, folder, met, wait_for_generation, who},
     process::Settings,
 };
+use crate::support::wait::eventually;
 
 /// Whether a process listens at the path; a full queue is one that does.
 fn knock(path: &Path) -> Result<(), Errno> {
@@ -92,11 +92,11 @@ fn the_old_process_keeps_the_path_until_the_new_one_has_it_however_long_that_tak
     let folder = folder();
     let (path, plan) = (folder.path().join("handoff.sock"), folder.path().join("plan"));
     let settings = Settings { plan: Some(plan.clone()), ..met(&path) };
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addr = old.addr();
     who(addr);
     fs::write(&plan, "wait").unwrap();
-    let mut new = Process::start(&settings);
+    let new = Process::start(&settings);
     new.hear("plans wait");
     let lock =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.path().join("handoff.sock.lock"));
@@ -104,9 +104,8 @@ fn the_old_process_keeps_the_path_until_the_new_one_has_it_however_long_that_tak
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     fs::remove_file(plan.with_extension(new.pid().as_raw_nonzero().to_string())).unwrap();
     wait_for_generation(addr, 1);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(500) {
-        assert_eq!(knock(&path), Ok(()), "nothing listens there after {:?}", began.elapsed());
+    for time in 0..2000 {
+        assert_eq!(knock(&path), Ok(()), "nothing listens there at look {time}");
     }
     drop(lock);
     old.ended();
@@ -119,7 +118,7 @@ fn the_old_process_keeps_the_path_until_the_new_one_has_it_however_long_that_tak
 fn of_many_who_ask_at_once_all_are_answered_and_none_finds_no_process() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
-    let mut service = Process::start(&met(&path));
+    let service = Process::start(&met(&path));
     let addr = service.addr();
     who(addr);
     let handed_over = AtomicUsize::new(0);
@@ -150,7 +149,7 @@ fn who_serves_again_after_its_successor_has_died_is_met_again() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
     let settings = met(&path);
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addr = old.addr();
     let first = who(addr);
     // A request whose body has not come keeps the old one there while the new one serves.
@@ -160,11 +159,11 @@ fn who_serves_again_after_its_successor_has_died_is_met_again() {
     let owned = inode();
     let mut new = Process::start(&settings);
     wait_for_generation(addr, 1);
-    until(|| inode() != owned);
+    eventually("the new one owns the path", || inode() != owned);
     new.signal(Signal::KILL);
     new.status();
     assert_eq!(wait_for_generation(addr, 0), first);
-    until(|| knock(&path).is_ok());
+    eventually("the old one is found there again", || knock(&path).is_ok());
     let next = Process::start(&settings);
     wait_for_generation(addr, 1);
     slow.write_all(b"7").unwrap();
@@ -180,13 +179,13 @@ fn visitors_that_say_nothing_take_a_few_descriptors_and_no_more() {
     const MOST: usize = 32 + 4;
     let folder = folder();
     let path = folder.path().join("handoff.sock");
-    let mut service = Process::start(&met(&path));
+    let service = Process::start(&met(&path));
     let addr = service.addr();
     let pid = who(addr).pid;
     let open = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let before = open();
     let silent: Vec<_> = (0..100).map(|_| visit(&path).unwrap()).collect();
-    until(|| open() >= before + 28);
+    eventually("they are let in", || open() >= before + 28);
     for _ in 0..100 {
         who(addr);
         assert!(open() <= before + MOST, "{} descriptors are open, {before} were", open());
@@ -197,13 +196,4 @@ fn visitors_that_say_nothing_take_a_few_descriptors_and_no_more() {
     wait_for_generation(addr, 1).signal(Signal::TERM);
     service.hear("ends ");
     service.hear("ends ");
-}
-
-#[track_caller]
-fn until(is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not come to that");
-        thread::yield_now();
-    }
 }

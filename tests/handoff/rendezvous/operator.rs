@@ -28,10 +28,10 @@ fn assert_fails(asked: &Output, says: &str) {
 }
 
 #[test]
-fn an_operator_is_told_the_new_pid() {
+fn an_operator_sees_the_new_pid() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
-    let mut service = Process::start(&met(&path));
+    let service = Process::start(&met(&path));
     let addr = service.addr();
     who(addr);
     let asked = ask(&path);
@@ -50,10 +50,10 @@ fn an_operator_is_told_the_new_pid() {
 }
 
 #[test]
-fn an_operator_is_told_why_it_failed_and_can_ask_again() {
+fn an_operator_sees_why_it_failed_and_can_ask_again() {
     let folder = folder();
     let (path, plan) = (folder.path().join("handoff.sock"), folder.path().join("plan"));
-    let mut service = Process::start(&Settings { plan: Some(plan.clone()), ..met(&path) });
+    let service = Process::start(&Settings { plan: Some(plan.clone()), ..met(&path) });
     let addr = service.addr();
     let old = who(addr);
     fs::write(plan, "fail no database here").unwrap();
@@ -70,7 +70,7 @@ fn an_operator_is_told_why_it_failed_and_can_ask_again() {
 }
 
 #[test]
-fn an_operator_is_told_where_nobody_serves() {
+fn an_operator_sees_where_no_process_serves() {
     let folder = folder();
     assert_fails(
         &ask(&folder.path().join("handoff.sock")),
@@ -82,7 +82,7 @@ fn an_operator_is_told_where_nobody_serves() {
 fn the_first_process_of_a_container_refuses_to_start_the_next_and_says_what_to_do() {
     let folder = folder();
     let inside = |name| met(PathBuf::from("/mnt").join(name).join("handoff.sock"));
-    let mut old = Process::start_in_container(&inside("one"), folder.path(), "one");
+    let old = Process::start_in_container(&inside("one"), folder.path(), "one");
     let addr = old.addr();
     assert_eq!(who(addr).pid, 1);
     kill_process(old.first_in_container(), Signal::HUP).unwrap();

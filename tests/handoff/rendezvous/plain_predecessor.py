@@ -3,22 +3,13 @@
 Arguments: `exec` or `spawn`, and the program of the next with its arguments. It answers some requests, and then becomes the next one; or
 it starts the next one, goes on answering until that says READY=1, and ends.
 """
-import json
-import os
 import select
-import socket
-import sys
-import time
 
 HANDED_OVER_AFTER = 30
 
 listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
-# The flag is shared with whoever has the socket too, and the next one wants it.
+# The flag is shared with all that have the socket, and the next one wants it.
 listener.setblocking(False)
-
-
-def say(line):
-    os.write(1, b"\n\1report " + json.dumps({"pid": os.getpid(), "line": line}).encode() + b"\n")
 
 
 def answer_one(within):
@@ -29,17 +20,8 @@ def answer_one(within):
     except BlockingIOError:
         return False
     connection.setblocking(True)
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        more = connection.recv(4096)
-        if not more:
-            return False
-        head += more
-    path = head.split()[1].decode()
-    body = f"99 {os.getpid()}" if path == "/who" else path[1:]
-    connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-    connection.close()
-    return True
+    with connection:
+        return answer(connection)
 
 
 def become(program, *arguments):
@@ -58,11 +40,12 @@ def spawn(*words):
     child = os.fork()
     if child == 0:
         # An orphan, as the test's processes end with their parent.
-        parent = os.getpid()
+        reader, writer = os.pipe()
         if os.fork():
             os._exit(0)
-        while os.getppid() == parent:
-            time.sleep(0.001)
+        os.close(writer)
+        # Its end is that of the process in between.
+        os.read(reader, 1)
         os.environ["NOTIFY_SOCKET"] = inbox.getsockname().decode().replace("\0", "@")
         become(*words)
     os.waitpid(child, 0)

@@ -3,24 +3,6 @@
 It takes its socket as descriptor 3, as it is: blocking. It says READY=1 where it is given a notify socket (sd_notify(3)), and ends with
 SIGTERM, or with the test.
 """
-import json
-import os
-import signal
-import socket
-import sys
-import threading
-
-
-def say(line):
-    os.write(1, b"\n\1report " + json.dumps({"pid": os.getpid(), "line": line}).encode() + b"\n")
-
-
-def end_with_the_test():
-    while os.read(0, 4096):
-        pass
-    os._exit(86)
-
-
 def listen_fds():
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise SystemExit("LISTEN_PID is another's")
@@ -34,18 +16,6 @@ def notify(words):
         out.sendto(words, "\0" + address[1:] if address[0] == "@" else address)
 
 
-def answer(connection):
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        more = connection.recv(4096)
-        if not more:
-            return
-        head += more
-    path = head.split()[1].decode()
-    body = f"99 {os.getpid()}" if path == "/who" else path[1:]
-    connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-
-
 def serve(listener):
     while True:
         connection, _ = listener.accept()
@@ -55,7 +25,7 @@ def serve(listener):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    threading.Thread(target=end_with_the_test, daemon=True).start()
+    end_with_the_test()
     sockets = listen_fds()
     say(f"has {sorted(sockets)} blocking {all(os.get_blocking(s.fileno()) for s in sockets.values())}")
     for _ in range(3):

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::support::needs;
 
-const PYTHON: &str = include_str!("plain_predecessor.py");
+const PYTHON: &str = concat!(include_str!("../../support/protocol.py"), include_str!("plain_predecessor.py"));
 
 #[test]
 fn no_request_is_lost_where_a_plain_program_becomes_this_one() {

@@ -1,4 +1,4 @@
-//! The process of a service, from within: it serves until it has handed over or is told to end.
+//! The process of a service, from within: it serves until it has handed over or is asked to end.
 
 use std::{
     env,
@@ -24,14 +24,17 @@ use axum_activation::{
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::support::subprocess::ChildIo;
+use crate::support::{
+    subprocess::{ChildIo, Line},
+    wait::{find_async, some_turns},
+};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How long a process may drain.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a process may drain, unless its settings say otherwise.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a process is told; a successor that it starts is told the same.
+/// The settings of a process; a successor that it starts has the same.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// Where it is met.
@@ -43,9 +46,10 @@ pub(crate) struct Settings {
     /// It serves with plain `axum::serve`.
     pub(crate) alone: bool,
     pub(crate) plain: Option<Plain>,
-    /// In milliseconds.
+    /// In milliseconds, as the next.
     pub(crate) handoff_timeout: Option<u64>,
-    /// A file that says what whoever takes it away does before it is ready: `fail REASON`, `hang`, or `wait` until there is none.
+    pub(crate) drain_timeout: Option<u64>,
+    /// A file that says what the process does that takes it away, before it is ready: `fail REASON`, `hang`, or `wait` until there is none.
     pub(crate) plan: Option<PathBuf>,
     /// A file that says at which address it listens.
     #[serde(default)]
@@ -63,34 +67,27 @@ pub(crate) enum Plain {
     Lives(u64),
 }
 
-/// A line that a process says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Said {
-    pub(crate) pid: u32,
-    pub(crate) line: String,
-}
-
 pub(crate) fn serve(io: &ChildIo) {
     thread::spawn(|| {
         // The end of the test is the end of all of them.
         let _ = io::stdin().read_to_end(&mut Vec::new());
         process::exit(86);
     });
-    if env::var_os("MEETING_LOG").is_some() {
+    if env::var_os("RENDEZVOUS_LOG").is_some() {
         tracing_subscriber::fmt().with_writer(io::stderr).init();
     }
     let settings: Settings = serde_json::from_str(&io.arg()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let ended = runtime.block_on(async {
         let activated = sockets(&settings)?;
-        say(&format!("listens {}", address(&activated)));
+        Line::say(&format!("listens {}", address(&activated)));
         if settings.alone { run_alone(&settings, activated).await } else { run(&settings, activated).await }
     });
     runtime.shutdown_background();
     match ended {
-        Ok(report) => say(&format!("ends {report}")),
+        Ok(report) => Line::say(&format!("ends {report}")),
         Err(failure) => {
-            say(&format!("fails {failure:?}"));
+            Line::say(&format!("fails {failure:?}"));
             process::exit(1);
         }
     }
@@ -114,9 +111,10 @@ fn sockets(settings: &Settings) -> Result<ActivatedListeners, Failure> {
 
 async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<String, Failure> {
     let beside = settings.beside.then(|| activated.one("beside")).transpose()?;
-    let mut server = Server::new(activated).drain_timeout(DRAIN_TIMEOUT);
+    let mut server =
+        Server::new(activated).drain_timeout(settings.drain_timeout.map_or(DRAIN_TIMEOUT, Duration::from_millis));
     if let Some(listener) = beside {
-        say(&format!("beside {}", listener.local_addrs()[0]));
+        Line::say(&format!("beside {}", listener.local_addrs()[0]));
         let app = app(server.handoff());
         drop(tokio::spawn(async move { axum::serve(listener, app).await }));
     }
@@ -133,14 +131,14 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
     let generation = handoff.clone();
     let (plan, gone) = (settings.plan.clone(), handoff.clone());
     let report = server
-        .on_handoff_failure(|error| say(&format!("failed {error:?}")))
+        .on_handoff_failure(|error| Line::say(&format!("failed {error:?}")))
         .handoff_state(part("state", move || generation.generation()))
         .final_handoff_state(part("final", || process::id().into()))
         .ready_when(async move {
             follow(plan.as_deref()).await?;
             tokio::spawn(async move {
                 gone.predecessor_gone().await;
-                say("is alone");
+                Line::say("is alone");
             });
             Ok::<_, Failure>(())
         })
@@ -166,10 +164,10 @@ async fn run_alone(settings: &Settings, activated: ActivatedListeners) -> Result
     }
     let serving = pending.ready(&drain).await?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let told = drain.clone();
+    let seen = drain.clone();
     tokio::spawn(async move {
         terminate.recv().await;
-        told.start();
+        seen.start();
     });
     let app = app(serving.handoff()).layer(DrainLayer::new(&drain));
     let served = axum::serve(listener.stop_on(&drain), app)
@@ -186,7 +184,7 @@ fn app(handoff: Handoff) -> Router {
         .route(
             "/{id}",
             get(async |UrlPath(id): UrlPath<String>| {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                some_turns().await;
                 id
             })
             .post(async |body: Bytes| body),
@@ -208,12 +206,12 @@ fn part(name: &'static str, number: impl Fn() -> u64 + Send + Sync + 'static) ->
 }
 
 async fn exported(name: &'static str, number: u64) -> Result<Snapshot, Failure> {
-    say(&format!("exports {name} {number}"));
+    Line::say(&format!("exports {name} {number}"));
     Ok(Snapshot::new(3, number.to_string()))
 }
 
 async fn imported(name: &'static str, snapshot: Snapshot) -> Result<(), Failure> {
-    say(&format!("imports {name} {} version {}", std::str::from_utf8(snapshot.bytes())?, snapshot.version()));
+    Line::say(&format!("imports {name} {} version {}", std::str::from_utf8(snapshot.bytes())?, snapshot.version()));
     Ok(())
 }
 
@@ -225,13 +223,11 @@ async fn follow(plan: Option<&Path>) -> Result<(), Failure> {
         return Ok(());
     }
     let words = fs::read_to_string(&taken)?;
-    say(&format!("plans {words}"));
+    Line::say(&format!("plans {words}"));
     match words.split_once(' ') {
         Some(("fail", reason)) => Err(reason.into()),
         _ if words == "wait" => {
-            while taken.exists() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            find_async(|| "an end of the wait".to_owned(), || (!taken.exists()).then_some(())).await;
             Ok(())
         }
         _ => std::future::pending().await,
@@ -244,8 +240,4 @@ fn address(activated: &ActivatedListeners) -> String {
         _ => None,
     });
     addrs.collect::<Vec<_>>().join(" ")
-}
-
-pub(crate) fn say(line: &str) {
-    ChildIo.say(Said { pid: process::id(), line: line.to_owned() });
 }

@@ -10,17 +10,17 @@ use super::{
 };
 
 #[test]
-fn of_two_that_come_for_one_place_the_second_is_told_that_there_is_a_first() {
+fn of_two_that_come_for_one_place_the_second_learns_that_there_is_a_first() {
     let folder = folder();
     let plan = folder.path().join("plan");
     let settings = Settings { plan: Some(plan.clone()), ..met(folder.path().join("handoff.sock")) };
-    let mut old = Process::start(&settings);
+    let old = Process::start(&settings);
     let addr = old.addr();
     who(addr);
     let mut serving = None;
     under_load_of_new_connections(addr, |_| {
         fs::write(&plan, "wait").unwrap();
-        let mut first = Process::start(&settings);
+        let first = Process::start(&settings);
         first.hear("plans wait");
         let second = Process::start(&settings);
         let reason = second.failed();
@@ -74,11 +74,11 @@ fn of_many_that_come_at_once_each_takes_over_or_says_why_not() {
 }
 
 #[test]
-fn of_two_that_find_nobody_one_serves_in_the_end() {
+fn of_two_that_find_no_process_one_serves_in_the_end() {
     let folder = folder();
     let settings = met(folder.path().join("handoff.sock"));
-    let mut both = [Process::start(&settings), Process::start(&settings)];
-    let addrs = both.each_mut().map(Process::addr);
+    let both = [Process::start(&settings), Process::start(&settings)];
+    let addrs = both.each_ref().map(Process::addr);
     assert_eq!(addrs[0], addrs[1], "the second has met the first");
     wait_for_generation(addrs[0], 1).signal(Signal::TERM);
     both.into_iter().for_each(Process::ended);

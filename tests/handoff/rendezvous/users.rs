@@ -13,14 +13,14 @@ use super::{
 };
 use crate::support::needs;
 
-/// The user `nobody`.
-pub(crate) const NOBODY: u32 = 65534;
+/// A user without privileges.
+pub(crate) const OTHER: u32 = 65534;
 
 #[test]
 fn the_path_is_open_to_its_own_user_alone() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
-    let mut old = Process::start(&met(&path));
+    let old = Process::start(&met(&path));
     let addr = old.addr();
     who(addr);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -38,20 +38,20 @@ fn the_path_is_open_to_its_own_user_alone() {
 fn a_foreign_user_is_not_let_in() {
     let folder = folder();
     let path = folder.path().join("handoff.sock");
-    let mut old = Process::start(&met(&path));
+    let old = Process::start(&met(&path));
     let addr = old.addr();
     who(addr);
 
-    let reason = start_as_nobody(&met(&path)).failed();
+    let reason = start_as_other(&met(&path)).failed();
     assert!(reason.contains("it lets only its own user and root in; run this as one of them"), "{reason}");
 
     // Nor where the path was opened to everybody.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    let reason = start_as_nobody(&met(&path)).failed();
+    let reason = start_as_other(&met(&path)).failed();
     assert!(reason.contains("a process of user 0 listens there, and this one is of user 65534"), "{reason}");
     assert!(reason.contains("handoff_peers([0])"), "{reason}");
     let forward = Settings { peers: vec![0], ..met(&path) };
-    let reason = start_as_nobody(&forward).failed();
+    let reason = start_as_other(&forward).failed();
     assert!(reason.contains("the process that serves is of user 0, and does not hand over to user 65534"), "{reason}");
 
     assert_eq!(who(addr).generation, 0);
@@ -60,15 +60,15 @@ fn a_foreign_user_is_not_let_in() {
 }
 
 #[test]
-fn nobody_takes_over_from_a_foreign_user() {
+fn no_process_takes_over_from_a_foreign_user() {
     let folder = folder();
-    chown(folder.path(), Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+    chown(folder.path(), Some(Uid::from_raw(OTHER)), Some(Gid::from_raw(OTHER))).unwrap();
     let path = folder.path().join("handoff.sock");
-    let mut old = start_as(NOBODY, &met(&path));
+    let old = start_as(OTHER, &met(&path));
     let addr = old.addr();
     who(addr);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    let reason = start_as(NOBODY - 1, &met(&path)).failed();
+    let reason = start_as(OTHER - 1, &met(&path)).failed();
     assert!(reason.contains("a process of user 65534 listens there, and this one is of user 65533"), "{reason}");
     assert_eq!(who(addr).generation, 0);
     old.signal(Signal::TERM);
@@ -78,12 +78,12 @@ fn nobody_takes_over_from_a_foreign_user() {
 #[test]
 fn the_same_user_takes_over_and_so_does_root_that_names_it() {
     let folder = folder();
-    chown(folder.path(), Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+    chown(folder.path(), Some(Uid::from_raw(OTHER)), Some(Gid::from_raw(OTHER))).unwrap();
     let settings = met(folder.path().join("handoff.sock"));
-    let mut old = start_as_nobody(&settings);
+    let old = start_as_other(&settings);
     let addr = old.addr();
     who(addr);
-    let new = start_as_nobody(&settings);
+    let new = start_as_other(&settings);
     old.ended();
     wait_for_generation(addr, 1);
     let reason = Process::start(&settings).failed();
@@ -91,7 +91,7 @@ fn the_same_user_takes_over_and_so_does_root_that_names_it() {
     assert_eq!(who(addr).generation, 1);
     let reason = Process::start(&Settings { passed: true, ..settings.clone() }).failed();
     assert!(reason.contains("handoff_peers([65534])"), "{reason}");
-    let root = Process::start(&Settings { peers: vec![NOBODY], ..settings });
+    let root = Process::start(&Settings { peers: vec![OTHER], ..settings });
     new.ended();
     wait_for_generation(addr, 2);
     root.signal(Signal::TERM);
@@ -101,13 +101,13 @@ fn the_same_user_takes_over_and_so_does_root_that_names_it() {
 #[test]
 fn root_hands_over_to_a_user_that_both_name_and_back() {
     let folder = folder();
-    chown(folder.path(), Some(Uid::from_raw(NOBODY)), Some(Gid::from_raw(NOBODY))).unwrap();
+    chown(folder.path(), Some(Uid::from_raw(OTHER)), Some(Gid::from_raw(OTHER))).unwrap();
     let met = met(folder.path().join("handoff.sock"));
-    let as_root = Settings { peers: vec![NOBODY], ..met.clone() };
-    let mut old = Process::start(&as_root);
+    let as_root = Settings { peers: vec![OTHER], ..met.clone() };
+    let old = Process::start(&as_root);
     let addr = old.addr();
     who(addr);
-    let new = start_as_nobody(&Settings { peers: vec![0], ..met });
+    let new = start_as_other(&Settings { peers: vec![0], ..met });
     old.ended();
     wait_for_generation(addr, 1);
     let last = Process::start(&as_root);
@@ -117,22 +117,22 @@ fn root_hands_over_to_a_user_that_both_name_and_back() {
     last.ended();
 }
 
-/// In a user namespace the kernel shows every user that it does not map as `nobody`, and so as the user of a process that is that one.
+/// In a user namespace the kernel shows every user that it does not map as the overflow user, and so as the user of a process that is that one.
 #[test]
-fn a_user_that_may_be_any_of_many_is_nobodys_peer() {
+fn a_user_that_may_be_any_of_many_is_no_peer() {
     needs_root("a user namespace");
     needs::program("unshare", "util-linux");
     let folder = folder();
-    chown(folder.path(), Some(Uid::from_raw(NOBODY - 1)), Some(Gid::from_raw(NOBODY - 1))).unwrap();
+    chown(folder.path(), Some(Uid::from_raw(OTHER - 1)), Some(Gid::from_raw(OTHER - 1))).unwrap();
     let path = folder.path().join("handoff.sock");
-    let mut old = start_as(NOBODY - 1, &met(&path));
+    let old = start_as(OTHER - 1, &met(&path));
     let addr = old.addr();
     who(addr);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     // A copy, as root of another user namespace may not enter a home directory.
     let program = folder.path().join("program");
     fs::copy(this_program(), &program).unwrap();
-    for (user, peers) in [(NOBODY, vec![]), (1000, vec![NOBODY])] {
+    for (user, peers) in [(OTHER, vec![]), (1000, vec![OTHER])] {
         let unshare = ["unshare", "--user", &format!("--map-user={user}"), &format!("--map-group={user}")];
         let settings = Settings { peers, ..met(&path) };
         let reason = Process::run(subprocess(&settings).command(words(unshare, [program.clone().into()]))).failed();
@@ -149,7 +149,7 @@ fn root_takes_over_nothing_from_another_user_who_is_first_at_the_path() {
     let folder = folder();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
     let path = folder.path().join("handoff.sock");
-    let mut attacker = start_as_nobody(&met(&path));
+    let attacker = start_as_other(&met(&path));
     let addr = attacker.addr();
     who(addr);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -158,7 +158,7 @@ fn root_takes_over_nothing_from_another_user_who_is_first_at_the_path() {
     let says = [path.to_str().unwrap(), "a process of user 65534 listens there", "handoff_peers([65534])"];
     assert!(says.iter().all(|words| reason.contains(words)), "{reason}");
     // Nor where it is named: in that directory anybody could have been first.
-    let reason = Process::start(&Settings { peers: vec![NOBODY], ..met(&path) }).failed();
+    let reason = Process::start(&Settings { peers: vec![OTHER], ..met(&path) }).failed();
     assert!(reason.contains("can be written by other users (mode 1777)"), "{reason}");
     assert_eq!(who(addr).generation, 0, "the attacker has not been asked for anything");
     attacker.signal(Signal::TERM);
@@ -170,8 +170,8 @@ fn root_takes_over_nothing_from_another_user_who_is_first_at_the_path() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
-pub(crate) fn start_as_nobody(settings: &Settings) -> Process {
-    start_as(NOBODY, settings)
+pub(crate) fn start_as_other(settings: &Settings) -> Process {
+    start_as(OTHER, settings)
 }
 
 fn start_as(id: u32, settings: &Settings) -> Process {

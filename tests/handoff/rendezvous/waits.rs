@@ -1,10 +1,6 @@
 //! What a process waits for before it takes over, and what ends that.
 
-use std::{
-    net::SocketAddr,
-    os::unix::process::ExitStatusExt,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, os::unix::process::ExitStatusExt, time::Duration};
 
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -13,29 +9,29 @@ use super::{
     harness::{Process, folder, met, wait_for_generation, who},
     process::{Plain, Settings},
 };
-use crate::support::wire::Wire;
+use crate::support::http::Client;
 
 /// A request that keeps its process draining until its body is sent.
-fn held(addr: SocketAddr) -> Wire {
-    let mut wire = Wire::connect(addr).unwrap();
-    wire.send("POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n").unwrap();
-    while !wire.is_read() {
+fn held(addr: SocketAddr) -> Client {
+    let mut client = Client::connect(addr).unwrap();
+    client.send("POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\n").unwrap();
+    while !client.is_read() {
         std::thread::yield_now();
     }
-    wire
+    client
 }
 
 #[track_caller]
-fn let_go(wire: &mut Wire) {
-    wire.send("x").unwrap();
-    assert_eq!(wire.answer().unwrap().text(), "x");
+fn let_go(client: &mut Client) {
+    client.send("x").unwrap();
+    assert_eq!(client.answer().unwrap().text(), "x");
 }
 
 #[test]
 fn who_comes_while_as_many_generations_drain_as_may_waits_or_is_refused_with_the_reason() {
     let folder = folder();
     let settings = Settings { handoff_timeout: Some(2000), ..met(folder.path().join("handoff.sock")) };
-    let mut first = Process::start(&settings);
+    let first = Process::start(&settings);
     let addr = first.addr();
     let mut oldest = held(addr);
     let second = Process::start(&settings);
@@ -65,7 +61,9 @@ fn a_stop_ends_a_process_that_waits_for_one_that_does_not_answer() {
     let silent = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     silent.bind(&SockAddr::unix(&path).unwrap()).unwrap();
     silent.listen(1).unwrap();
-    let mut new = Process::start(&met(path));
+    // Longer than this test waits for anything.
+    let settings = Settings { handoff_timeout: Some(600_000), ..met(path) };
+    let mut new = Process::start(&settings);
     let (control, _) = silent.accept().unwrap();
     control.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut packet = [0; 1024];
@@ -73,17 +71,15 @@ fn a_stop_ends_a_process_that_waits_for_one_that_does_not_answer() {
         |packet: &mut [u8; 1024]| rustix::net::recv(&control, packet, rustix::net::RecvFlags::empty()).unwrap().0;
     assert!(receive(&mut packet) > 2, "it joins");
 
-    let began = Instant::now();
     new.signal(Signal::TERM);
     assert_eq!(receive(&mut packet), 0, "the kernel has closed its side");
     assert_eq!(new.status().signal(), Some(Signal::TERM.as_raw()));
-    assert!(began.elapsed() < Duration::from_secs(10), "it has waited for an answer");
 }
 
 #[test]
 fn a_plain_successor_is_refused_where_a_socket_would_block_another_server() {
     let settings = Settings { plain: Some(Plain::Lives(100)), beside: true, ..Settings::default() };
-    let mut service = Process::start(&settings);
+    let service = Process::start(&settings);
     let (addr, beside) = (service.addr(), service.hear("beside ").parse().unwrap());
     let old = who(addr);
     old.signal(Signal::HUP);

@@ -23,7 +23,7 @@ use crate::support::{
 const FEW_FILES: u64 = 1_024;
 
 /// Variables that tell the next process who it is.
-const TOLD: [&str; 7] =
+const PASSED: [&str; 7] =
     ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC", "SUBPROCESS_ARG"];
 
 /// What the first process says of itself.
@@ -43,7 +43,7 @@ struct Next {
     parent: i32,
     directory: String,
     arguments: Vec<String>,
-    told: BTreeMap<String, String>,
+    given: BTreeMap<String, String>,
     fds: FdTable,
 }
 
@@ -55,7 +55,7 @@ impl Next {
             parent: rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid),
             directory: env::current_dir().unwrap().to_str().unwrap().to_owned(),
             arguments: env::args().collect(),
-            told: TOLD.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?))).collect(),
+            given: PASSED.iter().filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?))).collect(),
             fds,
         }
     }
@@ -128,11 +128,11 @@ fn the_next_process_has_what_it_is_passed_in_order_and_nothing_else() {
 }
 
 #[test]
-fn the_next_process_is_told_who_it_is_and_nothing_of_its_predecessor() {
+fn the_next_process_gets_what_says_who_it_is_and_nothing_of_its_predecessor() {
     let (first, next) = passed_on();
     let pid = next.pid.to_string();
     assert_eq!(first.started, Ok(next.pid));
-    let told = [
+    let given = [
         ("LISTEN_FDNAMES", "next-c:next-a::next-a"),
         ("LISTEN_FDS", "4"),
         ("LISTEN_PID", &pid),
@@ -140,7 +140,7 @@ fn the_next_process_is_told_who_it_is_and_nothing_of_its_predecessor() {
         ("WATCHDOG_PID", &pid),
         ("WATCHDOG_USEC", "9000000"),
     ];
-    assert_eq!(next.told, told.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    assert_eq!(next.given, given.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     assert_eq!(next.arguments, env::args().take(1).chain(SUBPROCESS_ARGUMENTS.map(str::to_owned)).collect::<Vec<_>>());
     assert_eq!(next.directory, env::current_dir().unwrap().to_str().unwrap(), "not where the first one went");
 }

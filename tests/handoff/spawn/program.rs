@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::start_process;
 use crate::support::subprocess::{Child, ChildIo, Subprocess};
 
-/// Every time that it is told, starts the next process. As a service it asks for its sockets first.
+/// Every time that it is asked, starts the next process. As a service it asks for its sockets first.
 pub(crate) fn start_when_asked(io: &ChildIo) {
     assert!(ActivatedListeners::from_env().unwrap().names().is_empty());
     io.say("up");

@@ -5,29 +5,29 @@ use std::net::{TcpListener, TcpStream};
 use rustix::process::Signal;
 
 use super::service::Service;
-use crate::support::{eventually::eventually, wire::Wire};
+use crate::support::{http::Client, wait::eventually};
 
 /// A service that has stopped, and a connection that it has stored.
-fn stopped() -> (Service, Wire) {
+fn stopped() -> (Service, Client) {
     let mut service = Service::new();
     let child = service.start();
-    let wire = service.connect();
+    let client = service.connect();
     service.stop(child);
     assert_eq!(service.names(), ["aa.l/http", "aa.c", "aa.c"]);
-    (service, wire)
+    (service, client)
 }
 
 #[test]
 fn nothing_is_read_from_a_connection_before_the_manager_has_none_of_them_any_more() {
-    let (mut service, mut wire) = stopped();
+    let (mut service, mut client) = stopped();
     let before = service.manager.values("BARRIER").len();
     service.manager.turn_deaf();
     let _child = service.start_deaf();
-    wire.ask("/2").unwrap();
+    client.ask("/2").unwrap();
     assert_eq!(service.connect().get("/3").unwrap().text(), "3", "new connections are served");
-    assert!(!wire.is_read() && !wire.is_over().unwrap());
+    assert!(!client.is_read() && !client.is_over().unwrap());
     service.manager.listen_again();
-    assert_eq!(wire.answer().unwrap().text(), "2");
+    assert_eq!(client.answer().unwrap().text(), "2");
     service.wait_until_ready();
     service.manager.wait("it asks for an answer", |manager| manager.values("BARRIER").len() > before);
     let texts = service.manager.texts();
@@ -38,14 +38,14 @@ fn nothing_is_read_from_a_connection_before_the_manager_has_none_of_them_any_mor
 
 #[test]
 fn they_are_hidden_from_the_program() {
-    let (mut service, mut wire) = stopped();
+    let (mut service, mut client) = stopped();
     let _child = service.start();
-    assert_eq!(wire.get("/names").unwrap().text(), "http");
+    assert_eq!(client.get("/names").unwrap().text(), "http");
 }
 
 #[test]
 fn those_of_which_nothing_is_known_are_closed() {
-    let (mut service, mut wire) = stopped();
+    let (mut service, mut client) = stopped();
     let (stranger, _listener) = stranger();
     service.stored[1] = ("aa.c".to_owned(), stranger.try_clone().unwrap().into());
     let _child = service.start();
@@ -53,16 +53,16 @@ fn those_of_which_nothing_is_known_are_closed() {
     // The test's own copy would keep it open.
     service.look();
     service.stored.clear();
-    assert!(wire.rest().unwrap().is_empty());
+    assert!(client.rest().unwrap().is_empty());
     service.connect();
 }
 
 #[test]
 fn what_another_process_has_taken_is_not_taken_again_though_the_manager_still_has_it() {
-    let (mut service, mut wire) = stopped();
+    let (mut service, mut client) = stopped();
     let again: Vec<_> = service.stored.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect();
     let child = service.start();
-    assert_eq!(wire.get("/2").unwrap().text(), "2");
+    assert_eq!(client.get("/2").unwrap().text(), "2");
     child.signal(Signal::KILL);
     drop(child);
     service.look();
@@ -70,13 +70,13 @@ fn what_another_process_has_taken_is_not_taken_again_though_the_manager_still_ha
     let _child = service.start();
     service.look();
     service.stored.clear();
-    assert!(wire.rest().is_ok_and(|rest| rest.is_empty()), "nobody can know where in its bytes it is");
+    assert!(client.rest().is_ok_and(|rest| rest.is_empty()), "where in its bytes it is cannot be known");
 }
 
 #[test]
 fn one_whose_client_has_hung_up_is_closed() {
-    let (mut service, wire) = stopped();
-    drop(wire);
+    let (mut service, client) = stopped();
+    drop(client);
     let _child = service.start();
     service.has_one_listener();
     service.connect();
@@ -84,7 +84,7 @@ fn one_whose_client_has_hung_up_is_closed() {
 
 #[test]
 fn a_process_that_never_serves_leaves_them_to_the_next() {
-    let (mut service, mut wire) = stopped();
+    let (mut service, mut client) = stopped();
     // It cannot bind that.
     let address = std::mem::replace(&mut service.address, "192.0.2.1:1".to_owned());
     drop(service.start_deaf());
@@ -95,7 +95,7 @@ fn a_process_that_never_serves_leaves_them_to_the_next() {
         eventually("it serves", || TcpStream::connect(&service.address).is_ok());
         child
     };
-    assert_eq!(wire.get("/2").unwrap().text(), "2");
+    assert_eq!(client.get("/2").unwrap().text(), "2");
 }
 
 /// One end of a connection that no service knows.
@@ -130,7 +130,7 @@ fn a_stop_while_the_manager_does_not_answer_begins_the_drain_at_once_and_keeps_t
     service.look();
 
     let child = service.start();
-    for wire in [&mut kept, &mut busy] {
-        assert_eq!(wire.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
+    for client in [&mut kept, &mut busy] {
+        assert_eq!(client.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
     }
 }

@@ -30,20 +30,20 @@ fn a_listener_outlives_a_process_that_is_killed_with_who_waits_in_its_queue() {
 }
 
 #[test]
-fn a_service_that_is_told_another_address_listens_there_and_no_longer_where_it_did() {
+fn a_service_that_is_given_another_address_listens_there_and_no_longer_where_it_did() {
     let mut service = Service::new();
     let child = service.start();
     service.stop(child);
     let old = std::mem::replace(&mut service.address, free_address().to_string());
     let _child = service.start();
     service.connect();
-    assert!(TcpStream::connect(&old).is_err(), "nobody would ever serve it");
+    assert!(TcpStream::connect(&old).is_err(), "no process would ever serve it");
     service.has_one_listener();
     assert!(service.manager.texts().iter().any(|text| text == "FDSTOREREMOVE=1\nFDNAME=aa.l/http\n"));
 }
 
 #[test]
-fn a_service_that_is_told_to_listen_everywhere_can_though_the_manager_still_has_the_old_socket() {
+fn a_service_that_is_to_listen_everywhere_can_though_the_manager_still_has_the_old_socket() {
     let mut service = Service::new();
     let child = service.start();
     service.stop(child);
@@ -75,7 +75,7 @@ fn a_listener_whose_name_has_changed_is_kept_under_the_new_one_with_who_waits_in
 }
 
 #[test]
-fn a_listener_that_has_neither_name_nor_address_any_more_is_in_nobodys_way() {
+fn a_listener_that_has_neither_name_nor_address_any_more_is_in_no_ones_way() {
     let mut service = Service::new();
     let child = service.start();
     service.stop(child);
@@ -106,7 +106,7 @@ fn the_path_of_a_unix_socket_stays_and_who_connects_to_it_meanwhile_waits() {
     assert_eq!(self::inode(&path), inode);
     service.stop(child);
 
-    // Somebody has cleared the directory: nobody would ever find the old socket.
+    // The directory was cleared: no client would ever find the old socket.
     std::fs::remove_file(&path).unwrap();
     let _child = service.start();
     assert_eq!(ask(&mut UnixStream::connect(&path).unwrap(), "4"), "4");

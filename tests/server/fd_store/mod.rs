@@ -1,4 +1,4 @@
-//! The fd store of a service manager that the test plays: what it is told and given, and what the next process makes of it.
+//! The fd store of a service manager that the test stands in for: what it receives, and what the next process makes of it.
 
 mod kept;
 mod listeners;

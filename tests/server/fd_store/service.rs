@@ -17,10 +17,10 @@ use rustix::process::Signal;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::support::{
-    eventually::eventually,
+    http::Client,
     manager::Manager,
     subprocess::{Child, ChildIo, Subprocess},
-    wire::Wire,
+    wait::eventually,
 };
 
 /// A client's end.
@@ -34,14 +34,14 @@ pub(crate) struct Service {
     pub(crate) manager: Manager,
     /// Newest last.
     pub(crate) stored: Vec<(String, OwnedFd)>,
-    /// Where it is told to listen when nobody passes a socket.
+    /// Where it is to listen when it is passed no socket.
     pub(crate) address: String,
     /// The name of its route.
     pub(crate) name: String,
     /// What it says to `Server::fd_store`.
     pub(crate) said: Option<usize>,
     /// What `FDSTORE` tells it, which systemd sets from 254 on.
-    pub(crate) told: Option<&'static str>,
+    pub(crate) given: Option<&'static str>,
     /// Its successors know nothing of each other.
     pub(crate) plain: bool,
     /// How long its drain may take.
@@ -64,7 +64,7 @@ impl Service {
             address,
             name: "http".to_owned(),
             said: Some(64),
-            told: None,
+            given: None,
             plain: false,
             drain_ms: 20_000,
             seen: 0,
@@ -91,7 +91,7 @@ impl Service {
         let subprocess =
             self.said.iter().fold(subprocess, |subprocess, said| subprocess.variable("FD_STORE", said.to_string()));
         let subprocess = if self.plain { subprocess.variable("PLAIN", "1") } else { subprocess };
-        let subprocess = self.told.iter().fold(subprocess, |subprocess, told| subprocess.variable("FDSTORE", told));
+        let subprocess = self.given.iter().fold(subprocess, |subprocess, given| subprocess.variable("FDSTORE", given));
         self.ready += 1;
         subprocess.arg(&self.address).start()
     }
@@ -109,7 +109,7 @@ impl Service {
         self.look();
     }
 
-    /// Does with the store what the manager was told so far, as systemd does.
+    /// Does with the store what the messages so far say, as systemd does.
     pub(crate) fn look(&mut self) {
         let (stored, seen) = (&mut self.stored, &mut self.seen);
         self.manager.heard(|heard| {
@@ -158,10 +158,10 @@ impl Service {
     }
 
     /// A connection that has had an answer.
-    pub(crate) fn connect(&self) -> Wire {
-        let mut wire = Wire::connect(self.address.parse().unwrap()).unwrap();
-        assert_eq!(wire.get("/1").unwrap().text(), "1");
-        wire
+    pub(crate) fn connect(&self) -> Client {
+        let mut client = Client::connect(&*self.address).unwrap();
+        assert_eq!(client.get("/1").unwrap().text(), "1");
+        client
     }
 }
 
@@ -179,7 +179,7 @@ fn says_ready(text: &str) -> bool {
     text.lines().any(|line| line == "READY=1")
 }
 
-/// Serves until a signal, and opens the gate when it is told to.
+/// Serves until a signal, and opens the gate when it is asked to.
 #[tokio::main]
 pub(crate) async fn serve(io: &ChildIo) {
     let name = std::env::var("NAME").unwrap();
@@ -193,7 +193,7 @@ pub(crate) async fn serve(io: &ChildIo) {
             opened.notify_one();
         }
         if std::env::var_os("SUCCESSOR").is_some() {
-            std::process::exit(86); // The test is over, and nobody else ends what is nobody's child.
+            std::process::exit(86); // The test is over, and no other process ends what has no parent there.
         }
     }));
     let hold = async move |drain: Drain| {

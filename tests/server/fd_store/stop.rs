@@ -1,4 +1,4 @@
-//! What a process leaves when it is told to stop.
+//! What a process leaves when it is asked to stop.
 
 use std::io::{Read, Write};
 
@@ -20,7 +20,7 @@ fn it_says_that_it_stops_then_stores_what_is_idle_then_what_becomes_idle_and_wai
     child.tell("open");
     let answer = busy.answer().unwrap();
     assert_eq!(answer.text(), "draining: true, for good: true", "readiness turns as at any stop");
-    assert!(!answer.says_close(), "{}", answer.head);
+    assert!(!answer.says_close(), "{}", answer.headers);
     child.finish();
 
     let texts = service.manager.texts();
@@ -35,14 +35,14 @@ fn it_says_that_it_stops_then_stores_what_is_idle_then_what_becomes_idle_and_wai
     service.look();
     assert_eq!(service.names(), ["aa.l/http", "aa.c", "aa.c", "aa.c", "aa.c", "aa.c"]);
     let child = service.start();
-    for wire in idle.iter_mut().chain([&mut busy]) {
-        assert_eq!(wire.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
+    for client in idle.iter_mut().chain([&mut busy]) {
+        assert_eq!(client.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
     }
 }
 
 #[test]
-fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_was_told_to_keep() {
-    for (told, said, stored) in [
+fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_is_to_keep() {
+    for (given, said, stored) in [
         (Some("64"), None, 4),
         (Some("3"), Some(64), 3),
         (Some("64"), Some(3), 3),
@@ -53,14 +53,14 @@ fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_was_told_to_
         (None, None, 0),
     ] {
         let mut service = Service::new();
-        (service.told, service.said) = (told, said);
+        (service.given, service.said) = (given, said);
         let child = service.start();
         let mut idle = [service.connect(), service.connect()];
         service.stop(child);
-        let case = format!("FDSTORE={told:?} and fd_store({said:?})");
+        let case = format!("FDSTORE={given:?} and fd_store({said:?})");
         assert_eq!(service.names().len(), stored, "{case}: {:?}", service.names());
         // Two of them are the listener and the journal.
-        let open = idle.iter_mut().filter_map(|wire| wire.is_over().ok()).filter(|over| !over).count();
+        let open = idle.iter_mut().filter_map(|client| client.is_over().ok()).filter(|over| !over).count();
         assert_eq!(open, stored.saturating_sub(2), "{case}");
     }
 }
@@ -71,20 +71,20 @@ fn request_headers_that_have_started_are_finished_in_the_next_process() {
     let child = service.start();
     let mut fresh = service.connect();
     let mut used = service.connect();
-    for wire in [&mut fresh, &mut used] {
-        wire.send("GET /2 HTTP/1.1\r\nHo").unwrap();
-        crate::support::eventually::eventually("it is read", || wire.is_read());
+    for client in [&mut fresh, &mut used] {
+        client.send("GET /2 HTTP/1.1\r\nHo").unwrap();
+        crate::support::wait::eventually("it is read", || client.is_read());
     }
     service.stop(child);
     let _child = service.start();
-    for wire in [&mut fresh, &mut used] {
-        wire.send("st: test\r\n\r\n").unwrap();
-        assert_eq!(wire.answer().unwrap().text(), "2");
+    for client in [&mut fresh, &mut used] {
+        client.send("st: test\r\n\r\n").unwrap();
+        assert_eq!(client.answer().unwrap().text(), "2");
     }
 }
 
 #[test]
-fn http2_is_told_to_go_and_is_not_stored() {
+fn http2_is_asked_to_go_and_is_not_stored() {
     let mut service = Service::new();
     let child = service.start();
     let mut stream = std::net::TcpStream::connect(&service.address).unwrap();
@@ -115,9 +115,9 @@ fn http2_is_told_to_go_and_is_not_stored() {
 fn a_stop_by_hand_stores_no_connection() {
     let mut service = Service::new();
     let child = service.start();
-    let mut wire = service.connect();
+    let mut client = service.connect();
     child.signal(Signal::INT);
-    assert!(wire.rest().unwrap().is_empty(), "closed in order");
+    assert!(client.rest().unwrap().is_empty(), "closed in order");
     child.finish();
     service.look();
     assert_eq!(service.names(), ["aa.l/http"]);
@@ -136,7 +136,7 @@ fn a_manager_that_does_not_answer_is_not_waited_for_longer_than_the_drain_may_ta
     service.manager.wait("what waited for it in the queue", |manager| !manager.values("BARRIER").is_empty());
     service.look();
     let _child = service.start();
-    let answered = wires.iter_mut().filter_map(|wire| wire.get("/1").ok()).filter(|answer| answer.text() == "1");
+    let answered = wires.iter_mut().filter_map(|client| client.get("/1").ok()).filter(|answer| answer.text() == "1");
     let stored = service.names().iter().filter(|name| **name == "aa.c").count() - 1;
     assert_eq!(answered.count(), stored, "what was in its queue is not lost, the others were closed");
     assert!(stored >= 1);

@@ -3,11 +3,7 @@
 use std::thread;
 
 use super::service::{ADDRESS, UNIT, Unit};
-use crate::support::{
-    load::{Load, Target},
-    systemd::{Systemd, eventually},
-    wire::Wire,
-};
+use crate::support::{http::Client, load::Load, systemd::Systemd, wait::eventually};
 
 const CRASHES: usize = 10;
 const CLIENTS: usize = 4;
@@ -25,13 +21,13 @@ pub(crate) fn stored(systemd: &Systemd) -> usize {
 }
 
 /// A connection that has had an answer.
-pub(crate) fn connect(systemd: &Systemd) -> Wire {
+pub(crate) fn connect(systemd: &Systemd) -> Client {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
             systemd.enter_network();
-            let mut wire = Wire::connect(ADDRESS.parse().unwrap()).unwrap();
-            assert_eq!(wire.get("/1").unwrap().text(), "1");
-            wire
+            let mut client = Client::connect(ADDRESS).unwrap();
+            assert_eq!(client.get("/1").unwrap().text(), "1");
+            client
         });
         inside.join().unwrap()
     })
@@ -47,7 +43,7 @@ fn no_connect_is_refused_when_the_service_is_killed_under_load_again_and_again()
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 systemd.enter_network();
-                load.run(&Target::Tcp(ADDRESS.parse().unwrap()));
+                load.run(&ADDRESS.parse().unwrap());
             });
         }
         for crash in 0..=CRASHES {
@@ -77,9 +73,9 @@ fn connections_that_a_drain_has_stored_outlive_a_process_that_is_killed_in_it() 
     eventually("all are stored, the listener and the journal too", || stored(&systemd) == idle.len() + 2);
     kill(&systemd);
     eventually("another process", || !["0", &pid].contains(&&*main_pid(&systemd)));
-    for wire in &mut idle {
-        assert_ne!(wire.get("/pid").unwrap().text(), pid);
+    for client in &mut idle {
+        assert_ne!(client.get("/pid").unwrap().text(), pid);
     }
-    assert!(slow.answer().is_err(), "nobody has its answer");
+    assert!(slow.answer().is_err(), "no process has its answer");
     eventually("only the listener is left in the store", || stored(&systemd) == 1);
 }

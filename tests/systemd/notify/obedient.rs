@@ -17,10 +17,7 @@ use tokio::{
     net::UnixListener,
 };
 
-use crate::support::{
-    subprocess::ChildIo,
-    systemd::{Systemd, eventually},
-};
+use crate::support::{subprocess::ChildIo, systemd::Systemd, wait::eventually};
 
 const SOCKET: &str = "/run/obedient.sock";
 const PROGRAM: &str = "/run/obedient";
@@ -60,7 +57,7 @@ impl<'a> Obedient<'a> {
         Self { systemd, stream: BufReader::new(stream.unwrap()) }
     }
 
-    /// Has it do something; when it answers, systemd has done what it was told.
+    /// Has it do something; when it answers, systemd has done what the message says.
     #[track_caller]
     pub(crate) fn tell(&mut self, command: &str) -> String {
         writeln!(self.stream.get_mut(), "{command}").unwrap();
@@ -88,7 +85,7 @@ impl<'a> Obedient<'a> {
 
 /// The service's end: a command a line, each answered when systemd has done it.
 #[tokio::main(flavor = "current_thread")]
-pub(crate) async fn obey(_stage: &ChildIo) {
+pub(crate) async fn obey(_: &ChildIo) {
     let _ = fs::remove_file(SOCKET);
     let listener = UnixListener::bind(SOCKET).unwrap();
     let notifier = Notifier::from_env();

@@ -5,7 +5,8 @@ use std::thread;
 use super::server::units;
 use crate::support::{
     looks::{Look, Looking},
-    systemd::{Systemd, eventually},
+    systemd::Systemd,
+    wait::eventually,
 };
 
 const UNIT: &str = "managed.service";
@@ -18,7 +19,7 @@ fn is_true(look: &Look) -> bool {
         ("activating", "auto-restart" | "auto-restart-queued") | ("inactive" | "failed", _) => !has_process,
         ("activating", _) => has_process && (look.status.is_empty() || look.says(&["starting: "])),
         ("active", _) => has_process && look.says(&["serving: "]),
-        // It is told to stop, and then it does.
+        // It is asked to stop, and then it does.
         ("deactivating", _) => look.says(&["serving: ", "starting: ", "draining: ", "drained in "]),
         _ => false,
     }

@@ -9,7 +9,7 @@ use super::{
 use crate::support::{
     clients::Habit,
     looks::{Look, Looking},
-    systemd::eventually,
+    wait::eventually,
 };
 
 /// How long a handoff may take here: enough for one that succeeds.
@@ -20,7 +20,7 @@ fn a_successor_that_fails_leaves_the_old_process_and_the_reason_and_the_next_rel
     check(Way::ExecReload);
 }
 
-/// systemd cannot be told that a reload has failed, so it is the status that tells.
+/// systemd cannot learn that a reload has failed, so the status says it.
 #[test]
 fn with_notify_reload_a_successor_that_fails_leaves_the_old_process_and_the_reason_and_the_next_reload_succeeds() {
     check(Way::NotifyReload);

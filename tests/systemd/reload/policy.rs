@@ -4,7 +4,7 @@ use super::{
     reloads::under_load,
     service::{ALONE, Service, UNIT},
 };
-use crate::support::{clients::Habit, systemd::eventually};
+use crate::support::{clients::Habit, wait::eventually};
 
 /// `systemctl reload` and an operator's request change nothing, and the reason is logged.
 #[track_caller]

@@ -1,12 +1,12 @@
 //! `systemctl reload`, again and again, under clients that never send a request twice.
 
-use std::{env, fs, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use super::service::{ADDRESS, Service, UNIT, Way};
 use crate::support::{
-    clients::{Clients, Habit, Outcome},
+    clients::{Clients, Habit, Outcome, times},
     looks::{Look, Looking},
-    systemd::eventually,
+    wait::eventually,
 };
 
 const CLIENTS: usize = 16;
@@ -14,10 +14,6 @@ const CLIENTS: usize = 16;
 const ANSWERS_BETWEEN: u64 = 200;
 /// More than any handoff takes here.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
-
-fn reloads() -> usize {
-    env::var("RELOADS").map_or(20, |reloads| reloads.parse().expect("RELOADS is a number"))
-}
 
 /// Runs clients of that habit while `work` runs, which is given them; what became of them.
 pub(crate) fn under_load(service: &Service, habit: Habit, work: impl FnOnce(&Clients)) -> Outcome {
@@ -57,9 +53,9 @@ pub(crate) fn is_true(look: &Look) -> bool {
         "inactive" => !has_process,
         "activating" => has_process && (look.status.is_empty() || look.says(&["starting: "])),
         "active" => has_process && look.says(&["serving: "]),
-        // systemd has started to ask, or does not know yet that who was asked has told so.
+        // systemd has started to ask, or does not know yet what the process has said.
         "reloading" => has_process && look.says(&["handing over: ", "serving: "]),
-        // It is told to stop, and then it does.
+        // It is asked to stop, and then it does.
         "deactivating" => look.says(&["serving: ", "handing over: ", "draining: ", "drained in "]),
         _ => false,
     }
@@ -69,7 +65,7 @@ fn check(way: Way, habit: Habit) {
     if !way.is_known() {
         return;
     }
-    let (service, reloads) = (Service::start(way, LONG), reloads());
+    let (service, reloads) = (Service::start(way, LONG), times("RELOADS", 20));
     let mut pids = vec![service.main_pid()];
     let looking = Looking::start(&service.systemd, UNIT);
     let outcome = under_load(&service, habit, |clients| {

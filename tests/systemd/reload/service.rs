@@ -18,9 +18,10 @@ use axum::{
 use axum_activation::{ActivatedListeners, Drain, Error, Notifier, Server, handoff::Handoff, notify::State};
 
 use crate::support::{
+    http::Client,
     needs,
-    systemd::{Systemd, eventually, has, shipped, shipped_text},
-    wire::Wire,
+    systemd::{Systemd, has, shipped, shipped_text},
+    wait::{eventually, some_turns},
 };
 
 /// Where it serves.
@@ -89,7 +90,7 @@ impl Service {
         );
         let service = Self::boot(&[(UNIT, text)]);
         // With `Type=simple` it counts as started before that.
-        eventually("it serves", || service.inside(|| Wire::connect(ADDRESS.parse().unwrap()).is_ok()));
+        eventually("it serves", || service.inside(|| Client::connect(ADDRESS).is_ok()));
         service
     }
 
@@ -151,16 +152,16 @@ impl Service {
         self.connect().get("/pid").unwrap().text().parse().unwrap()
     }
 
-    pub(crate) fn connect(&self) -> Wire {
-        self.inside(|| Wire::connect(ADDRESS.parse().unwrap()).unwrap())
+    pub(crate) fn connect(&self) -> Client {
+        self.inside(|| Client::connect(ADDRESS).unwrap())
     }
 
     /// A connection with a request that takes so many milliseconds and has come to its handler, as the only one there.
-    pub(crate) fn ask_slowly(&self, milliseconds: u64) -> Wire {
-        let mut wire = self.connect();
-        wire.ask(&format!("/slow/{milliseconds}")).unwrap();
+    pub(crate) fn ask_slowly(&self, milliseconds: u64) -> Client {
+        let mut client = self.connect();
+        client.ask(&format!("/slow/{milliseconds}")).unwrap();
         eventually("it is in flight", || self.property("StatusText").contains(" 1 request in flight"));
-        wire
+        client
     }
 
     pub(crate) fn lives(&self, pid: u32) -> bool {
@@ -251,27 +252,26 @@ async fn fault() -> Result<(), String> {
 /// Answers with the number of a request, or with its body.
 fn app() -> Router {
     let pid: Arc<str> = std::process::id().to_string().into();
-    let pause = |milliseconds| tokio::time::sleep(Duration::from_millis(milliseconds));
     Router::new()
         .route("/pid", get(async move || pid.to_string()))
         .route(
             "/slow/{ms}",
             get(async move |UrlPath(ms)| {
-                pause(ms).await;
+                tokio::time::sleep(Duration::from_millis(ms)).await;
                 ms.to_string()
             }),
         )
         .route(
             "/{id}",
             get(async move |UrlPath(id): UrlPath<u64>| {
-                pause(1).await;
+                some_turns().await;
                 id.to_string()
             }),
         )
         .route(
             "/{id}",
             post(async move |UrlPath(_): UrlPath<u64>, body: String| {
-                pause(1).await;
+                some_turns().await;
                 body
             }),
         )

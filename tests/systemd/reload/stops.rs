@@ -6,7 +6,7 @@ use super::{
 };
 use crate::support::{
     looks::{Look, Looking},
-    systemd::eventually,
+    wait::eventually,
 };
 
 #[test]
