@@ -39,15 +39,15 @@
 //!
 //! | feature | adds | packages |
 //! | --- | --- | --: |
-//! | none (`default-features = false`) | listeners, drain, layer, extractors, readiness and `sd_notify`, for `axum::serve` and other servers | 48 |
-//! | `handoff` | the next process takes over sockets and state, by spawn or rendezvous, under `axum::serve` and other servers | 54 |
+//! | none (`default-features = false`) | listeners, drain, layer, extractors, readiness and `sd_notify`, for `axum::serve` and other servers | 45 |
+//! | `handoff` | the next process takes over sockets and state, by spawn or rendezvous, under `axum::serve` and other servers | 53 |
 //! | `server` | [`Server`]: a router per name, signals, limits, HTTP/2, systemd's fd store, and the handoff of live connections | 60 |
 //! | `metrics` | `Stats::publish`: the statistics of a server through the `metrics` facade | + 3 |
 //! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
 //! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |
 //!
 //! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's default features and
-//! `tokio/full` has most of them: without features this crate adds 8 to it, with `server` 18.
+//! `tokio/full` has most of them: without features this crate adds 7 to it, with `server` 18.
 //!
 //! A program without the feature `handoff` that an old process hands over to warns and closes the control socket, so the old process
 //! rolls back and serves on.
