@@ -107,7 +107,8 @@ impl Server {
     /// Serves `service` on every socket of that name.
     ///
     /// `service` is a [`Router`](axum::Router), a `MethodRouter`, a handler's `into_service()`, any tower service from requests
-    /// to responses, or a make-service from [`IncomingConnection`] to one, such as `into_make_service_with_connect_info::<PeerAddr>()`.
+    /// to responses, or a make-service from [`IncomingConnection`](super::IncomingConnection) to one, such as
+    /// `into_make_service_with_connect_info::<PeerAddr>()`.
     pub fn serve<M>(self, name: impl Into<String>, service: impl IntoRoute<M>) -> Self {
         self.serve_with(name, service, ServeOptions::new())
     }
