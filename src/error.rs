@@ -68,7 +68,7 @@ pub(crate) enum Kind {
     ClosedFd { fd: RawFd, promised: Range<RawFd> },
     /// The environment promises a descriptor that this process opened itself.
     OwnedFd { fd: RawFd, promised: Range<RawFd> },
-    /// Nobody passed or bound a socket of that name.
+    /// No socket of that name was passed or bound.
     UnknownName { name: String, known: Vec<String>, has_predecessor: bool },
     /// Every socket of that name has been taken.
     Taken { name: String },
@@ -387,7 +387,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Environment { variable, value, problem } => write!(
                 f,
-                "{variable}={value:?} {problem}; it is set by whoever starts this process (systemd, systemd-socket-activate, \
+                "{variable}={value:?} {problem}; it is set by the launcher of this process (systemd, systemd-socket-activate, \
                  a predecessor), so fix it there or unset it"
             ),
             Self::PidMismatch { variable, value, own } => write!(
@@ -404,8 +404,8 @@ impl fmt::Display for Kind {
             ),
             Self::OwnedFd { fd, promised } => write!(
                 f,
-                "LISTEN_FDS={} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: whoever \
-                 started this process left that number closed and it was opened here since, or another library has claimed it; \
+                "LISTEN_FDS={} promises {}, but descriptor {fd} is close-on-exec, so it did not come through exec: the \
+                 launcher of this process left that number closed and it was opened here since, or another library has claimed it; \
                  pass as many as LISTEN_FDS says, and call from_env first thing in main, and only this one",
                 promised.len(),
                 Descriptors(promised)
@@ -488,7 +488,7 @@ impl fmt::Display for Kind {
             ),
             Self::NoRoute => f.write_str("the server has no route; add one with .serve(name, router)"),
             Self::NoConnections => f.write_str(
-                "max_connections(0) lets nobody in, every client would hang; give it 1 at least, or leave it out for no limit",
+                "max_connections(0) lets no client in, every client would hang; give it 1 at least, or leave it out for no limit",
             ),
             Self::TwoRoutes { name } => {
                 write!(f, "two routes are named {name:?}; merge the routers, or give one socket another name")

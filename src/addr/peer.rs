@@ -190,7 +190,7 @@ impl fmt::Display for UnixPeer {
         f.write_str(&addr)?;
         match self.credentials {
             Some(credentials) => write!(f, " ({credentials})"),
-            // A client may have bound itself to a path that looks as if somebody else had connected.
+            // A client may have bound itself to a path that looks like the credentials of another process.
             None if addr.ends_with(')') => f.write_str(" ()"),
             None => Ok(()),
         }
@@ -302,7 +302,7 @@ mod tests {
 
     #[cfg(feature = "handoff")]
     #[test]
-    fn nobody_is_credited_by_the_path_of_a_client() {
+    fn the_path_of_a_client_gives_it_no_credentials() {
         for path in ["/a (pid 1, uid 0, gid 0)", "/a ()", "/a)", "/a ("] {
             let peer = PeerAddr::Unix(UnixPeer { addr: Some(Arc::new(path.parse().unwrap())), credentials: None });
             assert_eq!(peer.to_string().parse::<PeerAddr>().unwrap(), peer);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_be_is_an_error() {
+    fn what_no_peer_can_be_is_an_error() {
         for text in ["", ":80", "localhost:80", "&http", "unix (root)", "unix (pid x, uid 1, gid 2)", "127.0.0.1:1 ()"]
         {
             assert!(text.parse::<PeerAddr>().unwrap_err().is_invalid_address(), "{text}");

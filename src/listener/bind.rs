@@ -58,7 +58,7 @@ pub(crate) fn bind(asked: &AskedAddr, options: &ListenOptions) -> Result<Bound, 
         ListenAddr::Vsock { cid, port } => bind_vsock(*cid, *port, options),
         ListenAddr::Named(name) => Err(Kind::Address {
             text: format!("&{name}"),
-            problem: "it names a socket that somebody else opens, so it cannot be bound".to_owned(),
+            problem: "it names a socket that another process opens, so it cannot be bound".to_owned(),
         }
         .into()),
     }
@@ -124,12 +124,12 @@ fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
     let problem = match path::path_state(path).map_err(|source| failed(addr, source))? {
         PathState::Free => return Ok(()),
         PathState::Stale => {
-            log::info!(path = %path.display(), "replacing a stale socket that nobody listens on");
+            log::info!(path = %path.display(), "replacing a stale socket that no process listens on");
             return std::fs::remove_file(path).map_err(|source| failed(addr, source));
         }
         PathState::Live => "another process listens there; stop it, or choose another path".to_owned(),
         PathState::Hidden => {
-            "a socket of another user stands there, and this user may not ask whether anybody listens; remove it, or choose another path"
+            "a socket of another user stands there, and this user may not ask whether a process listens; remove it, or choose another path"
                 .to_owned()
         }
         PathState::NotASocket => path::no_socket(path),

@@ -109,7 +109,7 @@ impl Endpoint {
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         };
         if matches!(source, Source::Connection(_)) {
-            // Nobody else's: systemd has closed its own copy.
+            // No other process has it: systemd has closed its own copy.
             raw.handle.set_shared(false);
         }
         Ok(Self { handle: raw.handle, source, kind: raw.kind, local: raw.local, passed: raw.passed, accepted: true })

@@ -1,8 +1,8 @@
 //! Listeners: axum's [`Listener`] over TCP, Unix and vsock sockets, one or several at a time.
 //!
 //! An [`ActivatedListener`] comes from [`ActivatedListeners::one`](crate::ActivatedListeners::one) and its like. It
-//! serves with [`axum::serve`](fn@axum::serve) as it is. With [`stop_on`](ActivatedListener::stop_on) it stops when
-//! a [`Drain`](crate::Drain) begins. [`Server`](crate::Server) accepts from it by itself.
+//! serves with [`axum::serve`](fn@axum::serve) as it is. With [`stop_on`](ActivatedListener::stop_on) it stops when a
+//! [`Drain`](crate::Drain) begins. [`Server`](crate::Server) accepts from it by itself.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

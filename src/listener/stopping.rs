@@ -58,9 +58,27 @@ impl ActivatedListener {
     }
 }
 
-/// Accepts until the drain begins; [`ActivatedListener::stop_on`] makes it.
+/// Accepts until the drain starts; [`ActivatedListener::stop_on`] makes it.
 ///
 /// Once it has stopped, `accept` gives what is left in the queue of its own sockets, and then waits for ever.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use axum_activation::{ActivatedListeners, Drain};
+///
+/// let drain = Drain::new();
+/// let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+/// let listener = activated.one("http")?;
+/// let addr = listener.local_addrs()[0].to_string();
+/// let mut listener = listener.stop_on(&drain);
+///
+/// drain.start();
+/// assert!(tokio::time::timeout(std::time::Duration::from_millis(20), listener.accept()).await.is_err());
+/// assert!(std::net::TcpStream::connect(addr).is_err(), "the socket is closed");
+/// # Ok(())
+/// # }
+/// ```
 pub struct StoppingListener {
     listener: Option<ActivatedListener>,
     drain: Drain,
@@ -73,7 +91,7 @@ impl StoppingListener {
     /// Accepts for `time` after the drain has started, so that load balancers that poll readiness notice before clients
     /// are refused.
     ///
-    /// Without it, accepting stops at once. Shut the server down so much later, too: `drain.begun_for(lame_duck +
+    /// Without it, accepting stops at once. Shut the server down so much later, too: `drain.started_after(lame_duck +
     /// grace)`.
     ///
     /// ```

@@ -214,7 +214,7 @@ impl ActivatedStream {
             Stream::Vsock(stream) => OwnedFd::from(stream),
             Stream::Only(only) => return only.stream.into_fd(),
         };
-        // What limits a blocked accept on a passed listener is inherited; it would aborted whoever reads blocking.
+        // What limits a blocked accept on a passed listener is inherited; it would end the blocking reads of the caller.
         SockRef::from(&fd).set_read_timeout(None)?;
         Ok(fd)
     }
