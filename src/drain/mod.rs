@@ -281,7 +281,7 @@ impl Drain {
 
     /// Drops what is left, at once. It starts the drain first if it has not started.
     ///
-    /// Under [`Server`](crate::Server) each connection is closed, with a reset where a response was under way. A task
+    /// Under [`Server`](crate::Server) each connection is closed where it is, in the middle of a response too. A task
     /// of [`tasks`](Self::tasks) is not dropped: it ends when it sees [`abort_token`](Self::abort_token).
     ///
     /// ```

@@ -33,7 +33,8 @@ pub struct DrainReport {
     pub listeners: Vec<ListenerReport>,
 }
 
-/// The connections of one route, over the whole life of the server. Each connection is in exactly one of the counts.
+/// The connections of one route, over the whole life of the server. Each connection that has ended is in one of
+/// `finished`, `idle_closed`, `errors`, `aborted` and `moved`.
 ///
 /// ```
 /// use axum_activation::DrainReport;

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_an_item_is_woken_by_the_drain() {
+    async fn a_task_that_waits_for_an_item_is_woken_by_the_drain() {
         let drain = Drain::new();
         let waiting = tokio::spawn(drain.take_until_drain(stream::pending::<()>()).collect::<Vec<_>>());
         drain.start();
