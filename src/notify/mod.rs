@@ -398,7 +398,7 @@ impl From<&Environment> for Notifier {
                 .with_watchdog(environment.watchdog(std::process::id()))
                 .with_fd_store_max(environment.fd_store_max()),
             Err(error) => {
-                log::warn!(?error, "NOTIFY_SOCKET cannot be used, the service manager is told nothing");
+                log::warn!(?error, "NOTIFY_SOCKET cannot be used, the service manager gets no messages");
                 Self::none()
             }
         }

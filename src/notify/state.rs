@@ -13,8 +13,8 @@ const LONGEST_NAME: usize = 255;
 
 /// What a service reports about itself, as `sd_notify(3)` lists it.
 ///
-/// States that belong together go in one [`Notifier::notify`](super::Notifier::notify), so that the manager sees them at one
-/// time.
+/// States that belong together go in one [`Notifier::notify`](super::Notifier::notify), so that the manager sees them
+/// at one time.
 ///
 /// ```
 /// use axum_activation::notify::{Notifier, State};
@@ -36,7 +36,7 @@ pub enum State {
     Status(String),
     /// `ERRNO=`: the error number of what went wrong, `errno(3)`.
     Errno(i32),
-    /// `MAINPID=`: which process is the main one from now on. systemd believes it of a process of the unit alone.
+    /// `MAINPID=`: which process is the main one from now on. systemd takes a process of the unit's control group.
     MainPid(u32),
     /// `EXTEND_TIMEOUT_USEC=`: a start, a reload or a stop may take that much longer, from now.
     ExtendTimeout(Duration),
