@@ -1,8 +1,12 @@
-//! Command lines of `Exec*=`, systemd.service(5).
+//! Command lines of `Exec*=`, as `systemd.service(5)` reads them, and as far as a script can be understood without a
+//! shell.
+//!
+//! What is asked of a line is which program becomes the main process: the one that is named, or a shell or a script in
+//! front of it.
 
 use std::ops::Range;
 
-/// Shells that start what they are told as a child, unless told to `exec`.
+/// Shells that start a program as a child, unless the script says `exec`.
 const SHELLS: &[&str] = &["ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"];
 
 /// What ends a script and serves nothing.
@@ -116,7 +120,7 @@ fn script(line: &str) -> Option<Range<usize>> {
     words.get(shell + option + 1).map(|script| script.written.clone())
 }
 
-/// The commands of a script and where they begin, as far as that can be told without a shell: apart at `;`, `&&`, `||`, `|`,
+/// The commands of a script and where they begin, as far as that is known without a shell: apart at `;`, `&&`, `||`, `|`,
 /// `&` and new lines.
 fn commands(script: &str) -> Vec<(usize, &str)> {
     let mut begins = 0;
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_that_does_not_exec_is_told_where_to() {
+    fn a_shell_that_does_not_exec_gets_an_exec_in_the_right_place() {
         for (line, fixed) in [
             ("/bin/sh -c 'prog; true'", "/bin/sh -c 'exec prog'"),
             ("-/bin/bash -ec \"cd /srv && prog --x\"", "-/bin/bash -ec \"cd /srv && exec prog --x\""),
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_only_signals_is_told_from_one_that_may_wait() {
+    fn a_command_that_only_signals_differs_from_one_that_may_wait() {
         assert!(only_signals("/bin/kill -HUP $MAINPID"));
         assert!(only_signals("-/bin/sh -c 'kill -HUP $MAINPID'"));
         assert!(!only_signals("/bin/sh -c 'kill -HUP $MAINPID; wait-for-it'"));

@@ -1,7 +1,7 @@
 //! Whether a unit is right for a service of this crate, and the line that fixes it where it is not.
 //!
 //! A unit can pass `systemd-analyze verify` and still lose requests: it does not know how long the service drains, which names
-//! it serves, or that it hands over. [`check`] does, once it is told:
+//! it serves, or that it hands over. [`check`] does, with an [`Expectation`]:
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,4 +1,7 @@
 //! What `systemctl show` prints: `KEY=VALUE`, an empty line between two units.
+//!
+//! The properties are those of D-Bus and not the settings of unit files, so names and forms are changed back:
+//! `TimeoutStopUSec` to `TimeoutStopSec`, a command line out of its structure.
 
 use super::{command, unit::Unit};
 use crate::error::{Error, Kind};

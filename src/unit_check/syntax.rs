@@ -1,4 +1,4 @@
-//! The text of a unit file, systemd.syntax(7).
+//! The text of a unit file, `systemd.syntax(7)`: sections, assignments, continued lines, comments.
 
 use std::mem;
 

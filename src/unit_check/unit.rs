@@ -1,4 +1,7 @@
-//! One unit: what its files, or the service manager, say of it.
+//! One unit: what its files, or the service manager, say about it.
+//!
+//! Assignments are kept in their order, as later ones replace, add or reset depending on the setting. Each remembers
+//! its file and line, so that a finding can point there.
 
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ const LISTENS: &[&str] = &[
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) name: String,
-    /// The service manager was asked, so that every value is an effective one, also where nobody wrote it.
+    /// The service manager was asked, so that every value is an effective one, also where no file says it.
     pub(super) is_shown: bool,
     /// Podman makes it of a `.container` file, podman-systemd.unit(5).
     pub(super) is_container: bool,

@@ -1,4 +1,7 @@
-//! Values that several settings share: booleans, time spans of systemd.time(7), sizes.
+//! Values that several settings share: booleans, time spans of `systemd.time(7)`, sizes.
+//!
+//! A value that systemd would not read is `None`: systemd ignores such an assignment with a warning in the journal, and
+//! so does a check.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a handoff needs: `systemctl reload`, and the time for it.
+//! What a handoff needs of the unit: `systemctl reload`, and the time for it (`systemd.service(5)`).
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::{
     stop::MARGIN,
 };
 
-/// Signals at which a server hands over.
+/// The signals at which a server hands over.
 const HANDING_OVER: &[&str] = &["SIGHUP", "SIGUSR2", "HUP", "USR2", "1", "12"];
 
 const NO_COMMAND: &str = "ExecReload= is missing: systemctl reload, which hands the service over, is refused";
@@ -24,6 +24,8 @@ const ONLY_A_SIGNAL: &str = "ExecReload= only sends a signal: systemctl reload r
 const TWO_REQUESTS: &str = "ExecReload= beside Type=notify-reload: systemd sends the signal itself, so that a second handoff is \
                             asked for while the first one runs";
 
+/// `systemctl reload` has to ask for a handoff, and should wait for its outcome: with `Type=notify-reload` by itself,
+/// otherwise by a command.
 pub(super) fn reload_command(service: &Service<'_>) -> Option<Finding> {
     let commands = service.unit.list("Service", &["ExecReload"]);
     let asks_itself = service.service_type() == "notify-reload";
@@ -49,7 +51,7 @@ fn refreshes(service: &Service<'_>) -> bool {
     service.unit.text("Service", "RefreshOnReload").is_some_and(|text| value::boolean(text) != Some(false))
 }
 
-/// `ExecReloadPost=` of systemd 259 and later is for what follows a handoff.
+/// A request in `ExecReloadPost=` (systemd 259) would be a second handoff after the first one.
 pub(super) fn second_request(service: &Service<'_>) -> Option<Finding> {
     let commands = service.unit.list("Service", &["ExecReloadPost"]);
     let asks = |line: &str| command::only_signals(line) || command::program(line) == "handoff_request";
@@ -60,7 +62,8 @@ pub(super) fn second_request(service: &Service<'_>) -> Option<Finding> {
     Some(finding.fix("ExecReloadPost="))
 }
 
-/// The next process starts in the directory of the first start. The kernel knows it without symbolic links; `PWD` keeps them.
+/// The next process starts in the directory of the first start. The kernel knows it without symbolic links, and `PWD`
+/// keeps them.
 pub(super) fn working_directory(service: &Service<'_>) -> Option<Finding> {
     let directory = service.unit.text("Service", "WorkingDirectory")?.trim_start_matches(['-', '!']);
     let directory = service.unit.expand(directory);
@@ -82,13 +85,14 @@ pub(super) fn working_directory(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", "WorkingDirectory", problem).fix(fix))
 }
 
-/// A symbolic link on this machine, or called as the one is that a deploy switches.
+/// Whether it is a symbolic link on this machine, or is called as the one is that a deploy switches.
 fn may_be_switched(directory: &Path) -> bool {
     directory.is_absolute()
         && directory.ancestors().any(|part| part.is_symlink() || part.file_name().is_some_and(|name| name == "current"))
 }
 
-/// systemd.service(5) takes the end of the main process by SIGTERM for a clean one, and not that of a command.
+/// `systemd.service(5)` takes the end of the main process by SIGTERM for a clean one, and not that of a command. So a
+/// stop during a reload leaves the unit failed.
 pub(super) fn stopped_reload(service: &Service<'_>) -> Option<Finding> {
     let commands = ["ExecReload", "ExecReloadPost"].map(|key| service.unit.list("Service", &[key])).concat();
     let waits =
@@ -117,6 +121,7 @@ fn signal_name(signal: &str) -> &str {
     }
 }
 
+/// `ReloadSignal=` of `Type=notify-reload` has to start a handoff.
 pub(super) fn reload_signal(service: &Service<'_>) -> Option<Finding> {
     if !service.hands_over() || service.service_type() != "notify-reload" {
         return None;
@@ -126,6 +131,7 @@ pub(super) fn reload_signal(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", "ReloadSignal", problem).fix("ReloadSignal=SIGHUP"))
 }
 
+/// systemd gives a reload up after `TimeoutStartSec=`.
 pub(super) fn timeout(service: &Service<'_>) -> Option<Finding> {
     let (limit, handoff) = (service.unit.timeout("TimeoutStartSec"), service.wanted.handoff_timeout);
     if !service.hands_over() || limit > handoff || limit == value::INFINITY {
@@ -140,6 +146,7 @@ pub(super) fn timeout(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", "TimeoutStartSec", problem).fix(format!("TimeoutStartSec={right}")))
 }
 
+/// The path at which a command asks for a handoff: as the service says, or a proposal.
 fn handoff_socket(service: &Service<'_>) -> PathBuf {
     let known = service.wanted.handoff_socket.clone();
     known.unwrap_or_else(|| PathBuf::from(format!("/run/{}/handoff.sock", service.unit.prefix())))

@@ -1,4 +1,12 @@
-//! What may be wrong. A rule is a function that finds one fault, with the setting that fixes it.
+//! What may be wrong with a unit. A rule is a function that finds one fault, with the setting that fixes it.
+//!
+//! A rule looks at one service with its sockets, and answers with nothing or with one finding. It says what comes of
+//! the fault, in terms of requests that are lost, as the reader may have had a reason for the setting. Its fix is a
+//! line that systemd reads; applied, the rule finds nothing any more. `tests/unit_check/` holds both for every rule.
+//!
+//! A new rule is a function in the file of its topic, and a line in [`RULES`] or [`SOCKET_RULES`]. What a value means
+//! comes from the man page that its directive is in (`systemd.directives(7)` has the index), and where versions of
+//! systemd differ the comment names the version.
 
 mod container;
 mod handoff;
@@ -17,6 +25,7 @@ type Rule = fn(&Service<'_>) -> Option<Finding>;
 /// A rule on each of its sockets.
 type SocketRule = fn(&Service<'_>, &Unit) -> Option<Finding>;
 
+/// The rules on services, in the order in which their findings are shown.
 const RULES: &[Rule] = &[
     notify::service_type,
     notify::access,
@@ -54,6 +63,7 @@ const RULES: &[Rule] = &[
     container::stop_limit,
 ];
 
+/// The rules on sockets, asked for each socket of a service.
 const SOCKET_RULES: &[SocketRule] = &[
     sockets::accept,
     sockets::started_service,
@@ -65,7 +75,7 @@ const SOCKET_RULES: &[SocketRule] = &[
     sockets::runtime_directory,
 ];
 
-/// Everything that is wrong with a service and its sockets.
+/// Applies all rules to a service and its sockets.
 pub(super) fn apply(service: &Service<'_>) -> Vec<Finding> {
     let mut findings: Vec<_> = RULES.iter().filter_map(|rule| rule(service)).collect();
     for socket in &service.sockets {

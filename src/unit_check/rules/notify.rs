@@ -1,4 +1,5 @@
-//! What the service says to the service manager, and whether it is heard: `sd_notify(3)`.
+//! What the service sends to the service manager, and whether that reads it: `sd_notify(3)`, and `Type=` and
+//! `NotifyAccess=` of `systemd.service(5)`.
 
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use super::super::{
     value,
 };
 
+/// `Type=` says what systemd takes for a start that has succeeded, and whether it takes a new main process from the
+/// service.
 pub(super) fn service_type(service: &Service<'_>) -> Option<Finding> {
     let speaks = service.wanted.notify || service.wanted.handoff;
     let (severity, problem) = match service.service_type() {
@@ -60,6 +63,7 @@ pub(super) fn access_for_all(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::warning(service.unit, "Service", "NotifyAccess", problem.to_owned()).fix("NotifyAccess=main"))
 }
 
+/// A watchdog that the service does not feed kills it.
 pub(super) fn watchdog(service: &Service<'_>) -> Option<Finding> {
     if service.wanted.notify || watchdog_span(service).is_zero() {
         return None;
@@ -69,7 +73,7 @@ pub(super) fn watchdog(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", "WatchdogSec", problem.to_owned()).fix("WatchdogSec=0"))
 }
 
-/// Notices go through a Unix socket that the service opens itself.
+/// The notify socket is a Unix socket, and the service opens its own end of it.
 pub(super) fn address_families(service: &Service<'_>) -> Option<Finding> {
     let speaks = service.wanted.notify && (service.is_notify() || is_heard(service)) || service.hands_over();
     if !speaks || may_open_unix(service) {
@@ -83,13 +87,13 @@ pub(super) fn address_families(service: &Service<'_>) -> Option<Finding> {
     )
 }
 
-/// Whether the main process may speak to the service manager.
+/// Whether systemd reads messages of the main process.
 fn is_heard(service: &Service<'_>) -> bool {
     let access = service.unit.text("Service", "NotifyAccess");
     access.is_some_and(|access| access != "none") || is_forced(service)
 }
 
-/// Somebody wrote `NotifyAccess=none`.
+/// Whether the unit says `NotifyAccess=none` itself.
 fn is_silenced(service: &Service<'_>) -> bool {
     !service.unit.is_shown && service.unit.text("Service", "NotifyAccess") == Some("none")
 }
@@ -100,12 +104,14 @@ fn is_forced(service: &Service<'_>) -> bool {
     service.is_notify() || !watchdog_span(service).is_zero() || stored.is_some_and(|stored| stored > 0)
 }
 
-/// How often the watchdog wants to be fed; zero where there is none.
+/// The interval of the watchdog; zero where there is none.
 fn watchdog_span(service: &Service<'_>) -> Duration {
     let span = service.unit.last("Service", &["WatchdogSec"], value::time_span).unwrap_or_default();
     if span == value::INFINITY { Duration::ZERO } else { span }
 }
 
+/// Whether `RestrictAddressFamilies=` allows `AF_UNIX`. The first assignment makes it a list of what is allowed or,
+/// with `~`, of what is denied. Later ones add to it or take from it (`systemd.exec(5)`).
 fn may_open_unix(service: &Service<'_>) -> bool {
     let (mut is_allow_list, mut unix_is_listed) = (false, false);
     for (i, setting) in service.unit.list("Service", &["RestrictAddressFamilies"]).into_iter().enumerate() {

@@ -1,4 +1,7 @@
-//! Where the service binds Unix sockets itself.
+//! Where the service binds Unix sockets itself: fallbacks that are not passed, and the path of the handoff.
+//!
+//! `systemd.exec(5)` can take the right to write there away, or give the service a directory in which no client finds
+//! the path.
 
 use std::path::Path;
 
@@ -12,6 +15,7 @@ const MADE: [(&str, &str); 4] = [
     ("LogsDirectory", "/var/log"),
 ];
 
+/// The directory of the path has to be there: /run is empty at each boot.
 pub(super) fn runtime_directory(service: &Service<'_>) -> Option<Finding> {
     let own = service.unit.words("Service", "RuntimeDirectory");
     let missing = directories(service).into_iter().find(|directory| !is_made(directory, &own))?;
@@ -24,6 +28,7 @@ pub(super) fn runtime_directory(service: &Service<'_>) -> Option<Finding> {
     )
 }
 
+/// With `PrivateTmp=`, /tmp of the service is not that of its clients.
 pub(super) fn private_tmp(service: &Service<'_>) -> Option<Finding> {
     let is_dynamic = service.unit.is_yes("Service", "DynamicUser");
     let own_tmp = service.unit.text("Service", "PrivateTmp").is_some_and(|value| value == "disconnected")
@@ -81,6 +86,7 @@ fn in_another_place(service: &Service<'_>, finding: Finding, path: &Path) -> Fin
     }
 }
 
+/// The paths that the service binds itself, in the file system of the host.
 fn own_paths<'a>(service: &Service<'a>) -> Vec<&'a Path> {
     // The paths of a container are in a file system of its own.
     if service.is_per_connection() || service.unit.is_container {

@@ -1,4 +1,4 @@
-//! The sockets of a service: what starts it, and under which names they are passed.
+//! The sockets of a service: what starts it, and under which names they are passed (`systemd.socket(5)`).
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use super::super::{
     value,
 };
 
+/// With `Accept=yes` systemd accepts, and starts an instance of a template for each connection.
 pub(super) fn accept(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if !accepts(socket) {
         return None;
@@ -28,6 +29,8 @@ pub(super) fn accept(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
     Some(Finding::error(socket, "Socket", "Accept", problem).fix("Accept=no"))
 }
 
+/// A socket starts the service of its own name, unless `Service=` names another. Where that service is not there,
+/// systemd does not open the socket.
 pub(super) fn started_service(service: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if accepts(socket) || service.unit.is_template() || is_started_by(service.unit, socket) {
         return None;
@@ -39,6 +42,7 @@ pub(super) fn started_service(service: &Service<'_>, socket: &Unit) -> Option<Fi
     Some(Finding::error(socket, "Socket", "Service", problem).fix(format!("Service={}", service.unit.name)))
 }
 
+/// With `Accept=yes` a burst of connections fails the socket unit, and closes the socket.
 pub(super) fn trigger_limit(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     let interval = socket.last("Socket", &["TriggerLimitIntervalSec"], value::time_span);
     let burst = socket.last("Socket", &["TriggerLimitBurst"], value::size);
@@ -79,7 +83,7 @@ fn is_deferred(socket: &Unit) -> bool {
     socket.text("Socket", "DeferTrigger").is_some_and(|text| value::boolean(text) != Some(false))
 }
 
-/// Whose a path is that not everybody may use.
+/// A path that not every user may connect to needs an owner or a group that may.
 pub(super) fn owner(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     let mode = socket.last("Socket", &["SocketMode"], |mode| u32::from_str_radix(mode, 8).ok())?;
     let has_owner = ["SocketUser", "SocketGroup"].iter().any(|key| socket.text("Socket", key).is_some());
@@ -139,16 +143,18 @@ fn below_run(path: &str) -> Option<String> {
     path.to_str().map(str::to_owned)
 }
 
+/// `FlushPending=yes` drops the clients that wait in the queue, whenever the service is started.
 pub(super) fn flush(_: &Service<'_>, socket: &Unit) -> Option<Finding> {
     if accepts(socket) || !socket.is_yes("Socket", "FlushPending") {
         return None;
     }
-    let problem =
-        "FlushPending=yes: whoever connects while the service restarts is aborted off in place of being served";
+    let problem = "FlushPending=yes: a client that connects while the service restarts is dropped and not served";
     Some(Finding::error(socket, "Socket", "FlushPending", problem.to_owned()).fix("FlushPending=no"))
 }
 
-/// Names that nobody serves, and routes that no socket has.
+/// Finds names that no route serves, and routes that no socket has.
+///
+/// Each socket with a wrong name gets one of the names that are missing, so that the fixes together are right.
 pub(super) fn names(service: &Service<'_>) -> Vec<Finding> {
     let served = service.wanted.served();
     if served.is_empty() || service.sockets.iter().any(|socket| accepts(socket)) {
@@ -167,6 +173,7 @@ pub(super) fn names(service: &Service<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Whether its clients would connect and hang.
 fn is_unserved(socket: &Unit, served: &[&str]) -> bool {
     let listens = !socket.list("Socket", &["ListenStream", "ListenSequentialPacket"]).is_empty();
     listens && !served.contains(&passed_name(socket).as_str())

@@ -1,4 +1,4 @@
-//! How the service is started, and what it is given.
+//! How the service is started, and what it is given: `systemd.service(5)` and `systemd.exec(5)`.
 
 use std::{
     fs::File,
@@ -12,16 +12,17 @@ use super::super::{
     value,
 };
 
-/// Descriptors that a service has open beside its connections.
+/// How many descriptors a service has open beside its connections.
 const BESIDE: u64 = 64;
 
-/// How much of a file is looked at.
+/// How much of a file is read. A script that starts a service is shorter.
 const LONGEST_SCRIPT: u64 = 64 * 1024;
 
 /// The soft limit that systemd sets by default, and the hard one.
 const DEFAULT_OPEN_FILES: u64 = 1024;
 const DEFAULT_HARD_LIMIT: u64 = 524_288;
 
+/// `sh -c program` makes the shell the main process. `sh -c 'exec program'` does not.
 pub(super) fn shell(service: &Service<'_>) -> Option<Finding> {
     let start = service.unit.list("Service", &["ExecStart"]).pop()?;
     let fixed = command::with_exec(&start.value)?;
@@ -61,13 +62,16 @@ pub(super) fn script(service: &Service<'_>) -> Option<Finding> {
     }
 }
 
-/// As much of a file as a script has.
+/// Reads as much of a file as a script has.
 fn beginning(path: &str) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(LONGEST_SCRIPT).read_to_end(&mut text)?;
     Ok(text)
 }
 
+/// systemd clears `O_NONBLOCK` on the sockets at each start, unless `NonBlocking=yes`. The flag is in the open file
+/// description, which the process that still drains has too. A blocking `accept` there would stop a thread of its
+/// runtime.
 pub(super) fn non_blocking(service: &Service<'_>) -> Option<Finding> {
     if !service.is_socket_activated() || service.unit.is_yes("Service", "NonBlocking") {
         return None;
@@ -77,6 +81,8 @@ pub(super) fn non_blocking(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::warning(service.unit, "Service", "NonBlocking", problem.to_owned()).fix("NonBlocking=yes"))
 }
 
+/// systemd counts starts (`DefaultStartLimitBurst=`, 5 in 10 s). A service with sockets that is over the limit fails
+/// together with its socket unit, and then clients are refused.
 pub(super) fn start_limit(service: &Service<'_>) -> Option<Finding> {
     if !service.is_socket_activated() || !is_start_limited(service) {
         return None;
@@ -89,7 +95,7 @@ pub(super) fn start_limit(service: &Service<'_>) -> Option<Finding> {
     )
 }
 
-/// The old names in `[Service]` count still.
+/// Whether starts are limited. The old names in `[Service]` count still.
 fn is_start_limited(service: &Service<'_>) -> bool {
     let service = service.unit;
     let interval = service
@@ -101,6 +107,7 @@ fn is_start_limited(service: &Service<'_>) -> bool {
     !interval.is_some_and(|interval| interval.is_zero()) && burst != Some(0)
 }
 
+/// `StandardInput=socket` and its like use the socket up: it is not passed as `LISTEN_FDS`.
 pub(super) fn standard_input(service: &Service<'_>) -> Option<Finding> {
     let directives = ["StandardInput", "StandardOutput", "StandardError"];
     let directive = directives.into_iter().find(|key| service.unit.text("Service", key) == Some("socket"))?;
@@ -109,6 +116,7 @@ pub(super) fn standard_input(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", directive, problem).fix(format!("{directive}={right}")))
 }
 
+/// A service that counts as active after it has ended is not started by a connection.
 pub(super) fn remains(service: &Service<'_>) -> Option<Finding> {
     if !service.is_socket_activated() || !service.unit.is_yes("Service", "RemainAfterExit") {
         return None;
@@ -118,17 +126,17 @@ pub(super) fn remains(service: &Service<'_>) -> Option<Finding> {
     Some(Finding::error(service.unit, "Service", "RemainAfterExit", problem.to_owned()).fix("RemainAfterExit=no"))
 }
 
-/// A service that has ended because nobody needs it is to be started by a connection, and by nothing else.
+/// A service that has ended as it was idle is to be started by a connection, and by nothing else.
 pub(super) fn restarts(service: &Service<'_>) -> Option<Finding> {
     let found = service.unit.text("Service", "Restart").filter(|found| matches!(*found, "always" | "on-success"))?;
     if !service.wanted.idle_exit || service.is_per_connection() {
         return None;
     }
-    let problem =
-        format!("Restart={found}: the service is started again as soon as it has ended because nobody needs it");
+    let problem = format!("Restart={found}: the service is started again as soon as it has ended as it was idle");
     Some(Finding::error(service.unit, "Service", "Restart", problem).fix("Restart=on-failure"))
 }
 
+/// Each connection is a descriptor, and so is each entry of the fd store when the next process gets it.
 pub(super) fn open_files(service: &Service<'_>) -> Option<Finding> {
     let soft = |text: &str| value::size(text.split(':').next().unwrap_or_default());
     let limit = service.unit.last("Service", &["LimitNOFILE"], soft).unwrap_or(DEFAULT_OPEN_FILES);

@@ -1,4 +1,5 @@
-//! What the fd store of the service manager needs.
+//! What the fd store needs of the unit: room, a restart after a crash, and directories that outlive the restart
+//! (`systemd.service(5)`).
 
 use super::{
     super::{finding::Finding, service::Service, value},
@@ -8,6 +9,7 @@ use super::{
 /// `Restart=` that starts a service again after a crash.
 const AFTER_CRASH: &[&str] = &["always", "on-failure", "on-abnormal", "on-abort"];
 
+/// systemd closes what is beyond `FileDescriptorStoreMax=`, without an answer. It is 0 by default.
 pub(super) fn size(service: &Service<'_>) -> Option<Finding> {
     let found = service.unit.last("Service", &["FileDescriptorStoreMax"], value::size).unwrap_or(0);
     let wanted = stored(service);
@@ -23,6 +25,7 @@ pub(super) fn size(service: &Service<'_>) -> Option<Finding> {
     )
 }
 
+/// Without a restart after a crash, systemd closes the store when the service has failed.
 pub(super) fn restart(service: &Service<'_>) -> Option<Finding> {
     let found = service.unit.text("Service", "Restart").unwrap_or("no");
     if stored(service) == 0 || AFTER_CRASH.contains(&found) {
@@ -42,14 +45,14 @@ pub(super) fn kept_directory(service: &Service<'_>) -> Option<Finding> {
         return None;
     }
     let problem = "RuntimeDirectoryPreserve=no: a restart removes the directory with the paths of the Unix sockets that the \
-                   service keeps in the fd store, and nobody can connect to them";
+                   service keeps in the fd store, and no client can connect to them";
     Some(
         Finding::error(service.unit, "Service", "RuntimeDirectoryPreserve", problem.to_owned())
             .fix("RuntimeDirectoryPreserve=restart"),
     )
 }
 
-/// How many descriptors are to be kept.
+/// How many descriptors are to be kept. A service that is started for each connection keeps none.
 fn stored(service: &Service<'_>) -> u64 {
     if service.is_per_connection() { 0 } else { service.wanted.fd_store }
 }
