@@ -358,7 +358,7 @@ const NOT_SHARED: &str = "the address is in use, and the old process has not pas
                           `files`, `udp` or `unix_datagram`, let it pass it on with `ActivatedListeners::pass_to_successor`, otherwise stop \
                           the process that listens there (ss -ltnp; ss -lxp), or choose another";
 
-/// Where a socket that was passed has the fallback's address, under another name, the error says so: who is told only that
+/// Where a socket that was passed has the fallback's address, under another name, the error says so: a reader who learns only that
 /// the address is in use looks for another process, and there is none.
 fn explain(error: Error, name: &str, addr: &AskedAddr, set: &ActivatedListeners, more: &[Slot]) -> Error {
     if !error.is_address_in_use() {
@@ -389,11 +389,11 @@ fn explain(error: Error, name: &str, addr: &AskedAddr, set: &ActivatedListeners,
 
 fn note_fallback(name: &str, addr: &ListenAddr, passed: &[String]) {
     if passed.is_empty() {
-        log::info!(name, %addr, "nobody passed a socket of this name, listening on the fallback");
+        log::info!(name, %addr, "no socket of this name was passed, listening on the fallback");
     } else if passed.iter().any(|passed| passed == name) {
         log::info!(name, %addr, "this name has another address than in the predecessor, listening there");
     } else {
-        log::warn!(name, %addr, ?passed, "nobody passed a socket of this name but others were, listening on the fallback");
+        log::warn!(name, %addr, ?passed, "no socket of this name was passed but others were, listening on the fallback");
     }
 }
 

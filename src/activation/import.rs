@@ -54,16 +54,16 @@ impl ActivatedListeners {
         }
     }
 
-    /// Closes what a predecessor had bound and this process does not want: nobody would ever accept from it.
+    /// Closes what a predecessor had bound and this process does not want: nothing would ever accept from it.
     pub(crate) fn close_unwanted(&self, wanted: impl Fn(&str) -> bool) {
         for slot in self.lock().iter_mut().filter(|slot| !wanted(slot.info.name())) {
             if slot.close_inherited() {
-                log::info!(socket = %slot.info, "closed a socket that the predecessor had bound and nobody here serves");
+                log::info!(socket = %slot.info, "closed a socket that the predecessor had bound and no route here serves");
             }
         }
     }
 
-    /// Adds the sockets of a predecessor, but for those of a name that somebody else has passed.
+    /// Adds the sockets of a predecessor, but for those of a name that a launcher has passed.
     pub(crate) fn admit(&self, sockets: impl IntoIterator<Item = (String, OwnedFd, Provenance)>) {
         let mut slots = self.lock();
         let passed: Vec<_> =

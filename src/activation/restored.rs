@@ -25,7 +25,7 @@ impl ActivatedListeners {
     }
 
     /// Has `keep` keep a duplicate of each listener that this process or one before it bound, `most` of them, under the name that it
-    /// is given. From then on the manager has them too. First has `forget` forget what the manager has and nobody wants any more.
+    /// is given. From then on the manager has them too. First has `forget` forget what the manager has and is not wanted any more.
     /// Returns how long these names are, one by one.
     pub(crate) fn keep_listeners(
         &self,
@@ -74,7 +74,7 @@ impl ActivatedListeners {
         Ok(stored.iter().map(|listener| listener.name.len()).collect())
     }
 
-    /// Gives what was kept the name that its address has now among `fallbacks`: under the one it had nobody asks for it, and its
+    /// Gives what was kept the name that its address has now among `fallbacks`: no caller asks for the one it had, and its
     /// address could not be bound beside it.
     pub(super) fn rename_kept(&self, fallbacks: &[(&str, &AskedAddr)]) {
         let mut slots = self.lock();

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A socket of a set, and its descriptor until somebody takes it.
+/// A socket of a set, and its descriptor until it is taken.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) info: ActivatedSocket,
@@ -53,7 +53,7 @@ enum Taken {
     No,
     /// It is accepted from, as long as this is alive.
     Listener(Weak<ListenerHandle>),
-    /// Somebody has it and wants a successor to have it, too; this is a duplicate.
+    /// The service has it and wants a successor to have it, too; this is a duplicate.
     Shared(OwnedFd),
 }
 
@@ -65,7 +65,7 @@ struct Held {
 }
 
 impl Slot {
-    /// A socket that somebody else opened.
+    /// A socket that another process opened.
     pub(super) fn passed(name: &str, fd: OwnedFd) -> Self {
         Self::new(name.into(), Held { fd, path: None }, true)
     }
@@ -103,7 +103,7 @@ impl Slot {
         }
     }
 
-    /// A socket that somebody in this process has, and that a successor is to have as well.
+    /// A socket that the service has, and that a successor is to have as well.
     pub(super) fn shared(name: &str, duplicate: OwnedFd) -> Self {
         let mut slot = Self::passed(name, duplicate);
         if let Some(held) = slot.take() {
@@ -129,7 +129,7 @@ impl Slot {
         self.info.kind.is_served_listener()
     }
 
-    /// Takes the bare descriptor. A path that this process created stays, as nobody is left to remove it.
+    /// Takes the bare descriptor. A path that this process created stays, as nothing is left to remove it.
     pub(super) fn take_fd(&mut self) -> Option<OwnedFd> {
         let (path, fd) = self.take_parts()?;
         if let Some(path) = path {
@@ -143,7 +143,7 @@ impl Slot {
         self.take().map(|held| (held.path, held.fd))
     }
 
-    /// A duplicate of the descriptor, as long as nobody has taken it.
+    /// A duplicate of the descriptor, until it is taken.
     pub(super) fn duplicate(&self) -> Option<io::Result<OwnedFd>> {
         self.held.as_ref().map(|held| held.fd.try_clone())
     }
@@ -271,7 +271,7 @@ impl Slot {
         self.set_passed_on(false);
     }
 
-    /// Whether an earlier process bound it, the service manager kept it, and nobody has taken it yet.
+    /// Whether an earlier process bound it, the service manager kept it, and it is not taken yet.
     pub(super) fn is_restored(&self) -> bool {
         self.inherited && self.kept && self.is_free()
     }
@@ -339,7 +339,7 @@ impl Slot {
         is_same
     }
 
-    /// Closes it if a predecessor had bound it and nobody has taken it.
+    /// Closes it if a predecessor had bound it and it is not taken.
     pub(super) fn close_inherited(&mut self) -> bool {
         if !self.inherited || !self.info.listening {
             return false;

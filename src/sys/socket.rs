@@ -16,7 +16,7 @@ use rustix::{
 };
 use socket2::{Domain, SockFilter, SockRef, Type};
 
-/// How long an `accept` may block when somebody else has cleared `O_NONBLOCK` on a listening socket we share.
+/// How long an `accept` may block when another process has cleared `O_NONBLOCK` on a listening socket we share.
 const BLOCKED_ACCEPT_LIMIT: Duration = Duration::from_millis(5);
 
 /// `PID_FS_MAGIC` of `linux/magic.h`: only there is a pidfd's inode number unique.
@@ -143,7 +143,7 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> SocketKind {
     }
 }
 
-/// Whether somebody can connect to it (`SO_ACCEPTCONN`), of whatever type it is.
+/// Whether a client can connect to it (`SO_ACCEPTCONN`), of whatever type it is.
 pub(crate) fn is_listening(fd: BorrowedFd<'_>) -> bool {
     SockRef::from(&fd).is_listener().unwrap_or(false)
 }
@@ -183,7 +183,7 @@ pub(crate) fn is_readable(fd: impl AsFd) -> bool {
     rustix::event::poll(&mut fd, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// How many bytes have come that nobody has read (`FIONREAD`); 0 where it cannot be told.
+/// How many bytes have come and are not read yet (`FIONREAD`); 0 where the kernel does not say.
 pub(crate) fn unread(fd: impl AsFd) -> u64 {
     rustix::io::ioctl_fionread(fd).unwrap_or(0)
 }
