@@ -1,4 +1,19 @@
-//! The accept loop of one route.
+//! The accept loop of one route: one task that accepts connections, serves those that come from elsewhere, and ends in
+//! order.
+//!
+//! Everything that happens to a route while it runs comes as a command. A command is a branch of the loop beside
+//! `accept`, and comes before it: a pause is then answered at once, also under a flood of connections.
+//!
+//! The end has an order, so that no connection falls between two owners:
+//!
+//! 1. Accepting ends: the drain has started and the lame duck is over, or `End` has come.
+//! 2. The accept queue of sockets that this process alone has is emptied. Nothing else would serve what is in it.
+//! 3. The listener is dropped, which closes its sockets.
+//! 4. Commands are served that were sent before, and while connections leave, those that come back.
+//! 5. The channel is closed, and what is in it is served. A connection that is sent later goes back to its sender,
+//!    which closes it.
+//!
+//! The loop ends then. Connections run in tasks of their own, and the drain waits for those by their reservations.
 
 use std::{
     future::Future,
@@ -59,6 +74,7 @@ impl AcceptCommand {
 pub(super) struct AcceptLoop {
     listener: ActivatedListener,
     spawner: ConnectionSpawner,
+    /// Not bounded by itself: an entry is a connection that is open, or one of a few commands of a handoff.
     commands: UnboundedReceiver<AcceptCommand>,
     accepts: bool,
     tokens: Tokens,
@@ -143,6 +159,7 @@ impl AcceptLoop {
 }
 
 impl ConnectionSpawner {
+    /// Resolves when accepting is to end.
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(stop_accepting(self.route.drain.clone(), self.route.limits.lame_duck))
     }

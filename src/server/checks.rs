@@ -35,6 +35,11 @@ impl Server {
         ServerContext { activated: self.activated.clone(), drain: self.drain.clone(), stats: self.stats.clone() }
     }
 
+    /// Checks the routes and limits, which need no socket.
+    ///
+    /// # Errors
+    ///
+    /// There is no route, there are two of one name, or no connection may be open.
     pub(super) fn check_routes(&self) -> Result<(), Error> {
         if self.routes.is_empty() {
             return Err(Kind::NoRoute.into());

@@ -1,4 +1,8 @@
-//! systemd's fd store under a server: what the server takes from there at its start, and what it leaves there when it stops.
+//! systemd's fd store under a server: what the server takes from there at its start, and what it leaves there when it
+//! stops.
+//!
+//! A stop that ends a `systemctl restart` and one that ends a `systemctl stop` look the same to the service. So
+//! connections go to the store at every stop by systemd, and `systemctl stop` makes systemd close what is there.
 
 use std::{future::Future, sync::Arc, time::Duration};
 

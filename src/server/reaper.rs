@@ -43,6 +43,7 @@ pub(super) trait IdleEntry: Send + Sync + 'static {
 pub(super) struct Reaper {
     limits: Limits,
     shards: [Mutex<Slab<Entry>>; SHARDS],
+    /// The shard of the next connection. `Relaxed`: the connections are only to be spread.
     next: AtomicUsize,
 }
 
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn age_comes_once_and_without_an_idle_timeout_nobody_expires() {
+    fn age_comes_once_and_without_an_idle_timeout_no_connection_expires() {
         let (connection, times) = (Arc::new(Looked::default()), Times::now());
         let now = times.opened;
         let mut entry = entry(&connection, &times, Some(now + Duration::from_secs(1)));

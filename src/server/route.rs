@@ -1,4 +1,8 @@
 //! What a route serves with: any tower service from requests to responses, or one that makes them.
+//!
+//! The types of services end here: [`Route`] is an accept loop behind a `Box<dyn ..>`, so that the rest of the server
+//! is no generic code and routes of different types are served by one server. Within the loop the types are known
+//! again, so a request takes no call through a table.
 
 use std::{
     any::Any,
@@ -49,8 +53,10 @@ impl fmt::Debug for Route {
     }
 }
 
-/// What [`Server::serve`](super::Server::serve) takes. Implemented for tower services and make-services; `M` tells them apart
-/// and is always inferred.
+/// What [`Server::serve`](super::Server::serve) takes. Implemented for tower services and make-services; `M` tells them
+/// apart and is always inferred.
+///
+/// It is sealed in effect: its one method returns a type that only this crate makes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot serve a route",
     note = "a route takes a `Router` (with its state given), a `MethodRouter`, or a clonable tower service from `Request<Body>` to a \

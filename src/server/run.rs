@@ -13,17 +13,42 @@ use super::{builder::Server, notify::Announcer};
 use crate::{drain::DrainReport, error::Error};
 
 impl Server {
-    /// Serves until SIGTERM or SIGINT, then drains: stops accepting, finishes what is in flight, aborts what is left after
-    /// [`drain_timeout`](Self::drain_timeout). A second signal aborts at once; one within a second of the first is a repeat of it.
+    /// Serves until SIGTERM or SIGINT, then drains: it stops accepting, finishes what is in flight, and aborts what is
+    /// left after [`drain_timeout`](Self::drain_timeout). A second signal aborts at once; one within a second of the
+    /// first is a repeat of it.
     ///
     /// With the one connection of `Accept=yes` it returns when that is served.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # let activated = axum_activation::ActivatedListeners::builder().fallback("http", "127.0.0.1:0").build()?;
+    /// # let (app, stop) = (axum::Router::<()>::new(), async {});
+    /// use axum_activation::Server;
+    ///
+    /// let server = Server::new(activated).serve("http", app);
+    /// let drain = server.drain();
+    /// tokio::spawn(async move { drain.start() });
+    /// let report = server.run().await?;
+    /// println!("{report}"); // drained in 1.2s; http: 5120 requests, 341 connections finished, ..
+    /// # drop(stop);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Before anything is served: no route, two of one name, a route whose name nobody passed or bound or whose socket is no
-    /// stream socket or taken, or a listening socket that was passed and that no route serves, unless
-    /// [`allow_unserved`](Self::allow_unserved); another server of this process hands over at SIGHUP, too
-    /// ([`without_handoff_signals`](Self::without_handoff_signals)); or there is no tokio runtime. No socket has been taken then.
+    /// Before anything is served:
+    ///
+    /// - There is no route, or there are two of one name.
+    /// - No socket of a route's name was passed or bound, or it is no stream socket, or it is taken.
+    /// - A listening socket was passed that no route serves, unless [`allow_unserved`](Self::allow_unserved) is set.
+    /// - Another server of this process hands over at SIGHUP, too
+    ///   ([`without_handoff_signals`](Self::without_handoff_signals)).
+    /// - There is no tokio runtime.
+    /// - The old process does not let this one take over, or `ready_when` fails.
+    ///
+    /// No socket has been taken then.
     ///
     /// # Panics
     ///

@@ -1,4 +1,7 @@
 //! Where the movable connections of a route go now: to the successor, to the fd store, or back to the route.
+//!
+//! Connections know one sink all their life, and it is redirected under them. A connection that finds no destination
+//! goes back to its route and is served on, so that a handoff that fails at any moment loses none.
 
 use std::sync::{Mutex, PoisonError};
 

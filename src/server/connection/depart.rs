@@ -1,4 +1,6 @@
-//! A connection that leaves this process alive.
+//! A connection that leaves this process alive: it is taken out of the runtime and given to the sink of its route.
+//!
+//! Its reservation goes along, so that the drain and the limits of this process count it until another process has it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,8 @@
-//! HTTP/1 or HTTP/2: the first bytes show it, and are kept.
+//! HTTP/1 or HTTP/2: found by the first bytes, which are kept.
+//!
+//! A client with prior knowledge of HTTP/2 begins with a preface that no HTTP/1 request begins with (RFC 9113, section
+//! 3.4). The first byte that differs decides. A client that sends a part of the preface and waits is bounded by the
+//! header timeout, like every other one.
 
 use std::{
     future::poll_fn,
@@ -22,7 +26,7 @@ const FIRST_READ: usize = 1024;
 pub(super) enum Protocol {
     Http1,
     Http2,
-    /// The client closed before it had said enough to tell.
+    /// The client closed before its first byte.
     Nothing,
 }
 
@@ -50,6 +54,7 @@ fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io
     Poll::Ready(Ok(buf.filled().len()))
 }
 
+/// The protocol, once the bytes decide it.
 fn tell(first: &[u8]) -> Option<Protocol> {
     let seen = first.len().min(PREFACE.len());
     if first.is_empty() {

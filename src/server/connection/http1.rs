@@ -1,4 +1,8 @@
 //! HTTP/1: driven so that it can be stopped between two requests without losing a byte.
+//!
+//! hyper's own graceful shutdown closes an idle connection at once, and drops what it has read of the next request.
+//! Here the connection is taken apart instead (`into_parts`): the stream comes back with the bytes that hyper had read
+//! ahead. If it is still idle it is closed or moved, and otherwise it is put together again and served on.
 
 use std::{
     pin::{Pin, pin},

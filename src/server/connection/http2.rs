@@ -1,4 +1,8 @@
-//! HTTP/2: streams finish, and GOAWAY tells the client which of them did.
+//! HTTP/2: streams finish, and GOAWAY says to the client which of them did.
+//!
+//! A connection of HTTP/2 has state on both sides (HPACK tables, windows, stream ids) that cannot be read out of hyper.
+//! So it does not move: it ends, and its client opens another one, to the next process. GOAWAY makes that lossless, as
+//! a client may send every stream again that is above the id in it (RFC 9113, section 6.8).
 
 use std::{future::Future, pin::pin, sync::Arc};
 

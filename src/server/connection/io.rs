@@ -1,4 +1,13 @@
 //! The stream of a connection as hyper sees it: bytes that were read ahead come first, and what hyper does is noted.
+//!
+//! Three things are noted that hyper does not say: that bytes came (request headers may have started), that its write
+//! buffer is empty (the kernel has the whole response), and that it has closed its side. `state.rs` has them.
+//!
+//! # The last close
+//!
+//! A close while bytes of the client are unread, or still come, is a reset. A reset takes a response away that the
+//! client has not read yet (RFC 9112, section 9.6). So where more may come, the close is done in two steps: this side
+//! is shut down, and the client's is read and discarded until it closes too, is silent for 1 s, or 30 s are over.
 
 use std::{
     future::Future,

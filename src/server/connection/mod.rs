@@ -1,4 +1,24 @@
 //! One connection, from its first byte to its last.
+//!
+//! ```text
+//! accept.rs ──► Connection::new ──► detect ──► http1 ──► the end
+//!                                      │          └────► depart ──► the sink of the route
+//! transferred ► Connection::resumed ───┘──► http2 ─────► the end
+//! ```
+//!
+//! The parts, from the socket up:
+//!
+//! | file | part |
+//! | --- | --- |
+//! | [`io`] | the stream as hyper sees it: bytes that were read ahead come first, and reads, flushes and shutdowns are noted |
+//! | [`service`] | the service as hyper calls it: a request counts from its headers to the last byte of its response |
+//! | [`state`] | what both note, in atomics, and what the reaper asks for |
+//! | [`watch`] | drives hyper, and says why to stop: drain, age, idleness, slow headers, abort |
+//! | [`http1`], [`http2`] | what a stop means for the protocol |
+//! | [`depart`], [`transferred`] | a connection that leaves this process alive, and one that comes |
+//!
+//! A connection is closed or moved only when the state shows that nothing can be lost: no part of a request or a
+//! response is alive, the kernel has the whole last response, and the bytes of the next request go along.
 
 use std::{pin::pin, sync::Arc};
 

@@ -1,4 +1,11 @@
-//! The service as hyper calls it: each request carries what its handler can extract, and is in flight until its last byte.
+//! The service as hyper calls it: each request learns where it came from, and is in flight until its last byte.
+//!
+//! Guards count, in `Drop`: one in the future and then in the body of the response, one in the body of the request. So
+//! a request that is dropped, aborted or panics is counted as well.
+//!
+//! Work is saved here where it can be, as this runs for every request: extensions are cloned with room for what axum
+//! adds, a request without a body gets an empty one that allocates nothing, and a service that is ready is called
+//! without another future.
 
 use std::{
     convert::Infallible,

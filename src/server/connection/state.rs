@@ -33,14 +33,27 @@ pub(super) enum DroppedBy {
 
 /// What is known of one connection.
 ///
-/// One task drives a connection, so most of this is written and read by it alone and `Relaxed` will do. Only `held` also
-/// changes from elsewhere, when a handler gives a request's body away to another task, and with HTTP/2, where each stream may have a
-/// task of its own: its decrement is `Release` and its load `Acquire`, so that whoever finds the connection idle also sees what was
-/// read from it meanwhile.
+/// One task drives a connection, and most of this is written and read by that task alone. An atomic is then only a cell
+/// that may be shared, and `Relaxed` is enough. What other threads see of it:
 ///
-/// hyper waits for the end of a body that it has not read to its end, and for no other. So a body that is dropped elsewhere wakes the
-/// connection itself, if that is to leave. Either the body's task sees that, or the connection sees that it is idle: each writes, then
-/// has a fence, and then reads what the other wrote.
+/// | field | written by | read by | ordering |
+/// | --- | --- | --- | --- |
+/// | `answering` | the connection's task | that task; the reaper | the decrement is `Release`, the load `Acquire` |
+/// | `held` | any task | the connection's task; the reaper | the decrement is `Release`, the load `Acquire` |
+/// | `calls` | the connection's task | the reaper, which compares it | `Relaxed`: a late value is one more busy tick |
+/// | `asked` | the reaper | the connection's task | `Relaxed`: the reaper wakes the task after it, and waking orders both |
+/// | `close_reason` | whichever task ends the connection | the guard, when it is dropped | `Relaxed`: it is a value of its own |
+/// | all others | the connection's task | that task | `Relaxed` |
+///
+/// Why the decrements are `Release`: a thread that finds the connection idle goes on to read what was read from it
+/// meanwhile (`reads_when_idle`). Without it, it could see the zero and the old count, and take bytes that belong to
+/// the last request for the beginning of the next one. `held` counts what another task may drop: a handler gives the
+/// body of a request away, and with HTTP/2 each stream may have a task of its own.
+///
+/// hyper waits for the end of a body that it has not read to its end, and for no other. So a body that is dropped
+/// elsewhere wakes the connection itself, if that is to leave. Either the body's task sees that, or the connection sees
+/// that it is idle: each writes, then has a `SeqCst` fence, and then reads what the other wrote. With anything weaker
+/// both could miss the other's write, and the connection would sleep until the deadline of the drain.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) route: Arc<RouteContext>,

@@ -1,4 +1,7 @@
 //! A connection that comes from another process, or back from an attempt to move it.
+//!
+//! It is registered with the runtime here, and the kernel is asked who the client is. What the other process says about
+//! the client is not used: an address or a user that it invents would be believed by handlers.
 
 use std::io;
 

@@ -1,8 +1,17 @@
-//! What may end a connection from outside: the drain, its age, idleness, a slow head. Costs a few loads a request.
+//! What may end a connection from outside: the drain, its age, idleness, slow request headers. It costs a few loads a
+//! request.
 //!
 //! While nothing is new, a poll looks at flags alone: the tokens and a timer would take a lock or touch memory that all
-//! connections share. Their wakers are left once. Idleness and age are looked after from outside (see the reaper), so that
-//! a timer is armed only for a head that is being read and for a connection that is about to be closed.
+//! connections share. Their wakers are left once. Idleness and age are looked after from outside (see the reaper), so
+//! that a timer is armed only for headers that are being read and for a connection that is about to be closed.
+//!
+//! # Two races with hyper
+//!
+//! - A body that another task drops ends a request without a poll of hyper. The state is then idle, and hyper has not
+//!   seen it. So an idle connection is taken only if no request was alive before hyper was polled and none was after,
+//!   and none in between.
+//! - hyper does not ask for the next request once it could write the last response, although it may have read that
+//!   request before. So it is polled once more after a flush.
 
 use std::{
     error::Error,
@@ -117,7 +126,7 @@ impl<'a, 'd> Watch<'a, 'd> {
         self.is_http2 || (since.is_some() && since == self.state.quiet_since())
     }
 
-    /// Drives what ends the connection; only a aborted stops that.
+    /// Drives what ends the connection; only an abort stops that.
     pub(super) async fn finish<F: Future>(&mut self, mut closing: Pin<&mut F>) {
         poll_fn(|cx| match closing.as_mut().poll(cx) {
             Poll::Ready(_) => Poll::Ready(()),

@@ -1,4 +1,4 @@
-//! The settings of a server that are about the handoff.
+//! What a server can be set to do at handoffs.
 
 use std::{ffi::OsString, future::Future, path::PathBuf, time::Duration};
 

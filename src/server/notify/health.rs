@@ -1,4 +1,6 @@
-//! What the service says of itself: whether it is ready, and whether it is well.
+//! What the service answers about itself: whether it is ready, and whether it is well.
+//!
+//! Both are futures of the service, so a panic in one is an answer as well.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 

@@ -1,4 +1,8 @@
-//! Idle exit: the server stops after no connection was open for some time.
+//! Idle exit: stop after no connection was open for this long.
+//!
+//! The race is a client that connects just then. Accepting is paused first, and then the statistics are read once more:
+//! if a connection has come in between, it is served and the time starts anew. After the pause a client waits in the
+//! accept queue, which systemd has too: it starts the next process for it.
 
 use std::{
     future::pending,

@@ -28,7 +28,7 @@ pub(in crate::server) struct Settings {
 }
 
 impl Settings {
-    /// Whoever is spoken to.
+    /// The notifier that is used: the one that was set, or that of the environment.
     pub(in crate::server) fn notifier(&self) -> Notifier {
         self.notifier.clone().unwrap_or_else(Notifier::from_env)
     }

@@ -1,4 +1,4 @@
-//! The words of `STATUS=`.
+//! The text of `STATUS=`, which `systemctl status` shows: one line about what the server does, with its statistics.
 
 use std::{fmt, time::Duration};
 

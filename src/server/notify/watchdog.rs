@@ -1,4 +1,7 @@
-//! Feeds the manager's watchdog from within the runtime, so that one that is stuck feeds no more.
+//! Feeds the manager's watchdog from within the runtime, so that a runtime that is stuck feeds it no more.
+//!
+//! A thread of its own would feed it for ever, whatever the service does. So this is a task: it runs only if the
+//! runtime still runs tasks.
 
 use std::{io, time::Duration};
 
