@@ -41,8 +41,7 @@ use crate::{
 /// ```
 ///
 /// Every request carries its [`ListenerName`](crate::ListenerName), the [`Drain`], and the [`ActivatedListeners`] to be shown, for a handler
-/// that extracts them. The client is `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`. The first bytes of a connection show whether it speaks HTTP/1.1 or HTTP/2
-/// (with prior knowledge).
+/// that extracts them. The client is `ConnectInfo<`[`PeerAddr`](crate::PeerAddr)`>`.
 ///
 /// Handlers and layers that are written for [`axum::serve`](fn@axum::serve) and want `ConnectInfo<SocketAddr>` get it as there. It is not
 /// added to every request, as each addition costs each request an allocation:
