@@ -162,7 +162,7 @@ impl HandoffBuilder {
     ///
     /// One server of a process can have them, so each `Handoff::builder` beside it needs this, see
     /// [`Server::without_handoff_signals`](crate::Server::without_handoff_signals). Without it a SIGHUP that says that
-    /// the terminal is gone starts the drain.
+    /// the terminal is gone hands over too, where `Server` drains.
     ///
     /// ```
     /// use axum_activation::{ActivatedListeners, handoff::Handoff};

@@ -1,51 +1,68 @@
-//! Handoff: a running process hands its sockets, its state and its idle connections to the next one, and no client notices.
+//! The handoff from a serving process to the next one, which goes on with its sockets, its state and its idle
+//! connections.
 //!
-//! [`Server`](crate::Server) hands over at SIGHUP, at [`Handoff::start`], or when the next process comes to its
-//! [`handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket). [`Handoff::builder`] does it for services that another server
-//! serves, and [`request_handoff`] asks a running service for one. `docs/handoff.md` is for users; what follows is for a reader of the code.
+//! [`Server`](crate::Server) does it by itself, at SIGHUP, at [`Handoff::start`], or when the next process comes to its
+//! [`handoff_socket`](crate::ActivatedListenersBuilder::handoff_socket). [`Handoff::builder`] is for services that are
+//! served otherwise, and [`request_handoff`] for programs that ask for one.
 //!
-//! # One handoff, step by step
+//! # What a client sees
 //!
-//! Both processes run the same loop, the `Coordinator`. It owns the phase of its process, its signals (`Stop`, `DrainSignals`) and the
-//! requests for a handoff (`Requests`). What the process serves with is a `Service`: `ServerService` in `server`, `ExternalService` here. The
-//! bytes between the processes are in `wire`.
+//! Nothing. Here both processes are servers of one program, so that it can be watched. The next one finds the old one
+//! at a path. The client keeps its connection, and the next one answers on it:
 //!
-//! The old process serves, and waits in `Coordinator::run` for the next `Request`. A signal and `Handoff::start` ask for
-//! `Trigger::Spawn`, a new process at the path brings `Trigger::Rendezvous`.
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, routing::get};
+//! use axum_activation::{ActivatedListeners, Server};
+//! use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::TcpStream, task::spawn_blocking};
 //!
-//! | | the old process | the new process |
-//! | --: | --- | --- |
-//! | 1 | `Coordinator::hand_over`: `SpawnPermit::check`, then `GenerationInfo::wait_for_draining_slot` | |
-//! | 2 | `prepare_successor` starts it (`NextProcess`), or takes the one that has come (`Applicant`), and offers listeners and state | `Coordinator::join`: `PendingTakeover::join` reads the offer, `import` the state |
-//! | 3 | waits; a failure or a stop here undoes all, and this process has never stopped accepting | initialises the service; `Coordinator::take_over` says that it is ready |
-//! | 4 | `PreparedSuccessor`: `Service::pause` stops accepting, `Event::MainPid` names the main process to systemd | waits |
-//! | 5 | `PreparedSuccessor::commit`: the point of no return | `Takeover::Serves` |
-//! | 6 | `Coordinator::transfer`: `Service::start_drain`, and the `ConnectionSender` runs beside `Service::drained` | `Coordinator::start`: accepts, opens the path, and the `ConnectionReceiver` adopts what comes |
-//! | 7 | `send_final_state` when the last request is answered | `StateParts::import_final` |
-//! | 8 | `Service::end` | `Handoff::predecessor_gone` resolves |
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("handoff.sock");
+//! let sockets = move || ActivatedListeners::builder().handoff_socket(&path).fallback("http", "127.0.0.1:0").build();
+//! let server = |activated, text: &'static str| {
+//!     let app = Router::new().route("/", get(move || async move { text }));
+//!     Server::new(activated).serve("http", app).without_handoff_signals() // as two run in this program
+//! };
 //!
-//! A step is a type that the next step consumes (`Applicant`, `PreparedSuccessor`, `Successor`; `PendingTakeover`, `Takeover`), so that a
-//! wrong order does not compile.
+//! let activated = sockets()?;
+//! let addr = activated.iter().next().unwrap().addr().unwrap().to_string();
+//! let old = tokio::spawn(server(activated, "old").run());
 //!
-//! # What can come in between
+//! let mut client = TcpStream::connect(addr).await?;
+//! let mut answer = async || -> std::io::Result<String> {
+//!     client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+//!     let mut space = [0; 1000];
+//!     let length = client.read(&mut space).await?;
+//!     Ok(String::from_utf8_lossy(&space[..length]).into_owned())
+//! };
+//! assert!(answer().await?.ends_with("old"));
 //!
-//! - The new process fails, hangs or refuses before step 5: it is sent away, and killed if it was started here. `Event::RolledBack`.
-//! - The service is asked to stop before step 5: that drops the handoff, and `Service::shut_down` drains. `Event::Stopped`.
-//! - Another request for a handoff: refused up to step 5 (`Requests::refuse_all`). Later the new process is the one to ask: the old one sends
-//!   visitors of the path there (`Requests::refer_all`).
-//! - The new process dies during step 6: if the `Service` can resume, `Service::resume` makes the old process serve again.
-//! - A second signal of the operator during steps 6 to 8: `DrainSignals::aborted` ends every wait, and what is open is aborted.
+//! let activated = spawn_blocking(sockets).await??; // asks the old one for its sockets
+//! let new = server(activated, "new");
+//! let drain = new.drain();
+//! let new = tokio::spawn(new.run());
+//! let report = old.await??;
+//! assert_eq!((report.listeners[0].moved, report.listeners[0].aborted), (1, 0));
 //!
-//! # Where to look
+//! assert!(answer().await?.ends_with("new"), "on the same connection");
+//! drain.start();
+//! new.await??;
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! | module | what it does |
-//! | --- | --- |
-//! | `coordinator`, `service`, `signals`, `requests` | the loop, and what it waits for |
-//! | `old` | prepare a new process, commit, move connections, send the final state |
-//! | `new` | take over |
-//! | `rendezvous` | both processes meet at a path |
-//! | `spawn` | whether a process may start the next one, and how it does |
-//! | `builder`, `handle`, `options`, `state_part` | what a program calls |
+//! # The steps
+//!
+//! 1. The old process starts the next one, or the next one connects to the path of the old one.
+//! 2. The next one gets the listeners and the state, and initialises itself. The old one serves. Until the commit, any
+//!    failure of the next one ends the handoff, and nothing has changed.
+//! 3. The next one is ready. The old one commits: it accepts no more, and the next one does.
+//! 4. Connections move, each when nothing is under way on it. What cannot move drains in the old one.
+//! 5. The old one sends its final state, and ends.
+//!
+//! The protocol is in `src/wire`, and `src/handoff` has what decides: when to start, how long to wait, what a failure
+//! means.
 
 mod builder;
 mod coordinator;

@@ -1,4 +1,7 @@
 //! The state of a service that goes from one process to the next, in parts that each have a name.
+//!
+//! Two releases run at a handoff, and either may be the newer one. So a part has a version, and parts that only one of
+//! the two knows are left out. What a version means is for the service to say; the crate carries bytes.
 
 use std::{
     fmt,
@@ -193,7 +196,11 @@ impl StateParts {
         self.0.push(part);
     }
 
-    /// Exports all parts. An error names the part that failed.
+    /// Exports all parts.
+    ///
+    /// # Errors
+    ///
+    /// The text of an error names the part that failed.
     pub(crate) async fn export(&self, kind: SectionKind) -> Result<Vec<Section>, String> {
         let mut sections = Vec::new();
         for StatePart { name, export, .. } in &self.0 {
@@ -206,7 +213,7 @@ impl StateParts {
         Ok(sections)
     }
 
-    /// Imports a part of the final state. A failure is logged, as the old process may be gone.
+    /// Imports one part. A part that this process does not know is logged and left out.
     pub(crate) async fn import_final(&self, section: Section) -> Result<(), String> {
         let imported = self.import(section).await;
         if let Err(problem) = &imported {

@@ -1,4 +1,7 @@
 //! Starts the next process: as this one was started, with sockets as `LISTEN_FDS`.
+//!
+//! The environment is that of the first start, with the variables that speak of one process alone left out or set anew
+//! ([`OWN`]): a `LISTEN_PID` of the old process would make the new one refuse its sockets.
 
 use std::{
     ffi::OsString,
