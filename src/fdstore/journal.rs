@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_by_whoever_has_the_file_and_only_once() {
+    fn what_was_written_is_read_by_a_process_that_has_the_file_and_only_once() {
         let (one, _peer) = UnixStream::pair().unwrap();
         let two = TcpListener::bind("127.0.0.1:0").unwrap();
         let cookies = [socket::cookie(&one).unwrap(), socket::cookie(&two).unwrap()];

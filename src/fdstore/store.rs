@@ -1,4 +1,11 @@
 //! From this process into the store.
+//!
+//! A connection goes through three places: the queue, the message to the manager, and `held` until a barrier says that
+//! the manager has it. Its reservation (the permit of `max_connections`, its place among the connections that the drain
+//! waits for) is dropped only then, so that a drain does not end while messages wait.
+//!
+//! The queue is not bounded by itself. `room` bounds it: the places of the store that are left, and what fits into
+//! `LISTEN_FDNAMES`.
 
 use std::{
     collections::VecDeque,
@@ -36,7 +43,7 @@ pub(crate) struct Store {
     notifier: Notifier,
     max: usize,
     queue: Mutex<Queue>,
-    /// Told when something waits.
+    /// Notified when a connection waits.
     waits: Notify,
 }
 

@@ -88,7 +88,7 @@ fn descriptor_flags(fd: RawFd) -> Option<libc::c_int> {
 }
 
 fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: `check` has seen it open and not close-on-exec, so it came through exec and nobody here owns it (see above).
+    // SAFETY: `check` has seen it open and not close-on-exec, so it came through exec and nothing here owns it (see above).
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // Neither call can fail on an open descriptor, and what a file cannot do (block) it ignores.
     let _ = rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC);

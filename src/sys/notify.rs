@@ -44,7 +44,7 @@ impl NotifySocket {
     /// Sends one message. [`WouldBlock`](io::ErrorKind::WouldBlock) when the queue at the other end is full.
     pub(crate) fn send(&self, text: &str, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         match self.send_connected(text, fd) {
-            // Not connected yet, or whoever was there has gone and somebody else may have come.
+            // Not connected yet, or the manager that was there has gone and another may have come.
             Err(Errno::NOTCONN | Errno::CONNREFUSED | Errno::CONNRESET | Errno::DESTADDRREQ) => {
                 self.socket.connect_addr(&self.address)?;
                 Ok(self.send_connected(text, fd)?)

@@ -119,7 +119,7 @@ impl Drop for CreatedPath {
 pub(crate) enum PathState {
     /// Nothing.
     Free,
-    /// A socket that nobody listens on any more.
+    /// A socket that no process listens on any more.
     Stale,
     /// A socket that answers, or might.
     Live,
@@ -129,7 +129,7 @@ pub(crate) enum PathState {
     NotASocket,
 }
 
-/// Looks at `path`, and connects to a socket there to see whether somebody listens.
+/// Looks at `path`, and connects to a socket there to see whether a process listens.
 pub(crate) fn path_state(path: &Path) -> io::Result<PathState> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,

@@ -52,12 +52,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// `pid` is only to be told; everything is done through `pidfd`.
+    /// `pid` is only shown; everything is done through `pidfd`.
     pub(crate) fn new(pid: u32, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd }
     }
 
-    /// Its number, to be told to people and to a service manager.
+    /// Its number, for people and for a service manager.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }

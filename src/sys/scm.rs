@@ -21,7 +21,7 @@ use socket2::SockRef;
 /// The most descriptors that one packet carries: `SCM_MAX_FD` of the kernel.
 pub(crate) const MOST_FDS: usize = 253;
 
-/// What the socket is asked to hold of packets that nobody has read yet; `net.core.wmem_max` has the last word.
+/// What the socket is asked to hold of packets that are not read yet; `net.core.wmem_max` has the last word.
 const SEND_BUFFER: usize = 512 * 1024;
 
 /// What came in one packet.
@@ -32,7 +32,7 @@ pub(crate) struct Received {
     /// Close-on-exec from the first moment.
     pub(crate) fds: Vec<OwnedFd>,
     /// It was longer than the buffer (`MSG_TRUNC`).
-    pub(crate) is_aborted: bool,
+    pub(crate) is_truncated: bool,
     /// More descriptors came than this process could take (`MSG_CTRUNC`): its table is full. They are closed.
     pub(crate) lacks_fds: bool,
     /// The other side has closed and left unread what this side sent, or has never accepted the connection.
@@ -52,7 +52,7 @@ pub(crate) fn enlarge_buffer(socket: impl AsFd) {
 
 /// Sends one packet with `fds`, of which there may be up to [`MOST_FDS`].
 ///
-/// The two errors that are no failure are told apart by [`is_too_many_in_flight`] and [`is_gone`].
+/// The two errors that are no failure are found by [`is_too_many_in_flight`] and [`is_gone`].
 pub(crate) fn send(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -98,7 +98,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
     Ok(Received {
         len: message.bytes,
         fds,
-        is_aborted: message.flags.contains(ReturnFlags::TRUNC),
+        is_truncated: message.flags.contains(ReturnFlags::TRUNC),
         lacks_fds: message.flags.contains(ReturnFlags::CTRUNC),
         left_unread,
     })
@@ -137,7 +137,7 @@ mod tests {
             let mut buffer = [0; 100];
             let received = receive(&b, &mut buffer).unwrap();
             assert_eq!((&buffer[..received.len], received.fds.len()), (&b"packet"[..], count));
-            assert!(!received.is_aborted && !received.lacks_fds);
+            assert!(!received.is_truncated && !received.lacks_fds);
             assert!(received.fds.iter().all(|fd| fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC)));
             assert_eq!(receive(&b, &mut buffer).unwrap().len, 4);
         }
@@ -148,7 +148,7 @@ mod tests {
         let (a, b) = pair().unwrap();
         send(&a, b"packet", &borrowed(&descriptors(2))).unwrap();
         let received = receive(&b, &mut [0; 5]).unwrap();
-        assert!(received.is_aborted && received.len == 5 && received.fds.len() == 2, "{received:?}");
+        assert!(received.is_truncated && received.len == 5 && received.fds.len() == 2, "{received:?}");
         assert_eq!(receive(&b, &mut [0; 5]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 

@@ -277,7 +277,7 @@ fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Res
     if received.len == 0 {
         return Ok(Err(Refusal::Gone { awaited, left_unread: received.left_unread }));
     }
-    if received.is_aborted {
+    if received.is_truncated {
         return Ok(Err(Malformed::Long.into()));
     }
     let message = match Message::decode(&buffer[..received.len]) {

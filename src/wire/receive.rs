@@ -68,7 +68,7 @@ pub(crate) trait NewProcess {
 #[must_use = "nothing arrives unless it runs"]
 pub(crate) struct ConnectionReceiver {
     channel: Channel,
-    /// Bounded by the calls of [`ReceiverHandle::leave`], one when the service stops.
+    /// Not bounded by itself: one message is sent when this process stops.
     commands: mpsc::UnboundedReceiver<ReceiverCommand>,
     /// How many more connections the predecessor may send.
     credit: u32,

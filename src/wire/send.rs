@@ -51,7 +51,7 @@ pub(crate) struct ConnectionSender {
     version: u32,
     /// The most connections of the next batch. After one that could not be sent there are fewer, to find the connections that cannot.
     most: usize,
-    /// Bounded by the open connections of this process.
+    /// Not bounded by itself: each entry is a connection that this process has open, and the routes bound those.
     queue: UnboundedReceiver<IdleConnection>,
     /// Every handle is gone and the queue is empty.
     is_queue_done: bool,

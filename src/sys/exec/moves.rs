@@ -18,7 +18,7 @@ pub(super) struct Move {
 
 /// Puts `sources` at 3, 4, 5 and so on. `spare` is a number beyond them that nothing needs.
 ///
-/// A place whose descriptor nobody waits for any more is free to be filled. What then is left are rings, in which each
+/// A place whose descriptor no other place waits for is free to be filled. What then is left are rings, in which each
 /// place waits for the next; one of them is put aside, which opens the ring.
 pub(super) fn plan(sources: &[RawFd], spare: RawFd) -> Vec<Move> {
     let mut plan = Plan::new(sources);

@@ -24,7 +24,7 @@ pub(super) enum Report {
     Failed(Step, c_int),
 }
 
-/// Says it; after a fork, so nothing is allocated, and `errno` is left alone. Who cannot be told has gone away.
+/// Says it; after a fork, so nothing is allocated, and `errno` is left alone. A write that fails is ignored: the starter has gone away.
 pub(super) fn send(pipe: RawFd, report: Report) {
     // SAFETY: the caller's end of the pipe, which nothing closes meanwhile.
     let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };

@@ -62,12 +62,12 @@ fn held(pid: u32) -> Process {
 }
 
 #[test]
-fn the_process_is_told_its_own_number() {
+fn the_process_has_its_own_number_in_its_environment() {
     let mut program = shell("echo $A $$ >&3");
     program.environment.push(("A".into(), Value::OwnPid));
     let said = said(program);
-    let (told, own) = said.trim().split_once(' ').unwrap();
-    assert_eq!(told, own);
+    let (variable, own) = said.trim().split_once(' ').unwrap();
+    assert_eq!(variable, own);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn who_waits_shares_our_memory_so_that_a_big_process_starts_as_fast_as_a_small_o
 }
 
 #[test]
-fn who_is_stopped_while_he_waits_holds_up_nobody_who_lets_go_of_him() {
+fn a_process_that_is_stopped_while_it_waits_delays_no_caller_that_drops_it() {
     let waiting = shell("").launch().unwrap();
     let process = held(waiting.process().pid());
     rustix::process::pidfd_send_signal(waiting.process(), rustix::process::Signal::STOP).unwrap();
@@ -223,7 +223,7 @@ fn many_can_be_started_at_once() {
 }
 
 #[test]
-fn nobody_else_here_meets_a_child_that_is_not_his() {
+fn no_other_code_here_meets_a_child_that_it_has_not_started() {
     let mut scene = Scene::start("children");
     assert_eq!(scene.line(), "no child, and none that has changed");
 }
