@@ -1,7 +1,9 @@
-//! Sockets by name and a router per socket, for axum on Linux.
+//! Named sockets, graceful shutdown, and restarts that no client notices, for axum on Linux.
 //!
-//! A service takes its listening sockets by name from whoever opened them (systemd, `systemd-socket-activate`, any
-//! program that speaks `LISTEN_FDS`), binds fallbacks for those that nobody passed, and serves a router per name.
+//! A service takes its listening sockets by name from the launcher that opened them (systemd,
+//! `systemd-socket-activate`, any program that sets `LISTEN_FDS`). If a socket was not passed, the service binds the
+//! fallback address. It serves a router per name, drains at SIGTERM, and hands over to the next process at SIGHUP: with
+//! its listeners, its state and its idle connections.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -11,26 +13,42 @@
 //! async fn main() -> Result<(), Error> {
 //!     let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:8080").from_env()?;
 //!     let app = Router::new().route("/", get(|| async { "hello\n" }));
-//!     Server::new(activated).serve("http", app).run().await?;
+//!     Server::new(activated).serve("http", app).await?;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! `activated.one("http")?` alone is a listener for [`axum::serve`](fn@axum::serve).
+//! Each part is of use alone. `activated.one("http")?` is a listener for [`axum::serve`](fn@axum::serve):
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! use axum::Router;
+//! use axum_activation::{ActivatedListeners, Drain};
+//!
+//! let activated = ActivatedListeners::builder().fallback("http", "127.0.0.1:0").from_env()?;
+//! let drain = Drain::new();
+//! let listener = activated.one("http")?.stop_on(&drain);
+//! drain.start(); // at a signal
+//! axum::serve(listener, Router::new()).with_graceful_shutdown(drain.started_after(std::time::Duration::ZERO)).await
+//! # }
+//! ```
+//!
+//! # Modules
 //!
 //! | module | has |
 //! | --- | --- |
 //! | [`activation`] | [`ActivatedListeners`]: the sockets of this process by name, each owned once |
 //! | [`addr`] | [`ListenAddr`] and [`PeerAddr`]: where to listen, and who is at the other end |
-//! | [`drain`] | [`Drain`]: the end of a service, for whoever has to know; [`DrainReport`]: what it did until then |
-//! | [`error`] | the one [`Error`], which names the socket and the remedy |
+//! | [`drain`] | [`Drain`] coordinates graceful shutdown; [`DrainReport`] is what it did |
+//! | [`error`] | the one [`Error`], which names the socket and the fix |
 //! | [`extract`] | axum extractors: [`ListenerName`], [`Drain`], and [`ActivatedListeners`] to be shown |
-//! | [`handoff`] | the next process of this service |
+//! | [`handoff`] | the handoff to the next process of this service |
 //! | [`layer`] | [`DrainLayer`](layer::DrainLayer): the drain under another tower server |
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
-//! | [`notify`] | [`Notifier`]: what the service manager is told; `Server` does it by itself |
+//! | [`notify`] | [`Notifier`]: messages to the service manager; `Server` sends them by itself |
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
-//! | [`server`] | [`Server`]: a router per name, signals, an orderly end |
+//! | [`server`] | [`Server`]: a router per name, limits, signals, graceful shutdown, handoff |
 //! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that fixes it |
 //!
 //! # Features
@@ -46,11 +64,19 @@
 //! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
 //! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |
 //!
-//! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's default features and
-//! `tokio/full` has most of them: without features this crate adds 7 to it, with `server` 18.
+//! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's
+//! default features and `tokio/full` has most of them: without features this crate adds 7 to it, with `server` 18.
 //!
-//! A program without the feature `handoff` that an old process hands over to warns and closes the control socket, so the old process
-//! rolls back and serves on.
+//! A program without the feature `handoff` that an old process hands over to warns and closes the control socket, so
+//! the old process rolls back and serves on.
+//!
+//! # What the crate relies on
+//!
+//! - Linux 5.9 or later, and tokio with I/O and timers.
+//! - The sockets are claimed first thing in `main`, before other code opens descriptors.
+//! - A panic unwinds. With `panic = "abort"` a panic of a handler ends the process, as in every server.
+//!
+//! Events are logged with [`tracing`]. The target is the module, such as `axum_activation::server`.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
 #![cfg_attr(doctest, doc = include_str!("../docs/deploy/README.md"))]
