@@ -4,7 +4,7 @@
 //! The order is: claim, ask the old process, add the program's own sockets, bind what is missing. Whatever fails, the
 //! set is as it was before: what was bound is closed again, and what was passed stays claimed for the next call.
 //!
-//! Three locks, always taken in this order: `meeting` while another process is asked, `completion` while sockets are
+//! Three locks, always taken in this order: `takeover` while another process is asked, `completion` while sockets are
 //! added, `slots` while one is looked at. A host name is looked up under none of them.
 
 use std::{convert::Infallible, error::Error as _, fmt, io, os::fd::OwnedFd};
@@ -42,18 +42,18 @@ pub struct ActivatedListenersBuilder {
     fallbacks: Vec<Fallback>,
     sockets: Vec<(String, OwnedFd)>,
     foreign_pid: ForeignPid,
-    meeting: Option<Meeting>,
+    takeover: Option<Takeover>,
     peers: Vec<u32>,
 }
 
-/// Takes what a process has that is met at some place.
-type Meet = Box<dyn FnOnce(&ActivatedListeners) -> Result<(), Error> + Send>;
+/// Adds what a predecessor has that is found at some path.
+type TakeOver = Box<dyn FnOnce(&ActivatedListeners) -> Result<(), Error> + Send>;
 
-struct Meeting(Meet);
+struct Takeover(TakeOver);
 
-impl fmt::Debug for Meeting {
+impl fmt::Debug for Takeover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meeting")
+        f.write_str("Takeover")
     }
 }
 
@@ -258,12 +258,12 @@ impl ActivatedListenersBuilder {
         self.complete(ActivatedListeners::new(Vec::new()))
     }
 
-    /// Takes what `meet` adds to the set, before the fallbacks.
-    pub(crate) fn meeting(
+    /// Runs `take_over` on the set, before the fallbacks.
+    pub(crate) fn takeover(
         mut self,
-        meet: impl FnOnce(&ActivatedListeners) -> Result<(), Error> + Send + 'static,
+        take_over: impl FnOnce(&ActivatedListeners) -> Result<(), Error> + Send + 'static,
     ) -> Self {
-        self.meeting = Some(Meeting(Box::new(meet)));
+        self.takeover = Some(Takeover(Box::new(take_over)));
         self
     }
 
@@ -278,8 +278,8 @@ impl ActivatedListenersBuilder {
     fn complete(self, set: ActivatedListeners) -> Result<ActivatedListeners, Error> {
         #[cfg(feature = "handoff")]
         set.add_handoff_peers(&self.peers);
-        if let Some(Meeting(meet)) = self.meeting {
-            meet(&set)?;
+        if let Some(Takeover(take_over)) = self.takeover {
+            take_over(&set)?;
         }
         let mut more = Vec::new();
         for (name, fd) in self.sockets {
@@ -295,7 +295,7 @@ impl ActivatedListenersBuilder {
         let fallbacks: Vec<_> = self.fallbacks.into_iter().map(|fallback| fallback.look_up(&set, &more)).collect();
         let alone = set.lock_completion();
         let passed = names_passed(&set);
-        settle_kept(&set, &fallbacks);
+        settle_restored(&set, &fallbacks);
         for fallback in fallbacks {
             valid_name(&fallback.name)?;
             let addr = fallback.addr?;
@@ -331,9 +331,9 @@ fn tell_manager(error: &Error) {
 
 /// Names what was kept as the fallbacks now do, and closes what an earlier process bound under the name of one whose address has
 /// changed meanwhile.
-fn settle_kept(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) {
+fn settle_restored(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) {
     let valid = fallbacks.iter().filter_map(|fallback| Some((fallback.name.as_str(), fallback.addr.as_ref().ok()?)));
-    set.rename_kept(&valid.collect::<Vec<_>>());
+    set.rename_restored(&valid.collect::<Vec<_>>());
     for fallback in fallbacks {
         let namesakes = fallbacks.iter().filter(|other| other.name == fallback.name);
         if let Ok(addrs) = namesakes.map(|other| other.addr.as_ref()).collect::<Result<Vec<_>, _>>() {

@@ -44,12 +44,12 @@ impl ActivatedListeners {
         self.handoff().predecessor.take()
     }
 
-    /// Notes where the sockets come from that a predecessor has passed, in its order.
-    pub(crate) fn note_provenances(&self, provenances: &[Provenance]) {
+    /// Sets where the sockets come from that a predecessor has passed, in its order.
+    pub(crate) fn set_provenances(&self, provenances: &[Provenance]) {
         let mut slots = self.lock();
         for slot in slots.iter_mut() {
             if let Some(provenance) = slot.position().and_then(|position| provenances.get(position)) {
-                slot.note(provenance);
+                slot.set_provenance(provenance);
             }
         }
     }
@@ -74,7 +74,7 @@ impl ActivatedListeners {
                 continue;
             }
             let mut slot = Slot::passed(&name, fd);
-            slot.note(&provenance);
+            slot.set_provenance(&provenance);
             slots.push(slot);
         }
     }

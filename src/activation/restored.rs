@@ -19,46 +19,46 @@ use crate::{
 };
 
 impl ActivatedListeners {
-    /// The connections that the manager has kept, with what is known of them; once.
-    pub(crate) fn take_kept_connections(&self) -> Vec<OwnedFd> {
+    /// Takes the connections that the fd store has kept, with their journals.
+    pub(crate) fn take_stored_connections(&self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.stored().connections)
     }
 
     /// Has `keep` keep a duplicate of each listener that this process or one before it bound, `most` of them, under the name that it
     /// is given. From then on the manager has them too. First has `forget` forget what the manager has and is not wanted any more.
     /// Returns how long these names are, one by one.
-    pub(crate) fn keep_listeners(
+    pub(crate) fn store_listeners(
         &self,
         most: usize,
-        forget: impl FnMut(&str),
-        keep: impl FnMut(&str, OwnedFd),
+        remove: impl FnMut(&str),
+        store: impl FnMut(&str, OwnedFd),
     ) -> io::Result<Vec<usize>> {
-        self.keep_as(name_in_store, most, forget, keep)
+        self.store_as(name_in_store, most, remove, store)
     }
 
-    /// Has the manager keep what it keeps of this set under the names that a plain successor knows it by.
-    pub(crate) fn keep_listeners_plainly(
+    /// Stores the stored listeners again, under the names that a plain successor knows them by.
+    pub(crate) fn store_listeners_plainly(
         &self,
-        forget: impl FnMut(&str),
-        keep: impl FnMut(&str, OwnedFd),
+        remove: impl FnMut(&str),
+        store: impl FnMut(&str, OwnedFd),
     ) -> io::Result<()> {
         let most = self.stored().listeners.len();
-        self.keep_as(|socket| Some(socket.variable_name().to_owned()), most, forget, keep).map(drop)
+        self.store_as(|socket| Some(socket.variable_name().to_owned()), most, remove, store).map(drop)
     }
 
-    fn keep_as(
+    fn store_as(
         &self,
         name: impl Fn(&ExportedSocket) -> Option<String>,
         most: usize,
-        forget: impl FnMut(&str),
-        mut keep: impl FnMut(&str, OwnedFd),
+        remove: impl FnMut(&str),
+        mut store: impl FnMut(&str, OwnedFd),
     ) -> io::Result<Vec<usize>> {
         let mut slots = self.lock();
         let (mut stored, mut listeners) = (Vec::new(), Vec::new());
         for slot in slots.iter_mut().filter(|slot| !slot.info.is_passed()) {
             let Some(socket) = slot.export()? else { continue };
             let name = name(&socket).filter(|_| stored.len() < most);
-            slot.set_kept(name.is_some());
+            slot.set_stored(name.is_some());
             match name {
                 Some(name) => {
                     stored.push(StoredListener::new(&name, &socket.fd));
@@ -69,14 +69,14 @@ impl ActivatedListeners {
             }
         }
         let before = std::mem::replace(&mut self.stored().listeners, stored.clone());
-        before.iter().filter(|listener| !stored.contains(listener)).map(|listener| &*listener.name).for_each(forget);
-        stored.iter().zip(listeners).for_each(|(listener, fd)| keep(&listener.name, fd));
+        before.iter().filter(|listener| !stored.contains(listener)).map(|listener| &*listener.name).for_each(remove);
+        stored.iter().zip(listeners).for_each(|(listener, fd)| store(&listener.name, fd));
         Ok(stored.iter().map(|listener| listener.name.len()).collect())
     }
 
     /// Gives what was kept the name that its address has now among `fallbacks`: no caller asks for the one it had, and its
     /// address could not be bound beside it.
-    pub(super) fn rename_kept(&self, fallbacks: &[(&str, &AskedAddr)]) {
+    pub(super) fn rename_restored(&self, fallbacks: &[(&str, &AskedAddr)]) {
         let mut slots = self.lock();
         let passed: Vec<_> =
             slots.iter().filter(|slot| slot.info.is_passed()).map(|slot| slot.info.shared_name()).collect();
@@ -88,13 +88,13 @@ impl ActivatedListeners {
                 .iter()
                 .find(|(name, addr)| slot.has_addr(addr) && !passed.iter().any(|passed| **passed == **name));
             if let Some((name, _)) = now {
-                log::info!(socket = %slot.info, name, "the address of a kept socket has another name now");
+                log::info!(socket = %slot.info, name, "the address of a stored socket has another name now");
                 slot.rename(name);
             }
         }
     }
 
-    /// Binds `addr`. What was kept and is in the way is closed for it, unless its name is `wanted`: the manager has it too, and would
+    /// Binds `addr`. A restored listener in the way is closed for it, unless its name is `wanted`: the store has it too, and systemd would
     /// pass it to one process after the other, none of which could start.
     pub(super) fn bind_in_place(
         &self,
@@ -110,13 +110,13 @@ impl ActivatedListeners {
         }
     }
 
-    /// Closes what was kept under `name` and is at none of these addresses, so that they can be bound.
+    /// Closes the restored listeners of that name that are at none of these addresses, so that they can be bound.
     pub(super) fn close_relocated(&self, name: &str, addrs: &[&AskedAddr]) {
         let mut slots = self.lock();
         slots.retain_mut(|slot| {
             let stays = slot.info.name() != name || !slot.is_restored() || addrs.iter().any(|addr| slot.is_at(addr));
             if !stays {
-                log::info!(socket = %slot.info, "closed a kept socket, its name has another address now");
+                log::info!(socket = %slot.info, "closed a stored socket, its name has another address now");
                 slot.stop_listening();
             }
             stays
@@ -135,7 +135,7 @@ impl ActivatedListeners {
         self.lock().iter().any(|slot| slot.is_restored() || slot.is_of_predecessor())
     }
 
-    /// Whether there was any.
+    /// Whether one was in the way.
     fn close_in_the_way(&self, addr: &AskedAddr, wanted: impl Fn(&str) -> bool) -> bool {
         let mut slots = self.lock();
         let before = slots.len();
@@ -143,7 +143,7 @@ impl ActivatedListeners {
             let is_over = slot.is_restored() && !wanted(slot.info.name());
             let stays = !is_over || !slot.info.addr().is_some_and(|bound| addr.overlaps(bound));
             if !stays {
-                log::info!(socket = %slot.info, addr = %addr.addr(), "closed a kept socket, it is in the way of another address");
+                log::info!(socket = %slot.info, addr = %addr.addr(), "closed a stored socket, it is in the way of another address");
                 slot.stop_listening();
             }
             stays

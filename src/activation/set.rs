@@ -59,8 +59,8 @@ pub struct ActivatedListeners {
 
 /// What clones share. A function that holds several of these locks takes them in this order.
 struct Set {
+    takeover: Mutex<()>,
     completion: Mutex<()>,
-    meeting: Mutex<()>,
     slots: Mutex<Vec<Slot>>,
     stored: Mutex<StoredFds>,
     #[cfg(feature = "handoff")]
@@ -147,7 +147,7 @@ impl ActivatedListeners {
             #[cfg(feature = "handoff")]
             handoff: Mutex::default(),
             completion: Mutex::default(),
-            meeting: Mutex::default(),
+            takeover: Mutex::default(),
         };
         Self { set: Arc::new(set), shown_only: false }
     }
@@ -172,8 +172,8 @@ impl ActivatedListeners {
 
     /// Keeps other threads from taking over from another process meanwhile: they wait, and find what this one has found. It is held for
     /// as long as that takes.
-    pub(crate) fn lock_meeting(&self) -> MutexGuard<'_, ()> {
-        self.set.meeting.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_takeover(&self) -> MutexGuard<'_, ()> {
+        self.set.takeover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn check_not_shown_only(&self, name: &str) -> Result<(), Error> {

@@ -32,14 +32,14 @@ use crate::{
 pub(super) struct Slot {
     pub(super) info: ActivatedSocket,
     held: Option<Held>,
-    /// What it is to a successor once it was taken.
+    /// What the next process gets of it once it has been taken.
     taken: Taken,
     /// A predecessor had bound it.
     inherited: bool,
-    /// The service manager has it too, for the next process.
-    kept: bool,
-    /// The successor listens at another address.
-    left: bool,
+    /// systemd's fd store has it too, for the next process.
+    stored: bool,
+    /// The next process listens at another address.
+    relocated: bool,
     /// A process of this service bound it, and hands it over.
     of_predecessor: bool,
     /// Its place among the sockets that were passed to this process.
@@ -77,7 +77,7 @@ impl Slot {
 
     /// A socket that an earlier process of this service bound.
     pub(super) fn restored(name: &str, fd: OwnedFd) -> Self {
-        Self { inherited: true, kept: true, ..Self::new(name.into(), Held { fd, path: None }, false) }
+        Self { inherited: true, stored: true, ..Self::new(name.into(), Held { fd, path: None }, false) }
     }
 
     /// A socket that was passed at that place among others; `bound` where a predecessor of this service had bound it.
@@ -96,8 +96,8 @@ impl Slot {
             held: Some(held),
             taken: Taken::No,
             inherited: false,
-            kept: false,
-            left: false,
+            stored: false,
+            relocated: false,
             of_predecessor: false,
             position: None,
         }
@@ -232,7 +232,7 @@ impl Slot {
     /// The successor has another address: it ends with this process, and so does its path.
     pub(super) fn leave_moved(&mut self) {
         self.held = None;
-        self.left = true;
+        self.relocated = true;
         if let Some(handle) = self.handle() {
             handle.set_shared(false);
             if let Some(path) = &*handle.path() {
@@ -265,15 +265,15 @@ impl Slot {
         }
     }
 
-    /// Whether the service manager has it too: then neither its queue nor its path ends with this process.
-    pub(super) fn set_kept(&mut self, kept: bool) {
-        self.kept = kept;
+    /// Whether systemd's fd store has it too: then neither its queue nor its path ends with this process.
+    pub(super) fn set_stored(&mut self, stored: bool) {
+        self.stored = stored;
         self.set_passed_on(false);
     }
 
     /// Whether an earlier process bound it, the service manager kept it, and it is not taken yet.
     pub(super) fn is_restored(&self) -> bool {
-        self.inherited && self.kept && self.is_free()
+        self.inherited && self.stored && self.is_free()
     }
 
     /// Is known as `name` from now on.
@@ -281,7 +281,7 @@ impl Slot {
         self.info.name = name.into();
     }
 
-    /// Closes it for everybody who has it, so that its address is free.
+    /// Closes it for all processes that have it, so that its address is free.
     pub(super) fn stop_listening(&mut self) {
         if let Some(held) = self.held.take() {
             held.path.iter().for_each(|path| path.set_owned(true));
@@ -298,7 +298,7 @@ impl Slot {
 
     /// See [`set_passed_on`](super::ActivatedListeners::set_passed_on).
     pub(super) fn set_passed_on(&self, passed_on: bool) {
-        let passed_on = passed_on && !self.left || self.kept;
+        let passed_on = passed_on && !self.relocated || self.stored;
         if let Some(path) = self.held.as_ref().and_then(|held| held.path.as_ref()) {
             path.set_owned(!passed_on);
         }
@@ -310,8 +310,8 @@ impl Slot {
         }
     }
 
-    /// Notes where a socket comes from that a predecessor has passed; its path is still that one's to remove.
-    pub(super) fn note(&mut self, provenance: &Provenance) {
+    /// Sets where a socket comes from that a predecessor has passed. The predecessor still removes its path.
+    pub(super) fn set_provenance(&mut self, provenance: &Provenance) {
         self.info.passed = !provenance.bound;
         self.inherited = provenance.bound;
         self.of_predecessor = provenance.bound;
@@ -324,8 +324,8 @@ impl Slot {
         }
     }
 
-    /// Whether the kernel says that the socket was bound to that path, which a predecessor says. It may have been given as a relative
-    /// one.
+    /// Whether the socket is bound to that path, which a predecessor names, by what the kernel says. The service may have bound it as a
+    /// relative path.
     fn is_bound_to(&self, path: &CreatedPath) -> bool {
         let (path, ..) = path.identity();
         let is_same = match &self.info.addr {

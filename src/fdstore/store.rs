@@ -73,7 +73,7 @@ impl Store {
 
     /// Keeps the listeners for a program that knows nothing of this one, under the names that it is passed them by.
     pub(crate) fn keep_listeners_plainly(&self, activated: &ActivatedListeners) -> io::Result<()> {
-        activated.keep_listeners_plainly(
+        activated.store_listeners_plainly(
             |name| self.notifier.fd_store_remove(name),
             |name, fd| self.notifier.fd_store_unpolled(name, fd),
         )
@@ -169,7 +169,7 @@ pub(crate) fn forget_listeners(notifier: &Notifier, activated: &ActivatedListene
 }
 
 fn keep_listeners(notifier: &Notifier, activated: &ActivatedListeners, most: usize) -> io::Result<Vec<usize>> {
-    activated.keep_listeners(
+    activated.store_listeners(
         most,
         |name| notifier.fd_store_remove(name),
         |name, fd| notifier.fd_store_unpolled(name, fd),

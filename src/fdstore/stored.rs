@@ -27,7 +27,7 @@ pub(crate) struct StoredConnections {
 impl StoredConnections {
     /// What came with `activated`; `None` if nothing did.
     pub(crate) fn of(activated: &ActivatedListeners) -> Option<Self> {
-        let fds = activated.take_kept_connections();
+        let fds = activated.take_stored_connections();
         (!fds.is_empty()).then_some(Self { fds })
     }
 

@@ -65,7 +65,7 @@ impl PendingTakeover {
             return Ok(Self { candidate: None, has_predecessor: false, sections: Vec::new(), moved: Vec::new() });
         };
         let provenances: Vec<_> = listeners.iter().map(|(record, _)| provenance(record, peer.user)).collect();
-        activated.note_provenances(&provenances);
+        activated.set_provenances(&provenances);
         let candidate = (!is_orphaned).then(|| control.into_candidate()).transpose();
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
         handle.set_generation(hello.generation.saturating_add(1));

@@ -50,7 +50,7 @@ impl ActivatedListenersBuilder {
     /// used.
     pub fn handoff_socket(self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        self.meeting(move |set| meet_predecessor(set, &path))
+        self.takeover(move |set| meet_predecessor(set, &path))
     }
 
     /// The users beside its own whose processes this one takes over from, and hands over to, at
@@ -82,7 +82,7 @@ impl ActivatedListenersBuilder {
 /// Takes the sockets of the process that serves at `path` into `set`, or takes the place where there is none. Blocks.
 fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> {
     set.set_handoff_path(path);
-    let _alone = set.lock_meeting();
+    let _alone = set.lock_takeover();
     if set.has_predecessor() || set.has_bound_path() {
         return Ok(());
     }

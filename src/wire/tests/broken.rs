@@ -68,7 +68,7 @@ async fn what_a_successor_may_still_read_is_served_by_no_other_until_it_has_answ
             assert!(poll_fn(|context| Poll::Ready(moving.as_mut().poll(context).is_pending())).await);
         }
         new.throw(&[1]).await;
-        // The queue is full, so it cannot even be told.
+        // The queue is full, so it cannot even get the reason.
         assert!(timeout(Duration::from_secs(3600), &mut moving).await.is_err(), "{later:?}");
         let talk = async move {
             let mut sent = 0;

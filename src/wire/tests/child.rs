@@ -11,13 +11,13 @@ use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
 const PLAYS: &str = "AXUM_ACTIVATION_TEST_CHILD";
 
-/// A user without privileges: `nobody`.
-const NOBODY: u32 = 65534;
+/// A user without privileges (`/etc/passwd` calls it so on most systems).
+const UNPRIVILEGED: u32 = 65534;
 
-/// Runs the test `name` once more, as `nobody` if so asked, and plays `scene` there.
+/// Runs the test `name` once more, as a user without privileges if so asked, and plays `scene` there.
 ///
 /// Every test of the binary has its own thread, but limits and users belong to the process.
-pub(crate) fn play(name: &str, as_nobody: bool, scene: impl FnOnce()) {
+pub(crate) fn play(name: &str, is_unprivileged: bool, scene: impl FnOnce()) {
     if env::var_os(PLAYS).is_some() {
         return scene();
     }
@@ -27,9 +27,9 @@ pub(crate) fn play(name: &str, as_nobody: bool, scene: impl FnOnce()) {
     rustix::io::fcntl_setfd(&binary, rustix::io::FdFlags::empty()).unwrap();
     let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(PLAYS, "1").current_dir("/");
-    if as_nobody {
+    if is_unprivileged {
         assert!(geteuid().is_root(), "to become another user takes root");
-        command.uid(NOBODY).gid(NOBODY);
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -100,7 +100,7 @@ async fn wherever_the_successor_ends_each_connection_is_taken_or_given_back_once
 /// Everything that a predecessor says and hears, one after the other.
 const STEPS_OF_OLD: usize = 14;
 
-/// After which of them its listeners are told, and after which it has committed.
+/// After which of them its listeners are sent, and after which it has committed.
 const LISTENERS: usize = 3;
 const COMMITTED: usize = 7;
 

@@ -38,7 +38,7 @@ fn no_messages() -> Vec<(Vec<u8>, &'static str)> {
     ]
 }
 
-/// What is said first, second and third to an old process, as whoever says it makes them up; and what comes of the offer.
+/// What is said first, second and third to an old process, as a hostile peer makes them up; and what comes of the offer.
 async fn offered(said: Vec<Vec<u8>>) -> (Refusal, String) {
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
@@ -62,9 +62,9 @@ async fn what_is_no_message_ends_an_offer_with_a_reason() {
     for (packet, says) in no_messages() {
         for said in [vec![packet.clone()], vec![join(), packet.clone()]] {
             let has_joined = said.len() > 1;
-            let (refusal, told) = offered(said).await;
+            let (refusal, answer) = offered(said).await;
             assert!(matches!(&refusal, Refusal::Malformed { problem, .. } if problem.starts_with(says)), "{refusal}");
-            assert_eq!(told, if has_joined { refusal.to_string() } else { String::new() });
+            assert_eq!(answer, if has_joined { refusal.to_string() } else { String::new() });
         }
     }
 }
@@ -74,11 +74,11 @@ async fn a_message_out_of_order_ends_an_offer_with_a_reason() {
     for message in every_message() {
         let packet = message.encode().unwrap();
         if !matches!(message, Message::Join(_) | Message::Ready(_)) {
-            let (refusal, told) = offered(vec![join(), packet.clone()]).await;
+            let (refusal, answer) = offered(vec![join(), packet.clone()]).await;
             let declined = matches!(message, Message::Abort(_) | Message::Failed(_) | Message::Leaving(_));
             assert_eq!(matches!(refusal, Refusal::Declined { .. }), declined, "{message:?}: {refusal}");
             assert_eq!(matches!(refusal, Refusal::OutOfOrder { .. }), !declined, "{message:?}: {refusal}");
-            assert_eq!(told, refusal.to_string());
+            assert_eq!(answer, refusal.to_string());
         }
         if !matches!(message, Message::Join(_)) {
             let (refusal, _) = offered(vec![packet]).await;
@@ -93,14 +93,14 @@ async fn a_message_out_of_order_ends_an_offer_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_version_that_cannot_be_spoken_is_refused_and_told() {
+async fn a_version_that_cannot_be_spoken_is_refused_with_a_reason() {
     for (version, oldest_version) in [(0, 0), (VERSION + 7, VERSION + 1), (0, VERSION)] {
         let packet = Message::from(Join { version, oldest_version, pid: 1 }).encode().unwrap();
-        let (refusal, told) = offered(vec![packet]).await;
+        let (refusal, answer) = offered(vec![packet]).await;
         assert_eq!(refusal, Refusal::Version { theirs: (version, oldest_version), ours: (VERSION, OLDEST_VERSION) });
-        assert_eq!(told, refusal.to_string());
+        assert_eq!(answer, refusal.to_string());
         let says = format!("the other process speaks versions {oldest_version} to {version} of the handoff");
-        assert!(told.starts_with(&says), "{told}");
+        assert!(answer.starts_with(&says), "{answer}");
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_later_version_that_still_speaks_ours_is_welcome() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_the_outcome() {
+async fn an_operator_gets_the_outcome() {
     let (channel, control) = Channel::pair().unwrap();
     let operator = Raw::new(control);
     operator.say(HandOver {}).await;
@@ -186,9 +186,9 @@ async fn a_successor_that_breaks_the_protocol_keeps_what_it_has_said_is_taken() 
             new.0.try_send(Taken { count: 2 });
             new.hear_abort().await
         };
-        let (parted, told) = tokio::join!(sender.run(&mut old), talk);
+        let (parted, answer) = tokio::join!(sender.run(&mut old), talk);
         let TransferOutcome::Broken(refusal) = parted else { panic!("{packet:?}: {parted:?}") };
-        assert!(told == refusal.to_string() || matches!(refusal, Refusal::Declined { .. }), "{told} {refusal}");
+        assert!(answer == refusal.to_string() || matches!(refusal, Refusal::Declined { .. }), "{answer} {refusal}");
         // After an answer that fits nothing, it is not known which of the two others it has.
         let unsent_and_unanswered = if packet.starts_with(&[36, 0]) { 4 } else { 6 };
         assert_eq!((old.resumed.len(), keeps.count()), (unsent_and_unanswered, 0), "{packet:?}");

@@ -76,10 +76,10 @@ async fn an_offer_that_makes_no_sense_is_refused_with_a_reason_that_the_other_si
         (vec![hello.clone(), (listeners(1, false), 0), (state(5000, None), 1)], "what came is no memfd"),
         (vec![hello.clone(), (listeners(1, false), 0), (state(u64::MAX, None), 1)], "bytes are too many"),
     ] {
-        let (joined, told) = joined(&said).await;
+        let (joined, answer) = joined(&said).await;
         let refusal = joined.unwrap_err();
         assert!(refusal.to_string().contains(says), "{says}: {refusal}");
-        assert_eq!(told, Some(Failed { reason: refusal.to_string() }.into()));
+        assert_eq!(answer, Some(Failed { reason: refusal.to_string() }.into()));
     }
 }
 
@@ -160,7 +160,7 @@ fn what_is_no_control_socket_is_refused() {
 }
 
 #[tokio::test]
-async fn a_message_in_place_of_the_commit_is_refused_and_told() {
+async fn a_message_in_place_of_the_commit_is_refused_with_a_reason() {
     for message in every_message() {
         if matches!(message, Message::Commit(_)) {
             continue;
@@ -333,6 +333,6 @@ async fn words_of_the_server_reach_the_predecessor_and_after_the_last_one_nothin
     };
     let (ended, ()) = timeout(PATIENCE, async { tokio::join!(receiver.run(&mut new), talk) }).await.unwrap();
     assert_eq!((ended, new.served.len()), (Ended::Done, 0));
-    // There is nobody to say it to.
+    // No process is left to send it to.
     handle.leave().await;
 }

@@ -95,8 +95,8 @@ fn connections_wait_for_room_in_the_table_of_the_successor() {
             let ballast = fill(100);
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
-                let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
-                farewell.finish(Vec::new()).await.unwrap();
+                let TransferOutcome::Moved(final_state) = sender.run(&mut old).await else { panic!("it did not move") };
+                final_state.finish(Vec::new()).await.unwrap();
             };
             let mut both = Box::pin(async { tokio::join!(moving, receiver.run(&mut new)) });
             // Looked for several times meanwhile.
@@ -160,7 +160,7 @@ fn too_many_descriptors_in_flight_wait_for_those_before_them() {
             {
                 tokio::task::yield_now().await;
             }
-            // Long enough for the sender to be told so, too.
+            // Long enough for the sender to learn it, too.
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
@@ -211,8 +211,8 @@ fn a_connection_whose_bytes_ahead_do_not_fit_stays_alone() {
             drop(handle);
             let (mut old, mut new) = (Old::default(), New::default());
             let moving = async {
-                let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
-                farewell.finish(Vec::new()).await.unwrap();
+                let TransferOutcome::Moved(final_state) = sender.run(&mut old).await else { panic!("it did not move") };
+                final_state.finish(Vec::new()).await.unwrap();
             };
             let (_, ended) = timeout(PATIENCE, async { tokio::join!(moving, receiver.run(&mut new)) }).await.unwrap();
             assert_eq!(ended, Ended::Done);

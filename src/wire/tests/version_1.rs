@@ -78,9 +78,9 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     };
     let mut old = Old::default();
     let (parted, ()) = tokio::join!(sender.run(&mut old), talk);
-    let TransferOutcome::Moved(farewell) = parted else { panic!("{parted:?}") };
+    let TransferOutcome::Moved(final_state) = parted else { panic!("{parted:?}") };
     assert_eq!(old.resumed, []);
-    farewell.finish(Vec::new()).await.unwrap();
+    final_state.finish(Vec::new()).await.unwrap();
     assert_eq!(hear_packet(&new).await, DONE);
 }
 

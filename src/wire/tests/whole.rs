@@ -64,9 +64,9 @@ async fn move_ten_thousand() {
     drop(handle);
     let new = tokio::spawn(take_all(receiver));
     let mut old = Old::default();
-    let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
+    let TransferOutcome::Moved(final_state) = sender.run(&mut old).await else { panic!("it did not move") };
     let elapsed = processor_time() - start;
-    let answers = farewell.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])]).await.unwrap();
+    let answers = final_state.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])]).await.unwrap();
     assert_eq!(answers, [FinalAnswer { name: "end".to_owned(), error: None }]);
     let (ended, new) = new.await.unwrap();
     assert_eq!(ended, Ended::Done);
@@ -98,8 +98,8 @@ async fn connections_move_however_much_is_ahead_of_them() {
     drop(handle);
     let new = tokio::spawn(take_all(receiver));
     let mut old = Old::default();
-    let TransferOutcome::Moved(farewell) = sender.run(&mut old).await else { panic!("it did not move") };
-    farewell.finish(Vec::new()).await.unwrap();
+    let TransferOutcome::Moved(final_state) = sender.run(&mut old).await else { panic!("it did not move") };
+    final_state.finish(Vec::new()).await.unwrap();
     let (ended, new) = new.await.unwrap();
     assert_eq!((ended, old.resumed), (Ended::Done, vec![]));
     assert!(new.served.iter().map(|connection| &connection.read_ahead).eq(&ahead));
@@ -113,8 +113,8 @@ async fn the_limits_of_a_connection_go_on_where_it_arrives() {
     handle.send(IdleConnection { times, ..connection("GET") }).unwrap();
     drop(handle);
     let new = tokio::spawn(take_all(receiver));
-    let TransferOutcome::Moved(farewell) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
-    farewell.finish(Vec::new()).await.unwrap();
+    let TransferOutcome::Moved(final_state) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
+    final_state.finish(Vec::new()).await.unwrap();
     let arrived = new.await.unwrap().1.served[0].times;
     // The time on the way is not counted.
     let is_same = |sent: Instant, arrived: Instant| {
@@ -136,8 +136,8 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     }
     drop(handle);
     let new = tokio::spawn(take_all(receiver));
-    let TransferOutcome::Moved(farewell) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
-    farewell.finish(Vec::new()).await.unwrap();
+    let TransferOutcome::Moved(final_state) = sender.run(&mut Old::default()).await else { panic!("it did not move") };
+    final_state.finish(Vec::new()).await.unwrap();
     let served = new.await.unwrap().1.served;
     for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
         assert_eq!(&*connection.listener, ["http", "admin", ""][i % 3]);
