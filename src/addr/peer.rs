@@ -38,8 +38,8 @@ const UNNAMED: &str = "unix";
 /// # let _ = app;
 /// ```
 ///
-/// It prints and parses as one text form. Under serde, with the feature `handoff`, it has this form in JSON, and a compact and exact one
-/// in binary formats:
+/// It prints and parses as one text form. With the feature `handoff` it has that form in JSON too, and binary formats
+/// get a compact and exact one:
 ///
 /// ```
 /// use axum_activation::PeerAddr;
