@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Ctrl-C or SIGTERM: for a second every client may send one more request, which is answered with `connection: close`.
-//! `docs/drain.md` says what is weaker than under `Server`.
+//! `docs/reference/drain.md` says what is weaker than under `Server`.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Nothing but a listener: plain `axum::serve` on a socket that was passed, or bound when nobody passed one.
+//! Nothing but a listener: plain `axum::serve` on a socket that was passed, or bound if none was passed.
 //!
 //! ```text
 //! cargo run --example axum_serve

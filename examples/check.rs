@@ -19,10 +19,10 @@ struct Args {
     /// A name that the service serves: `Server::serve`. Without any, names are not looked at.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
-    /// A name that the service binds itself when nobody passes it.
+    /// A name that the service binds itself if it was not passed.
     #[arg(long = "fallback", value_name = "NAME=ADDRESS", value_parser = fallback)]
     fallbacks: Vec<(String, String)>,
-    /// Sockets that nobody serves are no fault: `Server::allow_unserved`.
+    /// Sockets that no router serves are no fault: `Server::allow_unserved`.
     #[arg(long)]
     allow_unserved: bool,
     /// How long the service drains at most: `Server::drain_timeout`.

@@ -1,4 +1,4 @@
-//! One router on one socket: passed by whoever started the program, or bound when nobody did.
+//! One router on one socket, which systemd passed, or which the program binds if none was passed.
 //!
 //! ```text
 //! cargo run --example hello

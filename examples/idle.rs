@@ -1,4 +1,4 @@
-//! A service that leaves when nobody was there for a while; its sockets stay with the manager, who starts it again.
+//! A service that ends when no client was connected for a while. systemd keeps its sockets and starts it again.
 //!
 //! ```text
 //! cargo build --example idle

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Error> {
     for socket in &activated {
         println!("{socket}");
     }
-    let app = Router::new().route("/", get(wait).post(tell)).route("/waiting", get(waiting));
+    let app = Router::new().route("/", get(wait).post(publish)).route("/waiting", get(waiting));
     let report = Server::new(activated).serve("http", app.with_state(News::new(16))).run().await?;
     println!("{report}");
     Ok(())
@@ -44,8 +44,8 @@ async fn wait(State(news): State<News>, drain: Drain) -> Response {
     }
 }
 
-async fn tell(State(news): State<News>, text: String) -> String {
-    format!("told {}\n", news.send(text).unwrap_or(0))
+async fn publish(State(news): State<News>, text: String) -> String {
+    format!("sent to {} clients\n", news.send(text).unwrap_or(0))
 }
 
 async fn waiting(State(news): State<News>) -> String {

@@ -42,7 +42,7 @@ async fn main() -> Result<(), Error> {
         .start_timeout(Duration::from_secs(60))
         .health_check(move || {
             let is_well = is_well.load(Ordering::Relaxed);
-            async move { if is_well { Ok(()) } else { Err("somebody asked for /sick") } }
+            async move { if is_well { Ok(()) } else { Err("a client asked for /sick") } }
         })
         .run()
         .await?;

@@ -1,4 +1,5 @@
-//! Takes over from the process that serves, whoever started either: two containers that share a directory, two units, two terminals.
+//! Takes over from the process that serves, in whatever way both were started: two containers that share a directory, two units, two
+//! terminals.
 //!
 //! ```text
 //! cargo build --example rendezvous --example handoff_request

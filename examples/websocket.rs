@@ -5,7 +5,7 @@
 //! websocat ws://127.0.0.1:8080/
 //! ```
 //!
-//! Ctrl-C, and every client is told. The drain waits for their answers, and aborts whoever gives none at its deadline.
+//! Ctrl-C, and every client gets a Close. The drain waits for their answers, and aborts the rest at its deadline.
 
 use axum::{
     Router,
