@@ -43,6 +43,7 @@
 //! | [`drain`] | [`Drain`] coordinates graceful shutdown; [`DrainReport`] is what it did |
 //! | [`error`] | the one [`Error`], which names the socket and the fix |
 //! | [`extract`] | axum extractors: [`ListenerName`], [`Drain`], and [`ActivatedListeners`] to be shown |
+//! | [`guide`] | how to use all of it, one topic a page |
 //! | [`handoff`] | the handoff to the next process of this service |
 //! | [`layer`] | [`DrainLayer`](layer::DrainLayer): the drain under another tower server |
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
@@ -78,13 +79,6 @@
 //!
 //! Events are logged with [`tracing`]. The target is the module, such as `axum_activation::server`.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/activation.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/deploy/README.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/drain.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/fdstore.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/handoff.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/systemd-units.md"))]
-#![cfg_attr(doctest, doc = include_str!("../docs/systemd.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Lower modules have parts that only the modules of a feature use. What nothing uses is found with every feature.
 #![cfg_attr(not(feature = "server"), allow(dead_code, unused_imports, unused_macros))]
@@ -99,6 +93,8 @@ pub mod error;
 pub mod extract;
 #[cfg(feature = "server")]
 mod fdstore;
+#[cfg(feature = "server")]
+pub mod guide;
 #[cfg(feature = "handoff")]
 pub mod handoff;
 #[cfg(feature = "handoff")]

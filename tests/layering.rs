@@ -8,6 +8,8 @@ use std::{
 
 #[path = "layering/circles.rs"]
 mod circles;
+#[path = "layering/documents.rs"]
+mod documents;
 #[path = "layering/examples.rs"]
 mod examples;
 #[path = "layering/source.rs"]
@@ -37,6 +39,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("server", 7),
     ("unit_check", 7),
     ("testing", 8),
+    ("guide", 9),
 ];
 
 /// Who may name a module of its own layer all the same: an error says what a descriptor is, an event catches what a subscriber
@@ -310,22 +313,6 @@ fn logic_in_the_crate_root_is_caught() {
     ] {
         assert_eq!(problems(code), 1, "{code}");
     }
-}
-
-/// The table of what is believed of each field names the test of each check.
-#[test]
-fn every_test_that_the_docs_of_the_protocol_name_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_to_string(root.join("docs/handoff.md")).expect("the docs can be read");
-    let (_, believed) = docs.split_once("## What is believed").expect("the docs have that part");
-    let (table, _) = believed.split_once("\n## ").expect("another part follows");
-    let named = table.lines().filter_map(|line| line.trim_end_matches('|').rsplit('|').next());
-    let named: Vec<_> = named.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-    assert!(named.len() > 20, "{named:?}");
-    let files = ["src", "tests"].map(|folder| rust_files(&root.join(folder))).concat();
-    let code: String = files.iter().map(|file| fs::read_to_string(file).expect("a source file can be read")).collect();
-    let is_missing = |name: &&str| !code.contains(&format!("fn {name}("));
-    assert_none(named.into_iter().filter(is_missing).map(|name| format!("docs/handoff.md names the test {name}")));
 }
 
 /// What `source` names that is not below it.

@@ -36,7 +36,7 @@ static PROCESS: Mutex<Option<ActivatedListeners>> = Mutex::new(None);
 #[non_exhaustive]
 pub enum ForeignPid {
     /// An error ([`Error::is_pid_mismatch`]): most often a wrapper between the service manager and this program forgot to
-    /// `exec` it. Sockets that name no process are taken if all of them are there, see `docs/activation.md`.
+    /// `exec` it. Sockets that name no process are taken if all of them are there, see `docs/reference/sockets.md`.
     #[default]
     Refuse,
     /// Leave them alone, as if nothing had been passed, also when they name no process: for a program that a socket-activated

@@ -23,7 +23,7 @@
 //! assert!(check(&units.fixed(&findings[0].fix), &expectation).is_empty());
 //! ```
 //!
-//! The program `examples/check.rs` does the same from a command line. Which faults are known is in `docs/systemd-units.md`.
+//! The program `examples/check.rs` does the same from a command line. Which faults are known is in `docs/reference/units.md`.
 //! Nothing is started and no service manager asked; of the files that a unit names, a script of `ExecStart=` is read and
 //! `WorkingDirectory=` looked at where they are there. Unknown keys and misplaced sections are left to `systemd-analyze verify`.
 

@@ -89,7 +89,7 @@
 //!
 //! `send.rs` and `receive.rs` list the invariants of each side. `protocol.rs` says how versions agree.
 //!
-//! Both sides ignore a message of an unknown kind, and close descriptors that belong to no message. A table in `docs/handoff.md` ("What is
+//! Both sides ignore a message of an unknown kind, and close descriptors that belong to no message. A table in `docs/reference/handoff.md` ("What is
 //! believed") has what is checked of each field, and what the kernel is asked.
 
 pub(crate) mod batch;

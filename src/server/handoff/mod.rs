@@ -12,7 +12,7 @@ use crate::{
     handoff::{BoxError, Handoff, PlainSuccessor, StatePart},
 };
 
-/// The next process: how it is started or met, and what it is given. `docs/handoff.md` has it in full.
+/// The next process: how it is started or met, and what it is given. `docs/reference/handoff.md` has it in full.
 ///
 /// SIGHUP and SIGUSR2 start the next process and hand over to it, unless
 /// [`without_handoff_signals`](Self::without_handoff_signals) is set. A SIGHUP that says that the terminal is gone in which this process

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, sync::Mutex, time::Duration};
 use super::health::{HealthCheck, health};
 use crate::{notify::Notifier, server::builder::Server};
 
-/// What the service manager hears, and when to leave it to start the service again. `docs/systemd.md` has it in full.
+/// What the service manager hears, and when to leave it to start the service again. `docs/reference/notify.md` has it in full.
 impl Server {
     /// Sends messages to the service manager through `notifier`, in place of [`Notifier::from_env`].
     ///
