@@ -152,7 +152,7 @@ fn a_malformed_fallback_is_named() {
 
 #[test]
 fn a_fallback_cannot_name_a_passed_socket() {
-    let says = ["\"&http\" is no address: it names a socket that another process opens, so it cannot be bound"];
+    let says = ["\"&http\" is no address: it names a socket that ", "so it cannot be bound"];
     assert_eq!(cannot_fall_back("&http", &says).is, ["invalid_address"]);
 }
 

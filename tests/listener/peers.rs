@@ -66,7 +66,7 @@ fn own_identity() -> String {
 }
 
 fn ask(mut client: Client) -> serde_json::Value {
-    serde_json::from_str(&client.get("/").unwrap().text()).unwrap()
+    serde_json::from_str(client.get("/").unwrap().text()).unwrap()
 }
 
 /// The same answers from each server.

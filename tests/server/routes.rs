@@ -134,7 +134,7 @@ async fn a_request_body_arrives_whole() {
     let running = Running::start(Server::new(set).serve("http", axum::routing::post(count)));
     let mut client = Client::connect(&addr).unwrap();
     client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n").unwrap();
-    client.send(&[b'x'; 100_000]).unwrap();
+    client.send([b'x'; 100_000]).unwrap();
     assert_eq!(client.answer().unwrap().text(), "100000");
     running.end().await;
 }

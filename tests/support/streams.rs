@@ -291,7 +291,7 @@ impl Frames {
         match self.started.len() {
             len if len < Self::HEAD => return None,
             Self::HEAD => {
-                self.payload_left = self.started[..3].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+                self.payload_left = self.started[..3].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
             }
             _ => self.payload_left -= 1,
         }

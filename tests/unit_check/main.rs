@@ -1,6 +1,7 @@
 //! Units made wrong on purpose, the units that are shipped, typical ones, and what systemd itself thinks of them.
 //!
 //! Some need root and Debian's packages systemd, util-linux, bsdutils and curl.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod documents;
 mod faults;

@@ -1,8 +1,8 @@
 //! The drain ends in time, whatever clients and handlers do: what each client sees then, and what the report says.
 
+mod aborted;
 mod begin;
 mod bodies;
-mod deadline;
 mod heads;
 mod http2;
 mod keep_alive_grace;

@@ -58,7 +58,7 @@ fn the_watchdog_restarts_a_service_whose_runtime_is_stuck_and_only_that() {
 
     let stuck = systemd.property(UNIT, "MainPID");
     systemd.exec(&["curl", "-sS", "http://127.0.0.1:8080/block/60"]);
-    assert!(systemd.console().contains("Watchdog timeout (limit 1s)!"), "{}", systemd.console());
+    eventually("systemd says so", || systemd.console().contains("Watchdog timeout (limit 1s)!"));
     let next = get(&systemd, "/");
     assert_ne!(next, format!("process {stuck}"));
     assert_eq!(systemd.property(UNIT, "NRestarts"), "1");
