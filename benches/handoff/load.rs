@@ -19,10 +19,10 @@ const STATUS: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const CLOSE: &[u8] = b"connection: close\r\n";
 const END: &[u8] = b"\r\n\r\nhello";
 
-/// A client that nobody listens to waits for so long before it goes on with its next request.
+/// A client whose connect is refused waits for so long before it goes on with its next request.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Whoever waits looks again after so long whether a pause is over.
+/// A client that waits looks again after so long whether a pause is over.
 const MOST_PAUSE: Duration = Duration::from_millis(1);
 
 /// A server that is silent for so long is broken, and the benchmark with it.
@@ -43,7 +43,7 @@ pub(crate) enum Pace {
 pub(crate) struct Outcome {
     /// Of each request that was answered, sorted.
     pub(crate) latencies: Vec<Duration>,
-    /// Requests without an answer: nobody listened, or the connection ended before it.
+    /// Requests without an answer: the connect was refused, or the connection ended before it.
     pub(crate) lost: usize,
     /// Connections that the server has closed.
     pub(crate) closed: usize,

@@ -36,7 +36,7 @@ const BACKLOG: u32 = 4096;
 /// A process that says nothing for so long is broken, and the benchmark with it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who asks here is told by which process it is answered.
+/// Answers with the number of the process.
 pub(crate) const PID_PATH: &str = "/pid";
 
 /// The ways to serve that are compared.
@@ -48,7 +48,7 @@ pub(crate) enum Variant {
     Server,
 }
 
-/// What a server process is told on its command line.
+/// The command line of a server process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
     variant: Variant,
@@ -94,7 +94,7 @@ impl Job {
         (role == ROLE).then_some(Self { variant, address, workers })
     }
 
-    /// Serves until it is told to end or has handed over.
+    /// Serves until it is asked to end or has handed over.
     pub(crate) fn run(self) -> io::Result<()> {
         // The benchmark adopts all later processes, as it is their reaper.
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -150,17 +150,17 @@ impl Service {
 
     /// Waits until the next process serves alone, and this one has ended.
     pub(crate) fn await_handed_over(&mut self) -> io::Result<Gone> {
-        let (mut next, mut farewell) = (None, None);
+        let (mut next, mut last) = (None, None);
         self.listen(|word| {
             match word {
                 Word::Alone(pid) => next = Some(pid),
-                Word::Gone(gone) => farewell = Some(gone),
+                Word::Gone(gone) => last = Some(gone),
             }
-            next.is_some() && farewell.is_some()
+            next.is_some() && last.is_some()
         })?;
         reap(self.pid)?;
         self.pid = next.ok_or(io::ErrorKind::InvalidData)?;
-        farewell.ok_or_else(|| io::ErrorKind::InvalidData.into())
+        last.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// Ends it in order, and starts it again: what a service manager does where nothing is handed over.
@@ -185,7 +185,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // It has been reaped where its restart has failed; nobody else has had its number since.
+        // It has been reaped where its restart has failed; no other process has had its number since.
         if rustix::process::test_kill_process(self.pid).is_ok() {
             let _ = kill_process(self.pid, Signal::KILL);
             let _ = reap(self.pid);
@@ -248,10 +248,10 @@ async fn serve_plainly(address: SocketAddr) -> io::Result<()> {
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     Word::Alone(rustix::process::getpid()).say()?;
-    let told = async move {
+    let stopped = async move {
         terminated.recv().await;
     };
-    axum::serve(listener, app()).with_graceful_shutdown(told).await
+    axum::serve(listener, app()).with_graceful_shutdown(stopped).await
 }
 
 async fn serve(address: SocketAddr) -> Result<(), axum_activation::Error> {

@@ -41,7 +41,7 @@ pub(crate) struct Ends {
     closed: usize,
     /// With an error: a reset.
     reset: usize,
-    /// After bytes that nobody had asked for.
+    /// After bytes that it had not asked for.
     spoken: usize,
 }
 
@@ -64,7 +64,7 @@ impl IdleClients {
 
     /// Waits until a process has ended and every connection too, and says how those did, and when the process.
     ///
-    /// Whoever is at the end of its connection closes it at once.
+    /// A client that is at the end of its connection closes it at once.
     pub(crate) fn await_end(mut self, pid: Pid) -> io::Result<(Ends, Instant)> {
         let process = pidfd_open(pid, PidfdFlags::empty())?;
         epoll::add(&self.epoll, &process, EventData::new_u64(PROCESS), EventFlags::IN | EventFlags::ONESHOT)?;

@@ -45,7 +45,7 @@ pub(crate) enum End {
     Drained { keep_alive_grace: Duration },
 }
 
-/// What a server process is told on its command line.
+/// The command line of a server process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
     pub(crate) variant: Variant,
@@ -160,16 +160,18 @@ async fn serve_and_drain(job: Job, socket: OwnedFd, keep_alive_grace: Duration) 
         return Ok(());
     }
     let mut terminated = signal(SignalKind::terminate())?;
-    let told = async move {
+    let stopped = async move {
         terminated.recv().await;
     };
     match (job.variant, job.transport) {
-        (Variant::Serve, _) => axum::serve(activated(socket)?.one("http")?, app()).with_graceful_shutdown(told).await,
+        (Variant::Serve, _) => {
+            axum::serve(activated(socket)?.one("http")?, app()).with_graceful_shutdown(stopped).await
+        }
         (_, Transport::Tcp) => {
-            axum::serve(TcpListener::from_std(socket.into())?, app()).with_graceful_shutdown(told).await
+            axum::serve(TcpListener::from_std(socket.into())?, app()).with_graceful_shutdown(stopped).await
         }
         (_, Transport::Unix) => {
-            axum::serve(UnixListener::from_std(socket.into())?, app()).with_graceful_shutdown(told).await
+            axum::serve(UnixListener::from_std(socket.into())?, app()).with_graceful_shutdown(stopped).await
         }
     }
 }

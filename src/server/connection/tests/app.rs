@@ -43,7 +43,7 @@ pub(super) struct App {
 
 struct Shared {
     script: Script,
-    /// Whoever waits takes one.
+    /// A request that waits takes one.
     ticks: Semaphore,
     log: Mutex<Log>,
     /// What goes on when the answer is given.
