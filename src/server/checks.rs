@@ -2,8 +2,7 @@
 
 use super::{
     builder::Server,
-    options::{NamedRoute, RouteSettings},
-    route::Route,
+    options::{NamedRoute, ReadyRoute},
     routes::ServerContext,
 };
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
 
 impl Server {
     /// Takes every socket and checks all there is to check before the first connection is accepted.
-    pub(super) fn take(self) -> Result<(ServerContext, Vec<(Route, RouteSettings, ActivatedListener)>), Error> {
+    pub(super) fn take(self) -> Result<(ServerContext, Vec<ReadyRoute>), Error> {
         let (common, limits) = (self.common(), self.limits.clone());
         if let [only] = &self.routes[..] {
             common.activated.name_unnamed(&only.name);

@@ -6,6 +6,7 @@ use super::{
     limits::{Http2Options, Limits, MaxAge},
     route::Route,
 };
+use crate::listener::ActivatedListener;
 
 /// Settings of one name, for [`Server::serve_with`](super::Server::serve_with). What is not set here is that of the server.
 ///
@@ -52,6 +53,9 @@ pub(super) struct NamedRoute {
     pub(super) route: Route,
     pub(super) options: ServeOptions,
 }
+
+/// A service that has its settings and its sockets.
+pub(super) type ReadyRoute = (Route, RouteSettings, ActivatedListener);
 
 /// The settings of one route, complete.
 #[derive(Clone, Debug)]

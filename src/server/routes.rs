@@ -19,9 +19,8 @@ use tokio_util::task::TaskTracker;
 use super::{
     accept::{AcceptCommand, AcceptLoop, Tokens},
     connection::context::RouteContext,
-    options::RouteSettings,
+    options::{ReadyRoute, RouteSettings},
     reaper::Reaper,
-    route::Route,
     sink::RouteSink,
 };
 use crate::{
@@ -30,7 +29,6 @@ use crate::{
     extract::ServedThrough,
     fdstore::Store,
     idle_connection::IdleConnection,
-    listener::ActivatedListener,
     log,
     wire::{moved::MovedListener, send::SenderHandle},
 };
@@ -74,10 +72,7 @@ pub(super) struct RouteHandle {
 
 impl Routes {
     /// Starts to accept.
-    pub(super) fn start(
-        context: ServerContext,
-        routes: impl Iterator<Item = (Route, RouteSettings, ActivatedListener)>,
-    ) -> Self {
+    pub(super) fn start(context: ServerContext, routes: impl Iterator<Item = ReadyRoute>) -> Self {
         let (loops, accepting, arrivals) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
         let mut running = Vec::new();
         for (route, settings, listener) in routes {
