@@ -29,6 +29,7 @@
 mod builder;
 mod claim;
 mod environment;
+#[cfg(feature = "handoff")]
 mod export;
 mod exported;
 #[cfg(feature = "handoff")]

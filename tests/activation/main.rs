@@ -1,5 +1,6 @@
 //! Sockets that a process is passed: what a set of them says of itself, how they are taken, and everything that can be wrong with
 //! them, which is a clear error and loses or steals no descriptor.
+#![cfg_attr(not(feature = "server"), allow(dead_code, unused_imports, reason = "some tests need a feature"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod ancestors;
@@ -7,6 +8,7 @@ mod environment;
 mod fallbacks;
 mod kinds;
 mod set;
+#[cfg(feature = "server")]
 mod socket_activate;
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,6 +21,7 @@ fn subprocess() {
         ("describe", set::describe),
         ("fall_back", set::fall_back),
         ("claim_many", set::claim_many),
+        #[cfg(feature = "handoff")]
         ("claim_while_another_meets", set::claim_while_another_meets),
         ("claim_while_another_looks_up", set::claim_while_another_looks_up),
         ("claim", environment::claim),
@@ -34,6 +37,7 @@ fn subprocess() {
         ("twice", subprocesses::twice),
         ("listen", subprocesses::listen),
         ("listen_anyhow", subprocesses::listen_anyhow),
+        #[cfg(feature = "handoff")]
         ("start_process", subprocesses::start_process),
     ]);
 }

@@ -343,6 +343,7 @@ fn a_socket_that_the_runtime_does_not_take_stays_in_its_set() {
 }
 
 /// One thread waits for the process at a path, and another one asks for its sockets meanwhile.
+#[cfg(feature = "handoff")]
 pub(crate) fn claim_while_another_meets(io: &ChildIo) {
     let path = io.arg();
     claim_while_another(io, move || ActivatedListeners::builder().handoff_socket(path));
@@ -375,6 +376,7 @@ fn assert_one_set(child: &mut Child) {
     );
 }
 
+#[cfg(feature = "handoff")]
 #[test]
 fn the_sockets_are_claimed_once_and_at_once_while_another_thread_waits_for_a_predecessor() {
     let dir = tempdir().unwrap();

@@ -9,7 +9,9 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListener, ActivatedListeners, Server};
+#[cfg(feature = "server")]
+use axum_activation::Server;
+use axum_activation::{ActivatedListener, ActivatedListeners};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -125,6 +127,7 @@ fn connections_wait_while_descriptors_are_out_and_nothing_spins() {
 }
 
 /// No descriptor is left when the drain begins, and there are some again when the test has said so.
+#[cfg(feature = "server")]
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn drain_without_descriptors(io: &ChildIo) {
     let log = Log::default();
@@ -156,6 +159,7 @@ pub(crate) async fn drain_without_descriptors(io: &ChildIo) {
     io.say(report.listeners[0].requests);
 }
 
+#[cfg(feature = "server")]
 #[test]
 fn the_queue_of_an_own_socket_is_served_in_a_drain_as_soon_as_there_are_descriptors() {
     let mut child = Subprocess::new("drain_without_descriptors").start();

@@ -1,4 +1,5 @@
 //! What an `ActivatedListener` does with sockets, connections, paths and errors.
+#![cfg_attr(not(feature = "server"), allow(dead_code, unused_imports, reason = "some tests need a feature"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod exhaustion;
@@ -20,6 +21,7 @@ use self::support::subprocess;
 #[test]
 fn subprocess() {
     subprocess::run(&[
+        #[cfg(feature = "server")]
         ("drain_without_descriptors", exhaustion::drain_without_descriptors),
         ("run_out_of_descriptors", exhaustion::run_out_of_descriptors),
         ("serve_one_connection", one_connection::serve_one_connection),

@@ -6,7 +6,9 @@ use std::{
 };
 
 use axum::{Router, extract::ConnectInfo, routing::get};
-use axum_activation::{ActivatedListeners, ListenAddr, PeerAddr, Server};
+#[cfg(feature = "server")]
+use axum_activation::Server;
+use axum_activation::{ActivatedListeners, ListenAddr, PeerAddr};
 use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::{TempDir, tempdir};
@@ -97,6 +99,7 @@ async fn plain_axum_tells_a_handler_who_is_at_the_other_end() {
     serving.abort();
 }
 
+#[cfg(feature = "server")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_tells_a_handler_who_is_at_the_other_end() {
     let sockets = Sockets::new();
@@ -107,6 +110,7 @@ async fn a_server_tells_a_handler_who_is_at_the_other_end() {
     serving.abort();
 }
 
+#[cfg(feature = "server")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() {
     let set = ActivatedListeners::builder().fallback("http", ":0").build().unwrap();

@@ -5,6 +5,7 @@
 
 pub(crate) mod clients;
 pub(crate) mod fd_table;
+#[cfg(feature = "server")]
 pub(crate) mod generation;
 pub(crate) mod http;
 pub(crate) mod lasting;
@@ -15,12 +16,15 @@ pub(crate) mod needs;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxies;
+#[cfg(feature = "server")]
 pub(crate) mod running;
 pub(crate) mod seen;
+#[cfg(feature = "server")]
 pub(crate) mod service;
 pub(crate) mod sockets;
 pub(crate) mod streams;
 pub(crate) mod subprocess;
+#[cfg(feature = "server")]
 pub(crate) mod successive;
 pub(crate) mod systemd;
 pub(crate) mod wait;

@@ -193,6 +193,7 @@ fn start_process(subprocess: Subprocess, change: impl FnOnce()) -> (Passed, u32,
     (serde_json::from_value(passed[0].clone()).unwrap(), pid, addrs)
 }
 
+#[cfg(feature = "handoff")]
 #[test]
 fn start_process_passes_what_is_listened_on_and_returns_the_pid() {
     let (passed, pid, (addr, _)) = start_process(Subprocess::new("start_process"), || ());
@@ -200,12 +201,14 @@ fn start_process_passes_what_is_listened_on_and_returns_the_pid() {
     assert!(passed.sockets.contains(&(String::new(), vec![addr])), "{passed:?}");
 }
 
+#[cfg(feature = "handoff")]
 #[test]
 fn start_process_passes_what_was_shared() {
     let (passed, _, (_, datagrams)) = start_process(Subprocess::new("start_process"), || ());
     assert!(passed.sockets.contains(&("datagrams".to_owned(), vec![datagrams])), "{passed:?}");
 }
 
+#[cfg(feature = "handoff")]
 #[test]
 fn start_process_looks_the_program_up_again() {
     let dir = tempdir().unwrap();

@@ -110,6 +110,7 @@ pub(crate) struct Passed {
 
 /// Listens on the address that is the argument, shares a datagram socket, and starts the next process, which is this one again and
 /// reports what it was passed.
+#[cfg(feature = "handoff")]
 pub(crate) fn start_process(io: &ChildIo) {
     if env::var_os("LISTEN_FDS").is_some() {
         return io.say(passed());
