@@ -21,6 +21,9 @@
 //!
 //! The same pages are files under `docs/guide/` of the repository, whose `docs/reference/` has every rule in full.
 
+#![allow(clippy::doc_markdown, reason = "the pages name products and protocols")]
+#![allow(clippy::needless_doctest_main, reason = "the pages show whole programs")]
+
 // A page defines its links at its end, as files of the repository have them. Of two definitions the first one counts, so these come
 // first and lead to the pages of rustdoc.
 macro_rules! pages {
