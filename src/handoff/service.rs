@@ -27,13 +27,29 @@ pub(crate) enum Event<'a> {
     MainPid(u32),
     /// The handoff has failed for that reason, and this process serves on.
     RolledBack(&'a str),
-    /// This process stops while it hands over, and is the main process of the service again.
+    /// This process was asked to stop before the commit. It is the main process of the service again, if the new one was to be.
     Stopped,
 }
 
 /// What a process serves with: how it stops accepting, where its connections go, and how it drains.
 ///
-/// The coordinator calls `prepare`, `pause` and `announce` up to the commit, drops them at a stop, and calls the others after it.
+/// The coordinator calls it in this order:
+///
+/// | when | calls |
+/// | --- | --- |
+/// | this process starts to serve | `drain`; `new_server` if there was an old process; `announce` with [`Serving`](Event::Serving) |
+/// | it serves | `exhausted` |
+/// | a handoff, up to the commit | `announce` with [`HandingOver`](Event::HandingOver) if this process spawns, `prepare`, `pause`, `announce` with [`MainPid`](Event::MainPid) if it has spawned, but not for a plain successor |
+/// | the handoff fails before the commit | `announce` with [`RolledBack`](Event::RolledBack) if this process spawns |
+/// | a stop before the commit | `announce` with [`Stopped`](Event::Stopped), then `shut_down` |
+/// | after the commit | `old_server`, `start_drain`, `drained`, then `end` |
+/// | after the commit, beside a plain successor | `announce` with [`Serving`](Event::Serving), `start_drain`, `drained` beside `announce` with [`MainPid`](Event::MainPid), then `end` |
+/// | the new process takes no more | `finish_locally` while `drained` goes on |
+/// | the new process has died | `resume`, then again as it serves; only if [`RESUMES`](Self::RESUMES) |
+/// | the end without a new process | `shut_down` |
+///
+/// Of a handoff that is not committed to, a request to stop drops the futures of `prepare`, `pause` and `announce` with
+/// [`MainPid`](Event::MainPid). A request for a handoff drops that of `exhausted`. `activated` may be called at any time.
 pub(crate) trait Service {
     /// What it knows of its drain.
     type Report;

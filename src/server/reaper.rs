@@ -1,6 +1,7 @@
-//! Looks after all connections at once: which are idle for too long, which have reached their age.
+//! Looks after all connections of a route at once: which are idle for too long, which have reached their age.
 //!
-//! One task and one kernel timer a server. A connection that works is not woken and does nothing; it is looked at.
+//! A route has one task and one kernel timer for it, and none if it has neither limit. A connection that works is not woken and does
+//! nothing; it is looked at.
 
 use std::{
     fmt, io,

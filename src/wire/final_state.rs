@@ -11,11 +11,12 @@ use crate::idle_connection::IdleConnection;
 
 /// The service of the old process, as the transfer of its connections needs it.
 pub(crate) trait OldProcess {
-    /// Serves a connection again that the new process has not taken.
+    /// Takes back a connection that the new process has not taken. `why` decides what becomes of it: after [`ReturnReason::Died`] it may be
+    /// served on, and otherwise it ends in this process.
     fn resume(&mut self, connection: IdleConnection, why: &ReturnReason);
 
-    /// Stops sending connections, as the new process takes none. It is called before the first of them is resumed, so that a connection
-    /// that comes back does not leave again.
+    /// Sends no more connections, as the new process takes no more. What is left comes back by [`resume`](Self::resume) after this call, so
+    /// that it does not leave again. It is not called for a single batch that is refused, nor while the new process has no room.
     fn stop_moving(&mut self, why: &ReturnReason);
 }
 

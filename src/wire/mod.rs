@@ -8,12 +8,15 @@
 //!
 //! | file | has |
 //! | --- | --- |
-//! | `packet`, `version`, `records`, `protocol` | the bytes of a message, the versions, the messages |
-//! | `error` | `Refusal`: why one process does not go on with the other |
+//! | `packet`, `version`, `records` | the bytes of a message, the versions, the entries of a list |
+//! | `protocol` | the messages, but for three |
+//! | `moved`, `older` | the messages `Moved`, `Older` and `Wait`, and when `Older` is sent |
+//! | `printable` | text of the other process, without control characters |
+//! | `error`, `reason` | `Refusal`: why one process does not go on with the other; `ReturnReason`: why a connection comes back |
 //! | `channel` | the control socket |
 //! | `section`, `batch` | a part of the state; the connections of one message |
-//! | `offer`, then `send`, then `final_state` | the steps of old |
-//! | `join`, then `receive` | the steps of new |
+//! | `offer`, then `send`, then `final_state` | the steps of old, and `OldProcess`: old's server as these steps see it |
+//! | `join`, then `receive` | the steps of new, and `NewProcess`: new's server as these steps see it |
 //! | `socket_path`, `peers` | the path of a rendezvous, and the users that may come there |
 //!
 //! # Transitions
@@ -25,17 +28,21 @@
 //! | `accept_hello` | `Join` | | `Applicant` |
 //! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
 //! | `Applicant` | as many generations drain as may | `Wait` | |
-//! | | the server's offer | `Hello`, `Listeners`.., `Section`.., `Offered` | waiting |
-//! | waiting | `Ready` | | `ReadyPeer` |
+//! | | old does not hand over now | `Abort` | the end |
+//! | | old has handed over | nothing, it closes the socket | the end: new comes to the path again |
+//! | | the server's offer | `Hello`, `Listeners`.., `SectionRecord`.., `Offered` | waiting |
+//! | waiting | `Moved` | | waiting: old closes these listeners after the commit |
+//! | | `Ready` | | `ReadyPeer` |
 //! | `ReadyPeer` | the server's commit | `Commit` | `Committed`, with a `ConnectionSender` |
 //! | `ConnectionSender` | `Credit`, and connections of the server | `Connections` | |
 //! | | `Taken` | | new owns the oldest batch |
 //! | | `Refused` | | the oldest batch comes back |
+//! | | connections wait for 2 s and none can be sent: `Event::Stalled` | | those that wait come back. Without `Credit` the next ones come back at once |
 //! | | `Trim` | | nothing: each generation drains until its own deadline |
 //! | | an older generation ends | `Older` | |
 //! | | `Leaving` | | unsent connections come back; once all is answered `Done`, `TransferOutcome::Left` |
 //! | | the last handle is dropped, and all is answered | | `FinalStatePhase` |
-//! | `FinalStatePhase` | the server's final sections, and `FinalTaken` for each | `Section`.., `Done` | the end |
+//! | `FinalStatePhase` | the server's final sections, and `FinalTaken` for each | `SectionRecord`.., `Done` | the end |
 //!
 //! New:
 //!
@@ -43,16 +50,30 @@
 //! | --- | --- | --- | --- |
 //! | `join_blocking` | | `Join` | |
 //! | | `Wait` | | it waits that much longer for `Hello` |
-//! | | `Hello`, `Listeners`.., `Section`.., `Offered` | | `Joined`, then `Candidate` |
+//! | | `Hello`, `Listeners`.., `SectionRecord`.., `Offered` | | `Joined`, then `Candidate` |
 //! | any up to `Commit` | the server stops | `Leaving` | the end |
-//! | `Candidate` | the server is able to accept | `Ready` | waiting |
+//! | `Candidate` | the server is able to accept | `Moved`, if it does not go on with some of old's listeners; `Ready` | waiting |
 //! | waiting | `Commit` | | `ConnectionReceiver` |
 //! | `ConnectionReceiver` | there is room | `Credit` | |
 //! | | `Connections` | `Taken`, and then it serves them; or `Refused` | |
-//! | | `Section` | `FinalTaken` | |
+//! | | `SectionRecord` | `FinalTaken` | |
 //! | | `Older` | | the server knows how many generations drain |
 //! | | the server stops | `Leaving` | |
 //! | | `Done` | | the end |
+//!
+//! `Failed`, and all other cases of `Abort`, are in the tables below.
+//!
+//! # What comes back
+//!
+//! A connection comes back by `OldProcess::resume`, with a `ReturnReason`. The server of old serves it on only if new has died. After all
+//! other reasons it ends in old: new accepts, or the service ends.
+//!
+//! | `ReturnReason` | if |
+//! | --- | --- |
+//! | `Refused` | new answers `Refused`; connections wait for 2 s; or new breaks the protocol |
+//! | `Unsendable` | the kernel does not send this connection, or what it has read ahead does not fit |
+//! | `Leaving` | new stops |
+//! | `Died` | new closes the socket without `Leaving` |
 //!
 //! # Refusals
 //!
@@ -67,6 +88,7 @@
 //! | old | before `Commit` | `Failed`, with new's reason; `Leaving` | `Declined` |
 //! | old | before `Commit` | new closes the socket: it has exited, crashed or been killed | `Gone` |
 //! | old | before `Commit` | the server's timeout or stop: it drops the future, and new gets `Abort` | |
+//! | old | before the offer | another handoff is under way, or as many generations drain as may and none ends in time: new gets `Abort` with that reason | |
 //! | new | before `Commit` | `Abort`, with old's reason: old serves on | `Declined` |
 //! | new | before `Listeners` are complete | old closes the socket: new has nothing (if spawned: what it has inherited) | `Gone` |
 //! | new | later, before `Commit` | old closes the socket without `Abort`, so it has died: new serves alone, at once | `Gone` |
@@ -82,8 +104,9 @@
 //! | old | an answer fits no batch, or cannot be decoded | as above, but old closes what is unanswered: new may have it |
 //! | old | new breaks the protocol and then does nothing | old neither serves nor gets back what was sent, and closes it at the drain's deadline |
 //! | old | a message cannot be sent: too long, no memory | old tries fewer connections; one that cannot be sent alone comes back |
+//! | old | connections wait for 2 s and none can be sent: new has no room, or does not read | what waits comes back. The transfer goes on when new has room |
 //! | old | the bytes that a connection has read ahead do not fit into a memfd | that connection comes back |
-//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, or new is leaving | that batch is `Refused`: old keeps it |
+//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, or new is leaving | that batch is `Refused`: it comes back to old |
 //! | new | `Taken` cannot be sent, as old has closed the socket | new serves that batch when old's *process* has ended (pidfd). It closes it if it finds an `Abort`, if old lives on for 30 s, or if the kernel does not show old |
 //! | new | old closes the socket without `Done`, or breaks the protocol | new serves on what it has taken: `Ended::Died`, `Ended::Broken` |
 //!

@@ -219,7 +219,7 @@ pub(crate) struct Taken {
     pub(crate) count: u32,
 }
 
-/// New to old: the old process keeps the oldest [`Connections`] without an answer.
+/// New to old: the old process owns the oldest [`Connections`] without an answer again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) count: u32,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-/// Why a connection comes back to the old process, which then serves or closes it.
+/// Why a connection comes back to the old process. Only [`Died`](Self::Died) allows to serve it on. After every other reason it ends in
+/// the old process: the new one accepts, or the service ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReturnReason {
-    /// The new process did not take it, for that reason.
+    /// For that reason the new process did not take it, or takes none for now, or is sent none any more as it has broken the protocol.
     Refused(Arc<str>),
     /// It cannot be sent, for that reason.
     Unsendable(Arc<str>),

@@ -270,7 +270,7 @@ impl State {
         self.closes_after_response() || self.route.drain.has_started()
     }
 
-    /// Whether it leaves by moving to a successor.
+    /// Whether it leaves by moving: to a successor, or to the fd store. Otherwise it ends here.
     pub(super) fn moves(&self) -> bool {
         !self.closes_after_response() && self.route.drain.moves()
     }

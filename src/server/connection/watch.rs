@@ -47,7 +47,8 @@ pub(super) enum Stop<T> {
     Closing,
     /// It has been idle for as long as it may.
     Idle,
-    /// A successor is to have it, and nothing of it is under way here but perhaps the beginning of a head.
+    /// The next process is to have it: a successor, or one that finds it in the fd store. Nothing of it is under way here but perhaps the
+    /// beginning of a head.
     Move,
     /// A head has not come to its end in time.
     HeadTimeout,
@@ -112,7 +113,7 @@ impl<'a, 'd> Watch<'a, 'd> {
                 match self.poll(cx) {
                     // hyper may not have heard yet of the end of a body that was dropped just now, elsewhere.
                     Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(quiet_since) => {}
-                    // hyper 1.12 does not ask for the next response once it could write the last one: it may have read that request before.
+                    // hyper 1.12 does not ask for the next request once it could write the last response: it may have read that request before.
                     Poll::Pending if !was_flushed && self.state.is_flushed() => {}
                     polled => return polled,
                 }
