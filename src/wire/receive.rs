@@ -139,13 +139,13 @@ impl ConnectionReceiver {
     /// # Cancel safety
     ///
     /// Dropping the future closes the control socket: the predecessor takes it for this process's end.
-    pub(crate) async fn run(mut self, successor: &mut impl NewProcess) -> Ended {
+    pub(crate) async fn run(mut self, new: &mut impl NewProcess) -> Ended {
         loop {
-            if let Err(refusal) = self.step(successor).await {
+            if let Err(refusal) = self.step(new).await {
                 match refusal {
                     None => return Ended::Done,
                     Some(Refusal::Gone { .. }) => {
-                        self.serve_unanswered(successor).await;
+                        self.serve_unanswered(new).await;
                         return Ended::Died;
                     }
                     Some(refusal) => return Ended::Broken(refusal),
@@ -156,11 +156,11 @@ impl ConnectionReceiver {
     }
 
     /// Receives or sends one message. An error ends the transfer.
-    async fn step(&mut self, successor: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
+    async fn step(&mut self, new: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
         self.grant().await?;
         let is_short = self.is_short();
         tokio::select! {
-            arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, successor).await,
+            arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, new).await,
             Some(command) = self.commands.recv() => Ok(self.obey(command).await?),
             () = sleep(NO_ROOM_PAUSE), if is_short => Ok(()),
         }
@@ -187,13 +187,11 @@ impl ConnectionReceiver {
         Ok(())
     }
 
-    async fn arrived(&mut self, envelope: Envelope, successor: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
+    async fn arrived(&mut self, envelope: Envelope, new: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
         let Envelope { message, fds, lacks_fds } = envelope;
         match message {
-            Message::Connections(Connections { records }) => {
-                Ok(self.connections(records, fds, lacks_fds, successor).await?)
-            }
-            Message::SectionRecord(record) => Ok(self.section(record, fds, successor).await?),
+            Message::Connections(Connections { records }) => Ok(self.connections(records, fds, lacks_fds, new).await?),
+            Message::SectionRecord(record) => Ok(self.section(record, fds, new).await?),
             Message::Older(Older { draining }) => {
                 if let Some(older) = &self.older {
                     older.send_replace(draining.saturating_add(1));
@@ -210,15 +208,15 @@ impl ConnectionReceiver {
         records: Vec<ConnectionRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
-        successor: &mut impl NewProcess,
+        new: &mut impl NewProcess,
     ) -> Result<(), Refusal> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         self.credit = self.credit.saturating_sub(count);
-        match self.admit(records, fds, lacks_fds, successor).await {
+        match self.admit(records, fds, lacks_fds, new).await {
             Ok(connections) => {
                 // Invariant 1: they are this process's once the answer is sent.
                 match self.channel.send_if_open(Taken { count }).await? {
-                    true => successor.serve(connections),
+                    true => new.serve(connections),
                     false => self.unanswered.extend(connections),
                 }
             }
@@ -228,13 +226,13 @@ impl ConnectionReceiver {
     }
 
     /// Serves the unanswered connections once the predecessor's process has ended, as no other process has them then.
-    async fn serve_unanswered(&mut self, successor: &mut impl NewProcess) {
+    async fn serve_unanswered(&mut self, new: &mut impl NewProcess) {
         let unanswered = std::mem::take(&mut self.unanswered);
         if unanswered.is_empty() {
             return;
         }
         if self.outlives_predecessor().await {
-            successor.serve(unanswered);
+            new.serve(unanswered);
         } else {
             log::warn!(
                 connections = unanswered.len(),
@@ -262,7 +260,7 @@ impl ConnectionReceiver {
         records: Vec<ConnectionRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
-        successor: &mut impl NewProcess,
+        new: &mut impl NewProcess,
     ) -> Result<Vec<IdleConnection>, String> {
         if self.is_leaving {
             return Err("it is stopping".to_owned());
@@ -271,7 +269,7 @@ impl ConnectionReceiver {
             return Err("its table of descriptors is full, raise LimitNOFILE=".to_owned());
         }
         let connections = self.unpack(records, fds).await?;
-        successor.admit(&connections)?;
+        new.admit(&connections)?;
         Ok(connections)
     }
 
@@ -298,11 +296,11 @@ impl ConnectionReceiver {
         &mut self,
         record: SectionRecord,
         fds: Vec<OwnedFd>,
-        successor: &mut impl NewProcess,
+        new: &mut impl NewProcess,
     ) -> Result<(), Refusal> {
         let name = record.name.clone();
         let taken = match Section::unpack_async(record, fds).await {
-            Ok(section) => successor.take_final(section).await,
+            Ok(section) => new.take_final(section).await,
             Err(refusal) => Err(refusal.to_string()),
         };
         self.channel.send_if_open(FinalTaken { name, error: taken.err().map(|error| reason(&error)) }).await?;

@@ -139,9 +139,9 @@ impl ConnectionSender {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections that have not been taken.
-    pub(crate) async fn run(mut self, predecessor: &mut impl OldProcess) -> TransferOutcome {
+    pub(crate) async fn run(mut self, old: &mut impl OldProcess) -> TransferOutcome {
         let ended = loop {
-            self.gather(predecessor);
+            self.gather(old);
             if self.sent.is_empty() && self.unsent.is_none() {
                 if self.is_leaving {
                     self.channel.try_send(Done {});
@@ -152,22 +152,22 @@ impl ConnectionSender {
                 }
             }
             let event = self.next().await;
-            if let Err(refusal) = self.handle(event, predecessor) {
+            if let Err(refusal) = self.handle(event, old) {
                 break Err(refusal);
             }
             yield_now().await;
         };
-        self.end(ended, predecessor).await
+        self.end(ended, old).await
     }
 
     /// Makes the next batch, if a connection waits and the new process has room.
-    fn gather(&mut self, predecessor: &mut impl OldProcess) {
+    fn gather(&mut self, old: &mut impl OldProcess) {
         while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
             let most = usize::try_from(self.credit).unwrap_or(usize::MAX).min(self.most);
             let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version);
             self.unsent = batch;
             for (connection, why) in unsendable {
-                predecessor.resume(connection, &ReturnReason::Unsendable(why.into()));
+                old.resume(connection, &ReturnReason::Unsendable(why.into()));
             }
         }
     }
@@ -216,15 +216,15 @@ impl ConnectionSender {
     }
 
     /// Returns the connections that have not been sent. The others are still to be answered.
-    fn return_unsent(&mut self, why: &ReturnReason, predecessor: &mut impl OldProcess) {
+    fn return_unsent(&mut self, why: &ReturnReason, old: &mut impl OldProcess) {
         let unsent = self.unsent.take().map_or_else(Vec::new, |batch| batch.connections);
-        return_all(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, predecessor);
+        return_all(unsent.into_iter().chain(std::mem::take(&mut self.waiting)), why, old);
     }
 
-    fn handle(&mut self, event: Event, predecessor: &mut impl OldProcess) -> Result<(), Refusal> {
+    fn handle(&mut self, event: Event, old: &mut impl OldProcess) -> Result<(), Refusal> {
         match event {
-            Event::Arrived(arrived) => self.arrived(arrived?.message, predecessor)?,
-            Event::Sent(sent) => self.was_sent(sent, predecessor),
+            Event::Arrived(arrived) => self.arrived(arrived?.message, old)?,
+            Event::Sent(sent) => self.was_sent(sent, old),
             Event::Queued(count) => self.is_queue_done = count == 0,
             Event::OlderReported(draining) => self.older.iter_mut().for_each(|older| older.note_reported(draining)),
             Event::Stalled => {
@@ -233,13 +233,13 @@ impl ConnectionSender {
                         "the successor takes no more connections for now, what waits ends here; raise its LimitNOFILE="
                     );
                 }
-                self.return_unsent(&ReturnReason::Refused("it takes none for now".into()), predecessor);
+                self.return_unsent(&ReturnReason::Refused("it takes none for now".into()), old);
             }
         }
         Ok(())
     }
 
-    fn was_sent(&mut self, sent: io::Result<()>, predecessor: &mut impl OldProcess) {
+    fn was_sent(&mut self, sent: io::Result<()>, old: &mut impl OldProcess) {
         let Some(mut batch) = self.unsent.take() else { return };
         match sent {
             Ok(()) => {
@@ -260,12 +260,12 @@ impl ConnectionSender {
                 batch.connections.into_iter().rev().for_each(|connection| self.waiting.push_front(connection));
             }
             Err(error) => {
-                return_all(batch.connections, &ReturnReason::Unsendable(error.to_string().into()), predecessor);
+                return_all(batch.connections, &ReturnReason::Unsendable(error.to_string().into()), old);
             }
         }
     }
 
-    fn arrived(&mut self, message: Message, predecessor: &mut impl OldProcess) -> Result<(), Refusal> {
+    fn arrived(&mut self, message: Message, old: &mut impl OldProcess) -> Result<(), Refusal> {
         match message {
             Message::Credit(credit) => {
                 self.credit = self.credit.saturating_add(credit.connections);
@@ -274,11 +274,11 @@ impl ConnectionSender {
             Message::Taken(taken) => drop(self.answered(taken.count)?),
             Message::Refused(refused) => {
                 let why = ReturnReason::Refused(refused.reason.into());
-                return_all(self.answered(refused.count)?.connections, &why, predecessor);
+                return_all(self.answered(refused.count)?.connections, &why, old);
             }
             // Older versions ask this process to end early. It ends at its own deadline.
             Message::Trim(_) => {}
-            Message::Leaving(_) => self.leave(predecessor),
+            Message::Leaving(_) => self.leave(old),
             message => return Err(unexpected(message, AWAITED)),
         }
         Ok(())
@@ -295,23 +295,19 @@ impl ConnectionSender {
     }
 
     /// The new process stops: returns what has not been sent. It still answers what has been.
-    fn leave(&mut self, predecessor: &mut impl OldProcess) {
+    fn leave(&mut self, old: &mut impl OldProcess) {
         self.is_leaving = true;
         self.is_queue_done = true;
-        predecessor.stop_moving(&ReturnReason::Leaving);
+        old.stop_moving(&ReturnReason::Leaving);
         self.queue.close();
-        self.return_unsent(&ReturnReason::Leaving, predecessor);
+        self.return_unsent(&ReturnReason::Leaving, old);
         while let Ok(connection) = self.queue.try_recv() {
-            predecessor.resume(connection, &ReturnReason::Leaving);
+            old.resume(connection, &ReturnReason::Leaving);
         }
     }
 
     /// Returns every connection that has not been sent, and the sent ones as far as invariant 3 allows.
-    async fn end(
-        mut self,
-        ended: Result<TransferOutcome, Refusal>,
-        predecessor: &mut impl OldProcess,
-    ) -> TransferOutcome {
+    async fn end(mut self, ended: Result<TransferOutcome, Refusal>, old: &mut impl OldProcess) -> TransferOutcome {
         let (parted, why) = match ended {
             Ok(parted) => (parted, ReturnReason::Leaving),
             Err(Refusal::Gone { .. }) if self.is_leaving => (TransferOutcome::Left, ReturnReason::Leaving),
@@ -321,21 +317,21 @@ impl ConnectionSender {
                 (TransferOutcome::Broken(refusal), why)
             }
         };
-        predecessor.stop_moving(&why);
+        old.stop_moving(&why);
         self.queue.close();
-        self.return_unsent(&why, predecessor);
+        self.return_unsent(&why, old);
         while let Some(connection) = self.queue.recv().await {
-            predecessor.resume(connection, &why);
+            old.resume(connection, &why);
         }
         match &parted {
-            TransferOutcome::Broken(refusal) if !self.abort_and_drain(refusal, predecessor).await => {
+            TransferOutcome::Broken(refusal) if !self.abort_and_drain(refusal, old).await => {
                 let left: u32 = self.sent.iter().map(Batch::len).sum();
                 log::warn!(
                     connections = left,
                     "the successor broke the protocol of the handoff and may have these, so they are closed here"
                 );
             }
-            _ => return_all(self.sent.into_iter().flat_map(|batch| batch.connections), &why, predecessor),
+            _ => return_all(self.sent.into_iter().flat_map(|batch| batch.connections), &why, old),
         }
         parted
     }
@@ -344,7 +340,7 @@ impl ConnectionSender {
     /// socket. Whether this process owns what is then left in `sent`.
     ///
     /// It waits for a new process that does nothing, as that one may use what it was sent at any time. The drain's deadline ends the wait.
-    async fn abort_and_drain(&mut self, refusal: &Refusal, predecessor: &mut impl OldProcess) -> bool {
+    async fn abort_and_drain(&mut self, refusal: &Refusal, old: &mut impl OldProcess) -> bool {
         // The reason is sent if there is room for it. The end needs none.
         self.channel.try_send(Abort { reason: reason(refusal) });
         self.channel.stop_sending();
@@ -354,7 +350,7 @@ impl ConnectionSender {
                 Ok(Envelope { message: Message::Taken(taken), .. }) if is_known => self.answered(taken.count).map(drop),
                 Ok(Envelope { message: Message::Refused(refused), .. }) if is_known => {
                     let why = ReturnReason::Refused(refused.reason.into());
-                    self.answered(refused.count).map(|batch| return_all(batch.connections, &why, predecessor))
+                    self.answered(refused.count).map(|batch| return_all(batch.connections, &why, old))
                 }
                 Ok(_) => Ok(()),
                 Err(Refusal::Gone { .. }) => return is_known,
@@ -381,10 +377,6 @@ async fn report_older(channel: &Channel, older: Option<&mut OlderGenerations>) -
     if channel.send_if_open(news.clone()).await.is_ok() { news.draining } else { pending().await }
 }
 
-fn return_all(
-    connections: impl IntoIterator<Item = IdleConnection>,
-    why: &ReturnReason,
-    predecessor: &mut impl OldProcess,
-) {
-    connections.into_iter().for_each(|connection| predecessor.resume(connection, why));
+fn return_all(connections: impl IntoIterator<Item = IdleConnection>, why: &ReturnReason, old: &mut impl OldProcess) {
+    connections.into_iter().for_each(|connection| old.resume(connection, why));
 }
