@@ -305,7 +305,7 @@ impl ActivatedListenersBuilder {
             }
             let bound = set.bind_in_place(&addr, &fallback.options, |name| names.iter().any(|known| known == name));
             let bound = bound.map_err(|error| {
-                set.explain_moved(explain(error, &fallback.name, &addr, &set, &more), &fallback.name, &addr)
+                set.explain_replaced(explain(error, &fallback.name, &addr, &set, &more), &fallback.name, &addr)
             })?;
             more.push(Slot::bound(&fallback.name, bound));
             note_fallback(&fallback.name, addr.addr(), &passed);
@@ -338,7 +338,7 @@ fn settle_restored(set: &ActivatedListeners, fallbacks: &[Fallback<AskedAddr>]) 
         let namesakes = fallbacks.iter().filter(|other| other.name == fallback.name);
         if let Ok(addrs) = namesakes.map(|other| other.addr.as_ref()).collect::<Result<Vec<_>, _>>() {
             set.close_relocated(&fallback.name, &addrs);
-            set.close_moved(&fallback.name, &addrs);
+            set.close_replaced(&fallback.name, &addrs);
         }
     }
 }

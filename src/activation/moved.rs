@@ -8,13 +8,13 @@ use crate::{
     addr::AskedAddr,
     error::{Error, Kind},
     log,
-    wire::moved::MovedListener,
+    wire::moved::ReplacedListener,
 };
 
 impl ActivatedListeners {
     /// Closes what the predecessor had bound under `name` and is at none of these addresses; the predecessor still has it.
-    pub(super) fn close_moved(&self, name: &str, addrs: &[&AskedAddr]) {
-        let mut moved = Vec::new();
+    pub(super) fn close_replaced(&self, name: &str, addrs: &[&AskedAddr]) {
+        let mut replaced = Vec::new();
         self.lock().retain(|slot| {
             let stays = slot.info.name() != name
                 || !slot.is_of_predecessor()
@@ -22,32 +22,38 @@ impl ActivatedListeners {
                 || addrs.iter().any(|addr| slot.is_at(addr));
             if !stays {
                 log::info!(socket = %slot.info, "this name has another address now, the predecessor closes this one");
-                moved.push(MovedListener { name: name.to_owned(), address: slot.info.place() });
+                replaced.push(ReplacedListener { name: name.to_owned(), address: slot.info.place() });
             }
             stays
         });
-        self.handoff().moved.extend(moved);
+        self.handoff().replaced.extend(replaced);
     }
 
     /// The listeners of the predecessor that this process does not go on with.
-    pub(crate) fn moved(&self) -> Vec<MovedListener> {
-        self.handoff().moved.clone()
+    pub(crate) fn replaced(&self) -> Vec<ReplacedListener> {
+        self.handoff().replaced.clone()
     }
 
     /// The successor does not go on with these: they are this process's alone, and end with it.
-    pub(crate) fn leave_moved(&self, moved: &[MovedListener]) {
-        let is_moved =
-            |name: &str, address: &str| moved.iter().any(|moved| moved.name == name && moved.address == address);
-        for slot in self.lock().iter_mut().filter(|slot| is_moved(slot.info.name(), &slot.info.place())) {
+    pub(crate) fn leave_replaced(&self, replaced: &[ReplacedListener]) {
+        let is_replaced = |name: &str, address: &str| {
+            replaced.iter().any(|replaced| replaced.name == name && replaced.address == address)
+        };
+        for slot in self.lock().iter_mut().filter(|slot| is_replaced(slot.info.name(), &slot.info.place())) {
             log::info!(socket = %slot.info, "the successor listens at another address, closing this one");
-            slot.leave_moved();
+            slot.leave_replaced();
         }
     }
 
     /// Says of an address that cannot be bound for `name` that it was another one before.
-    pub(super) fn explain_moved(&self, error: Error, name: &str, addr: &AskedAddr) -> Error {
+    pub(super) fn explain_replaced(&self, error: Error, name: &str, addr: &AskedAddr) -> Error {
         let addr = addr.addr();
-        let before = self.handoff().moved.iter().find(|moved| moved.name == name).map(|moved| moved.address.clone());
+        let before = self
+            .handoff()
+            .replaced
+            .iter()
+            .find(|replaced| replaced.name == name)
+            .map(|replaced| replaced.address.clone());
         match before {
             None => error,
             Some(before) => Kind::Bind {

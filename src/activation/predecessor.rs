@@ -6,7 +6,7 @@
 
 use std::{os::fd::OwnedFd, path::PathBuf};
 
-use crate::wire::{join::Joined, moved::MovedListener, peers::Peers, socket_path::BoundSocketPath};
+use crate::wire::{join::Joined, moved::ReplacedListener, peers::Peers, socket_path::BoundSocketPath};
 
 /// The process that serves before this one, and waits for it.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct HandoffLink {
     /// `None` where there is none, and once the service has taken it.
     pub(super) predecessor: Option<Predecessor>,
     /// The listeners of the predecessor that this process does not go on with.
-    pub(super) moved: Vec<MovedListener>,
+    pub(super) replaced: Vec<ReplacedListener>,
     /// The path at which the next process finds this one.
     pub(super) path: Option<PathBuf>,
     /// The socket there, where this process is the first: until the service listens to it.

@@ -230,7 +230,7 @@ impl Slot {
     }
 
     /// The successor has another address: it ends with this process, and so does its path.
-    pub(super) fn leave_moved(&mut self) {
+    pub(super) fn leave_replaced(&mut self) {
         self.held = None;
         self.relocated = true;
         if let Some(handle) = self.handle() {

@@ -22,10 +22,10 @@ impl ActivatedListeners {
     }
 
     #[expect(clippy::unused_self, reason = "with the feature, the set closes them")]
-    pub(super) fn close_moved(&self, _name: &str, _addrs: &[&AskedAddr]) {}
+    pub(super) fn close_replaced(&self, _name: &str, _addrs: &[&AskedAddr]) {}
 
     #[expect(clippy::unused_self, reason = "with the feature, the set explains")]
-    pub(super) fn explain_moved(&self, error: Error, _name: &str, _addr: &AskedAddr) -> Error {
+    pub(super) fn explain_replaced(&self, error: Error, _name: &str, _addr: &AskedAddr) -> Error {
         error
     }
 }

@@ -41,7 +41,7 @@ use crate::{
     idle_connection::IdleConnection,
     notify::Notifier,
     wire::{
-        final_state::OldProcess, moved::MovedListener, reason::ReturnReason, receive::NewProcess, section::Section,
+        final_state::OldProcess, moved::ReplacedListener, reason::ReturnReason, receive::NewProcess, section::Section,
         send::SenderHandle,
     },
 };
@@ -486,11 +486,11 @@ impl Service for ExternalService {
     async fn drained(
         &self,
         _connections: Option<SenderHandle>,
-        moved: &[MovedListener],
+        replaced: &[ReplacedListener],
         _predecessor_gone: impl Future<Output = ()>,
         _abort: impl Future<Output = &'static str>,
     ) {
-        self.activated.leave_moved(moved);
+        self.activated.leave_replaced(replaced);
         self.finished.cancelled().await;
     }
 

@@ -265,7 +265,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
 
     /// Leaves the service to the new process: what is left here ends within the limit of the drain.
     async fn transfer<S: Service>(&mut self, successor: Successor, mut service: S) -> Transferred<S> {
-        let Successor { pid, moved, transfer: connections } = successor;
+        let Successor { pid, replaced, transfer: connections } = successor;
         log::info!(pid, "the successor accepts, draining what is here");
         service.activated().set_passed_on(true);
         if connections.is_some() {
@@ -275,15 +275,17 @@ impl<F: Future<Output = ()>> Coordinator<F> {
         let signals = DrainSignals::default();
         let leaving = async {
             let left = match connections {
-                Some(connections) => transfer(&service, connections, &moved, handle.predecessor_gone(), &signals).await,
+                Some(connections) => {
+                    transfer(&service, connections, &replaced, handle.predecessor_gone(), &signals).await
+                }
                 None => Some((drain_beside_plain_successor(&service, pid, handle, &signals).await, None)),
             };
             let Some((report, phase)) = left else {
                 log::error!("the successor has died, this process accepts again");
-                for moved in &moved {
+                for replaced in &replaced {
                     log::error!(
-                        name = moved.name,
-                        address = moved.address,
+                        name = replaced.name,
+                        address = replaced.address,
                         "this address was closed for the successor's"
                     );
                 }

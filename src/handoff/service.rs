@@ -11,7 +11,7 @@ use crate::{
     activation::ActivatedListeners,
     drain::Drain,
     error::Error,
-    wire::{final_state::OldProcess, moved::MovedListener, receive::NewProcess, send::SenderHandle},
+    wire::{final_state::OldProcess, moved::ReplacedListener, receive::NewProcess, send::SenderHandle},
 };
 
 use super::state_part::StateParts;
@@ -92,11 +92,11 @@ pub(crate) trait Service {
     fn start_drain(&self, connections: Option<&SenderHandle>);
 
     /// Resolves when all connections have moved or ended: not before `predecessor_gone` resolves, and early when `abort` does. The new process
-    /// does not go on with the listeners `moved`. `connections` is dropped when no more of them come.
+    /// does not go on with the listeners `replaced`. `connections` is dropped when no more of them come.
     async fn drained(
         &self,
         connections: Option<SenderHandle>,
-        moved: &[MovedListener],
+        replaced: &[ReplacedListener],
         predecessor_gone: impl Future<Output = ()>,
         abort: impl Future<Output = &'static str>,
     ) -> Self::Report;

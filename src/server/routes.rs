@@ -30,7 +30,7 @@ use crate::{
     fdstore::Store,
     idle_connection::IdleConnection,
     log,
-    wire::{moved::MovedListener, send::SenderHandle},
+    wire::{moved::ReplacedListener, send::SenderHandle},
 };
 
 /// How long a loop may take to end that was aborted.
@@ -149,11 +149,11 @@ impl Routes {
 
     /// Accepts what waits at these listeners, which the successor has not, and closes them.
     /// Resolves when that is done: the drain waits for what waited there.
-    pub(super) async fn close_moved(&self, moved: &[MovedListener]) {
-        if moved.is_empty() {
+    pub(super) async fn close_replaced(&self, replaced: &[ReplacedListener]) {
+        if replaced.is_empty() {
             return;
         }
-        self.context.activated.leave_moved(moved);
+        self.context.activated.leave_replaced(replaced);
         let send = |route: &RouteHandle| {
             let (done, is_done) = oneshot::channel();
             route.send(AcceptCommand::CloseOwn(done));

@@ -13,7 +13,7 @@ use std::{
 use super::{
     channel::{BlockingChannel, Channel, Envelope, leave, reason, unexpected},
     error::Refusal,
-    moved::MovedListener,
+    moved::ReplacedListener,
     protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Moved, Ready, Wait},
     receive::{ConnectionReceiver, ReceiverHandle},
     section::Section,
@@ -130,9 +130,9 @@ impl Candidate {
     ///
     /// A dropped future only stops waiting. Dropping the candidate closes the control socket: the predecessor serves on, unless it has
     /// committed just now.
-    pub(crate) async fn committed(&self, moved: Vec<MovedListener>) -> Result<(), Refusal> {
-        if !moved.is_empty() {
-            self.channel.send(Moved { listeners: moved }, &[]).await?;
+    pub(crate) async fn committed(&self, replaced: Vec<ReplacedListener>) -> Result<(), Refusal> {
+        if !replaced.is_empty() {
+            self.channel.send(Moved { listeners: replaced }, &[]).await?;
         }
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {

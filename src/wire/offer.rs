@@ -13,7 +13,7 @@ use std::{
 use super::{
     channel::{Channel, reason, unexpected},
     error::Refusal,
-    moved::MovedListener,
+    moved::ReplacedListener,
     packet::LONGEST_PACKET,
     protocol::{Abort, Commit, Hello, Join, ListenerRecord, Listeners, Message, Offered, Wait},
     section::Section,
@@ -64,7 +64,7 @@ pub(crate) struct ReadyPeer {
     pub(crate) pid: u32,
     version: u32,
     /// The listeners that it does not go on with.
-    pub(crate) moved: Vec<MovedListener>,
+    pub(crate) replaced: Vec<ReplacedListener>,
 }
 
 /// The new process accepts, and connections can move to it.
@@ -146,17 +146,17 @@ impl Applicant {
         let Self { channel, pid, version } = self;
         let ready = async {
             send_offer(&channel, offer, version).await?;
-            let mut moved = Vec::new();
+            let mut replaced = Vec::new();
             loop {
                 match channel.receive("a `Ready`").await?.message {
-                    Message::Ready(_) => return Ok(moved),
-                    Message::Moved(message) => moved = message.listeners,
+                    Message::Ready(_) => return Ok(replaced),
+                    Message::Moved(message) => replaced = message.listeners,
                     message => return Err(unexpected(message, "a `Ready`")),
                 }
             }
         };
         match ready.await {
-            Ok(moved) => Ok(ReadyPeer { channel, pid, version, moved }),
+            Ok(replaced) => Ok(ReadyPeer { channel, pid, version, replaced }),
             Err(refusal) => {
                 channel.abort(&refusal.to_string());
                 Err(refusal)

@@ -16,7 +16,7 @@ use crate::{
     wire::{
         channel::leave,
         join::{Candidate, Joined, join_blocking},
-        moved::MovedListener,
+        moved::ReplacedListener,
         receive::{ConnectionReceiver, ReceiverHandle},
         section::Section,
     },
@@ -35,7 +35,7 @@ pub(crate) struct PendingTakeover {
     pub(crate) has_predecessor: bool,
     sections: Vec<Section>,
     /// The listeners that this process does not go on with.
-    moved: Vec<MovedListener>,
+    replaced: Vec<ReplacedListener>,
 }
 
 /// What still comes from the old process.
@@ -62,7 +62,7 @@ impl PendingTakeover {
     /// Dropped, the old process learns that this one stops.
     pub(crate) async fn join(activated: &ActivatedListeners, handle: &Handoff) -> Result<Self, Error> {
         let Some(Joined { hello, listeners, sections, is_orphaned, peer, control }) = joined(activated).await? else {
-            return Ok(Self { candidate: None, has_predecessor: false, sections: Vec::new(), moved: Vec::new() });
+            return Ok(Self { candidate: None, has_predecessor: false, sections: Vec::new(), replaced: Vec::new() });
         };
         let provenances: Vec<_> = listeners.iter().map(|(record, _)| provenance(record, peer.user)).collect();
         activated.set_provenances(&provenances);
@@ -70,7 +70,7 @@ impl PendingTakeover {
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
         handle.set_generation(hello.generation.saturating_add(1));
         handle.older_sender().send_replace(hello.draining.saturating_add(1));
-        Ok(Self { candidate, has_predecessor: true, sections, moved: activated.moved() })
+        Ok(Self { candidate, has_predecessor: true, sections, replaced: activated.replaced() })
     }
 
     /// Gives the service the state of the old process.
@@ -120,7 +120,7 @@ impl PendingTakeover {
         let Some(candidate) = self.candidate else { return Ok(Takeover::Serves(None)) };
         let committed = tokio::select! {
             biased;
-            committed = candidate.committed(self.moved) => committed,
+            committed = candidate.committed(self.replaced) => committed,
             () = stopped => {
                 candidate.leave();
                 return Ok(Takeover::Stopped);

@@ -50,13 +50,13 @@ impl PreparedSuccessor {
     pub(crate) async fn commit(self) -> Result<Successor, Error> {
         let pid = self.pid();
         let Self { mut peer, started, generation, offered } = self;
-        let moved = std::mem::take(&mut peer.moved);
+        let replaced = std::mem::take(&mut peer.replaced);
         let visitor = if started.is_none() { peer.process() } else { None };
         match (peer.commit().await, started) {
             (Ok(Committed { sender, handle }), started) => {
                 let committed = Committed { sender: sender.reporting_older(generation.older, offered), handle };
                 let process = started.and_then(StartedProcess::leave).or(visitor);
-                Ok(Successor { pid, moved, transfer: Some(Transfer { committed, process }) })
+                Ok(Successor { pid, replaced, transfer: Some(Transfer { committed, process }) })
             }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),
             (Err(refusal), None) => Err(failed(refusal.to_string())),

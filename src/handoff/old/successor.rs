@@ -3,7 +3,7 @@
 use super::started::StartedProcess;
 use crate::{
     sys::process::Process,
-    wire::{moved::MovedListener, offer::Committed},
+    wire::{moved::ReplacedListener, offer::Committed},
 };
 
 /// The new process, which accepts. Only its death brings this process back.
@@ -12,7 +12,7 @@ pub(crate) struct Successor {
     /// Its process id; 0 if it cannot be seen from this pid namespace.
     pub(crate) pid: u32,
     /// The listeners that it does not go on with, as it has another address.
-    pub(crate) moved: Vec<MovedListener>,
+    pub(crate) replaced: Vec<ReplacedListener>,
     /// `None` for a plain successor, which takes nothing but the listeners.
     pub(crate) transfer: Option<Transfer>,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Successor {
 impl Successor {
     /// A plain successor, which accepts already: it lives by itself from now on.
     pub(super) fn plain(started: StartedProcess) -> Self {
-        Self { pid: started.pid(), moved: Vec::new(), transfer: started.leave().and(None) }
+        Self { pid: started.pid(), replaced: Vec::new(), transfer: started.leave().and(None) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     handoff::{service::Service, signals::DrainSignals},
     log,
     sys::process::Process,
-    wire::{final_state::FinalStatePhase, moved::MovedListener, offer::Committed, send::TransferOutcome},
+    wire::{final_state::FinalStatePhase, moved::ReplacedListener, offer::Committed, send::TransferOutcome},
 };
 
 /// How long a process may take to end that has closed all its files: one that lives serves, and must not be served beside.
@@ -20,14 +20,14 @@ const DEATH_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn transfer<S: Service>(
     service: &S,
     transfer: Transfer,
-    moved: &[MovedListener],
+    replaced: &[ReplacedListener],
     predecessor_gone: impl Future<Output = ()>,
     signals: &DrainSignals,
 ) -> Option<(S::Report, Option<FinalStatePhase>)> {
     let Transfer { committed: Committed { sender, handle }, process } = transfer;
     let mut old = service.old_server();
     service.start_drain(Some(&handle));
-    let mut drained = pin!(service.drained(Some(handle), moved, predecessor_gone, signals.aborted()));
+    let mut drained = pin!(service.drained(Some(handle), replaced, predecessor_gone, signals.aborted()));
     let mut sending = pin!(sender.run(&mut old));
     tokio::select! {
         report = &mut drained => {

@@ -19,7 +19,7 @@ use crate::{
         notify::{Announcer, IdleExit},
         routes::{Routes, finish},
     },
-    wire::{moved::MovedListener, send::SenderHandle},
+    wire::{moved::ReplacedListener, send::SenderHandle},
 };
 
 /// The routes of a server that runs, what it notifies the service manager of, and what that one keeps for it.
@@ -123,14 +123,14 @@ impl Service for ServerService<'_> {
     async fn drained(
         &self,
         connections: Option<SenderHandle>,
-        moved: &[MovedListener],
+        replaced: &[ReplacedListener],
         predecessor_gone: impl Future<Output = ()>,
         abort: impl Future<Output = &'static str>,
     ) -> DrainReport {
         // The routes have it.
         drop(connections);
         let before = async {
-            self.routes.close_moved(moved).await;
+            self.routes.close_replaced(replaced).await;
             predecessor_gone.await;
         };
         let report = self.routes.leave(self.limit, before, abort).await;
