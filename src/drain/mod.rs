@@ -81,7 +81,7 @@ const SUCCEEDED: u8 = 1;
 /// The connections move: to it, or to where the next process finds them.
 const MOVES: u8 = 2;
 /// The service stops for a while: some connections move, others end.
-const PAUSES: u8 = 4;
+const STORES: u8 = 4;
 
 /// How far a service is on its way to the end. Phases only ever advance.
 ///
@@ -155,7 +155,7 @@ pub struct Drain {
 ///    connection to where none is taken any more, and gets it back.
 struct Shared {
     has_started: AtomicBool,
-    /// [`SUCCEEDED`], [`MOVES`] and [`PAUSES`].
+    /// [`SUCCEEDED`], [`MOVES`] and [`STORES`].
     successor: AtomicU8,
     began_at: OnceLock<Instant>,
     started: CancellationToken,
@@ -266,8 +266,8 @@ impl Drain {
 
     /// Starts as the service stops for a while: readiness turns, and connections go to where the next process finds
     /// them.
-    pub(crate) fn begin_pause(&self) {
-        self.shared.successor.store(MOVES | PAUSES, Ordering::Relaxed);
+    pub(crate) fn start_storing(&self) {
+        self.shared.successor.store(MOVES | STORES, Ordering::Relaxed);
         self.start();
     }
 
@@ -342,8 +342,8 @@ impl Drain {
     }
 
     /// Whether the service stops for a while: a connection that cannot move, or comes back, ends here.
-    pub(crate) fn pauses(&self) -> bool {
-        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & PAUSES != 0
+    pub(crate) fn stores(&self) -> bool {
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & STORES != 0
     }
 
     /// Whether responses are marked as the last on their connection.

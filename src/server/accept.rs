@@ -207,7 +207,7 @@ impl ConnectionSpawner {
             self.adopt_if(command, make).await;
         }
         drop(accepting);
-        while self.route.drain.pauses() {
+        while self.route.drain.stores() {
             let command = tokio::select! {
                 biased;
                 () = self.route.drain.aborted() => break,

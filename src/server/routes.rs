@@ -204,7 +204,7 @@ impl Routes {
             let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
             route.sink.redirect_to(Some(Box::new(keep)));
         }
-        self.drain.begin_pause();
+        self.drain.start_storing();
         let mut abort_now = pin!(abort_now);
         let report = {
             let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), abort_now.as_mut()));
