@@ -30,7 +30,7 @@ use crate::{
     sys::signals::handle,
     wire::{
         channel::Channel,
-        offer::{Applicant, Peer, accept_hello},
+        offer::{Applicant, Peer, accept_join},
         protocol::{Leaving, Outcome},
         socket_path::{BoundSocketPath, StagedSocketPath},
     },
@@ -309,7 +309,7 @@ async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
 
 /// What a visitor of the path asks for; `None` if that cannot be understood.
 async fn read_request(channel: Channel) -> Option<Request> {
-    match timeout(GREETING_LIMIT, accept_hello(channel)).await {
+    match timeout(GREETING_LIMIT, accept_join(channel)).await {
         Ok(Ok(Peer::Applicant(applicant))) => {
             Some(Request { trigger: Trigger::Rendezvous(applicant), requester: Requester::Successor })
         }

@@ -25,7 +25,7 @@
 //!
 //! | state | event | sends | next state |
 //! | --- | --- | --- | --- |
-//! | `accept_hello` | `Join` | | `Applicant` |
+//! | `accept_join` | `Join` | | `Applicant` |
 //! | | `HandOver` | | an operator waits for `Outcome`; `Leaving` sends it to the process that is at the path now |
 //! | `Applicant` | as many generations drain as may | `Wait` | |
 //! | | old does not hand over now | `Abort` | the end |

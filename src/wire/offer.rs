@@ -1,6 +1,6 @@
 //! The old process's side up to the commit.
 //!
-//! Each step is a type, and each is consumed by the next one, so a wrong order does not compile: [`accept_hello`] gives an
+//! Each step is a type, and each is consumed by the next one, so a wrong order does not compile: [`accept_join`] gives an
 //! [`Applicant`], [`Applicant::offer`] a [`ReadyPeer`], [`ReadyPeer::commit`] a [`Committed`]. Dropping one of the first two, or the
 //! future of a step, aborts the handoff. Until the commit nothing has changed for any client.
 
@@ -80,7 +80,7 @@ pub(crate) struct Committed {
 /// # Cancel safety
 ///
 /// Dropping the future closes the channel.
-pub(crate) async fn accept_hello(channel: Channel) -> Result<Peer, Refusal> {
+pub(crate) async fn accept_join(channel: Channel) -> Result<Peer, Refusal> {
     match channel.receive("a `Join`").await?.message {
         Message::Join(join) => Applicant::new(channel, &join).map(Peer::Applicant),
         Message::HandOver(_) => Ok(Peer::Operator(channel)),
@@ -94,7 +94,7 @@ pub(crate) async fn accept_hello(channel: Channel) -> Result<Peer, Refusal> {
 ///
 /// Dropping the future aborts the handoff.
 pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<ReadyPeer, Refusal> {
-    match accept_hello(channel).await? {
+    match accept_join(channel).await? {
         Peer::Applicant(applicant) => applicant.offer(offer).await,
         Peer::Operator(_) => Err(Refusal::OutOfOrder { came: "a `HandOver`", awaited: "a `Join`" }),
     }

@@ -13,7 +13,7 @@ use super::{
     super::{
         channel::Channel,
         error::Refusal,
-        offer::{Peer, accept_hello, offer},
+        offer::{Peer, accept_join, offer},
         packet::LONGEST_PACKET,
         protocol::*,
         reason::ReturnReason,
@@ -109,7 +109,7 @@ async fn a_later_version_that_still_speaks_ours_is_welcome() {
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
     new.say(Join { version: VERSION + 7, oldest_version: VERSION, pid: 11 }).await;
-    let Ok(Peer::Applicant(joiner)) = accept_hello(channel).await else { panic!("it was not let in") };
+    let Ok(Peer::Applicant(joiner)) = accept_join(channel).await else { panic!("it was not let in") };
     assert_eq!(joiner.pid, std::process::id(), "the kernel says who it is");
     joiner.refuse("not now");
     assert_eq!(new.hear_abort().await, "not now");
@@ -120,7 +120,7 @@ async fn an_operator_gets_the_outcome() {
     let (channel, control) = Channel::pair().unwrap();
     let operator = Raw::new(control);
     operator.say(HandOver {}).await;
-    let Ok(Peer::Operator(channel)) = accept_hello(channel).await else { panic!("it is no operator") };
+    let Ok(Peer::Operator(channel)) = accept_join(channel).await else { panic!("it is no operator") };
     let outcome = Outcome { pid: None, reason: Some("busy".to_owned()) };
     channel.send(outcome.clone(), &[]).await.unwrap();
     assert_eq!(operator.hear().await, outcome.into());

@@ -40,7 +40,7 @@ use crate::{
     wire::{
         channel::Channel,
         join::join_blocking,
-        offer::{Peer, accept_hello},
+        offer::{Peer, accept_join},
         peers::Peers,
         protocol::{Abort, Message, Outcome},
         socket_path::BoundSocketPath,
@@ -245,7 +245,7 @@ fn processes_of_two_pid_namespaces_meet() {
     let mut visitor = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
     let joined = rendezvous.block_on(async {
         let old = Rendezvous::new(place, alone()).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), async { accept_hello(old.visitor().await).await.unwrap() })
+        tokio::time::timeout(Duration::from_secs(30), async { accept_join(old.visitor().await).await.unwrap() })
             .await
             .unwrap()
     });
@@ -348,7 +348,7 @@ fn an_operator_learns_of_the_new_process_or_the_reason_why_there_is_none() {
         let mut outcomes = Vec::new();
         for answer in answers {
             let asked = tokio::spawn(request_handoff(path.clone()));
-            let Peer::Operator(channel) = accept_hello(old.visitor().await).await.unwrap() else {
+            let Peer::Operator(channel) = accept_join(old.visitor().await).await.unwrap() else {
                 panic!("no operator")
             };
             if let Some(outcome) = answer {
