@@ -209,10 +209,10 @@ impl State {
         self.flushed.load(Ordering::Relaxed)
     }
 
-    /// How many requests there have been, when none is being answered: the same before and after hyper was polled, it has heard
-    /// of the end of all of them.
+    /// The number of requests so far; `None` while one is being answered. If it is the same before and after a poll of hyper, hyper has
+    /// seen the end of every request.
     #[inline]
-    pub(super) fn quiet_since(&self) -> Option<u32> {
+    pub(super) fn calls_if_quiet(&self) -> Option<u32> {
         (!self.is_busy()).then(|| self.calls())
     }
 

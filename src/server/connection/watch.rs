@@ -106,14 +106,14 @@ impl<'a, 'd> Watch<'a, 'd> {
     pub(super) async fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> Stop<F::Output> {
         poll_fn(|cx| {
             loop {
-                let (quiet_since, was_flushed) = (self.state.quiet_since(), self.state.is_flushed());
+                let (calls, was_flushed) = (self.state.calls_if_quiet(), self.state.is_flushed());
                 if let Poll::Ready(output) = connection.as_mut().poll(cx) {
                     return Poll::Ready(Stop::Ended(output));
                 }
                 match self.poll(cx) {
                     // hyper may not have heard yet of the end of a body that was dropped just now, elsewhere.
-                    Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(quiet_since) => {}
-                    // hyper 1.12 does not ask for the next request once it could write the last response: it may have read that request before.
+                    Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(calls) => {}
+                    // hyper 1.12 does not ask for the next response once it could write the last one: it may have read that request before.
                     Poll::Pending if !was_flushed && self.state.is_flushed() => {}
                     polled => return polled,
                 }
@@ -122,9 +122,9 @@ impl<'a, 'd> Watch<'a, 'd> {
         .await
     }
 
-    /// Whether no request was being answered at any time since then.
-    fn was_quiet(&self, since: Option<u32>) -> bool {
-        self.is_http2 || (since.is_some() && since == self.state.quiet_since())
+    /// Whether no request has been answered since there were so many `calls`, and none was being answered then.
+    fn was_quiet(&self, calls: Option<u32>) -> bool {
+        self.is_http2 || (calls.is_some() && calls == self.state.calls_if_quiet())
     }
 
     /// Drives what ends the connection; only an abort stops that.
