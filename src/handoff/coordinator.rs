@@ -154,7 +154,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
         self.stop.drain = service.drain().clone();
         let Takeover::Serves(incoming) = takeover else {
             // Nothing was served, so there is nothing to keep for a restart.
-            self.stop.is_managed = false;
+            self.stop.is_restart = false;
             return;
         };
         // Those that the program leaves without a handler end it from now on, as they would have ended the first process.
@@ -322,7 +322,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
             signals.unless_aborted(leave_predecessor(&handle, predecessor.as_ref())).await;
         };
         tokio::select! {
-            report = service.shut_down(stop.is_managed, leave, signals.aborted()) => report,
+            report = service.shut_down(stop.is_restart, leave, signals.aborted()) => report,
             never = stop.signals.watch_drain(false, &signals) => match never {},
         }
     }

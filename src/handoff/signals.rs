@@ -50,13 +50,13 @@ pub(crate) struct Stop<F> {
     asked: Option<Pin<Box<F>>>,
     pub(super) signals: Signals,
     /// Whether SIGTERM was the request, which is how a service manager asks.
-    pub(super) is_managed: bool,
+    pub(super) is_restart: bool,
 }
 
 impl<F: Future<Output = ()>> Stop<F> {
     /// Ends the service at a signal, when `drain` starts, or when `asked` resolves.
     pub(crate) fn new(drain: Drain, asked: F, signals: Signals) -> Self {
-        Self { drain, asked: Some(Box::pin(asked)), signals, is_managed: false }
+        Self { drain, asked: Some(Box::pin(asked)), signals, is_restart: false }
     }
 
     /// Resolves when the service is asked to stop.
@@ -65,7 +65,7 @@ impl<F: Future<Output = ()>> Stop<F> {
     ///
     /// It only waits; drop it and ask again.
     pub(super) async fn requested(&mut self) {
-        let Self { drain, asked, signals, is_managed } = self;
+        let Self { drain, asked, signals, is_restart } = self;
         let asked_to = async {
             match asked {
                 Some(stop) => stop.await,
@@ -77,7 +77,7 @@ impl<F: Future<Output = ()>> Stop<F> {
             () = drain.started() => log::info!("draining"),
             () = asked_to => {}
             signal = signals.first() => {
-                *is_managed = signal == "SIGTERM";
+                *is_restart = signal == "SIGTERM";
                 log::info!(signal, "draining");
             }
         }

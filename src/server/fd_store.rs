@@ -118,15 +118,15 @@ impl FdStoreTask {
         }
     }
 
-    /// Ends `serving`: what can outlive this process goes to the store if `lasts`, and there is one.
+    /// Ends `serving`: what can outlive this process goes to the store if `is_restart` and there is one.
     pub(super) async fn drain(
         &self,
         serving: Routes,
-        lasts: bool,
+        is_restart: bool,
         limit: Duration,
         abort_now: impl Future<Output = &'static str>,
     ) -> DrainReport {
-        match self.store.as_ref().filter(|_| lasts) {
+        match self.store.as_ref().filter(|_| is_restart) {
             Some(store) => serving.drain_into(store, limit, abort_now).await,
             None => serving.drain(limit, abort_now).await,
         }
