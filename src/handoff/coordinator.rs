@@ -233,7 +233,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
             }
             service.prepare().await;
             let trigger = generation.wait_for_draining_slot(options, trigger).await?;
-            commit(options, generation, trigger, service).await
+            prepare_and_commit(options, generation, trigger, service).await
         };
         let tried = tokio::select! {
             tried = stop.unless_requested(tried) => tried,
@@ -333,7 +333,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
 /// # Cancel safety
 ///
 /// Dropped, the new process is sent away, and this one accepts again.
-async fn commit<S: Service>(
+async fn prepare_and_commit<S: Service>(
     options: &Options,
     generation: GenerationInfo,
     trigger: Trigger,
