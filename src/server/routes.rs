@@ -318,7 +318,7 @@ impl Paused<'_> {
     }
 
     /// Ends the loops: the other owner of the sockets serves what comes from now on.
-    pub(super) fn keep(mut self) {
+    pub(super) fn end_loops(mut self) {
         self.for_good = true;
         self.routes.routes.iter().for_each(|route| route.send(AcceptCommand::End));
     }
@@ -360,7 +360,7 @@ impl RouteHandle {
     }
 
     /// Movable connections come back to the route from now on.
-    pub(super) fn keep(&self) {
+    pub(super) fn stop_redirecting(&self) {
         self.sink.redirect_to(None);
     }
 

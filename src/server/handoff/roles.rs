@@ -43,7 +43,7 @@ impl OldProcess for OldServer {
         } else {
             // First the drain, so that a connection that comes back finds that it stays.
             self.drain.stop_moving();
-            self.routes.iter().for_each(RouteHandle::keep);
+            self.routes.iter().for_each(RouteHandle::stop_redirecting);
         }
     }
 }

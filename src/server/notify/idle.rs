@@ -63,7 +63,7 @@ impl IdleExit {
             // A client may connect between the look and the pause. It is served like any other.
             let paused = serving.pause(PAUSE_LIMIT).await;
             match paused {
-                Ok(paused) if totals(stats) == (last, 0) => return paused.keep(),
+                Ok(paused) if totals(stats) == (last, 0) => return paused.end_loops(),
                 _ => {}
             }
         }
