@@ -149,7 +149,7 @@ impl AcceptLoop {
                     let _ = done.send(());
                 }
                 AcceptEvent::Command(AcceptCommand::End) => break,
-                AcceptEvent::Command(command) => spawner.adopt_if(command, &mut make).await,
+                AcceptEvent::Command(command) => spawner.serve_command(command, &mut make).await,
             }
         }
         spawner.drain_accept_queue(&mut listener, &mut make).await;
@@ -204,7 +204,7 @@ impl ConnectionSpawner {
                 Some(command) = commands.recv() => command,
                 () = arrivals.wait() => break,
             };
-            self.adopt_if(command, make).await;
+            self.serve_command(command, make).await;
         }
         drop(accepting);
         while self.route.drain.stores() {
@@ -216,15 +216,15 @@ impl ConnectionSpawner {
             if matches!(command, AcceptCommand::End) {
                 break;
             }
-            self.adopt_if(command, make).await;
+            self.serve_command(command, make).await;
         }
         commands.close();
         while let Some(command) = commands.recv().await {
-            self.adopt_if(command, make).await;
+            self.serve_command(command, make).await;
         }
     }
 
-    async fn adopt_if<M: MakeConnectionService>(&self, command: AcceptCommand, make: &mut M) {
+    async fn serve_command<M: MakeConnectionService>(&self, command: AcceptCommand, make: &mut M) {
         match command {
             AcceptCommand::Adopt(connection) => self.adopt(*connection, false, make).await,
             AcceptCommand::Finish(connection) => self.adopt(*connection, true, make).await,
