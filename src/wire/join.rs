@@ -1,7 +1,7 @@
 //! The new process's side up to the commit.
 //!
 //! [`join_blocking`] receives what the old process offers; it needs no runtime, so the sockets are there before anything else starts.
-//! [`Control::into_candidate`] registers the control socket with the runtime, and [`Candidate::committed`] says that this process is
+//! [`Control::into_candidate`] registers the control socket with the runtime, and [`Candidate::ready`] says that this process is
 //! ready and waits until it may accept.
 
 use std::{
@@ -115,8 +115,8 @@ impl Candidate {
     }
 
     #[cfg(test)]
-    pub(crate) async fn ready(self) -> Result<(ConnectionReceiver, ReceiverHandle), Refusal> {
-        self.committed(Vec::new()).await.map(|()| self.into_receiver())
+    pub(crate) async fn into_ready_receiver(self) -> Result<(ConnectionReceiver, ReceiverHandle), Refusal> {
+        self.ready(Vec::new()).await.map(|()| self.into_receiver())
     }
 
     /// Sends that this process is able to accept, and waits until it may.
@@ -130,7 +130,7 @@ impl Candidate {
     ///
     /// A dropped future only stops waiting. Dropping the candidate closes the control socket: the predecessor serves on, unless it has
     /// committed just now.
-    pub(crate) async fn committed(&self, replaced: Vec<ReplacedListener>) -> Result<(), Refusal> {
+    pub(crate) async fn ready(&self, replaced: Vec<ReplacedListener>) -> Result<(), Refusal> {
         if !replaced.is_empty() {
             self.channel.send(Moved { listeners: replaced }, &[]).await?;
         }

@@ -120,7 +120,7 @@ impl PendingTakeover {
         let Some(candidate) = self.candidate else { return Ok(Takeover::Serves(None)) };
         let committed = tokio::select! {
             biased;
-            committed = candidate.committed(self.replaced) => committed,
+            committed = candidate.ready(self.replaced) => committed,
             () = stopped => {
                 candidate.leave();
                 return Ok(Takeover::Stopped);

@@ -111,7 +111,7 @@ async fn a_connection_is_never_with_both_however_late_the_successor_reads_on() {
     let garbage = Raw::new(control.try_clone().unwrap());
     let old = tokio::spawn(offer(channel, an_offer(1, Vec::new())));
     let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
-    let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
+    let new = tokio::spawn(joined.control.into_candidate().unwrap().into_ready_receiver());
     let Committed { sender, handle } = old.await.unwrap().unwrap().commit().await.unwrap();
     let (receiver, _words) = new.await.unwrap().unwrap();
 

@@ -166,7 +166,7 @@ async fn outlive(steps: usize, last: Option<Message>) -> (Vec<u64>, Result<(Ende
     };
     assert!(joined.listeners.len() == 1 && joined.listeners[0].1.is_some());
     let sent = async || old.await.unwrap();
-    match joined.control.into_candidate().unwrap().ready().await {
+    match joined.control.into_candidate().unwrap().into_ready_receiver().await {
         Ok((mut receiver, _handle)) => {
             receiver.set_predecessor(Some(an_ended_process()));
             let mut new = New::default();

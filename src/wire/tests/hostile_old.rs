@@ -167,7 +167,7 @@ async fn a_message_in_place_of_the_commit_is_refused_with_a_reason() {
         }
         let (old, joined) = join_raw().await;
         old.say(message.clone()).await;
-        let refusal = joined.control.into_candidate().unwrap().ready().await.unwrap_err();
+        let refusal = joined.control.into_candidate().unwrap().into_ready_receiver().await.unwrap_err();
         let declined = matches!(message, Message::Abort(_) | Message::Failed(_) | Message::Leaving(_));
         assert_eq!(matches!(refusal, Refusal::Declined { .. }), declined, "{message:?}: {refusal}");
         assert!(declined || matches!(refusal, Refusal::OutOfOrder { .. }), "{message:?}: {refusal}");

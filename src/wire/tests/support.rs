@@ -142,7 +142,7 @@ pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Rea
 /// A handoff right after its commit.
 pub(crate) async fn committed() -> ((ConnectionSender, SenderHandle), (ConnectionReceiver, ReceiverHandle)) {
     let (old, joined) = meet(an_offer(1, Vec::new())).await;
-    let new = tokio::spawn(joined.control.into_candidate().unwrap().ready());
+    let new = tokio::spawn(joined.control.into_candidate().unwrap().into_ready_receiver());
     let Committed { sender, handle } = old.await.unwrap().unwrap().commit().await.unwrap();
     ((sender, handle), new.await.unwrap().unwrap())
 }
@@ -265,7 +265,7 @@ pub(crate) async fn join_raw() -> (Raw, Joined) {
 pub(crate) async fn committed_by_raw() -> (ConnectionReceiver, ReceiverHandle, Raw) {
     let (old, joined) = join_raw().await;
     old.say(Commit {}).await;
-    let (receiver, handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    let (receiver, handle) = joined.control.into_candidate().unwrap().into_ready_receiver().await.unwrap();
     assert_eq!(old.hear().await, Ready {}.into());
     (receiver, handle, old)
 }

@@ -98,7 +98,7 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
     let join = Message::decode(&hear_packet(&old).await).unwrap().unwrap();
     assert!(matches!(join, Message::Join(Join { version: VERSION, oldest_version: 1, .. })), "{join:?}");
     old.throw(COMMIT).await;
-    let (receiver, _handle) = joined.control.into_candidate().unwrap().ready().await.unwrap();
+    let (receiver, _handle) = joined.control.into_candidate().unwrap().into_ready_receiver().await.unwrap();
     assert_eq!(hear_packet(&old).await, READY);
 
     let streams = two_connections().map(|connection| connection.stream);
