@@ -48,7 +48,7 @@ pub(super) struct Routes {
     /// The tasks that still bring connections of other processes.
     arrivals: TaskTracker,
     routes: Vec<RouteHandle>,
-    _cut: AbortOnDrop,
+    _abort_guard: AbortOnDrop,
 }
 
 /// What all routes of a server share.
@@ -94,8 +94,8 @@ impl Routes {
         accepting.close();
         arrivals.close();
         context.stats.fill(running.iter().map(|route| Arc::clone(&route.counters)).collect());
-        let (_cut, drain) = (context.drain.abort_guard(), context.drain.clone());
-        Self { context, drain, loops, accepting, arrivals, routes: running, _cut }
+        let (_abort_guard, drain) = (context.drain.abort_guard(), context.drain.clone());
+        Self { context, drain, loops, accepting, arrivals, routes: running, _abort_guard }
     }
 
     /// Resolves when no connection can come any more: with `Accept=yes`, when the one is served.
