@@ -165,11 +165,11 @@ impl Routes {
     }
 
     /// Movable connections go to the successor from now on, or back to their routes with `None`.
-    pub(super) fn redirect_to(&self, mover: Option<&SenderHandle>) {
+    pub(super) fn redirect_to(&self, sender: Option<&SenderHandle>) {
         for route in &self.routes {
-            route.sink.redirect_to(mover.map(|mover| {
-                let mover = mover.clone();
-                Box::new(move |connection| mover.send(connection)) as _
+            route.sink.redirect_to(sender.map(|sender| {
+                let sender = sender.clone();
+                Box::new(move |connection| sender.send(connection)) as _
             }));
         }
     }
