@@ -170,11 +170,11 @@ impl<F: Future<Output = ()>> Coordinator<F> {
 
     fn receive<S: Service>(&mut self, service: &S, incoming: Option<Incoming>) {
         let handle = self.handle.clone();
-        let Some((inbound, predecessor)) = incoming else { return handle.note_predecessor_gone() };
+        let Some((receiver, predecessor)) = incoming else { return handle.note_predecessor_gone() };
         self.predecessor = Some(predecessor);
         let mut new_server = service.new_server(&self.options.final_states);
         tokio::spawn(async move {
-            let ended = inbound.showing_older(handle.older_sender()).run(&mut new_server).await;
+            let ended = receiver.showing_older(handle.older_sender()).run(&mut new_server).await;
             log::info!(?ended, "the predecessor is gone");
             handle.note_predecessor_gone();
         });
