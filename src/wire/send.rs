@@ -308,8 +308,8 @@ impl ConnectionSender {
 
     /// Returns every connection that has not been sent, and the sent ones as far as invariant 3 allows.
     async fn end(mut self, ended: Result<TransferOutcome, Refusal>, old: &mut impl OldProcess) -> TransferOutcome {
-        let (parted, why) = match ended {
-            Ok(parted) => (parted, ReturnReason::Leaving),
+        let (outcome, why) = match ended {
+            Ok(outcome) => (outcome, ReturnReason::Leaving),
             Err(Refusal::Gone { .. }) if self.is_leaving => (TransferOutcome::Left, ReturnReason::Leaving),
             Err(Refusal::Gone { .. }) => (TransferOutcome::Died, ReturnReason::Died),
             Err(refusal) => {
@@ -323,7 +323,7 @@ impl ConnectionSender {
         while let Some(connection) = self.queue.recv().await {
             old.resume(connection, &why);
         }
-        match &parted {
+        match &outcome {
             TransferOutcome::Broken(refusal) if !self.abort_and_drain(refusal, old).await => {
                 let left: u32 = self.sent.iter().map(Batch::len).sum();
                 log::warn!(
@@ -333,7 +333,7 @@ impl ConnectionSender {
             }
             _ => return_all(self.sent.into_iter().flat_map(|batch| batch.connections), &why, old),
         }
-        parted
+        outcome
     }
 
     /// Aborts the transfer to a new process that has broken the protocol: sends nothing more, and reads what it sends until it closes the

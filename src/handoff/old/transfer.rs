@@ -34,11 +34,11 @@ pub(crate) async fn transfer<S: Service>(
             let sent = signals.unless_aborted(timeout(FINAL_LIMIT, sending)).await.and_then(Result::ok);
             Some((report, if let Some(TransferOutcome::Moved(phase)) = sent { Some(phase) } else { None }))
         }
-        parted = &mut sending => {
-            if S::RESUMES && matches!(parted, TransferOutcome::Died) && is_dead(process.as_ref(), signals).await {
+        outcome = &mut sending => {
+            if S::RESUMES && matches!(outcome, TransferOutcome::Died) && is_dead(process.as_ref(), signals).await {
                 return None;
             }
-            log::warn!(?parted, "the successor takes no more connections, what is left ends here");
+            log::warn!(?outcome, "the successor takes no more connections, what is left ends here");
             service.finish_locally();
             Some((drained.await, None))
         }
