@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     addr::PeerAddr,
-    idle_connection::{Elapsed, IdleConnection, LONGEST_AHEAD},
+    idle_connection::{Elapsed, IdleConnection, LONGEST_READ_AHEAD},
     log,
     sys::{memfd::Growing, socket},
 };
@@ -84,7 +84,7 @@ impl Journal {
             undetected: *undetected,
         };
         let head = postcard::to_allocvec(&(head, times.elapsed(Instant::now()))).map_err(io::Error::other)?;
-        if read_ahead.len() > LONGEST_AHEAD {
+        if read_ahead.len() > LONGEST_READ_AHEAD {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -257,7 +257,7 @@ mod tests {
         let (one, _peer) = UnixStream::pair().unwrap();
         let mut journal = Journal::create().unwrap();
         let theirs = journal.duplicate().unwrap();
-        let long = vec![0; LONGEST_AHEAD + 1].leak();
+        let long = vec![0; LONGEST_READ_AHEAD + 1].leak();
         assert!(journal.append(&connection(one.try_clone().unwrap(), long)).is_err());
         assert!(journal.append(&connection(File::open("/dev/null").unwrap(), b"")).is_err(), "it is no socket");
         journal.append(&connection(one, b"GET")).unwrap();

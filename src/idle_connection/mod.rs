@@ -14,7 +14,7 @@ pub(crate) use self::reservation::Reservation;
 use crate::addr::PeerAddr;
 
 /// The most bytes that may have been read ahead of a connection in transfer.
-pub(crate) const LONGEST_AHEAD: usize = 16 * 1024 * 1024;
+pub(crate) const LONGEST_READ_AHEAD: usize = 16 * 1024 * 1024;
 
 /// A connection that can move: no request is being answered on it, and no byte of it is lost.
 pub(crate) struct IdleConnection {

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::{
     packet::{CONNECTIONS, CONNECTIONS_V1, LONGEST_INLINE, LONGEST_PACKET, header},
-    records::{Ahead, Blob, ConnectionRecord, ConnectionRecordV1, with_length},
+    records::{Blob, ConnectionRecord, ConnectionRecordV1, ReadAhead, with_length},
     version::WITH_LENGTHS,
 };
-use crate::idle_connection::{IdleConnection, LONGEST_AHEAD};
+use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD};
 use crate::sys::{
     memfd::{self, Growing},
     scm::MOST_FDS,
@@ -25,7 +25,7 @@ use crate::sys::{
 pub(crate) const MOST_CONNECTIONS: usize = MOST_FDS - 1;
 
 /// A message takes no further connection with long bytes ahead when it has so many: to copy them takes time.
-const MUCH_AHEAD: usize = 1024 * 1024;
+const MUCH_READ_AHEAD: usize = 1024 * 1024;
 
 /// Connections, and the packet that moves them.
 #[derive(Debug)]
@@ -145,11 +145,11 @@ pub(crate) fn unpack(
     };
     let now = Instant::now();
     let connection = |(record, stream): (ConnectionRecord, OwnedFd)| {
-        let ConnectionRecord { listener, peer, fresh: undetected, ahead, elapsed } = record;
-        let read_ahead = match ahead {
-            Ahead::Inline(Blob(bytes)) => bytes,
+        let ConnectionRecord { listener, peer, undetected, read_ahead, elapsed } = record;
+        let read_ahead = match read_ahead {
+            ReadAhead::Inline(Blob(bytes)) => bytes,
             // All of them together are as long as `shared`.
-            Ahead::Memfd { len } => shared.split_to(usize::try_from(len).unwrap_or(usize::MAX).min(shared.len())),
+            ReadAhead::Memfd { len } => shared.split_to(usize::try_from(len).unwrap_or(usize::MAX).min(shared.len())),
         };
         let (listener, times) = (name(&listener), elapsed.times(now));
         IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation: None }
@@ -159,7 +159,7 @@ pub(crate) fn unpack(
 
 /// Whether the message has a memfd, which takes time to read.
 pub(crate) fn has_memfd(records: &[ConnectionRecord]) -> bool {
-    records.iter().any(|record| matches!(record.ahead, Ahead::Memfd { .. }))
+    records.iter().any(|record| matches!(record.read_ahead, ReadAhead::Memfd { .. }))
 }
 
 /// A batch in the making.
@@ -189,11 +189,14 @@ impl Gathering {
     fn add(&mut self, connection: IdleConnection) -> Added {
         let len = connection.read_ahead.len();
         let is_other = self.connections.last().is_some_and(|last| last.listener != connection.listener);
-        if is_other || (is_long(&connection) && self.long > 0 && self.long + len > MUCH_AHEAD) {
+        if is_other || (is_long(&connection) && self.long > 0 && self.long + len > MUCH_READ_AHEAD) {
             return Added::InTheNext(connection);
         }
-        if len > LONGEST_AHEAD {
-            return Added::Unsendable(connection, format!("it has {len} bytes ahead, the most is {LONGEST_AHEAD}"));
+        if len > LONGEST_READ_AHEAD {
+            return Added::Unsendable(
+                connection,
+                format!("it has {len} bytes ahead, the most is {LONGEST_READ_AHEAD}"),
+            );
         }
         // The bytes first: those of this connection may not fit while those of the others do.
         if is_long(&connection) {
@@ -215,12 +218,12 @@ impl Gathering {
         Added::Yes
     }
 
-    fn copy(&mut self, ahead: &[u8]) -> io::Result<()> {
+    fn copy(&mut self, read_ahead: &[u8]) -> io::Result<()> {
         if self.memfd.is_none() {
             self.memfd = Some(Growing::create("axum-activation ahead")?);
         }
-        self.memfd.as_mut().map_or(Ok(()), |memfd| memfd.append(ahead))?;
-        self.long += ahead.len();
+        self.memfd.as_mut().map_or(Ok(()), |memfd| memfd.append(read_ahead))?;
+        self.long += read_ahead.len();
         Ok(())
     }
 
@@ -253,21 +256,21 @@ fn is_long(connection: &IdleConnection) -> bool {
 
 fn record(connection: &IdleConnection, now: Instant) -> ConnectionRecord {
     let IdleConnection { listener, peer, read_ahead, undetected, times, .. } = connection;
-    let ahead = match is_long(connection) {
-        true => Ahead::Memfd { len: read_ahead.len() as u64 },
-        false => Ahead::Inline(Blob(read_ahead.clone())),
+    let read_ahead = match is_long(connection) {
+        true => ReadAhead::Memfd { len: read_ahead.len() as u64 },
+        false => ReadAhead::Inline(Blob(read_ahead.clone())),
     };
     let (listener, elapsed) = (listener.as_ref().to_owned(), times.elapsed(now));
-    ConnectionRecord { listener, peer: peer.clone(), fresh: *undetected, ahead, elapsed }
+    ConnectionRecord { listener, peer: peer.clone(), undetected: *undetected, read_ahead, elapsed }
 }
 
 /// How many bytes the memfd has; `None` for more than this crate ever sends.
 fn total_long(records: &[ConnectionRecord]) -> Option<u64> {
-    let most = (LONGEST_AHEAD + MUCH_AHEAD) as u64;
-    records.iter().try_fold(0, |total, record| match record.ahead {
-        Ahead::Inline(_) => Some(total),
-        Ahead::Memfd { len: 0 } => None,
-        Ahead::Memfd { len } => u64::checked_add(total, len).filter(|total| *total <= most),
+    let most = (LONGEST_READ_AHEAD + MUCH_READ_AHEAD) as u64;
+    records.iter().try_fold(0, |total, record| match record.read_ahead {
+        ReadAhead::Inline(_) => Some(total),
+        ReadAhead::Memfd { len: 0 } => None,
+        ReadAhead::Memfd { len } => u64::checked_add(total, len).filter(|total| *total <= most),
     })
 }
 

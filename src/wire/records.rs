@@ -31,15 +31,15 @@ pub(crate) struct PathRecord {
 pub(crate) struct ConnectionRecord {
     pub(crate) listener: String,
     pub(crate) peer: PeerAddr,
-    pub(crate) fresh: bool,
-    pub(crate) ahead: Ahead,
+    pub(crate) undetected: bool,
+    pub(crate) read_ahead: ReadAhead,
     /// From here on version 2.
     pub(crate) elapsed: Elapsed,
 }
 
 /// What had been read and not parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Ahead {
+pub(crate) enum ReadAhead {
     Inline(Blob),
     /// The next so many bytes of the memfd that all connections of the message share.
     Memfd {
@@ -52,22 +52,22 @@ pub(crate) enum Ahead {
 pub(crate) struct ConnectionRecordV1 {
     listener: String,
     peer: PeerAddr,
-    fresh: bool,
-    ahead: Ahead,
+    undetected: bool,
+    read_ahead: ReadAhead,
 }
 
 impl From<ConnectionRecord> for ConnectionRecordV1 {
     fn from(record: ConnectionRecord) -> Self {
-        let ConnectionRecord { listener, peer, fresh, ahead, elapsed: _ } = record;
-        Self { listener, peer, fresh, ahead }
+        let ConnectionRecord { listener, peer, undetected, read_ahead, elapsed: _ } = record;
+        Self { listener, peer, undetected, read_ahead }
     }
 }
 
 /// Its timeouts start anew, as version 1 does not transfer them.
 impl From<ConnectionRecordV1> for ConnectionRecord {
     fn from(record: ConnectionRecordV1) -> Self {
-        let ConnectionRecordV1 { listener, peer, fresh, ahead } = record;
-        Self { listener, peer, fresh, ahead, elapsed: Elapsed::default() }
+        let ConnectionRecordV1 { listener, peer, undetected, read_ahead } = record;
+        Self { listener, peer, undetected, read_ahead, elapsed: Elapsed::default() }
     }
 }
 

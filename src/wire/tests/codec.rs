@@ -6,7 +6,7 @@ use super::super::{
     batch::ConnectionsWriter,
     packet::{LONGEST_INLINE, LONGEST_PACKET, Malformed},
     protocol::*,
-    records::Ahead,
+    records::ReadAhead,
     version::VERSION,
 };
 use crate::{
@@ -19,18 +19,18 @@ fn blob(bytes: &'static [u8]) -> Blob {
 }
 
 fn records() -> Vec<ConnectionRecord> {
-    let record = |peer: PeerAddr, ahead| ConnectionRecord {
+    let record = |peer: PeerAddr, read_ahead| ConnectionRecord {
         listener: "http".to_owned(),
         peer,
-        fresh: true,
-        ahead,
+        undetected: true,
+        read_ahead,
         elapsed: Elapsed { age: 300, quiet: 2, headers: Some(1) },
     };
     vec![
-        record("127.0.0.1:80".parse().unwrap(), Ahead::Inline(blob(b"GET /"))),
-        record("[fe80::1%2]:80".parse().unwrap(), Ahead::Memfd { len: 4097 }),
-        record(PeerAddr::Unix(UnixPeer::default()), Ahead::Inline(blob(b""))),
-        record("@a (uid 1, gid 2)".parse().unwrap(), Ahead::Memfd { len: u64::MAX }),
+        record("127.0.0.1:80".parse().unwrap(), ReadAhead::Inline(blob(b"GET /"))),
+        record("[fe80::1%2]:80".parse().unwrap(), ReadAhead::Memfd { len: 4097 }),
+        record(PeerAddr::Unix(UnixPeer::default()), ReadAhead::Inline(blob(b""))),
+        record("@a (uid 1, gid 2)".parse().unwrap(), ReadAhead::Memfd { len: u64::MAX }),
     ]
 }
 
@@ -118,8 +118,8 @@ fn a_writer_is_full_before_the_packet_is_too_long() {
     let record = ConnectionRecord {
         listener: "http".to_owned(),
         peer: "127.0.0.1:80".parse().unwrap(),
-        fresh: false,
-        ahead: Ahead::Inline(Blob(vec![1; LONGEST_INLINE].into())),
+        undetected: false,
+        read_ahead: ReadAhead::Inline(Blob(vec![1; LONGEST_INLINE].into())),
         elapsed: Elapsed::default(),
     };
     let mut writer = ConnectionsWriter::new(VERSION);

@@ -23,7 +23,7 @@ use super::{
     codec::{every_message, noise},
     support::*,
 };
-use crate::idle_connection::{IdleConnection, LONGEST_AHEAD};
+use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD};
 
 /// Packets that are no message, and what is said of them.
 fn no_messages() -> Vec<(Vec<u8>, &'static str)> {
@@ -327,7 +327,7 @@ async fn a_connection_that_no_message_can_carry_comes_back_alone() {
     let (sender, handle, new) = committed_to_raw().await;
     let mut old = Old::default();
     let name = IdleConnection { listener: "x".repeat(LONGEST_PACKET).into(), ..connection("") };
-    let unsendable = [connection(vec![0; LONGEST_AHEAD + 1]), name];
+    let unsendable = [connection(vec![0; LONGEST_READ_AHEAD + 1]), name];
     let inodes: Vec<_> = unsendable.iter().map(|connection| inode(&connection.stream)).collect();
     for connection in [connection("a")].into_iter().chain(unsendable).chain([connection("b")]) {
         handle.send(connection).unwrap();

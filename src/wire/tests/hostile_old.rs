@@ -18,7 +18,7 @@ use super::{
         packet::LONGEST_PACKET,
         protocol::*,
         receive::{ConnectionReceiver, Ended},
-        records::Ahead,
+        records::ReadAhead,
     },
     codec::every_message,
     support::*,
@@ -214,7 +214,7 @@ fn streams(count: usize) -> Vec<OwnedFd> {
 }
 
 fn move_of(ahead: &[u64]) -> Vec<u8> {
-    packet(Connections { records: ahead.iter().map(|len| a_record(Ahead::Memfd { len: *len })).collect() })
+    packet(Connections { records: ahead.iter().map(|len| a_record(ReadAhead::Memfd { len: *len })).collect() })
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use super::super::{
     },
     reason::ReturnReason,
     receive::{ConnectionReceiver, NewProcess, ReceiverHandle},
-    records::Ahead,
+    records::ReadAhead,
     section::Section,
     send::{ConnectionSender, OldProcess, SenderHandle},
     version::{OLDEST_VERSION, VERSION},
@@ -278,13 +278,13 @@ pub(crate) fn hello() -> Hello {
 pub(crate) fn a_move(count: usize) -> (Connections, Vec<OwnedFd>) {
     let connections = (0..count).map(|_| connection(""));
     let (records, fds) =
-        connections.map(|connection| (a_record(Ahead::Inline(Blob::default())), connection.stream)).unzip();
+        connections.map(|connection| (a_record(ReadAhead::Inline(Blob::default())), connection.stream)).unzip();
     (Connections { records }, fds)
 }
 
-pub(crate) fn a_record(ahead: Ahead) -> ConnectionRecord {
+pub(crate) fn a_record(read_ahead: ReadAhead) -> ConnectionRecord {
     let peer = PeerAddr::Unix(UnixPeer::default());
-    ConnectionRecord { listener: "http".to_owned(), peer, fresh: false, ahead, elapsed: Elapsed::default() }
+    ConnectionRecord { listener: "http".to_owned(), peer, undetected: false, read_ahead, elapsed: Elapsed::default() }
 }
 
 pub(crate) fn inodes(fds: &[impl AsFd]) -> Vec<u64> {

@@ -31,7 +31,7 @@ const LISTENERS: &[u8] = b"\x02\0\x02\x05name0\0\x01\x05name1\0\0\0";
 const OFFERED: &[u8] = b"\x04\0";
 const COMMIT: &[u8] = b"\x05\0";
 const READY: &[u8] = b"\x21\0";
-/// Two `Connections` of `http`, from 127.0.0.1:80: fresh, and with `GET /` ahead.
+/// Two `Connections` of `http`, from 127.0.0.1:80: undetected, and with `GET /` ahead.
 const CONNECTIONS: &[u8] = b"\x06\0\x02\x04http\0\x7f\0\0\x01\x50\x01\0\0\x04http\0\x7f\0\0\x01\x50\0\0\x05GET /";
 const TAKEN: &[u8] = b"\x24\0\x02";
 const DONE: &[u8] = b"\x07\0";

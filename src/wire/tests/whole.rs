@@ -15,7 +15,7 @@ use super::{
     child::play,
     support::*,
 };
-use crate::idle_connection::{IdleConnection, LONGEST_AHEAD, Times};
+use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD, Times};
 
 #[tokio::test]
 async fn what_is_offered_arrives() {
@@ -91,7 +91,7 @@ async fn take_all(receiver: ConnectionReceiver) -> (Ended, New) {
 
 #[tokio::test]
 async fn connections_move_however_much_is_ahead_of_them() {
-    let longest = (0..3).map(|_| vec![1; LONGEST_AHEAD]);
+    let longest = (0..3).map(|_| vec![1; LONGEST_READ_AHEAD]);
     let ahead: Vec<_> = (0..300).map(|i| vec![u8::try_from(i % 251).unwrap(); 100 * 1024]).chain(longest).collect();
     let ((sender, handle), (receiver, _words)) = committed().await;
     ahead.iter().for_each(|ahead| handle.send(connection(ahead.clone())).unwrap());
