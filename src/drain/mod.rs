@@ -157,7 +157,7 @@ struct Shared {
     has_started: AtomicBool,
     /// [`SUCCEEDED`], [`MOVES`] and [`STORES`].
     successor: AtomicU8,
-    began_at: OnceLock<Instant>,
+    started_at: OnceLock<Instant>,
     started: CancellationToken,
     aborted: CancellationToken,
     phase: watch::Sender<Phase>,
@@ -225,7 +225,7 @@ impl Drain {
         let shared = Shared {
             has_started: AtomicBool::new(false),
             successor: AtomicU8::new(0),
-            began_at: OnceLock::new(),
+            started_at: OnceLock::new(),
             started: aborted.child_token(),
             aborted,
             phase: watch::Sender::new(Phase::Running),
@@ -248,19 +248,19 @@ impl Drain {
     /// assert!(drain.has_started() && drain.token().is_cancelled());
     /// ```
     pub fn start(&self) {
-        self.note_begin();
+        self.note_start();
         self.advance(Phase::Draining);
         self.shared.started.cancel();
     }
 
     /// Starts as a successor takes over: streams and background tasks see it, and readiness stays as it is. With
     /// `moves`, connections go to the successor as well, and no response is marked as the last.
-    pub(crate) fn begin_succession(&self, moves: bool) {
+    pub(crate) fn start_succession(&self, moves: bool) {
         let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
         self.shared.successor.store(successor, Ordering::Relaxed);
         self.start();
         if let Some(follower) = self.shared.follower.get() {
-            follower.drain.begin_succession(moves);
+            follower.drain.start_succession(moves);
         }
     }
 
@@ -293,7 +293,7 @@ impl Drain {
     /// assert_eq!(drain.phase(), Phase::Aborting);
     /// ```
     pub fn abort(&self) {
-        self.note_begin();
+        self.note_start();
         self.advance(Phase::Aborting);
         // First, so that what the token wakes there sees that it has started.
         if let Some(follower) = self.shared.follower.get() {
@@ -315,7 +315,7 @@ impl Drain {
     #[inline]
     #[must_use]
     pub fn has_started(&self) -> bool {
-        // Acquire pairs with the Release in `note_begin`: a task that the token woke sees the flag (invariant 1).
+        // Acquire pairs with the Release in `note_start`: a task that the token woke sees the flag (invariant 1).
         self.shared.has_started.load(Ordering::Acquire)
     }
 
@@ -549,8 +549,8 @@ impl Drain {
         self.shared.aborted.clone()
     }
 
-    fn note_begin(&self) {
-        let _ = self.shared.began_at.set(Instant::now());
+    fn note_start(&self) {
+        let _ = self.shared.started_at.set(Instant::now());
         self.shared.has_started.store(true, Ordering::Release);
     }
 
@@ -566,7 +566,7 @@ impl Drain {
 
     /// How long ago it started; zero until then.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.shared.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
+        self.shared.started_at.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     fn left(&self) -> usize {

@@ -479,7 +479,7 @@ impl Service for ExternalService {
     }
 
     fn start_drain(&self, _: Option<&SenderHandle>) {
-        self.drain.begin_succession(false);
+        self.drain.start_succession(false);
         self.committed.cancel();
     }
 

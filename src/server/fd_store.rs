@@ -76,7 +76,7 @@ impl FdStoreTask {
     }
 
     /// Keeps the listeners from now on, and serves the connections of the process before.
-    pub(super) fn begin(&mut self, serving: &Routes) {
+    pub(super) fn start(&mut self, serving: &Routes) {
         let activated = serving.activated();
         // No other process can serve the one connection of `Accept=yes`.
         self.store.take_if(|_| activated.one_connection().is_some());

@@ -123,13 +123,13 @@ fn script(line: &str) -> Option<Range<usize>> {
 /// The commands of a script and where they begin, as far as that is known without a shell: apart at `;`, `&&`, `||`, `|`,
 /// `&` and new lines.
 fn commands(script: &str) -> Vec<(usize, &str)> {
-    let mut begins = 0;
+    let mut start = 0;
     let mut commands = Vec::new();
     for piece in script.split_inclusive([';', '&', '|', '\n']) {
         let command = piece.trim_end_matches([';', '&', '|', '\n']);
         let indent = command.len() - command.trim_start().len();
-        commands.push((begins + indent, command.trim()));
-        begins += piece.len();
+        commands.push((start + indent, command.trim()));
+        start += piece.len();
     }
     commands.retain(|(_, command)| !command.is_empty());
     commands
@@ -140,8 +140,8 @@ fn exec_last(script: &str) -> String {
     let script = &script[..pipe(script).unwrap_or(script.len())];
     let commands = commands(script);
     let serves = |(_, command): &&(usize, &str)| !EPILOGUES.contains(&first_word(command));
-    let (begins, command) = commands.iter().rev().find(serves).copied().unwrap_or((0, script));
-    format!("{}exec {command}", &script[..begins])
+    let (start, command) = commands.iter().rev().find(serves).copied().unwrap_or((0, script));
+    format!("{}exec {command}", &script[..start])
 }
 
 /// Where the first pipe is; `||` is none.

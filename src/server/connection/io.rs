@@ -60,7 +60,7 @@ struct Closing {
 }
 
 impl Closing {
-    fn begin() -> Self {
+    fn start() -> Self {
         let now = Instant::now();
         Self { silence: Box::pin(sleep_until(now + CLOSE_SILENCE)), limit: now + CLOSE_LIMIT }
     }
@@ -139,7 +139,7 @@ impl Io {
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<()> {
-        let closing = self.closing.get_or_insert_with(Closing::begin);
+        let closing = self.closing.get_or_insert_with(Closing::start);
         if heard {
             closing.extend();
         }

@@ -56,7 +56,7 @@ impl<'a> ServerService<'a> {
             let handles = self.routes.handles();
             self.routes.activated().close_unwanted(|name| handles.iter().any(|route| &*route.name == name));
         }
-        self.fd_store.begin(&self.routes);
+        self.fd_store.start(&self.routes);
     }
 }
 
@@ -117,7 +117,7 @@ impl Service for ServerService<'_> {
             Some(_) => self.routes.redirect_to(connections),
             None => self.fd_store.leave_plainly(&self.routes),
         }
-        self.drain().begin_succession(connections.is_some());
+        self.drain().start_succession(connections.is_some());
     }
 
     async fn drained(

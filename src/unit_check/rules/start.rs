@@ -44,7 +44,7 @@ pub(super) fn script(service: &Service<'_>) -> Option<Finding> {
         let program = format!("ExecStart=/usr/local/bin/{}", service.unit.prefix());
         Finding::error(service.unit, "Service", "ExecStart", problem).fix("ExecStart=").fix(program)
     };
-    match beginning(&path) {
+    match first_bytes(&path) {
         Ok(text) if !text.starts_with(b"#!") => None,
         Ok(text) if String::from_utf8_lossy(&text).lines().any(command::execs) => None,
         Ok(_) => Some(finding(
@@ -63,7 +63,7 @@ pub(super) fn script(service: &Service<'_>) -> Option<Finding> {
 }
 
 /// Reads as much of a file as a script has.
-fn beginning(path: &str) -> io::Result<Vec<u8>> {
+fn first_bytes(path: &str) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(LONGEST_SCRIPT).read_to_end(&mut text)?;
     Ok(text)

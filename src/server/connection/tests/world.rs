@@ -88,7 +88,7 @@ impl World {
             world.adopt(connection, number);
             Ok(())
         })));
-        old.drain.begin_succession(true);
+        old.drain.start_succession(true);
     }
 
     /// The last generation ends, and no other begins.
