@@ -14,23 +14,23 @@ use crate::{
 impl Server {
     /// Takes every socket and checks all there is to check before the first connection is accepted.
     pub(super) fn take(self) -> Result<(ServerContext, Vec<ReadyRoute>), Error> {
-        let (common, limits) = (self.common(), self.limits.clone());
+        let (context, limits) = (self.context(), self.limits.clone());
         if let [only] = &self.routes[..] {
-            common.activated.name_unnamed(&only.name);
+            context.activated.name_unnamed(&only.name);
         }
-        let routes = match common.activated.one_connection() {
+        let routes = match context.activated.one_connection() {
             Some(connection) => vec![self.route_of(&connection)?],
             None => self.into_checked_routes()?,
         };
-        routes.iter().try_for_each(|route| common.activated.check_one(&route.name))?;
-        let listeners = routes.iter().map(|route| common.activated.one(&route.name)).collect::<Result<Vec<_>, _>>()?;
+        routes.iter().try_for_each(|route| context.activated.check_one(&route.name))?;
+        let listeners = routes.iter().map(|route| context.activated.one(&route.name)).collect::<Result<Vec<_>, _>>()?;
         listeners.iter().for_each(ActivatedListener::note_route);
         let complete = |(route, listener): (NamedRoute, _)| (route.route, route.options.over(&limits), listener);
         let routes = routes.into_iter().zip(listeners).map(complete).collect();
-        Ok((common, routes))
+        Ok((context, routes))
     }
 
-    pub(super) fn common(&self) -> ServerContext {
+    pub(super) fn context(&self) -> ServerContext {
         ServerContext { activated: self.activated.clone(), drain: self.drain.clone(), stats: self.stats.clone() }
     }
 

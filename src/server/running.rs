@@ -54,9 +54,9 @@ impl Server {
         let stats = self.stats.clone();
         let service = |routes| ServerService::new(routes, stats, announcer, fd_store, limit);
         let Some(pending) = coordinator.join(&self.activated).await? else {
-            return Ok((service(Routes::start(self.common(), iter::empty())), Takeover::Stopped));
+            return Ok((service(Routes::start(self.context(), iter::empty())), Takeover::Stopped));
         };
-        let ((common, routes), pending) = pending.check(self.take())?;
+        let ((context, routes), pending) = pending.check(self.take())?;
         let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, _, listener)| listener));
         let takeover = match coordinator.unless_stopped(ready).await {
             Some(ready) => coordinator.take_over(pending.check(ready)?.1).await?,
@@ -66,9 +66,9 @@ impl Server {
             }
         };
         if matches!(takeover, Takeover::Stopped) {
-            return Ok((service(Routes::start(common, iter::empty())), takeover));
+            return Ok((service(Routes::start(context, iter::empty())), takeover));
         }
-        let mut service = service(Routes::start(common, routes.into_iter()));
+        let mut service = service(Routes::start(context, routes.into_iter()));
         service.start(idle_exit, allow_unserved);
         Ok((service, takeover))
     }
