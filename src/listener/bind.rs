@@ -96,7 +96,7 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Bound, Error> {
     let addr = ListenAddr::Unix(path.to_owned());
     check_length(path.as_os_str().len(), "path", &addr)?;
     let _lock = lock(path);
-    vacate(path, &addr)?;
+    remove_stale(path, &addr)?;
     listen_unix(path, options).map_err(|source| failed(&addr, source))
 }
 
@@ -120,7 +120,7 @@ fn lock(path: &Path) -> Option<PathLock> {
 }
 
 /// Removes a stale socket. Anything else that stands there is an error.
-fn vacate(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
+fn remove_stale(path: &Path, addr: &ListenAddr) -> Result<(), Error> {
     let problem = match path::path_state(path).map_err(|source| failed(addr, source))? {
         PathState::Free => return Ok(()),
         PathState::Stale => {
