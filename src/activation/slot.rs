@@ -214,7 +214,7 @@ impl Slot {
 
     /// Whether it is bound to `addr`.
     pub(super) fn has_addr(&self, addr: &AskedAddr) -> bool {
-        self.info.addr().is_some_and(|bound| addr.means(bound))
+        self.info.addr().is_some_and(|bound| addr.is_same_as(bound))
     }
 
     /// Whether to bind `addr` would give this very socket; any port will do for port 0.

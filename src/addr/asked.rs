@@ -50,13 +50,13 @@ impl AskedAddr {
         }
     }
 
-    /// Whether a socket that is bound to `bound` is what a program that asks for this means, see [`ListenAddr::means_at`].
-    pub(crate) fn means(&self, bound: &ListenAddr) -> bool {
-        self.addr.means_at(self.candidates.as_deref().unwrap_or_default(), bound)
+    /// Whether a socket that is bound to `bound` is what a program that asks for this means, see [`ListenAddr::is_same_at`].
+    pub(crate) fn is_same_as(&self, bound: &ListenAddr) -> bool {
+        self.addr.is_same_at(self.candidates.as_deref().unwrap_or_default(), bound)
     }
 
     /// Whether both cannot be bound at a time: they are the same address, or both are IP addresses with one port.
     pub(crate) fn overlaps(&self, bound: &ListenAddr) -> bool {
-        self.addr.has_port_of(bound) || self.means(bound)
+        self.addr.has_port_of(bound) || self.is_same_as(bound)
     }
 }

@@ -144,7 +144,7 @@ impl ListenAddr {
     /// - Port 0 asks for a fresh port, so it matches nothing.
     ///
     /// `candidates` are the addresses that `self` [resolves](Self::resolve) to.
-    pub(super) fn means_at(&self, candidates: &[SocketAddr], bound: &Self) -> bool {
+    pub(super) fn is_same_at(&self, candidates: &[SocketAddr], bound: &Self) -> bool {
         match (self, bound) {
             (Self::Tcp(_) | Self::Host { .. } | Self::Port(_), Self::Tcp(bound)) => {
                 candidates.iter().any(|asked| same_endpoint(*asked, *bound))
@@ -511,7 +511,7 @@ mod tests {
         ] {
             let addr = parsed(asked);
             let candidates = addr.resolve().unwrap();
-            assert_eq!(addr.means_at(&candidates, &parsed(bound)), same, "{asked} for {bound}");
+            assert_eq!(addr.is_same_at(&candidates, &parsed(bound)), same, "{asked} for {bound}");
         }
     }
 }
