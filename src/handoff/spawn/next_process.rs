@@ -208,21 +208,21 @@ impl NextProcess {
         Ok(started)
     }
 
-    fn into_program(self, origin: &StartContext) -> Result<Program, Error> {
-        let path = origin.program.clone().ok_or_else(unknown_program)?;
+    fn into_program(self, context: &StartContext) -> Result<Program, Error> {
+        let path = context.program.clone().ok_or_else(unknown_program)?;
         let directory = match self.directory {
             Some(given) => given,
             None => {
-                note_old_release(origin);
-                origin.directory.clone().ok_or_else(|| no_directory(&path))?
+                note_old_release(context);
+                context.directory.clone().ok_or_else(|| no_directory(&path))?
             }
         };
         let names = names(&self.sockets)?;
-        let mut environment = environment(&origin.environment, self.overrides, self.sockets.len(), names);
+        let mut environment = environment(&context.environment, self.overrides, self.sockets.len(), names);
         if self.may_spawn {
             environment.push((SUCCESSOR.into(), Value::OwnPid));
         }
-        let mut ignored = origin.ignored.clone();
+        let mut ignored = context.ignored.clone();
         if self.is_successor {
             let held_off: Vec<_> = signals::HANDOFF.into_iter().filter(|signal| !ignored.contains(signal)).collect();
             let bound: Vec<_> = self.bound.iter().map(usize::to_string).collect();
@@ -232,7 +232,7 @@ impl NextProcess {
         }
         let fds: Vec<_> = self.sockets.into_iter().map(|(_, fd)| fd).collect();
         let open_files = table::limit_of_next(fds.len());
-        Ok(Program { path, arguments: origin.arguments.clone(), environment, directory, fds, open_files, ignored })
+        Ok(Program { path, arguments: context.arguments.clone(), environment, directory, fds, open_files, ignored })
     }
 }
 
@@ -305,8 +305,8 @@ fn unknown_program() -> Error {
 }
 
 /// The program follows a symbolic link that was switched, and the directory does not.
-fn note_old_release(origin: &StartContext) {
-    if let (Some(path), Some(directory)) = (origin.switched_directory(), &origin.directory) {
+fn note_old_release(context: &StartContext) {
+    if let (Some(path), Some(directory)) = (context.switched_directory(), &context.directory) {
         log::warn!(
             "the next process runs in {}, which is no longer where {} leads; name that with Environment=PWD= in the unit, or with \
              successor_directory",

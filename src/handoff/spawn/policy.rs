@@ -110,18 +110,18 @@ fn refused(reason: impl Into<String>) -> Error {
 
 impl Start {
     fn of_this_process(speaks: bool) -> Self {
-        let origin = StartContext::of_this_process();
-        let pid = |name| origin.variable(name).and_then(OsStr::to_str).and_then(|pid| pid.parse().ok());
+        let context = StartContext::of_this_process();
+        let pid = |name| context.variable(name).and_then(OsStr::to_str).and_then(|pid| pid.parse().ok());
         Self {
             pid: process::id(),
-            parent: origin.parent.clone(),
+            parent: context.parent.clone(),
             exec_pid: pid("SYSTEMD_EXEC_PID"),
-            is_in_unit: origin.variable("INVOCATION_ID").is_some(),
-            speaks: speaks && origin.variable("NOTIFY_SOCKET").is_some(),
+            is_in_unit: context.variable("INVOCATION_ID").is_some(),
+            speaks: speaks && context.variable("NOTIFY_SOCKET").is_some(),
             is_successor: pid(SUCCESSOR) == Some(process::id()),
             is_systemd_booted: Path::new("/run/systemd/system").is_dir(),
             leads_session: terminal::leads_session(),
-            is_supervised: origin.variable("SUPERVISOR_ENABLED").is_some(),
+            is_supervised: context.variable("SUPERVISOR_ENABLED").is_some(),
         }
     }
 
