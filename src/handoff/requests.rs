@@ -1,6 +1,6 @@
 //! The requests for a handoff: of a signal, the service itself, a new process at the path, or an operator's program.
 //!
-//! A new process and an operator are visitors of the path. Each visitor is read in a task of its own, so that one that sends nothing delays
+//! A new process and an operator are peers at the path. Each peer is read in a task of its own, so that one that sends nothing delays
 //! no other.
 
 use std::{
@@ -36,11 +36,11 @@ use crate::{
     },
 };
 
-/// How long a visitor of the path may take to send its first message.
+/// How long a peer at the path may take to send its first message.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
-/// How many visitors are read at a time. The others wait in the kernel's queue, which has a limit of its own.
-const MOST_VISITORS: usize = 32;
+/// How many peers are read at a time. The others wait in the kernel's queue, which has a limit of its own.
+const MOST_PEERS: usize = 32;
 
 /// How long the new process may take to put its own socket at the path, once it serves.
 const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
@@ -48,9 +48,9 @@ const REPLACEMENT_LIMIT: Duration = Duration::from_secs(5);
 /// How often to look whether it has.
 const REPLACEMENT_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long the socket that is no longer at the path stays open for a visitor that has found it there: in the kernel, to look a path
+/// How long the socket that is no longer at the path stays open for a peer that has found it there: in the kernel, to look a path
 /// up and to connect are two steps.
-const VISITOR_GRACE: Duration = Duration::from_millis(50);
+const PEER_GRACE: Duration = Duration::from_millis(50);
 
 /// How long another process may hold the path.
 const PATH_LIMIT: Duration = Duration::from_secs(5);
@@ -96,7 +96,7 @@ pub(crate) struct Requests {
     /// The next socket at the path, until this process serves.
     staged: Option<StagedSocketPath>,
     rendezvous: Option<Rendezvous>,
-    visitors: JoinSet<Option<Request>>,
+    peers: JoinSet<Option<Request>>,
     /// A SIGHUP came while another handoff was under way.
     has_refused_hangup: bool,
     /// When this process handed over to one that takes the path; `None` again if that one does not take it in time.
@@ -116,7 +116,7 @@ impl Requests {
             signals: None,
             staged: None,
             rendezvous: None,
-            visitors: JoinSet::new(),
+            peers: JoinSet::new(),
             has_refused_hangup: false,
             handed_over: None,
         }
@@ -164,26 +164,26 @@ impl Requests {
     }
 
     async fn try_to_open_path(&mut self, activated: &ActivatedListeners) -> Result<(), Error> {
-        let place = match self.staged.take() {
+        let path = match self.staged.take() {
             Some(staged) => {
                 Some(flat(on_thread_or_here(move || staged.rename_into_place(StdInstant::now() + PATH_LIMIT)).await)?)
             }
             None => activated.take_bound_path(),
         };
-        let Some(place) = place else { return Ok(()) };
-        let opened = Rendezvous::new(place, activated.handoff_peers());
+        let Some(path) = path else { return Ok(()) };
+        let opened = Rendezvous::new(path, activated.handoff_peers());
         self.rendezvous = Some(opened.map_err(|error| failed(format!("cannot listen at the path: {error}")))?);
         Ok(())
     }
 
-    /// The new process serves, and takes the path. Visitors wait until it has: then this process closes its socket, and they go to the new
+    /// The new process serves, and takes the path. Peers wait until it has: then this process closes its socket, and they go to the new
     /// process. If it does not take the path in time, this process refuses them.
     pub(crate) fn note_handed_over(&mut self) {
         self.handed_over = Some(Instant::now());
     }
 
     /// Returns when the new process has taken the path, as the end of this one would remove it before: at most after the limit, and at once
-    /// if this process has not handed the path over. Visitors that have been read are sent on.
+    /// if this process has not handed the path over. Peers that have been read are sent on.
     pub(crate) async fn yield_path(&mut self) {
         if let (Some(rendezvous), Some(since)) = (&self.rendezvous, self.handed_over) {
             if !replaced(rendezvous, since).await {
@@ -192,10 +192,10 @@ impl Requests {
             }
         }
         self.rendezvous = None;
-        // A visitor that has been read is answered. The others find that they were not read, and come again.
-        self.visitors.abort_all();
-        while let Some(visitor) = self.visitors.join_next().await {
-            if let Ok(Some(request)) = visitor {
+        // A peer that has been read is answered. The others find that they were not read, and come again.
+        self.peers.abort_all();
+        while let Some(peer) = self.peers.join_next().await {
+            if let Ok(Some(request)) = peer {
                 self.refer_or_refuse(request);
             }
         }
@@ -211,10 +211,10 @@ impl Requests {
             tokio::select! {
                 Some(call) = self.calls.recv() => return Request::spawn(Requester::Service(call)),
                 name = next_signal(&mut self.signals) => return Request::spawn(Requester::Signal(name)),
-                channel = next_visitor(self.rendezvous.as_ref()),
-                    if self.handed_over.is_none() && self.visitors.len() < MOST_VISITORS =>
+                channel = next_peer(self.rendezvous.as_ref()),
+                    if self.handed_over.is_none() && self.peers.len() < MOST_PEERS =>
                 {
-                    self.visitors.spawn(read_request(channel));
+                    self.peers.spawn(read_request(channel));
                 }
                 is_replaced = is_path_taken(self.rendezvous.as_ref(), self.handed_over) => {
                     match is_replaced {
@@ -222,8 +222,8 @@ impl Requests {
                         false => self.handed_over = None,
                     }
                 }
-                Some(visitor) = self.visitors.join_next() => {
-                    if let Ok(Some(request)) = visitor {
+                Some(peer) = self.peers.join_next() => {
+                    if let Ok(Some(request)) = peer {
                         return request;
                     }
                 }
@@ -249,7 +249,7 @@ impl Requests {
         std::mem::take(&mut self.has_refused_hangup)
     }
 
-    /// As [`refuse_all`](Self::refuse_all), when this process has handed over: sends the visitors of the path to the new process, as long as
+    /// As [`refuse_all`](Self::refuse_all), when this process has handed over: sends the peers at the path to the new process, as long as
     /// that is about to take it.
     ///
     /// # Cancel safety
@@ -271,10 +271,10 @@ impl Requests {
     }
 }
 
-async fn next_visitor(rendezvous: Option<&Rendezvous>) -> Channel {
+async fn next_peer(rendezvous: Option<&Rendezvous>) -> Channel {
     match rendezvous {
         None => pending().await,
-        Some(rendezvous) => rendezvous.visitor().await,
+        Some(rendezvous) => rendezvous.accept().await,
     }
 }
 
@@ -293,7 +293,7 @@ async fn replaced(rendezvous: &Rendezvous, since: Instant) -> bool {
         }
         sleep(REPLACEMENT_PAUSE).await;
     }
-    sleep(VISITOR_GRACE).await;
+    sleep(PEER_GRACE).await;
     true
 }
 
@@ -307,7 +307,7 @@ async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
     }
 }
 
-/// What a visitor of the path asks for; `None` if that cannot be understood.
+/// What a peer at the path asks for; `None` if that cannot be understood.
 async fn read_request(channel: Channel) -> Option<Request> {
     match timeout(GREETING_LIMIT, accept_join(channel)).await {
         Ok(Ok(Peer::Applicant(applicant))) => {
@@ -315,11 +315,11 @@ async fn read_request(channel: Channel) -> Option<Request> {
         }
         Ok(Ok(Peer::Operator(channel))) => Some(Request::spawn(Requester::Operator(channel))),
         Ok(Err(refusal)) => {
-            log::warn!(%refusal, "a visitor of the path of the handoff cannot be understood");
+            log::warn!(%refusal, "a peer at the path of the handoff cannot be understood");
             None
         }
         Err(_) => {
-            log::warn!("a visitor of the path of the handoff has sent nothing");
+            log::warn!("a peer at the path of the handoff has sent nothing");
             None
         }
     }

@@ -51,11 +51,11 @@ impl PreparedSuccessor {
         let pid = self.pid();
         let Self { mut peer, started, generation, offered } = self;
         let replaced = std::mem::take(&mut peer.replaced);
-        let visitor = if started.is_none() { peer.process() } else { None };
+        let process = if started.is_none() { peer.process() } else { None };
         match (peer.commit().await, started) {
             (Ok(Committed { sender, handle }), started) => {
                 let committed = Committed { sender: sender.reporting_older(generation.older, offered), handle };
-                let process = started.and_then(StartedProcess::leave).or(visitor);
+                let process = started.and_then(StartedProcess::leave).or(process);
                 Ok(Successor { pid, replaced, transfer: Some(Transfer { committed, process }) })
             }
             (Err(refusal), Some(started)) => Err(failed(started.explain(&refusal).await)),

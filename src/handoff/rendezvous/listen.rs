@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How often the log says that foreign users came.
 pub(super) const LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// The place of a serving process, watched.
+/// The path of a serving process, watched.
 #[derive(Debug)]
 pub(crate) struct Rendezvous {
     /// Before the socket, see [`CreatedPath`].
@@ -50,8 +50,8 @@ pub(super) struct Foreigners {
 
 impl Rendezvous {
     /// Registers the socket with the current runtime.
-    pub(crate) fn new(place: BoundSocketPath, peers: Peers) -> io::Result<Self> {
-        let (created, socket) = place.into_parts();
+    pub(crate) fn new(path: BoundSocketPath, peers: Peers) -> io::Result<Self> {
+        let (created, socket) = path.into_parts();
         #[allow(
             deprecated,
             reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
@@ -60,17 +60,17 @@ impl Rendezvous {
         Ok(Self { created, socket, peers, foreigners: Mutex::default() })
     }
 
-    /// Whether a successor has put its own socket at the path: no visitor finds this one any more.
+    /// Whether a successor has put its own socket at the path: no peer finds this one any more.
     pub(crate) fn is_replaced(&self) -> bool {
         !self.created.is_still_ours()
     }
 
-    /// The next visitor that may come: a new process, or an operator's program. Others are refused with the reason.
+    /// The next peer that may come: a new process, or an operator's program. Others are refused with the reason.
     ///
     /// # Cancel safety
     ///
-    /// No visitor is lost when the future is dropped.
-    pub(crate) async fn visitor(&self) -> Channel {
+    /// No peer is lost when the future is dropped.
+    pub(crate) async fn accept(&self) -> Channel {
         loop {
             let accepted = self.socket.async_io(Interest::READABLE, |socket| seqpacket::accept(socket)).await;
             match accepted.and_then(|control| self.admit(control)) {

@@ -89,8 +89,8 @@ fn meet_predecessor(set: &ActivatedListeners, path: &Path) -> Result<(), Error> 
     let (deadline, peers) = (Instant::now() + LIMIT, set.handoff_peers());
     for _ in 0..TRIES {
         match connect_or_bind(path, &peers, deadline)? {
-            ConnectedOrBound::Bound(place) => {
-                set.set_bound_path(place);
+            ConnectedOrBound::Bound(bound) => {
+                set.set_bound_path(bound);
                 return Ok(());
             }
             ConnectedOrBound::Connected(control) => match join_blocking(control, deadline) {

@@ -174,7 +174,7 @@ fn who_serves_again_after_its_successor_has_died_is_met_again() {
 }
 
 #[test]
-fn visitors_that_say_nothing_take_a_few_descriptors_and_no_more() {
+fn peers_that_say_nothing_take_a_few_descriptors_and_no_more() {
     /// As many as the process lets in, and a few of its own.
     const MOST: usize = 32 + 4;
     let folder = folder();

@@ -84,7 +84,7 @@ fn at_once() -> Instant {
 #[track_caller]
 fn first(path: &Path) -> BoundSocketPath {
     match connect_or_bind(path, &alone(), soon()).unwrap() {
-        ConnectedOrBound::Bound(place) => place,
+        ConnectedOrBound::Bound(bound) => bound,
         ConnectedOrBound::Connected(_) => panic!("a process is there"),
     }
 }
@@ -114,9 +114,9 @@ fn says(error: &Error, words: &[&str]) {
 #[test]
 fn the_first_finds_no_process_and_the_second_finds_the_first() {
     let (_folder, path) = somewhere();
-    let place = first(&path);
+    let bound = first(&path);
     assert_served(&path);
-    drop(place);
+    drop(bound);
     assert_eq!(path_state(&path).unwrap(), PathState::Free);
 }
 
@@ -178,39 +178,39 @@ fn a_successor_that_gives_up_leaves_the_path_to_the_old_one() {
 #[test]
 fn a_process_is_there_at_every_moment_of_many_generations() {
     let (_folder, path) = somewhere();
-    let mut place = first(&path).into_parts();
-    // An old one stays until a visitor that has found it there has connected, as it does while it drains.
+    let mut bound = first(&path).into_parts();
+    // An old one stays until a peer that has found it there has connected, as it does while it drains.
     let mut old = Vec::new();
     let (visits, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        let visitor = scope.spawn(|| {
+        let peer = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 assert!(connect(&path, soon()).unwrap().is_some(), "no process was there");
                 visits.fetch_add(1, Ordering::Relaxed);
             }
         });
         let mut generations = 0;
-        while generations < 1_000 && !visitor.is_finished() {
+        while generations < 1_000 && !peer.is_finished() {
             let came = visits.load(Ordering::Relaxed);
             old.retain(|(parts, since): &((CreatedPath, OwnedFd), usize)| {
                 while seqpacket::accept(&parts.1).is_ok() {}
                 came < since + 2
             });
-            while seqpacket::accept(&place.1).is_ok() {}
+            while seqpacket::accept(&bound.1).is_ok() {}
             if old.len() < 100 {
                 let next = BoundSocketPath::stage(&path, &alone(), soon())
                     .unwrap()
                     .rename_into_place(soon())
                     .unwrap()
                     .into_parts();
-                old.push((std::mem::replace(&mut place, next), visits.load(Ordering::Relaxed)));
+                old.push((std::mem::replace(&mut bound, next), visits.load(Ordering::Relaxed)));
                 generations += 1;
             }
         }
         done.store(true, Ordering::Relaxed);
-        while !visitor.is_finished() {
+        while !peer.is_finished() {
             // He may wait in a queue that is full.
-            old.iter().map(|(parts, _)| &parts.1).chain([&place.1]).for_each(|socket| drop(seqpacket::accept(socket)));
+            old.iter().map(|(parts, _)| &parts.1).chain([&bound.1]).for_each(|socket| drop(seqpacket::accept(socket)));
         }
     });
 }
@@ -241,18 +241,18 @@ fn of_many_processes_that_race_for_a_path_one_has_it_and_is_met_by_all_others() 
 fn processes_of_two_pid_namespaces_meet() {
     let (_folder, path) = somewhere();
     let rendezvous = runtime();
-    let place = first(&path);
-    let mut visitor = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
+    let bound = first(&path);
+    let mut peer = Scene::start(&["unshare", "--pid", "--fork", "--kill-child"], "join", &path);
     let joined = rendezvous.block_on(async {
-        let old = Rendezvous::new(place, alone()).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), async { accept_join(old.visitor().await).await.unwrap() })
+        let old = Rendezvous::new(bound, alone()).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), async { accept_join(old.accept().await).await.unwrap() })
             .await
             .unwrap()
     });
     let Peer::Applicant(joiner) = joined else { panic!("{joined:?}") };
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", visitor.id())).unwrap();
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", peer.id())).unwrap();
     assert_eq!(children.trim(), joiner.pid.to_string(), "as the kernel calls it here; it calls itself 1");
-    assert_eq!(visitor.line(), "joined");
+    assert_eq!(peer.line(), "joined");
 }
 
 #[test]
@@ -348,9 +348,7 @@ fn an_operator_learns_of_the_new_process_or_the_reason_why_there_is_none() {
         let mut outcomes = Vec::new();
         for answer in answers {
             let asked = tokio::spawn(request_handoff(path.clone()));
-            let Peer::Operator(channel) = accept_join(old.visitor().await).await.unwrap() else {
-                panic!("no operator")
-            };
+            let Peer::Operator(channel) = accept_join(old.accept().await).await.unwrap() else { panic!("no operator") };
             if let Some(outcome) = answer {
                 channel.send(outcome, &[]).await.unwrap();
             }

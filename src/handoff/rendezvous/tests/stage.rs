@@ -37,10 +37,10 @@ fn race(path: &Path) {
     say("up");
     hear();
     match connect_or_bind(path, &alone(), soon()).unwrap() {
-        ConnectedOrBound::Bound(place) => {
+        ConnectedOrBound::Bound(bound) => {
             say("first");
             hear();
-            let (_created, socket) = place.into_parts();
+            let (_created, socket) = bound.into_parts();
             say(std::iter::from_fn(|| seqpacket::accept(socket.as_fd()).ok()).count());
             hear();
         }

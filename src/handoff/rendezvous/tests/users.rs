@@ -29,14 +29,14 @@ fn a_foreign_user_is_kept_out_by_the_mode_of_the_path() {
 #[test]
 fn a_foreign_user_who_gets_through_learns_that_he_may_not() {
     let (_folder, path) = somewhere();
-    let place = first(&path);
+    let bound = first(&path);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
     let connect_as = |user| as_user(user, || seqpacket::connect(&path, soon())).unwrap();
     let (foreign, peer, own) = (connect_as(OTHER_USER), connect_as(USER), connect_as(0));
     let came = runtime().block_on(async {
-        let old = Rendezvous::new(place, vec![USER].into()).unwrap();
+        let old = Rendezvous::new(bound, vec![USER].into()).unwrap();
         for _ in [&peer, &own] {
-            let _channel = tokio::time::timeout(Duration::from_secs(30), old.visitor()).await.unwrap();
+            let _channel = tokio::time::timeout(Duration::from_secs(30), old.accept()).await.unwrap();
         }
         Channel::new(foreign).unwrap().receive("an answer").await.unwrap().message
     });
