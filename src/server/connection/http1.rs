@@ -22,7 +22,7 @@ use super::{
 use crate::drain::CloseReason;
 
 /// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
-const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// How long the client may take to make room for that.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => {
                 return io.state().end(CloseReason::IdleClosed);
             }
-            Stop::HeadTimeout => return refuse_head(io, watch).await,
+            Stop::HeaderTimeout => return refuse_headers(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
                 return depart::depart(io, &parts.service, false, watch.times());
@@ -66,11 +66,11 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
 }
 
 /// Answers a client whose request headers took too long, if it still reads.
-pub(super) async fn refuse_head(mut io: Io, watch: &mut Watch<'_, '_>) {
+pub(super) async fn refuse_headers(mut io: Io, watch: &mut Watch<'_, '_>) {
     io.state().end(CloseReason::Error);
     io.expect_more();
     let close = pin!(async {
-        if let Ok(Ok(())) = timeout(WRITE_LIMIT, io.write_all(HEAD_TIMEOUT)).await {
+        if let Ok(Ok(())) = timeout(WRITE_LIMIT, io.write_all(REQUEST_TIMEOUT)).await {
             let _ = io.shutdown().await;
         }
     });

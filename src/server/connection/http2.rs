@@ -40,7 +40,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
                 state.end(CloseReason::IdleClosed);
                 connection.as_mut().graceful_shutdown();
             }
-            Stop::HeadTimeout | Stop::Abort => return watch.note_aborted(),
+            Stop::HeaderTimeout | Stop::Abort => return watch.note_aborted(),
         }
         is_going_away = true;
     }

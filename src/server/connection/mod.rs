@@ -127,7 +127,7 @@ impl<S: HttpService> Connection<S> {
                     return io.state().end(if is_check { CloseReason::Finished } else { CloseReason::Error });
                 }
                 Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(CloseReason::IdleClosed),
-                Stop::HeadTimeout => return http1::refuse_head(io, watch).await,
+                Stop::HeaderTimeout => return http1::refuse_headers(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
                     return depart::depart(io, &service, true, watch.times());

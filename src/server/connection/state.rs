@@ -183,13 +183,13 @@ impl State {
     ///
     /// What comes while a response is still being sent waits for that, so it is not slow.
     #[inline]
-    pub(super) fn has_head(&self) -> bool {
-        !self.is_busy() && self.has_started_head() && self.has_sent_all()
+    pub(super) fn is_reading_headers(&self) -> bool {
+        !self.is_busy() && self.has_started_headers() && self.has_sent_all()
     }
 
     /// Whether bytes have come since the last request was done: the beginning of the next one.
     #[inline]
-    fn has_started_head(&self) -> bool {
+    fn has_started_headers(&self) -> bool {
         self.reads.load(Ordering::Relaxed) != self.reads_when_idle.load(Ordering::Relaxed)
     }
 
@@ -223,7 +223,7 @@ impl State {
 
     /// Whether nothing of a request or a response is anywhere in this process, but for bytes that hyper may have read ahead.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_busy() && !self.has_started_head() && self.has_sent_all()
+        !self.is_busy() && !self.has_started_headers() && self.has_sent_all()
     }
 
     pub(super) fn note_shut(&self) {

@@ -51,7 +51,7 @@ pub(super) enum Stop<T> {
     /// beginning of a head.
     Move,
     /// A head has not come to its end in time.
-    HeadTimeout,
+    HeaderTimeout,
     /// It is to be dropped at once.
     Abort,
 }
@@ -68,7 +68,7 @@ pub(super) struct Watch<'a, 'd> {
     /// Armed when there is a deadline, and only then allocated.
     timer: Option<Pin<Box<Sleep>>>,
     /// A head is being read, since then.
-    head: Option<Instant>,
+    headers_since: Option<Instant>,
     /// The connection is closing and was last seen idle after so many requests: until then it may send one more.
     keep_alive_grace: Option<(Instant, u32)>,
     /// HTTP/2: its reads are no request headers.
@@ -90,7 +90,7 @@ impl<'a, 'd> Watch<'a, 'd> {
             registered: false,
             registration: None,
             timer: None,
-            head: state.times.headers_since,
+            headers_since: state.times.headers_since,
             keep_alive_grace: None,
             is_http2: false,
             is_going_away: false,
@@ -158,7 +158,8 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     #[inline]
     fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Stop<T>> {
-        let nothing_new = self.registered && !self.has_head() && self.head.is_none() && !self.state.is_asked();
+        let nothing_new =
+            self.registered && !self.is_reading_headers() && self.headers_since.is_none() && !self.state.is_asked();
         if nothing_new && !self.state.is_leaving() {
             return Poll::Pending;
         }
@@ -177,7 +178,7 @@ impl<'a, 'd> Watch<'a, 'd> {
         }
         loop {
             let now = Instant::now();
-            self.note_head(now);
+            self.note_headers(now);
             if let Some(stop) = self.check(now) {
                 return Poll::Ready(stop);
             }
@@ -199,25 +200,25 @@ impl<'a, 'd> Watch<'a, 'd> {
         &self.state.route.limits
     }
 
-    fn has_head(&self) -> bool {
-        !self.is_http2 && self.state.has_head()
+    fn is_reading_headers(&self) -> bool {
+        !self.is_http2 && self.state.is_reading_headers()
     }
 
     fn is_idle(&self) -> bool {
         if self.is_http2 { !self.state.is_busy() && !self.state.is_shut() } else { self.state.is_idle() }
     }
 
-    fn note_head(&mut self, now: Instant) {
-        if !self.has_head() {
-            self.head = None;
-        } else if self.head.is_none() {
-            self.head = Some(now);
+    fn note_headers(&mut self, now: Instant) {
+        if !self.is_reading_headers() {
+            self.headers_since = None;
+        } else if self.headers_since.is_none() {
+            self.headers_since = Some(now);
         }
     }
 
     /// Until when the head that is being read is to be complete.
-    fn head_deadline(&self) -> Option<Instant> {
-        self.head?.checked_add(self.limits().header_timeout?)
+    fn header_deadline(&self) -> Option<Instant> {
+        self.headers_since?.checked_add(self.limits().header_timeout?)
     }
 
     /// Since when the limits of a connection run that is about to leave: they go on in the next process.
@@ -228,13 +229,13 @@ impl<'a, 'd> Watch<'a, 'd> {
             None if self.state.calls() == 0 => quiet_since,
             None => Instant::now(),
         };
-        Times { opened, quiet_since, headers_since: self.head }
+        Times { opened, quiet_since, headers_since: self.headers_since }
     }
 
     /// What is due.
     fn check<T>(&mut self, now: Instant) -> Option<Stop<T>> {
-        if self.head_deadline().is_some_and(|deadline| deadline <= now) {
-            return Some(Stop::HeadTimeout);
+        if self.header_deadline().is_some_and(|deadline| deadline <= now) {
+            return Some(Stop::HeaderTimeout);
         }
         if self.state.is_leaving() {
             if self.state.moves() && !self.is_http2 {
@@ -282,7 +283,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     /// Ready when the nearest deadline is over, pending for ever where there is none.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let keep_alive_grace = self.keep_alive_grace.map(|(until, _)| until);
-        let Some(nearest) = [self.head_deadline(), keep_alive_grace].into_iter().flatten().min() else {
+        let Some(nearest) = [self.header_deadline(), keep_alive_grace].into_iter().flatten().min() else {
             self.timer = None;
             return Poll::Pending;
         };

@@ -112,7 +112,7 @@ impl Client {
             let is_answered = self.outcome.responses.len() >= all;
             let ends = match &script.tail {
                 Tail::HalfClose => is_written,
-                Tail::PartialHead => is_written && is_answered,
+                Tail::PartialHeaders => is_written && is_answered,
                 Tail::Upgrade { len, .. } => {
                     is_written && self.outcome.switched.as_ref().is_some_and(|bytes| bytes.len() >= *len)
                 }

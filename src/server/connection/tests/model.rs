@@ -141,7 +141,7 @@ fn check_tail(script: &Script, outcome: &Outcome) -> Result<(), String> {
             None => "an idle connection was closed".to_owned(),
         },
         Tail::HalfClose => return Ok(()),
-        Tail::Garbage | Tail::Preface { .. } | Tail::PartialHead => match more {
+        Tail::Garbage | Tail::Preface { .. } | Tail::PartialHeaders => match more {
             [] => return Ok(()),
             [refusal] if refusal.status == 400 && refusal.header("x-number").is_none() => return Ok(()),
             _ => format!("what is no request was answered with {more:?}"),

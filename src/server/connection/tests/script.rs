@@ -122,7 +122,7 @@ pub(super) enum Tail {
         patient: bool,
     },
     /// Half a head, and then the end.
-    PartialHead,
+    PartialHeaders,
     /// A WebSocket, accepted: what follows belongs to it.
     Upgrade {
         len: usize,
@@ -224,7 +224,7 @@ pub(super) fn script(transports: &'static [Transport]) -> impl Strategy<Value = 
 /// an upgrade that was refused, as it would hand out the stream instead, or finds no request but something else.
 fn spare_hyper(requests: &mut [Request], tail: &Tail) {
     let refused = requests.iter().position(|request| request.upgrade != Upgrade::None).unwrap_or(requests.len());
-    let is_malformed = matches!(tail, Tail::Garbage | Tail::Preface { .. } | Tail::PartialHead);
+    let is_malformed = matches!(tail, Tail::Garbage | Tail::Preface { .. } | Tail::PartialHeaders);
     let first = refused.min(requests.len() - usize::from(is_malformed));
     requests[first..].iter_mut().for_each(|request| request.reads = Reads::All);
 }
@@ -290,7 +290,7 @@ fn tail() -> impl Strategy<Value = Tail> {
         1 => Just(Tail::HalfClose),
         1 => Just(Tail::Garbage),
         1 => any::<bool>().prop_map(|patient| Tail::Preface { patient }),
-        1 => Just(Tail::PartialHead),
+        1 => Just(Tail::PartialHeaders),
         2 => (length(), filling(), any::<bool>())
             .prop_map(|(len, filling, patient)| Tail::Upgrade { len, filling, patient }),
     ]

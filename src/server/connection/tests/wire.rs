@@ -77,7 +77,7 @@ impl Sent {
                 }
                 self.bytes.extend(PREFACE);
             }
-            Tail::PartialHead => self.bytes.extend(b"GET /smuggled/partial HTTP/1.1\r\nho"),
+            Tail::PartialHeaders => self.bytes.extend(b"GET /smuggled/partial HTTP/1.1\r\nho"),
             Tail::Upgrade { len, filling, patient } => {
                 let head =
                     format!("GET /r/{number} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
