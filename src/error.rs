@@ -116,7 +116,7 @@ pub(crate) enum Kind {
     /// Two servers of one process want to hand it over.
     TwoCoordinators,
     /// A handoff came to nothing.
-    Handover { reason: String },
+    Handoff { reason: String },
     /// The predecessor did not let this process take over, or could not be understood.
     Predecessor { reason: String },
     /// The process that serves cannot be met at a path.
@@ -303,7 +303,7 @@ impl Error {
     pub fn is_handoff_failure(&self) -> bool {
         matches!(
             *self.kind,
-            Kind::Handover { .. }
+            Kind::Handoff { .. }
                 | Kind::Predecessor { .. }
                 | Kind::Start { .. }
                 | Kind::SpawnAsInit
@@ -510,7 +510,7 @@ impl fmt::Display for Kind {
                 "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
             ),
             Self::Start { program, remedy, .. } => write!(f, "cannot start {}: {remedy}", program.display()),
-            Self::Handover { reason } => write!(f, "no handoff: {reason}; this process serves on"),
+            Self::Handoff { reason } => write!(f, "no handoff: {reason}; this process serves on"),
             Self::Predecessor { reason } => write!(
                 f,
                 "cannot take over from the process that serves: {reason}; nothing has changed there"

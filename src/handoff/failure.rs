@@ -4,5 +4,5 @@ use crate::error::{Error, Kind};
 
 /// The handoff failed for `reason`, and the old process serves on ([`is_handoff_failure`](Error::is_handoff_failure)).
 pub(crate) fn failed(reason: impl Into<String>) -> Error {
-    Kind::Handover { reason: reason.into() }.into()
+    Kind::Handoff { reason: reason.into() }.into()
 }
