@@ -166,8 +166,8 @@ mod tests {
     struct Looked {
         busy: AtomicU32,
         calls: AtomicU32,
-        expired: AtomicU32,
-        retired: AtomicU32,
+        idle_closed: AtomicU32,
+        last_responses: AtomicU32,
     }
 
     impl IdleEntry for Looked {
@@ -178,10 +178,10 @@ mod tests {
             self.calls.load(Ordering::Relaxed)
         }
         fn close_idle(&self) {
-            self.expired.fetch_add(1, Ordering::Relaxed);
+            self.idle_closed.fetch_add(1, Ordering::Relaxed);
         }
         fn close_after_response(&self) {
-            self.retired.fetch_add(1, Ordering::Relaxed);
+            self.last_responses.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -207,19 +207,19 @@ mod tests {
         let (connection, times) = (Arc::new(Looked::default()), Times::now());
         let (mut entry, mut now) = (entry(&connection, &times, None), times.opened);
         look(&mut entry, &mut now, TICKS - 1);
-        assert_eq!(count(&connection.expired), 0);
+        assert_eq!(count(&connection.idle_closed), 0);
         connection.calls.store(1, Ordering::Relaxed);
         look(&mut entry, &mut now, TICKS);
-        assert_eq!(count(&connection.expired), 0);
+        assert_eq!(count(&connection.idle_closed), 0);
         connection.busy.store(1, Ordering::Relaxed);
         look(&mut entry, &mut now, 100);
-        assert_eq!(count(&connection.expired), 0);
+        assert_eq!(count(&connection.idle_closed), 0);
         connection.busy.store(0, Ordering::Relaxed);
         // Its response may have ended just now.
         look(&mut entry, &mut now, TICKS);
-        assert_eq!(count(&connection.expired), 0);
+        assert_eq!(count(&connection.idle_closed), 0);
         look(&mut entry, &mut now, 1);
-        assert_eq!(count(&connection.expired), 1);
+        assert_eq!(count(&connection.idle_closed), 1);
     }
 
     #[test]
@@ -229,9 +229,9 @@ mod tests {
         let times = Times { quiet_since: now - Duration::from_secs(5), ..Times::now() };
         let mut entry = entry(&connection, &times, None);
         look(&mut entry, &mut now, 2);
-        assert_eq!(count(&connection.expired), 0);
+        assert_eq!(count(&connection.idle_closed), 0);
         look(&mut entry, &mut now, 1);
-        assert_eq!(count(&connection.expired), 1);
+        assert_eq!(count(&connection.idle_closed), 1);
     }
 
     #[test]
@@ -240,9 +240,9 @@ mod tests {
         let now = times.opened;
         let mut entry = entry(&connection, &times, Some(now + Duration::from_secs(1)));
         entry.look(now, None);
-        assert_eq!(count(&connection.retired), 0);
+        assert_eq!(count(&connection.last_responses), 0);
         (0..100).for_each(|_| entry.look(now + Duration::from_secs(1000), None));
-        assert_eq!((count(&connection.retired), count(&connection.expired)), (1, 0));
+        assert_eq!((count(&connection.last_responses), count(&connection.idle_closed)), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(reaper.quiet_since(registration), times.opened);
         tokio::time::advance(Duration::from_secs(1)).await;
         reaper.lock(registration.shard)[registration.key].look(Instant::now(), limits.idle_timeout);
-        assert_eq!(count(&connection.retired), 1);
+        assert_eq!(count(&connection.last_responses), 1);
         connection.calls.store(1, Ordering::Relaxed);
         assert_eq!(reaper.quiet_since(registration), Instant::now());
     }
@@ -272,11 +272,15 @@ mod tests {
         };
         let reaper = Reaper::new(&limits);
         let times = Times::now();
-        for (seconds, expired, retired) in [(0, 0, 0), (110, 0, 0), (10, 1, 0), (480, 1, 1)] {
+        for (seconds, idle_closed, last_responses) in [(0, 0, 0), (110, 0, 0), (10, 1, 0), (480, 1, 1)] {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             let connection = Arc::new(Looked::default());
             reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
-            assert_eq!((count(&connection.expired), count(&connection.retired)), (expired, retired), "{seconds}");
+            assert_eq!(
+                (count(&connection.idle_closed), count(&connection.last_responses)),
+                (idle_closed, last_responses),
+                "{seconds}"
+            );
         }
     }
 
@@ -295,7 +299,7 @@ mod tests {
                 let registration =
                     reaper.register(Arc::clone(&connection) as _, Waker::noop().clone(), &times).unwrap();
                 reaper.lock(registration.shard)[registration.key].look(Instant::now() + period, idle);
-                assert_eq!(count(&connection.expired), u32::from(idle == Some(Duration::ZERO)), "{idle:?} {age:?}");
+                assert_eq!(count(&connection.idle_closed), u32::from(idle == Some(Duration::ZERO)), "{idle:?} {age:?}");
             }
         }
     }

@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    fn arriving(stream: impl Into<OwnedFd>, peer: &str) -> io::Result<PeerAddr> {
+    fn peer_of(stream: impl Into<OwnedFd>, peer: &str) -> io::Result<PeerAddr> {
         let (listener, stream, peer) = ("http".into(), stream.into(), peer.parse().unwrap());
         let (read_ahead, times) = (Bytes::new(), Times::now());
         let connection =
@@ -62,16 +62,16 @@ mod tests {
         for claimed in ["10.9.8.7:1", "unix (pid 1, uid 4001, gid 4001)"] {
             let client = TcpStream::connect(gate.local_addr().unwrap()).unwrap();
             let (far, _) = gate.accept().unwrap();
-            assert_eq!(arriving(far, claimed).unwrap(), PeerAddr::Tcp(client.local_addr().unwrap()));
+            assert_eq!(peer_of(far, claimed).unwrap(), PeerAddr::Tcp(client.local_addr().unwrap()));
         }
         let (one, _other) = UnixStream::pair().unwrap();
         let own = rustix::process::geteuid().as_raw();
-        let peer = arriving(one, "unix:/run/a.sock (pid 1, uid 4001, gid 4001)").unwrap();
+        let peer = peer_of(one, "unix:/run/a.sock (pid 1, uid 4001, gid 4001)").unwrap();
         let credentials = peer.credentials().unwrap();
         assert_eq!((credentials.uid, credentials.pid), (own, i32::try_from(std::process::id()).ok()));
         assert_eq!(peer.to_string().split(' ').next(), Some("unix"), "{peer} has no address");
         for no_connection in [OwnedFd::from(gate), File::open("/dev/null").unwrap().into()] {
-            arriving(no_connection, "10.9.8.7:1").unwrap_err();
+            peer_of(no_connection, "10.9.8.7:1").unwrap_err();
         }
     }
 }
