@@ -41,8 +41,11 @@ use crate::{
     idle_connection::IdleConnection,
     notify::Notifier,
     wire::{
-        final_state::OldProcess, moved::ReplacedListener, reason::ReturnReason, receive::NewProcess, section::Section,
-        send::SenderHandle,
+        moved::ReplacedListener,
+        reason::ReturnReason,
+        receive::NewProcess,
+        section::Section,
+        send::{OldProcess, SenderHandle},
     },
 };
 

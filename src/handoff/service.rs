@@ -11,7 +11,11 @@ use crate::{
     activation::ActivatedListeners,
     drain::Drain,
     error::Error,
-    wire::{final_state::OldProcess, moved::ReplacedListener, receive::NewProcess, send::SenderHandle},
+    wire::{
+        moved::ReplacedListener,
+        receive::NewProcess,
+        send::{OldProcess, SenderHandle},
+    },
 };
 
 use super::state_part::StateParts;

@@ -25,11 +25,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(crate) use super::final_state::{FinalStatePhase, OldProcess};
 use super::{
     batch::{Batch, MOST_CONNECTIONS},
     channel::{Channel, Envelope, reason, unexpected},
     error::Refusal,
+    final_state::FinalStatePhase,
     older::OlderGenerations,
     protocol::{Abort, Done, Message},
     reason::ReturnReason,
@@ -41,6 +41,17 @@ const AWAITED: &str = "a `Taken`";
 
 /// How long connections wait for a new process that takes none: it has no room, or does not read. Their clients wait, too.
 const STALL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The service of the old process, as the transfer of its connections needs it.
+pub(crate) trait OldProcess {
+    /// Takes back a connection that the new process has not taken. `why` decides what becomes of it: after [`ReturnReason::Died`] it may be
+    /// served on, and otherwise it ends in this process.
+    fn resume(&mut self, connection: IdleConnection, why: &ReturnReason);
+
+    /// Sends no more connections, as the new process takes no more. What is left comes back by [`resume`](Self::resume) after this call, so
+    /// that it does not leave again. It is not called for a single batch that is refused, nor while the new process has no room.
+    fn stop_moving(&mut self, why: &ReturnReason);
+}
 
 /// Moves connections, until every [`SenderHandle`] is dropped.
 #[derive(Debug)]

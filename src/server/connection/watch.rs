@@ -113,7 +113,7 @@ impl<'a, 'd> Watch<'a, 'd> {
                 match self.poll(cx) {
                     // hyper may not have heard yet of the end of a body that was dropped just now, elsewhere.
                     Poll::Ready(Stop::Idle | Stop::Move) if !self.was_quiet(calls) => {}
-                    // hyper 1.12 does not ask for the next response once it could write the last one: it may have read that request before.
+                    // hyper 1.12 does not ask for the next request once it could write the last response: it may have read that request before.
                     Poll::Pending if !was_flushed && self.state.is_flushed() => {}
                     polled => return polled,
                 }

@@ -8,7 +8,7 @@ use crate::{
     idle_connection::IdleConnection,
     log,
     server::routes::{RouteHandle, Routes, adopt, finish},
-    wire::{final_state::OldProcess, reason::ReturnReason, receive::NewProcess, section::Section},
+    wire::{reason::ReturnReason, receive::NewProcess, section::Section, send::OldProcess},
 };
 
 /// This process, as the one that connections are moved away from.

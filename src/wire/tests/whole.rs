@@ -7,8 +7,7 @@ use tokio::{runtime::Builder, time::Instant};
 
 use super::{
     super::{
-        final_state::FinalAnswer,
-        protocol::SectionKind,
+        protocol::{FinalTaken, SectionKind},
         receive::{ConnectionReceiver, Ended},
         send::TransferOutcome,
     },
@@ -67,7 +66,7 @@ async fn move_ten_thousand() {
     let TransferOutcome::Moved(final_state) = sender.run(&mut old).await else { panic!("it did not move") };
     let elapsed = processor_time() - start;
     let answers = final_state.finish(vec![section(SectionKind::Final, "end", vec![1; 5000])]).await.unwrap();
-    assert_eq!(answers, [FinalAnswer { name: "end".to_owned(), error: None }]);
+    assert_eq!(answers, [FinalTaken { name: "end".to_owned(), error: None }]);
     let (ended, new) = new.await.unwrap();
     assert_eq!(ended, Ended::Done);
     assert_eq!((old.resumed, keeps.count()), (vec![], 0));
