@@ -1,8 +1,13 @@
-//! The error of a handoff that failed.
+//! The errors of a handoff that failed, in the old process and in the new one.
 
 use crate::error::{Error, Kind};
 
 /// The handoff failed for `reason`, and the old process serves on ([`is_handoff_failure`](Error::is_handoff_failure)).
 pub(crate) fn failed(reason: impl Into<String>) -> Error {
     Kind::Handoff { reason: reason.into() }.into()
+}
+
+/// The old process does not hand over, for `reason`.
+pub(crate) fn refused(reason: impl Into<String>) -> Error {
+    Kind::Predecessor { reason: reason.into() }.into()
 }

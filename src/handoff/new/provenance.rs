@@ -1,12 +1,6 @@
 //! What a new process believes of the listeners that the old one describes.
 
-use crate::{
-    activation::Provenance,
-    error::{Error, Kind},
-    log,
-    sys::path::may_remove,
-    wire::protocol::ListenerRecord,
-};
+use crate::{activation::Provenance, log, sys::path::may_remove, wire::protocol::ListenerRecord};
 
 /// What the old process, which `user` runs, says of a listener. This process removes the path in the end, so it believes only a path that
 /// the old process could have removed itself. Whether the socket is bound there is checked by the set.
@@ -23,9 +17,4 @@ pub(crate) fn provenance(record: &ListenerRecord, user: u32) -> Provenance {
     });
     let created = created.map(|created| (created.path.clone(), created.device, created.inode));
     Provenance { bound: record.bound, created }
-}
-
-/// The old process does not hand over, for `reason`.
-pub(crate) fn refused(reason: impl Into<String>) -> Error {
-    Kind::Predecessor { reason: reason.into() }.into()
 }

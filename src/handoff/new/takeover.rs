@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::provenance::{provenance, refused};
+use super::provenance::provenance;
 use crate::{
     activation::{ActivatedListeners, Predecessor},
     blocking::on_thread_or_here,
     error::Error,
-    handoff::{handle::Handoff, state_part::StateParts},
+    handoff::{failure::refused, handle::Handoff, state_part::StateParts},
     log,
     wire::{
         channel::leave,

@@ -9,7 +9,7 @@ use super::connect::{ConnectedOrBound, connect_or_bind};
 use crate::{
     activation::{ActivatedListeners, ActivatedListenersBuilder, Predecessor},
     error::Error,
-    handoff::new::provenance::{provenance, refused},
+    handoff::{failure::refused, new::provenance::provenance},
     log,
     wire::join::{Joined, join_blocking},
 };
