@@ -20,12 +20,8 @@ use super::{
     handle::{Calls, Handoff},
     new::takeover::{Incoming, PendingTakeover, Takeover, call_off},
     old::{
-        final_state::{FINAL_LIMIT, send_final_state},
-        generation::GenerationInfo,
-        plain::start_plain_successor,
-        prepare::prepare_successor,
-        successor::Successor,
-        transfer::transfer,
+        final_state::send_final_state, generation::GenerationInfo, plain::start_plain_successor,
+        prepare::prepare_successor, successor::Successor, transfer::transfer,
     },
     options::Options,
     requests::{Request, Requests, Trigger},
@@ -40,6 +36,9 @@ use crate::{
     sys::{signals, terminal::Terminal},
     wire::receive::ReceiverHandle,
 };
+
+/// How long the old process may take to read that this one stops.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Coordinates the handoffs of one service of this process. `F` resolves when the program asks the service to stop.
 #[derive(Debug)]
@@ -385,6 +384,6 @@ async fn drain_beside_plain_successor<S: Service>(
 /// Dropped, the old process may take it for a crash.
 async fn leave_predecessor(handle: &Handoff, predecessor: Option<&ReceiverHandle>) {
     if let Some(predecessor) = predecessor.filter(|_| !handle.is_predecessor_gone()) {
-        let _ = timeout(FINAL_LIMIT, predecessor.leave()).await;
+        let _ = timeout(LEAVE_LIMIT, predecessor.leave()).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long the new process may take to hear what the old one sends last.
-pub(crate) const FINAL_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const FINAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sends the final state to the new process, and that nothing more comes. A part that cannot be exported or sent is lost, which is logged.
 ///
