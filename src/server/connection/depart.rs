@@ -22,9 +22,8 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, undetected: bool, times: T
             state.end(CloseReason::Moved);
             let (listener, reservation) = (state.route.counters.shared_name(), guard.into_reservation());
             let connection = IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation };
-            if let Err(connection) = state.route.sink.send(connection) {
-                log::debug!(listener = &*connection.listener, "nothing takes a connection that is to move, it closes");
-            }
+            // The sink of a route takes every connection.
+            let _ = state.route.sink.send(connection);
         }
         Err(error) => {
             log::debug!(%error, "a connection could not be taken out of the runtime");
