@@ -4,6 +4,5 @@ pub(crate) mod final_state;
 pub(crate) mod generation;
 pub(crate) mod plain;
 pub(crate) mod prepare;
-mod started;
 pub(crate) mod successor;
 pub(crate) mod transfer;

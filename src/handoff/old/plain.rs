@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{started::StartedProcess, successor::Successor};
+use super::successor::Successor;
 use crate::{
     activation::ActivatedListeners,
     error::Error,
@@ -63,7 +63,7 @@ async fn prepare(options: &Options, activated: &ActivatedListeners, ready: Plain
     for socket in activated.for_successor().map_err(|error| failed(format!("cannot duplicate the sockets: {error}")))? {
         next = next.socket(socket.variable_name().to_owned(), socket.fd);
     }
-    let started = StartedProcess::new(next.start().await?);
+    let started = next.start().await?;
     let lives = async {
         match ready {
             PlainSuccessor::AliveFor(time) => sleep(time).await,

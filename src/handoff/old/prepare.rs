@@ -6,13 +6,17 @@ use tokio::time::timeout;
 
 use super::{
     generation::GenerationInfo,
-    started::StartedProcess,
     successor::{Successor, Transfer},
 };
 use crate::{
     activation::{ActivatedListeners, CONTROL_NAME, ExportedSocket},
     error::Error,
-    handoff::{failure::failed, options::Options, requests::Trigger, spawn::next_process::NextProcess},
+    handoff::{
+        failure::failed,
+        options::Options,
+        requests::Trigger,
+        spawn::{next_process::NextProcess, started::StartedProcess},
+    },
     wire::{
         channel::Channel,
         offer::{Committed, Offer, ReadyPeer, offer as offer_on},
@@ -136,7 +140,7 @@ async fn start(options: &Options, sockets: &[ExportedSocket], control: OwnedFd) 
             false => next.socket(socket.variable_name(), fd),
         };
     }
-    Ok(StartedProcess::new(next.socket(CONTROL_NAME, control).start().await?))
+    next.socket(CONTROL_NAME, control).start().await
 }
 
 fn records(sockets: Vec<ExportedSocket>) -> Vec<(ListenerRecord, OwnedFd)> {

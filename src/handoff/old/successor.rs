@@ -1,7 +1,7 @@
 //! A handoff that cannot be called off any more.
 
-use super::started::StartedProcess;
 use crate::{
+    handoff::spawn::started::StartedProcess,
     sys::process::Process,
     wire::{moved::ReplacedListener, offer::Committed},
 };

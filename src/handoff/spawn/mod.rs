@@ -4,3 +4,4 @@ pub(crate) mod claim;
 pub(crate) mod next_process;
 pub(crate) mod permit;
 pub(crate) mod policy;
+pub(crate) mod started;

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::policy::SUCCESSOR;
+use super::{policy::SUCCESSOR, started::StartedProcess};
 use crate::{
     activation::{ActivatedListeners, BOUND, HELD_OFF, StartContext, check_name},
     blocking::on_thread_to_its_end,
@@ -83,7 +83,7 @@ pub async fn start_process(sockets: impl IntoIterator<Item = (String, OwnedFd)>)
     for (name, fd) in sockets {
         next = next.socket(name, fd);
     }
-    Ok(next.start().await?.pid())
+    Ok(next.start().await?.leave().map_or(0, |process| process.pid()))
 }
 
 impl ActivatedListeners {
@@ -189,14 +189,13 @@ impl NextProcess {
 
     /// Starts it. Dropped before it is done, it leaves nothing running: it waits for the few milliseconds that a start takes, as this
     /// process may end right after.
-    pub(crate) async fn start(self) -> Result<Process, Error> {
-        let started = on_thread_to_its_end(|| self.start_blocking().map(Unclaimed::new)).await;
-        let started = started.map_err(|source| Kind::Start {
+    pub(crate) async fn start(self) -> Result<StartedProcess, Error> {
+        let started = on_thread_to_its_end(|| self.start_blocking().map(StartedProcess::new)).await;
+        started.map_err(|source| Kind::Start {
             program: StartContext::of_this_process().program.clone().unwrap_or_default(),
             remedy: source.to_string(),
             source,
-        })?;
-        Ok(started?.claim())
+        })?
     }
 
     /// As [`start`](Self::start), on this thread.
@@ -233,29 +232,6 @@ impl NextProcess {
         let fds: Vec<_> = self.sockets.into_iter().map(|(_, fd)| fd).collect();
         let open_files = table::limit_of_next(fds.len());
         Ok(Program { path, arguments: context.arguments.clone(), environment, directory, fds, open_files, ignored })
-    }
-}
-
-/// A process that is killed when it is dropped before [`claim`](Self::claim).
-#[derive(Debug)]
-struct Unclaimed(Option<Process>);
-
-impl Unclaimed {
-    fn new(process: Process) -> Self {
-        Self(Some(process))
-    }
-
-    fn claim(mut self) -> Process {
-        self.0.take().expect("it is claimed once, as this consumes it")
-    }
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        if let Some(process) = &self.0 {
-            log::debug!(pid = process.pid(), "the start of the next process was dropped, killing it");
-            let _ = process.kill();
-        }
     }
 }
 

@@ -9,22 +9,22 @@ const STATUS_LIMIT: Duration = Duration::from_millis(250);
 
 /// A process that was started; killed when dropped.
 #[derive(Debug)]
-pub(super) struct StartedProcess {
+pub(crate) struct StartedProcess {
     /// `None` once it lives on by itself.
     process: Option<Process>,
 }
 
 impl StartedProcess {
-    pub(super) fn new(process: Process) -> Self {
+    pub(crate) fn new(process: Process) -> Self {
         Self { process: Some(process) }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, Process::pid)
     }
 
     /// Resolves when it has ended.
-    pub(super) async fn ended(&self) -> io::Result<()> {
+    pub(crate) async fn ended(&self) -> io::Result<()> {
         match &self.process {
             Some(process) => process.ended().await,
             None => pending().await,
@@ -32,12 +32,12 @@ impl StartedProcess {
     }
 
     /// It lives on by itself.
-    pub(super) fn leave(mut self) -> Option<Process> {
+    pub(crate) fn leave(mut self) -> Option<Process> {
         self.process.take()
     }
 
     /// Why it is not ready: its refusal, or how it has ended.
-    pub(super) async fn explain(&self, refusal: &Refusal) -> String {
+    pub(crate) async fn explain(&self, refusal: &Refusal) -> String {
         if refusal.is_gone() {
             self.ended_early().await
         } else {
@@ -46,7 +46,7 @@ impl StartedProcess {
     }
 
     /// Says that it has ended, and how if the kernel tells.
-    pub(super) async fn ended_early(&self) -> String {
+    pub(crate) async fn ended_early(&self) -> String {
         let status = match &self.process {
             Some(process) => process.exit_status(STATUS_LIMIT).await,
             None => None,
