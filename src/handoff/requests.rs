@@ -21,13 +21,13 @@ use super::{
     failure::failed,
     handle::{Call, Calls},
     rendezvous::listen::Rendezvous,
+    signals::install,
 };
 use crate::{
     activation::ActivatedListeners,
     blocking::on_thread_or_here,
-    error::{Error, Kind},
+    error::Error,
     log,
-    sys::signals::handle,
     wire::{
         channel::Channel,
         offer::{Applicant, Peer, accept_join},
@@ -124,7 +124,6 @@ impl Requests {
 
     /// SIGHUP and SIGUSR2 ask for a handoff from now on.
     pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
-        let install = |kind| handle(kind).map_err(|source| Error::from(Kind::Signal { source }));
         self.signals =
             Some(Signals { hangup: install(SignalKind::hangup())?, user2: install(SignalKind::user_defined2())? });
         Ok(())

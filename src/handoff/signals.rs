@@ -126,9 +126,13 @@ impl DrainSignals {
     }
 }
 
+/// Handles a signal from now on.
+pub(super) fn install(kind: SignalKind) -> Result<Signal, Error> {
+    handle(kind).map_err(|source| Kind::Signal { source }.into())
+}
+
 impl Installed {
     fn new() -> Result<Self, Error> {
-        let install = |kind| handle(kind).map_err(|source| Error::from(Kind::Signal { source }));
         Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
     }
 }
