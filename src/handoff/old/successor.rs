@@ -20,7 +20,9 @@ pub(crate) struct Successor {
 impl Successor {
     /// A plain successor, which accepts already: it lives by itself from now on.
     pub(super) fn plain(started: StartedProcess) -> Self {
-        Self { pid: started.pid(), replaced: Vec::new(), transfer: started.leave().and(None) }
+        let pid = started.pid();
+        drop(started.leave());
+        Self { pid, replaced: Vec::new(), transfer: None }
     }
 }
 
