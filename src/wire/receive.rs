@@ -8,7 +8,7 @@
 //!    connections that could not be answered wait until the kernel says that the process has ended (`pidfd_open(2)`). They are dropped
 //!    if that takes too long.
 
-use std::{future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{future::Future, ops::ControlFlow, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -141,29 +141,28 @@ impl ConnectionReceiver {
     /// Dropping the future closes the control socket: the predecessor takes it for this process's end.
     pub(crate) async fn run(mut self, new: &mut impl NewProcess) -> Ended {
         loop {
-            if let Err(refusal) = self.step(new).await {
-                match refusal {
-                    None => return Ended::Done,
-                    Some(Refusal::Gone { .. }) => {
-                        self.serve_unanswered(new).await;
-                        return Ended::Died;
-                    }
-                    Some(refusal) => return Ended::Broken(refusal),
+            match self.step(new).await {
+                Ok(ControlFlow::Continue(())) => yield_now().await,
+                Ok(ControlFlow::Break(ended)) => return ended,
+                Err(Refusal::Gone { .. }) => {
+                    self.serve_unanswered(new).await;
+                    return Ended::Died;
                 }
+                Err(refusal) => return Ended::Broken(refusal),
             }
-            yield_now().await;
         }
     }
 
-    /// Receives or sends one message. An error ends the transfer.
-    async fn step(&mut self, new: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
+    /// Receives or sends one message. It breaks at the end of the transfer, and an error ends that, too.
+    async fn step(&mut self, new: &mut impl NewProcess) -> Result<ControlFlow<Ended>, Refusal> {
         self.grant().await?;
         let is_short = self.is_short();
         tokio::select! {
-            arrived = self.channel.receive(AWAITED) => self.arrived(arrived?, new).await,
-            Some(command) = self.commands.recv() => Ok(self.obey(command).await?),
-            () = sleep(NO_ROOM_PAUSE), if is_short => Ok(()),
+            arrived = self.channel.receive(AWAITED) => return self.arrived(arrived?, new).await,
+            Some(command) = self.commands.recv() => self.obey(command).await?,
+            () = sleep(NO_ROOM_PAUSE), if is_short => {}
         }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Whether the predecessor has less credit than it could use.
@@ -187,20 +186,20 @@ impl ConnectionReceiver {
         Ok(())
     }
 
-    async fn arrived(&mut self, envelope: Envelope, new: &mut impl NewProcess) -> Result<(), Option<Refusal>> {
+    async fn arrived(&mut self, envelope: Envelope, new: &mut impl NewProcess) -> Result<ControlFlow<Ended>, Refusal> {
         let Envelope { message, fds, lacks_fds } = envelope;
         match message {
-            Message::Connections(Connections { records }) => Ok(self.connections(records, fds, lacks_fds, new).await?),
-            Message::SectionRecord(record) => Ok(self.section(record, fds, new).await?),
+            Message::Connections(Connections { records }) => self.connections(records, fds, lacks_fds, new).await?,
+            Message::SectionRecord(record) => self.section(record, fds, new).await?,
             Message::Older(Older { draining }) => {
                 if let Some(older) = &self.older {
                     older.send_replace(draining.saturating_add(1));
                 }
-                Ok(())
             }
-            Message::Done(_) => Err(None),
-            message => Err(Some(unexpected(message, AWAITED))),
+            Message::Done(_) => return Ok(ControlFlow::Break(Ended::Done)),
+            message => return Err(unexpected(message, AWAITED)),
         }
+        Ok(ControlFlow::Continue(()))
     }
 
     async fn connections(
