@@ -208,7 +208,8 @@ impl Routes {
         let mut abort_now = pin!(abort_now);
         let report = {
             let mut ended = pin!(self.drain.finish_or(limit, self.accepting.wait(), abort_now.as_mut()));
-            // First all connections of the process before are taken: systemd forgets them by their name, which those of this process have, too.
+            // First this process takes the connections of the process before. Then systemd forgets them by their names, and this process
+            // stores its own under the same names.
             let keep = async {
                 tokio::select! {
                     () = self.arrivals.wait() => {}
