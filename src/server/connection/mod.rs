@@ -48,7 +48,6 @@ use self::{
     transferred::TransferredConnection,
     watch::{Stop, Watch, is_gone},
 };
-use super::reaper::IdleEntry;
 use crate::{addr::PeerAddr, drain::CloseReason, idle_connection::Times, listener::ActivatedStream, log};
 
 /// A connection that was accepted, ready to be served.

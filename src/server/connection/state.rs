@@ -275,6 +275,11 @@ impl State {
         !self.closes_after_response() && self.route.drain.moves()
     }
 
+    /// Lets the next response be the last one.
+    pub(super) fn close_after_response(&self) {
+        self.asked.fetch_or(CLOSE_AFTER_RESPONSE, Ordering::Relaxed);
+    }
+
     #[inline]
     fn closes_after_response(&self) -> bool {
         self.asked.load(Ordering::Relaxed) & CLOSE_AFTER_RESPONSE != 0
@@ -318,7 +323,7 @@ impl IdleEntry for State {
     }
 
     fn close_after_response(&self) {
-        self.asked.fetch_or(CLOSE_AFTER_RESPONSE, Ordering::Relaxed);
+        Self::close_after_response(self);
     }
 }
 
