@@ -34,7 +34,7 @@ use crate::{
     error::Error,
     log,
     sys::{signals, terminal::Terminal},
-    wire::receive::ReceiverHandle,
+    wire::{moved::ReplacedListener, receive::ReceiverHandle},
 };
 
 /// How long the old process may take to read that this one stops.
@@ -280,16 +280,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
                 None => Some((drain_beside_plain_successor(&service, pid, handle, &signals).await, None)),
             };
             let Some((report, phase)) = left else {
-                log::error!("the successor has died, this process accepts again");
-                for replaced in &replaced {
-                    log::error!(
-                        name = replaced.name,
-                        address = replaced.address,
-                        "this address was closed for the successor's"
-                    );
-                }
-                service.activated().set_passed_on(false);
-                service.resume();
+                roll_back(&mut service, &replaced);
                 return Transferred::RolledBack(service);
             };
             if let Some(phase) = phase {
@@ -325,6 +316,16 @@ impl<F: Future<Output = ()>> Coordinator<F> {
             never = stop.signals.watch_drain(false, &signals) => match never {},
         }
     }
+}
+
+/// Serves again, as the new process has died. The addresses of the `replaced` listeners stay closed.
+fn roll_back<S: Service>(service: &mut S, replaced: &[ReplacedListener]) {
+    log::error!("the successor has died, this process accepts again");
+    for ReplacedListener { name, address } in replaced {
+        log::error!(name, address, "this address was closed for the successor's");
+    }
+    service.activated().set_passed_on(false);
+    service.resume();
 }
 
 /// Prepares a new process and lets it accept.
