@@ -24,7 +24,7 @@ use super::{
         prepare::prepare_successor, successor::Successor, transfer::transfer,
     },
     options::Options,
-    requests::{Request, Requests, Trigger},
+    requests::{Request, Requester, Requests, Trigger},
     service::{Event, Service},
     signals::{DrainSignals, Stop},
     spawn::{claim::Claim, permit::SpawnPermit},
@@ -248,9 +248,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
                 if is_spawn {
                     service.announce(Event::RolledBack(&error.to_string())).await;
                 }
-                options.run_after_failure(&error);
-                requester.answer(Err(error));
-                self.serves = !self.requests.take_refused_hangup() || self.has_terminal();
+                self.note_failure(error, requester);
                 None
             }
             None => {
@@ -260,6 +258,13 @@ impl<F: Future<Output = ()>> Coordinator<F> {
                 None
             }
         }
+    }
+
+    /// Nothing has changed, and this process serves on, unless its terminal is gone.
+    fn note_failure(&mut self, error: Error, requester: Requester) {
+        self.options.run_after_failure(&error);
+        requester.answer(Err(error));
+        self.serves = !self.requests.take_refused_hangup() || self.has_terminal();
     }
 
     /// Leaves the service to the new process: what is left here ends within the limit of the drain.
