@@ -118,38 +118,32 @@ impl AcceptLoop {
         let only_one = listener.is_one_connection();
         let mut stop = spawner.stop();
         loop {
-            let event = tokio::select! {
+            tokio::select! {
                 biased;
                 () = &mut stop => break,
-                command = commands.recv() => AcceptEvent::Command(command.unwrap_or(AcceptCommand::End)),
-                accepted = next(&mut listener, spawner.open.as_ref()), if accepts => AcceptEvent::Accepted(accepted),
-            };
-            match event {
-                AcceptEvent::Accepted(accepted) => {
+                command = commands.recv() => match command.unwrap_or(AcceptCommand::End) {
+                    AcceptCommand::Accept(accept, done) => {
+                        accepts = accept;
+                        done.map(|done| done.send(()));
+                    }
+                    AcceptCommand::Renew(route) => {
+                        (spawner.route, accepts) = (route, true);
+                        stop = spawner.stop();
+                    }
+                    AcceptCommand::CloseOwn(done) => {
+                        spawner.drain_accept_queue(&mut listener, &mut make).await;
+                        listener.close_own();
+                        let _ = done.send(());
+                    }
+                    AcceptCommand::End => break,
+                    command => spawner.serve_command(command, &mut make).await,
+                },
+                accepted = next(&mut listener, spawner.open.as_ref()), if accepts => {
                     spawner.spawn(accepted, &mut make).await;
                     if only_one {
-                        tokio::select! {
-                            () = stop => {}
-                            () = ended => {}
-                        }
-                        return;
+                        return either(stop, ended).await;
                     }
                 }
-                AcceptEvent::Command(AcceptCommand::Accept(accept, done)) => {
-                    accepts = accept;
-                    done.map(|done| done.send(()));
-                }
-                AcceptEvent::Command(AcceptCommand::Renew(route)) => {
-                    (spawner.route, accepts) = (route, true);
-                    stop = spawner.stop();
-                }
-                AcceptEvent::Command(AcceptCommand::CloseOwn(done)) => {
-                    spawner.drain_accept_queue(&mut listener, &mut make).await;
-                    listener.close_own();
-                    let _ = done.send(());
-                }
-                AcceptEvent::Command(AcceptCommand::End) => break,
-                AcceptEvent::Command(command) => spawner.serve_command(command, &mut make).await,
             }
         }
         spawner.drain_accept_queue(&mut listener, &mut make).await;
@@ -303,9 +297,11 @@ async fn reap(reaper: Arc<Reaper>) {
     }
 }
 
-enum AcceptEvent {
-    Accepted(Accepted),
-    Command(AcceptCommand),
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
+    }
 }
 
 #[derive(Debug)]
@@ -322,9 +318,6 @@ async fn stop_accepting(drain: Drain, lame_duck: Duration) {
     if drain.has_successor() {
         drain.aborted().await;
     } else if !lame_duck.is_zero() {
-        tokio::select! {
-            () = sleep(lame_duck) => {}
-            () = drain.aborted() => {}
-        }
+        either(sleep(lame_duck), drain.aborted()).await;
     }
 }
