@@ -169,6 +169,12 @@ fn decide(option: Option<bool>, start: &Start) -> Result<(), String> {
             "the parent is {parent}, and what it has started ends with this process, as a container does"
         ));
     }
+    decide_by_wrapper(start)
+}
+
+/// Whether what is around this process would take its end for the end of the service.
+fn decide_by_wrapper(start: &Start) -> Result<(), String> {
+    let parent = &start.parent;
     match parent.name.as_deref() {
         // The daemon of pm2 has its version in its name.
         Some(name) if SUPERVISORS.contains(&name) || name.starts_with("PM2 ") => Err(format!(
