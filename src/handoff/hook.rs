@@ -1,7 +1,4 @@
 //! Code of the service that a handoff runs: contained, so that a panic there is a failure of the hook and nothing more.
-//!
-//! It runs in a task of its own. An error is printed and dropped in that task, too, as its `Display` and its `Drop` are
-//! code of the service.
 
 use std::{convert::Infallible, error::Error as StdError, future::Future, pin::Pin};
 
