@@ -47,7 +47,7 @@ pub(crate) enum Peer {
 /// A process that wants to take over, and waits for an offer.
 #[derive(Debug)]
 pub(crate) struct Applicant {
-    channel: AbortOnDrop,
+    channel: AbortingChannel,
     /// Its process id, as the kernel says: 0 if it cannot be seen from this pid namespace, and this process's own where that has
     /// started it and left it one end of a pair.
     pub(crate) pid: u32,
@@ -59,7 +59,7 @@ pub(crate) struct Applicant {
 #[derive(Debug)]
 #[must_use = "dropping it aborts the handoff"]
 pub(crate) struct ReadyPeer {
-    channel: AbortOnDrop,
+    channel: AbortingChannel,
     /// As that of the [`Applicant`].
     pub(crate) pid: u32,
     version: u32,
@@ -103,7 +103,7 @@ pub(crate) async fn offer(channel: Channel, offer: Offer) -> Result<ReadyPeer, R
 impl Applicant {
     fn new(channel: Channel, join: &Join) -> Result<Self, Refusal> {
         let (pid, version) = (peer::credentials(&channel).map_or(0, |peer| peer.pid), common_version(join.version));
-        let applicant = Self { channel: AbortOnDrop(Some(channel)), pid, version };
+        let applicant = Self { channel: AbortingChannel(Some(channel)), pid, version };
         match join.check() {
             Ok(()) => Ok(applicant),
             Err(refusal) => {
@@ -246,9 +246,9 @@ fn messages(listeners: &[(ListenerRecord, OwnedFd)]) -> Vec<Range<usize>> {
 
 /// A channel that says when it is dropped that the handoff is off: the other process would take silence for the death of this one.
 #[derive(Debug)]
-struct AbortOnDrop(Option<Channel>);
+struct AbortingChannel(Option<Channel>);
 
-impl AbortOnDrop {
+impl AbortingChannel {
     fn into_inner(mut self) -> Channel {
         match self.0.take() {
             Some(channel) => channel,
@@ -261,7 +261,7 @@ impl AbortOnDrop {
     }
 }
 
-impl Deref for AbortOnDrop {
+impl Deref for AbortingChannel {
     type Target = Channel;
 
     fn deref(&self) -> &Channel {
@@ -272,7 +272,7 @@ impl Deref for AbortOnDrop {
     }
 }
 
-impl Drop for AbortOnDrop {
+impl Drop for AbortingChannel {
     fn drop(&mut self) {
         if let Some(channel) = &self.0 {
             channel.try_send(Abort { reason: "the handoff was called off".to_owned() });
