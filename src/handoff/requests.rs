@@ -92,7 +92,7 @@ pub(crate) enum Requester {
 #[derive(Debug)]
 pub(crate) struct Requests {
     calls: Calls,
-    signals: Option<Signals>,
+    signals: Option<HandoffSignals>,
     /// The next socket at the path, until this process serves.
     staged: Option<StagedSocketPath>,
     rendezvous: Option<Rendezvous>,
@@ -104,7 +104,7 @@ pub(crate) struct Requests {
 }
 
 #[derive(Debug)]
-struct Signals {
+struct HandoffSignals {
     hangup: Signal,
     user2: Signal,
 }
@@ -124,8 +124,10 @@ impl Requests {
 
     /// SIGHUP and SIGUSR2 ask for a handoff from now on.
     pub(crate) fn install_signals(&mut self) -> Result<(), Error> {
-        self.signals =
-            Some(Signals { hangup: install(SignalKind::hangup())?, user2: install(SignalKind::user_defined2())? });
+        self.signals = Some(HandoffSignals {
+            hangup: install(SignalKind::hangup())?,
+            user2: install(SignalKind::user_defined2())?,
+        });
         Ok(())
     }
 
@@ -296,10 +298,10 @@ async fn replaced(rendezvous: &Rendezvous, since: Instant) -> bool {
     true
 }
 
-async fn next_signal(signals: &mut Option<Signals>) -> &'static str {
+async fn next_signal(signals: &mut Option<HandoffSignals>) -> &'static str {
     match signals {
         None => pending().await,
-        Some(Signals { hangup, user2 }) => tokio::select! {
+        Some(HandoffSignals { hangup, user2 }) => tokio::select! {
             _ = hangup.recv() => HANGUP,
             _ = user2.recv() => "SIGUSR2",
         },
