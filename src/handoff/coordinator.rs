@@ -244,11 +244,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
                 Some(successor)
             }
             Some(Err(error)) => {
-                log::error!(%error, "the handoff has failed");
-                if is_spawn {
-                    service.announce(Event::RolledBack(&error.to_string())).await;
-                }
-                self.note_failure(error, requester);
+                self.note_failure(error, requester, is_spawn, service).await;
                 None
             }
             None => {
@@ -261,7 +257,11 @@ impl<F: Future<Output = ()>> Coordinator<F> {
     }
 
     /// Nothing has changed, and this process serves on, unless its terminal is gone.
-    fn note_failure(&mut self, error: Error, requester: Requester) {
+    async fn note_failure<S: Service>(&mut self, error: Error, requester: Requester, is_spawn: bool, service: &S) {
+        log::error!(%error, "the handoff has failed");
+        if is_spawn {
+            service.announce(Event::RolledBack(&error.to_string())).await;
+        }
         self.options.run_after_failure(&error);
         requester.answer(Err(error));
         self.serves = !self.requests.take_refused_hangup() || self.has_terminal();
