@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::{
     failure::failed,
     handle::{Calls, Handoff},
-    new::takeover::{Incoming, PendingTakeover, Takeover, call_off},
+    new::takeover::{PendingTakeover, ReceiverPair, Takeover, call_off},
     old::{
         final_state::send_final_state, generation::GenerationInfo, plain::start_plain_successor,
         prepare::prepare_successor, successor::Successor, transfer::transfer,
@@ -167,7 +167,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
         }
     }
 
-    fn receive<S: Service>(&mut self, service: &S, incoming: Option<Incoming>) {
+    fn receive<S: Service>(&mut self, service: &S, incoming: Option<ReceiverPair>) {
         let handle = self.handle.clone();
         let Some((receiver, predecessor)) = incoming else { return handle.note_predecessor_gone() };
         self.predecessor = Some(predecessor);

@@ -39,13 +39,13 @@ pub(crate) struct PendingTakeover {
 }
 
 /// What still comes from the old process.
-pub(crate) type Incoming = (ConnectionReceiver, ReceiverHandle);
+pub(crate) type ReceiverPair = (ConnectionReceiver, ReceiverHandle);
 
 /// What has become of a process that is ready.
 #[derive(Debug)]
 pub(crate) enum Takeover {
     /// It serves now, and takes over what still comes.
-    Serves(Option<Incoming>),
+    Serves(Option<ReceiverPair>),
     /// It was stopped before.
     Stopped,
 }
