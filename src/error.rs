@@ -510,7 +510,7 @@ impl fmt::Display for Kind {
                 "the service cannot start: {reason}; this comes from the future given to ready_when, or start_timeout is over"
             ),
             Self::Start { program, remedy, .. } => write!(f, "cannot start {}: {remedy}", program.display()),
-            Self::Handoff { reason } => write!(f, "no handoff: {reason}; this process serves on"),
+            Self::Handoff { reason } => write!(f, "no handoff: {reason}"),
             Self::Predecessor { reason } => write!(
                 f,
                 "cannot take over from the process that serves: {reason}; nothing has changed there"

@@ -16,7 +16,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    failure::failed,
+    failure::{failed, stopped},
     handle::{Calls, Handoff},
     new::takeover::{PendingTakeover, ReceiverPair, Takeover, call_off},
     old::{
@@ -249,7 +249,7 @@ impl<F: Future<Output = ()>> Coordinator<F> {
             }
             None => {
                 service.announce(Event::Stopped).await;
-                requester.answer(Err(failed("this process was asked to stop")));
+                requester.answer(Err(stopped()));
                 self.serves = false;
                 None
             }
