@@ -64,6 +64,25 @@ fn a_request_in_flight_is_answered_by_the_old_one_without_a_close_and_then_its_c
 }
 
 #[test]
+fn a_name_with_until_done_moves_as_all_others_do() {
+    let service = Service::start("until_done=1");
+    let old = service.who();
+    service.gate("gate");
+    let (mut idle, mut slow) = (service.connect(), service.connect());
+    assert_eq!(who(&mut idle), old);
+    slow.ask("/slow/gate/7").unwrap();
+    service.wait_for(|line| line.text == "holds gate");
+    let new = service.hand_over();
+    assert_moves(&mut idle, new);
+    assert_eq!(service.who(), new, "the new process alone accepts");
+    service.open("gate");
+    assert_eq!(slow.answer().unwrap().text(), "7");
+    assert_moves(&mut slow, new);
+    service.wait_for_end(old.pid);
+    service.end();
+}
+
+#[test]
 fn a_name_that_the_next_version_does_not_have_is_drained_by_the_old_one_and_its_listener_closed() {
     let service = Service::start("names=http,admin");
     let admin = service.address("admin");

@@ -53,7 +53,7 @@ use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
     drain::DrainReport,
     handoff::{Handoff, Snapshot, StatePart},
-    server::IncomingConnection,
+    server::{IncomingConnection, ServeOptions},
 };
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
@@ -150,6 +150,9 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
     for name in names {
         server = match setting("make") {
             Some(_) => server.serve(name, make_service(&work)),
+            None if setting("until_done").is_some() => {
+                server.serve_with(name, service(&work), ServeOptions::new().until_done())
+            }
             None => server.serve(name, service(&work)),
         };
     }
