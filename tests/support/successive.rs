@@ -171,6 +171,9 @@ fn take_bare(activated: &ActivatedListeners, is_shared: bool) -> Result<Vec<Owne
 fn configured(mut server: Server) -> Server {
     let milliseconds = |name| setting(name).map(Duration::from_millis);
     server = server.drain_timeout(milliseconds("drain_timeout").unwrap_or(Duration::from_secs(20)));
+    if let Some(grace) = milliseconds("keep_alive_grace") {
+        server = server.keep_alive_grace(grace);
+    }
     if let Some(limit) = milliseconds("header_timeout") {
         server = server.header_timeout(limit);
     }

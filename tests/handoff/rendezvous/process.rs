@@ -119,7 +119,8 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
         drop(tokio::spawn(async move { axum::serve(listener, app).await }));
     }
     if let Some(plain) = settings.plain {
-        server = server.plain_successor(match plain {
+        // No idle connection is closed before its client has asked, however slow the machine is.
+        server = server.keep_alive_grace(Duration::from_secs(60)).plain_successor(match plain {
             Plain::Notifies => PlainSuccessor::Notify,
             Plain::Lives(milliseconds) => PlainSuccessor::AliveFor(Duration::from_millis(milliseconds)),
         });
