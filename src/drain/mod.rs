@@ -147,7 +147,7 @@ pub struct Drain {
 /// Invariants:
 ///
 /// 1. `has_started` is set before `started` is cancelled, so a task that the token wakes sees the flag.
-/// 2. `started` is a child of `abort`: what is aborted has also started to drain.
+/// 2. `started` is a child of `aborted`: what is aborted has also started to drain.
 /// 3. `phase` never goes back.
 /// 4. `successor` is stored before `has_started`, and read after it. `has_started` is stored with `Release` and read
 ///    with `Acquire`, so `Relaxed` is enough for `successor`: a thread that sees the flag sees what was stored before

@@ -59,7 +59,7 @@ async fn an_idle_connection_is_closed_when_its_time_is_over() {
     assert!(served.is_some() && report.is_clean());
 }
 
-/// What `docs/drain.md` says is weaker than under `Server`: should hyper learn to wait, this says so.
+/// What `docs/guide/drain.md` says is weaker than under `Server`: should hyper learn to wait, this says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_its_time_is_over_a_head_that_came_in_part_is_lost_unless_it_is_the_first() {
     let served = Served::start(hello(), LIMIT);
