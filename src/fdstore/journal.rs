@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     addr::PeerAddr,
-    idle_connection::{Elapsed, IdleConnection, LONGEST_READ_AHEAD},
+    idle_connection::{Elapsed, IdleConnection, LONGEST_READ_AHEAD, Protocol},
     log,
     sys::{memfd::Growing, socket},
 };
@@ -76,12 +76,12 @@ impl Journal {
 
     /// Notes what belongs to `connection`, or nothing: after an error the journal is as it was.
     pub(super) fn append(&mut self, connection: &IdleConnection) -> io::Result<()> {
-        let IdleConnection { listener, stream, peer, read_ahead, undetected, times, .. } = connection;
+        let IdleConnection { listener, stream, peer, read_ahead, protocol, times, .. } = connection;
         let head = Head {
             cookie: socket::cookie(stream)?,
             listener: listener.as_ref().to_owned(),
             peer: peer.clone(),
-            undetected: *undetected,
+            undetected: matches!(protocol, Protocol::Undetected),
         };
         let head = postcard::to_allocvec(&(head, times.elapsed(Instant::now()))).map_err(io::Error::other)?;
         if read_ahead.len() > LONGEST_READ_AHEAD {
@@ -161,7 +161,7 @@ mod tests {
             stream: stream.into(),
             peer,
             read_ahead: read_ahead.into(),
-            undetected: read_ahead.is_empty(),
+            protocol: if read_ahead.is_empty() { Protocol::Undetected } else { Protocol::Http1 },
             times: Times::now(),
             reservation: None,
         }

@@ -196,7 +196,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::idle_connection::Times;
+    use crate::idle_connection::{Protocol, Times};
 
     fn connection(stream: impl Into<OwnedFd>) -> IdleConnection {
         let (listener, peer) = ("http".into(), "127.0.0.1:1".parse().unwrap());
@@ -207,7 +207,7 @@ mod tests {
             stream: stream.into(),
             peer,
             read_ahead,
-            undetected: false,
+            protocol: Protocol::Http1,
             times,
             reservation: None,
         }

@@ -8,7 +8,7 @@ use super::journal::{Record, StoredJournal};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     blocking::on_thread_or_here,
-    idle_connection::IdleConnection,
+    idle_connection::{IdleConnection, Protocol},
     log,
     notify::Notifier,
     sys::socket,
@@ -76,5 +76,6 @@ fn recorded(fd: OwnedFd) -> Vec<Record> {
 fn connection(record: Record, stream: OwnedFd) -> IdleConnection {
     let Record { listener, peer, undetected, elapsed, read_ahead, .. } = record;
     let times = elapsed.times(Instant::now());
-    IdleConnection { listener: Arc::from(listener), stream, peer, read_ahead, undetected, times, reservation: None }
+    let protocol = if undetected { Protocol::Undetected } else { Protocol::Http1 };
+    IdleConnection { listener: Arc::from(listener), stream, peer, read_ahead, protocol, times, reservation: None }
 }

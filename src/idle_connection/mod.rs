@@ -8,9 +8,17 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+mod http2;
+mod protocol;
 mod reservation;
+mod resumable;
 
-pub(crate) use self::reservation::Reservation;
+pub(crate) use self::{
+    http2::Http2Record,
+    protocol::{Accepts, Protocol},
+    reservation::Reservation,
+    resumable::ResumableRecord,
+};
 use crate::addr::PeerAddr;
 
 /// The most bytes that may have been read ahead of a connection in transfer.
@@ -24,8 +32,7 @@ pub(crate) struct IdleConnection {
     pub(crate) peer: PeerAddr,
     /// Bytes that were read and not parsed: the next process parses them first.
     pub(crate) read_ahead: Bytes,
-    /// The first bytes have not shown yet whether the client speaks HTTP/1 or HTTP/2.
-    pub(crate) undetected: bool,
+    pub(crate) protocol: Protocol,
     pub(crate) times: Times,
     /// What this process holds for it: dropped when another process has the connection, and used on when it comes back. `None` for a
     /// connection that came from another process.
@@ -82,7 +89,7 @@ impl fmt::Debug for IdleConnection {
             .field("stream", &self.stream)
             .field("peer", &self.peer)
             .field("read_ahead", &self.read_ahead.len())
-            .field("undetected", &self.undetected)
+            .field("protocol", &self.protocol)
             .finish_non_exhaustive()
     }
 }

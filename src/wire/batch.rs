@@ -15,7 +15,7 @@ use super::{
     records::{Blob, ConnectionRecord, ConnectionRecordV1, ReadAhead, with_length},
     version::WITH_LENGTHS,
 };
-use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD};
+use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD, Protocol};
 use crate::sys::{
     memfd::{self, Growing},
     scm::MOST_FDS,
@@ -152,7 +152,8 @@ pub(crate) fn unpack(
             ReadAhead::Memfd { len } => shared.split_to(usize::try_from(len).unwrap_or(usize::MAX).min(shared.len())),
         };
         let (listener, times) = (name(&listener), elapsed.times(now));
-        IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation: None }
+        let protocol = if undetected { Protocol::Undetected } else { Protocol::Http1 };
+        IdleConnection { listener, stream, peer, read_ahead, protocol, times, reservation: None }
     };
     Ok(records.into_iter().zip(fds).map(connection).collect())
 }
@@ -255,13 +256,14 @@ fn is_long(connection: &IdleConnection) -> bool {
 }
 
 fn record(connection: &IdleConnection, now: Instant) -> ConnectionRecord {
-    let IdleConnection { listener, peer, read_ahead, undetected, times, .. } = connection;
+    let IdleConnection { listener, peer, read_ahead, protocol, times, .. } = connection;
     let read_ahead = match is_long(connection) {
         true => ReadAhead::Memfd { len: read_ahead.len() as u64 },
         false => ReadAhead::Inline(Blob(read_ahead.clone())),
     };
     let (listener, elapsed) = (listener.as_ref().to_owned(), times.elapsed(now));
-    ConnectionRecord { listener, peer: peer.clone(), undetected: *undetected, read_ahead, elapsed }
+    let undetected = matches!(protocol, Protocol::Undetected);
+    ConnectionRecord { listener, peer: peer.clone(), undetected, read_ahead, elapsed }
 }
 
 /// How many bytes the memfd has; `None` for more than this crate ever sends.

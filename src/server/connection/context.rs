@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     drain::{Counters, Drain},
     extract::ServedThrough,
-    idle_connection::IdleConnection,
+    idle_connection::{Accepts, IdleConnection},
     server::{limits::Limits, reaper::Reaper},
 };
 
@@ -31,6 +31,11 @@ pub(in crate::server) trait MoveSink: Send + Sync {
     ///
     /// The connection, if the sink takes no more.
     fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection>;
+
+    /// Which connections the destination of the moment takes, beside those of HTTP/1 that are idle.
+    fn accepts(&self) -> Accepts {
+        Accepts::default()
+    }
 }
 
 impl<F: Fn(IdleConnection) -> Result<(), IdleConnection> + Send + Sync> MoveSink for F {

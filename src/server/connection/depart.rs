@@ -7,21 +7,20 @@ use std::sync::Arc;
 use super::{io::Io, service::Service};
 use crate::{
     drain::CloseReason,
-    idle_connection::{IdleConnection, Times},
+    idle_connection::{IdleConnection, Protocol, Times},
     log,
 };
 
 /// Sends the connection to the sink of its route: only one that was found movable.
 ///
-/// `undetected` says that its protocol is not known yet.
-pub(super) fn depart<S>(io: Io, service: &Service<S>, undetected: bool, times: Times) {
+pub(super) fn depart<S>(io: Io, service: &Service<S>, protocol: Protocol, times: Times) {
     let state = Arc::clone(io.state());
     let Some(peer) = service.peer().cloned() else { return };
     match io.into_parts() {
         Ok((stream, read_ahead, guard)) => {
             state.end(CloseReason::Moved);
             let (listener, reservation) = (state.route.counters.shared_name(), guard.into_reservation());
-            let connection = IdleConnection { listener, stream, peer, read_ahead, undetected, times, reservation };
+            let connection = IdleConnection { listener, stream, peer, read_ahead, protocol, times, reservation };
             // The sink of a route takes every connection.
             let _ = state.route.sink.send(connection);
         }

@@ -23,7 +23,7 @@ const FIRST_READ: usize = 1024;
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum Detected {
     Http1,
     Http2,
     /// The client closed before its first byte.
@@ -33,14 +33,14 @@ pub(super) enum Protocol {
 /// Reads until the protocol is known.
 ///
 /// Cancel safe: what has been read so far stands in `first`.
-pub(super) async fn protocol(io: &mut Io, first: &mut Vec<u8>) -> io::Result<Protocol> {
+pub(super) async fn protocol(io: &mut Io, first: &mut Vec<u8>) -> io::Result<Detected> {
     loop {
         if let Some(protocol) = tell(first) {
             return Ok(protocol);
         }
         if poll_fn(|cx| poll_first(io, first, cx)).await? == 0 {
             // Half a head and then the end: hyper has the right answer to that.
-            return Ok(if first.is_empty() { Protocol::Nothing } else { Protocol::Http1 });
+            return Ok(if first.is_empty() { Detected::Nothing } else { Detected::Http1 });
         }
     }
 }
@@ -55,14 +55,14 @@ fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io
 }
 
 /// The protocol, once the bytes decide it.
-fn tell(first: &[u8]) -> Option<Protocol> {
+fn tell(first: &[u8]) -> Option<Detected> {
     let seen = first.len().min(PREFACE.len());
     if first.is_empty() {
         None
     } else if first[..seen] != PREFACE[..seen] {
-        Some(Protocol::Http1)
+        Some(Detected::Http1)
     } else {
-        (seen == PREFACE.len()).then_some(Protocol::Http2)
+        (seen == PREFACE.len()).then_some(Detected::Http2)
     }
 }
 
@@ -77,12 +77,12 @@ mod tests {
             assert_eq!(tell(&PREFACE[..length]), None);
             let mut other = PREFACE[..length].to_vec();
             other.push(b'x');
-            assert_eq!(tell(&other), Some(Protocol::Http1));
+            assert_eq!(tell(&other), Some(Detected::Http1));
         }
-        assert_eq!(tell(PREFACE), Some(Protocol::Http2));
-        assert_eq!(tell(&[PREFACE, b"more"].concat()), Some(Protocol::Http2));
-        assert_eq!(tell(b"GET / HTTP/1.1\r\n"), Some(Protocol::Http1));
+        assert_eq!(tell(PREFACE), Some(Detected::Http2));
+        assert_eq!(tell(&[PREFACE, b"more"].concat()), Some(Detected::Http2));
+        assert_eq!(tell(b"GET / HTTP/1.1\r\n"), Some(Detected::Http1));
         assert_eq!(tell(b"P"), None);
-        assert_eq!(tell(b"PO"), Some(Protocol::Http1));
+        assert_eq!(tell(b"PO"), Some(Detected::Http1));
     }
 }

@@ -19,7 +19,7 @@ use super::{
     service::{HttpService, Service},
     watch::{Stop, Watch},
 };
-use crate::drain::CloseReason;
+use crate::{drain::CloseReason, idle_connection::Protocol};
 
 /// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -53,7 +53,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
             Stop::HeaderTimeout => return refuse_headers(io, watch).await,
             Stop::Move => {
                 io.unread(parts.read_buf);
-                return depart::depart(io, &parts.service, false, watch.times());
+                return depart::depart(io, &parts.service, Protocol::Http1, watch.times());
             }
             // The next request has started after all: read on, with what hyper had read of it first.
             _ => {

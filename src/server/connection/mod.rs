@@ -41,22 +41,27 @@ mod tests;
 
 use self::{
     context::RouteContext,
-    detect::Protocol,
+    detect::Detected,
     io::Io,
     service::{HttpService, Service},
     state::{ConnectionGuard, State},
     transferred::TransferredConnection,
     watch::{Stop, Watch, is_gone},
 };
-use crate::{addr::PeerAddr, drain::CloseReason, idle_connection::Times, listener::ActivatedStream, log};
+use crate::{
+    addr::PeerAddr,
+    drain::CloseReason,
+    idle_connection::{Protocol, Times},
+    listener::ActivatedStream,
+    log,
+};
 
 /// A connection that was accepted, ready to be served.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     io: Io,
     service: Service<S>,
-    /// The first bytes are to show its protocol. Otherwise it is HTTP/1.
-    undetected: bool,
+    protocol: Protocol,
 }
 
 impl<S: HttpService> Connection<S> {
@@ -69,7 +74,7 @@ impl<S: HttpService> Connection<S> {
     ) -> Self {
         let state = Arc::new(State::new(route, Times::now()));
         let service = Service::new(service, peer, Arc::clone(&state));
-        Self { io: Io::new(stream, ConnectionGuard::new(state, permit)), service, undetected: true }
+        Self { io: Io::new(stream, ConnectionGuard::new(state, permit)), service, protocol: Protocol::Undetected }
     }
 
     /// Serves on a connection that another process, or an earlier attempt to move it, has stopped to serve.
@@ -79,7 +84,7 @@ impl<S: HttpService> Connection<S> {
         route: Arc<RouteContext>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let TransferredConnection { stream, peer, read_ahead, undetected, times, reservation } = transferred;
+        let TransferredConnection { stream, peer, read_ahead, protocol, times, reservation } = transferred;
         let state = Arc::new(State::new(route, times));
         let service = Service::new(service, peer, Arc::clone(&state));
         let guard = match reservation {
@@ -91,7 +96,7 @@ impl<S: HttpService> Connection<S> {
             io.state().note_read();
             io.unread(read_ahead);
         }
-        Self { io, service, undetected }
+        Self { io, service, protocol }
     }
 
     /// Lets the next response be the last one.
@@ -110,9 +115,12 @@ impl<S: HttpService> Connection<S> {
     }
 
     async fn serve_watched(self, watch: &mut Watch<'_, '_>) {
-        let Self { mut io, service, undetected } = self;
-        if !undetected {
-            return http1::serve(io, service, watch).await;
+        let Self { mut io, service, protocol } = self;
+        match protocol {
+            Protocol::Undetected => {}
+            Protocol::Http1 => return http1::serve(io, service, watch).await,
+            // No process sends these yet.
+            Protocol::Http2(_) | Protocol::Resumable(_) => return,
         }
         let mut first = Vec::new();
         let protocol = loop {
@@ -129,7 +137,7 @@ impl<S: HttpService> Connection<S> {
                 Stop::HeaderTimeout => return http1::refuse_headers(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
-                    return depart::depart(io, &service, true, watch.times());
+                    return depart::depart(io, &service, Protocol::Undetected, watch.times());
                 }
                 Stop::Abort => return watch.note_aborted(),
                 // The first byte has come after all.
@@ -138,10 +146,10 @@ impl<S: HttpService> Connection<S> {
         };
         io.unread(Bytes::from(first));
         match protocol {
-            Protocol::Http1 => http1::serve(io, service, watch).await,
+            Detected::Http1 => http1::serve(io, service, watch).await,
             // Boxed, so that the many that speak HTTP/1 do not hold room for it.
-            Protocol::Http2 => Box::pin(http2::serve(io, service, watch)).await,
-            Protocol::Nothing => {}
+            Detected::Http2 => Box::pin(http2::serve(io, service, watch)).await,
+            Detected::Nothing => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 
 use crate::{
     addr::PeerAddr,
-    idle_connection::{IdleConnection, Reservation, Times},
+    idle_connection::{IdleConnection, Protocol, Reservation, Times},
     listener::ActivatedStream,
 };
 
@@ -19,7 +19,7 @@ pub(in crate::server) struct TransferredConnection {
     pub(in crate::server) stream: ActivatedStream,
     pub(in crate::server) peer: PeerAddr,
     pub(super) read_ahead: Bytes,
-    pub(super) undetected: bool,
+    pub(super) protocol: Protocol,
     pub(super) times: Times,
     pub(super) reservation: Option<Reservation>,
 }
@@ -31,10 +31,10 @@ impl TransferredConnection {
     ///
     /// The descriptor is no connected socket, or the client has closed it.
     pub(in crate::server) fn register(connection: IdleConnection) -> io::Result<Self> {
-        let IdleConnection { stream, read_ahead, undetected, times, reservation, .. } = connection;
+        let IdleConnection { stream, read_ahead, protocol, times, reservation, .. } = connection;
         let stream = ActivatedStream::register(stream)?;
         let peer = stream.peer_addr()?;
-        Ok(Self { stream, peer, read_ahead, undetected, times, reservation })
+        Ok(Self { stream, peer, read_ahead, protocol, times, reservation })
     }
 }
 
@@ -51,8 +51,15 @@ mod tests {
     fn peer_of(stream: impl Into<OwnedFd>, peer: &str) -> io::Result<PeerAddr> {
         let (listener, stream, peer) = ("http".into(), stream.into(), peer.parse().unwrap());
         let (read_ahead, times) = (Bytes::new(), Times::now());
-        let connection =
-            IdleConnection { listener, stream, peer, read_ahead, undetected: true, times, reservation: None };
+        let connection = IdleConnection {
+            listener,
+            stream,
+            peer,
+            read_ahead,
+            protocol: Protocol::Undetected,
+            times,
+            reservation: None,
+        };
         TransferredConnection::register(connection).map(|connection| connection.peer)
     }
 

@@ -35,7 +35,7 @@ use crate::idle_connection::IdleConnection;
 use crate::{
     addr::{PeerAddr, UnixPeer},
     drain::Counters,
-    idle_connection::{Elapsed, Reservation, Times},
+    idle_connection::{Elapsed, Protocol, Reservation, Times},
     sys::{process::Process, scm},
 };
 
@@ -96,7 +96,7 @@ pub(crate) fn connection(ahead: impl Into<Bytes>) -> IdleConnection {
         stream: UnixStream::pair().unwrap().0.into(),
         peer: PeerAddr::Unix(UnixPeer::default()),
         read_ahead: ahead.into(),
-        undetected: false,
+        protocol: Protocol::Http1,
         times: Times::now(),
         reservation: None,
     }

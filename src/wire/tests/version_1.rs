@@ -18,7 +18,7 @@ use super::{
     support::*,
 };
 use crate::{
-    idle_connection::{IdleConnection, Times},
+    idle_connection::{IdleConnection, Protocol, Times},
     sys::scm,
 };
 
@@ -51,7 +51,7 @@ async fn hear_packet(raw: &Raw) -> Vec<u8> {
 fn two_connections() -> [IdleConnection; 2] {
     let peer = "127.0.0.1:80".parse::<crate::addr::PeerAddr>().unwrap();
     [
-        IdleConnection { undetected: true, peer: peer.clone(), ..connection("") },
+        IdleConnection { protocol: Protocol::Undetected, peer: peer.clone(), ..connection("") },
         IdleConnection { peer, ..connection("GET /") },
     ]
 }
@@ -110,7 +110,11 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
     };
     let (ended, ()) = tokio::join!(receiver.run(&mut new), talk);
     assert_eq!(ended, Ended::Done);
-    let served: Vec<_> = new.served.iter().map(|connection| (connection.undetected, &*connection.read_ahead)).collect();
+    let served: Vec<_> = new
+        .served
+        .iter()
+        .map(|connection| (connection.protocol == Protocol::Undetected, &*connection.read_ahead))
+        .collect();
     assert_eq!(served, [(true, &b""[..]), (false, b"GET /")]);
     let begins = |times: &Times| times.opened >= began.opened && times.quiet_since >= began.opened;
     assert!(new.served.iter().all(|new| begins(&new.times) && new.times.headers_since.is_none()));

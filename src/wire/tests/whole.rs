@@ -14,7 +14,7 @@ use super::{
     child::play,
     support::*,
 };
-use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD, Times};
+use crate::idle_connection::{IdleConnection, LONGEST_READ_AHEAD, Protocol, Times};
 
 #[tokio::test]
 async fn what_is_offered_arrives() {
@@ -129,8 +129,12 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     let peers = ["127.0.0.1:80", "[fe80::1%2]:80", "unix:/a (pid 1, uid 2, gid 3)", "@b", "vsock:1:2"];
     for (i, peer) in peers.iter().enumerate() {
         let listener = ["http", "admin", ""][i % 3].into();
-        let connection =
-            IdleConnection { listener, peer: peer.parse().unwrap(), undetected: i % 2 == 0, ..connection("x") };
+        let connection = IdleConnection {
+            listener,
+            peer: peer.parse().unwrap(),
+            protocol: if i % 2 == 0 { Protocol::Undetected } else { Protocol::Http1 },
+            ..connection("x")
+        };
         handle.send(connection).unwrap();
     }
     drop(handle);
@@ -140,7 +144,10 @@ async fn what_comes_with_a_connection_arrives_with_it() {
     let served = new.await.unwrap().1.served;
     for (i, (connection, peer)) in served.iter().zip(peers).enumerate() {
         assert_eq!(&*connection.listener, ["http", "admin", ""][i % 3]);
-        assert_eq!((connection.peer.to_string(), connection.undetected), (peer.to_owned(), i % 2 == 0));
+        assert_eq!(
+            (connection.peer.to_string(), connection.protocol == Protocol::Undetected),
+            (peer.to_owned(), i % 2 == 0)
+        );
     }
     assert_eq!(served.len(), peers.len());
 }
