@@ -65,6 +65,7 @@ fn publish(stats: ListenerStats) {
         errors,
         aborted,
         moved,
+        ..
     } = stats;
     counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
     counter!(REQUESTS, "listener" => name.clone()).absolute(requests);

@@ -57,7 +57,9 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+mod counts;
 mod external;
+mod kind;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod report;
@@ -65,11 +67,15 @@ mod shard;
 mod shutdown;
 mod stats;
 mod stream;
+mod unmoved;
 
 pub use self::{
+    counts::{MovedByKind, UnmovedByReason},
+    kind::ConnectionKind,
     report::{DrainReport, ListenerReport},
     stats::{ListenerStats, Stats},
     stream::TakeUntilDrain,
+    unmoved::UnmovedReason,
 };
 pub(crate) use self::{
     shutdown::AbortOnDrop,
@@ -82,6 +88,8 @@ const SUCCEEDED: u8 = 1;
 const MOVES: u8 = 2;
 /// The service stops for a while: some connections move, others end.
 const STORES: u8 = 4;
+/// Connections moved at the start of the drain, whatever has become of that.
+const MOVED: u8 = 8;
 
 /// How far a service is on its way to the end. Phases only ever advance.
 ///
@@ -155,7 +163,7 @@ pub struct Drain {
 ///    connection to where none is taken any more, and gets it back.
 struct Shared {
     has_started: AtomicBool,
-    /// [`SUCCEEDED`], [`MOVES`] and [`STORES`].
+    /// [`SUCCEEDED`], [`MOVES`], [`STORES`] and [`MOVED`].
     successor: AtomicU8,
     started_at: OnceLock<Instant>,
     started: CancellationToken,
@@ -256,7 +264,7 @@ impl Drain {
     /// Starts as a successor takes over: streams and background tasks see it, and readiness stays as it is. With
     /// `moves`, connections go to the successor as well, and no response is marked as the last.
     pub(crate) fn start_succession(&self, moves: bool) {
-        let successor = if moves { SUCCEEDED | MOVES } else { SUCCEEDED };
+        let successor = if moves { SUCCEEDED | MOVES | MOVED } else { SUCCEEDED };
         self.shared.successor.store(successor, Ordering::Relaxed);
         self.start();
         if let Some(follower) = self.shared.follower.get() {
@@ -267,7 +275,7 @@ impl Drain {
     /// Starts as the service stops for a while: readiness turns, and connections go to where the next process finds
     /// them.
     pub(crate) fn start_storing(&self) {
-        self.shared.successor.store(MOVES | STORES, Ordering::Relaxed);
+        self.shared.successor.store(MOVES | STORES | MOVED, Ordering::Relaxed);
         self.start();
     }
 
@@ -339,6 +347,11 @@ impl Drain {
     #[inline]
     pub(crate) fn moves(&self) -> bool {
         self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVES != 0
+    }
+
+    /// Whether connections go to the next process, or went there until it took no more.
+    pub(crate) fn had_destination(&self) -> bool {
+        self.has_started() && self.shared.successor.load(Ordering::Relaxed) & MOVED != 0
     }
 
     /// Whether the service stops for a while: a connection that cannot move, or comes back, ends here.

@@ -11,7 +11,12 @@ use std::{
     },
 };
 
-use super::shard::{self, SHARDS};
+use super::{
+    counts::{MovedByKind, UnmovedByReason},
+    kind::ConnectionKind,
+    shard::{self, SHARDS},
+    unmoved::UnmovedReason,
+};
 
 /// Live statistics of a server: a handle that is cheap to clone and to keep.
 ///
@@ -105,8 +110,15 @@ pub struct ListenerStats {
     pub errors: u64,
     /// Connections that were aborted.
     pub aborted: u64,
-    /// Connections that a successor has now.
+    /// Connections that a successor has now, or the fd store for it.
     pub moved: u64,
+    /// The same by kind.
+    pub moved_by_kind: MovedByKind,
+    /// Connections that ended in this process while others moved. They are also in `finished`, `idle_closed`, `errors`
+    /// or `aborted`.
+    pub unmoved: u64,
+    /// The same by reason.
+    pub unmoved_by_reason: UnmovedByReason,
 }
 
 /// Why a connection is no longer open in this process, by the count that it adds to.
@@ -121,7 +133,7 @@ pub(crate) enum CloseReason {
     /// It was dropped at the drain's deadline.
     Aborted,
     /// A successor has it now, or systemd for the next process.
-    Moved,
+    Moved(ConnectionKind),
 }
 
 /// Counts for one listener.
@@ -146,7 +158,8 @@ struct Shard {
     idle_closed: AtomicU64,
     errors: AtomicU64,
     aborted: AtomicU64,
-    moved: AtomicU64,
+    moved: [AtomicU64; ConnectionKind::ALL.len()],
+    unmoved: [AtomicU64; UnmovedReason::ALL.len()],
 }
 
 impl Counters {
@@ -182,8 +195,13 @@ impl Counters {
             CloseReason::IdleClosed => &shard.idle_closed,
             CloseReason::Error => &shard.errors,
             CloseReason::Aborted => &shard.aborted,
-            CloseReason::Moved => &shard.moved,
+            CloseReason::Moved(kind) => &shard.moved[kind as usize],
         });
+    }
+
+    /// A connection has ended here while others moved; [`ended`](Self::ended) counts it as well.
+    pub(crate) fn unmoved(&self, reason: UnmovedReason) {
+        self.count(|shard| &shard.unmoved[reason as usize]);
     }
 
     /// A connection was aborted before there was a service for it.
@@ -199,14 +217,14 @@ impl Counters {
     }
 
     pub(crate) fn stats(&self) -> ListenerStats {
-        let sum = |count: fn(&Shard) -> &AtomicU64| -> u64 {
-            self.shards.iter().map(|shard| count(shard).load(Ordering::Acquire)).sum()
-        };
+        let sum = |count: fn(&Shard) -> &AtomicU64| self.sum(count);
         // Ends before beginnings, and none of these reads is moved before an earlier one: then no difference can fall below zero by
         // what happens in between.
         let (finished, idle_closed) = (sum(|shard| &shard.finished), sum(|shard| &shard.idle_closed));
         let (errors, aborted) = (sum(|shard| &shard.errors), sum(|shard| &shard.aborted));
-        let moved = sum(|shard| &shard.moved);
+        let unmoved_by_reason = UnmovedByReason::new(array::from_fn(|reason| self.sum(|shard| &shard.unmoved[reason])));
+        let moved_by_kind = MovedByKind::new(array::from_fn(|kind| self.sum(|shard| &shard.moved[kind])));
+        let (moved, unmoved) = (moved_by_kind.total(), unmoved_by_reason.total());
         let abandoned = sum(|shard| &shard.abandoned);
         let answered = sum(|shard| &shard.answered);
         let requests = answered.saturating_sub(abandoned);
@@ -215,7 +233,26 @@ impl Counters {
         let open = accepted.saturating_sub(finished + idle_closed + errors + aborted + moved);
         let idle = open.saturating_sub(in_flight);
         let name = self.name.to_string();
-        ListenerStats { name, accepted, open, requests, in_flight, idle, finished, idle_closed, errors, aborted, moved }
+        ListenerStats {
+            name,
+            accepted,
+            open,
+            requests,
+            in_flight,
+            idle,
+            finished,
+            idle_closed,
+            errors,
+            aborted,
+            moved,
+            moved_by_kind,
+            unmoved,
+            unmoved_by_reason,
+        }
+    }
+
+    fn sum(&self, count: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| count(shard).load(Ordering::Acquire)).sum()
     }
 
     #[inline]
@@ -251,5 +288,25 @@ mod tests {
         assert_eq!((stats.accepted, stats.open), (8, 4));
         assert_eq!((stats.requests, stats.in_flight, stats.idle), (4, 4, 0));
         assert_eq!((stats.finished, stats.idle_closed, stats.errors, stats.aborted), (1, 1, 1, 1));
+        assert_eq!((stats.moved, stats.unmoved), (0, 0));
+    }
+
+    #[test]
+    fn what_moves_is_counted_by_kind_and_what_does_not_by_reason() {
+        let counters = Counters::new("http".into());
+        for kind in ConnectionKind::ALL {
+            for _ in 0..=kind as usize {
+                counters.accepted();
+                counters.ended(CloseReason::Moved(kind));
+            }
+        }
+        for reason in UnmovedReason::ALL {
+            (0..=reason as usize).for_each(|_| counters.unmoved(reason));
+        }
+        let stats = counters.stats();
+        assert_eq!((stats.accepted, stats.open, stats.moved), (10, 0, 10));
+        assert!(stats.moved_by_kind.iter().all(|(kind, count)| count == kind as u64 + 1));
+        assert_eq!(stats.unmoved, 120);
+        assert!(stats.unmoved_by_reason.iter().all(|(reason, count)| count == reason as u64 + 1));
     }
 }

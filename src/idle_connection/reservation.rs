@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::drain::{CloseReason, Counters};
+use crate::{
+    drain::{CloseReason, Counters, UnmovedReason},
+    log,
+};
 
 /// One connection in the books of this process: the drain waits for it, it takes one of `max_connections`, and the statistics count it
 /// as open.
@@ -16,6 +19,8 @@ use crate::drain::{CloseReason, Counters};
 pub(crate) struct Reservation {
     counters: Arc<Counters>,
     reason: CloseReason,
+    /// Why it did not move, if others do.
+    unmoved: Option<UnmovedReason>,
     _tracked: TaskTrackerToken,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -28,17 +33,29 @@ impl Reservation {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         counters.accepted();
-        Self { counters, reason: CloseReason::Finished, _tracked: tracked, _permit: permit }
+        Self { counters, reason: CloseReason::Finished, unmoved: None, _tracked: tracked, _permit: permit }
     }
 
     /// Says what the connection is counted as when it is dropped.
     pub(crate) fn set_reason(&mut self, reason: CloseReason) {
         self.reason = reason;
     }
+
+    /// Says why the connection does not move; one that moves after all is not counted so.
+    pub(crate) fn set_unmoved(&mut self, reason: UnmovedReason) {
+        self.unmoved = Some(reason);
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        match (self.reason, self.unmoved) {
+            (CloseReason::Moved(_), _) | (_, None) => {}
+            (_, Some(reason)) => {
+                log::debug!(listener = &*self.counters.shared_name(), %reason, "a connection did not move, it ended here");
+                self.counters.unmoved(reason);
+            }
+        }
         self.counters.ended(self.reason);
     }
 }
@@ -48,6 +65,7 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::drain::ConnectionKind;
 
     #[test]
     fn a_connection_is_open_until_its_reservation_is_dropped_and_counted_once() {
@@ -56,9 +74,22 @@ mod tests {
         let before = counters.stats();
         assert_eq!((before.accepted, before.open, tracker.len()), (1, 1, 1));
         reservation.set_reason(CloseReason::Error);
-        reservation.set_reason(CloseReason::Moved);
+        reservation.set_reason(CloseReason::Moved(ConnectionKind::Http1));
         drop(reservation);
         let after = counters.stats();
         assert_eq!((after.open, after.moved, after.errors, tracker.len()), (0, 1, 0, 0));
+    }
+
+    #[test]
+    fn why_a_connection_did_not_move_is_counted_unless_it_has_moved_after_all() {
+        let (counters, tracker) = (Arc::new(Counters::new("http".into())), TaskTracker::new());
+        for reason in [CloseReason::Moved(ConnectionKind::Http2), CloseReason::Finished] {
+            let mut reservation = Reservation::new(Arc::clone(&counters), tracker.token(), None);
+            reservation.set_unmoved(UnmovedReason::OpenStreams);
+            reservation.set_reason(reason);
+        }
+        let stats = counters.stats();
+        assert_eq!((stats.open, stats.moved, stats.finished, stats.unmoved), (0, 1, 1, 1));
+        assert_eq!(stats.unmoved_by_reason.of(UnmovedReason::OpenStreams), 1);
     }
 }

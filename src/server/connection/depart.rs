@@ -18,7 +18,7 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, protocol: Protocol, times:
     let Some(peer) = service.peer().cloned() else { return };
     match io.into_parts() {
         Ok((stream, read_ahead, guard)) => {
-            state.end(CloseReason::Moved);
+            state.end(CloseReason::Moved(protocol.kind()));
             let (listener, reservation) = (state.route.counters.shared_name(), guard.into_reservation());
             let connection = IdleConnection { listener, stream, peer, read_ahead, protocol, times, reservation };
             // The sink of a route takes every connection.

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::RouteContext;
 use crate::{
-    drain::CloseReason,
+    drain::{CloseReason, ConnectionKind, UnmovedReason},
     idle_connection::{Reservation, Times},
     server::reaper::IdleEntry,
 };
@@ -21,6 +21,9 @@ use crate::{
 const CLOSE_AFTER_RESPONSE: u8 = 1;
 /// The connection has been idle for as long as it may.
 const CLOSE_IDLE: u8 = 2;
+
+/// The code of a close reason that is `Moved`, of the first kind.
+const MOVED: u8 = 5;
 
 /// Which task drops a part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +45,7 @@ pub(super) enum DroppedBy {
 /// | `held` | any task | the connection's task; the reaper | the decrement is `Release`, the load `Acquire` |
 /// | `calls` | the connection's task | the reaper, which compares it | `Relaxed`: a late value is one more busy tick |
 /// | `asked` | the reaper | the connection's task | `Relaxed`: the reaper wakes the task after it, and waking orders both |
-/// | `close_reason` | whichever task ends the connection | the guard, when it is dropped | `Relaxed`: it is a value of its own |
+/// | `close_reason`, `unmoved` | whichever task ends the connection | the guard, when it is dropped | `Relaxed`: each is a value of its own |
 /// | all others | the connection's task | that task | `Relaxed` |
 ///
 /// Why the decrements are `Release`: a thread that finds the connection idle goes on to read what was read from it
@@ -79,6 +82,8 @@ pub(super) struct State {
     /// What the reaper asks for: [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`].
     asked: AtomicU8,
     close_reason: AtomicU8,
+    /// Why it does not move: the number of the reason and one, or 0.
+    unmoved: AtomicU8,
     /// Of the task that drives the connection.
     waker: OnceLock<Waker>,
 }
@@ -99,6 +104,7 @@ impl State {
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             close_reason: AtomicU8::new(0),
+            unmoved: AtomicU8::new(0),
             waker: OnceLock::new(),
         }
     }
@@ -292,20 +298,31 @@ impl State {
             CloseReason::IdleClosed => 2,
             CloseReason::Error => 3,
             CloseReason::Aborted => 4,
-            CloseReason::Moved => 5,
+            CloseReason::Moved(kind) => MOVED + kind as u8,
         };
         let _ = self.close_reason.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn close_reason(&self) -> CloseReason {
-        match self.close_reason.load(Ordering::Relaxed) {
+        let code = self.close_reason.load(Ordering::Relaxed);
+        match code {
             0 if std::thread::panicking() => CloseReason::Error,
             2 => CloseReason::IdleClosed,
             3 => CloseReason::Error,
             4 => CloseReason::Aborted,
-            5 => CloseReason::Moved,
+            MOVED.. => CloseReason::Moved(ConnectionKind::ALL[usize::from(code - MOVED)]),
             _ => CloseReason::Finished,
         }
+    }
+
+    /// Notes why the connection does not move; the last reason stands. It counts if the connection ends here while others move.
+    pub(super) fn note_unmoved(&self, reason: UnmovedReason) {
+        self.unmoved.store(reason as u8 + 1, Ordering::Relaxed);
+    }
+
+    fn unmoved(&self) -> Option<UnmovedReason> {
+        let number = self.unmoved.load(Ordering::Relaxed).checked_sub(1)?;
+        self.route.drain.had_destination().then(|| UnmovedReason::ALL[usize::from(number)])
     }
 }
 
@@ -357,6 +374,9 @@ impl ConnectionGuard {
     fn set_reason(&mut self) {
         if let Some(reservation) = &mut self.reservation {
             reservation.set_reason(self.state.close_reason());
+            if let Some(reason) = self.state.unmoved() {
+                reservation.set_unmoved(reason);
+            }
         }
     }
 }

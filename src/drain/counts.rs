@@ -1,0 +1,157 @@
+//! Counts of connections by what they are, and by why they did not move.
+
+use std::fmt;
+
+use super::{kind::ConnectionKind, unmoved::UnmovedReason};
+
+/// How many connections moved, by kind.
+///
+/// It prints what is not 0: `300 http1, 12 upgraded`.
+///
+/// ```
+/// use axum_activation::{DrainReport, drain::ConnectionKind};
+///
+/// fn websockets(report: &DrainReport) -> u64 {
+///     report.listeners.iter().map(|listener| listener.moved_by_kind.of(ConnectionKind::Upgraded)).sum()
+/// }
+/// # let _ = websockets;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MovedByKind([u64; ConnectionKind::ALL.len()]);
+
+/// How many connections did not move, by reason.
+///
+/// It prints what is not 0: `3 open_streams, 1 no_room`.
+///
+/// ```
+/// use axum_activation::{DrainReport, drain::UnmovedReason};
+///
+/// fn for_want_of_room(report: &DrainReport) -> u64 {
+///     report.listeners.iter().map(|listener| listener.unmoved_by_reason.of(UnmovedReason::NoRoom)).sum()
+/// }
+/// # let _ = for_want_of_room;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnmovedByReason([u64; UnmovedReason::ALL.len()]);
+
+impl MovedByKind {
+    pub(super) fn new(counts: [u64; ConnectionKind::ALL.len()]) -> Self {
+        Self(counts)
+    }
+
+    /// How many of `kind`.
+    ///
+    /// ```
+    /// use axum_activation::drain::{ConnectionKind, MovedByKind};
+    ///
+    /// assert_eq!(MovedByKind::default().of(ConnectionKind::Http2), 0);
+    /// ```
+    #[must_use]
+    pub fn of(&self, kind: ConnectionKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Each kind with its count, also where that is 0.
+    ///
+    /// ```
+    /// use axum_activation::drain::MovedByKind;
+    ///
+    /// assert_eq!(MovedByKind::default().iter().count(), 4);
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionKind, u64)> + use<> {
+        ConnectionKind::ALL.into_iter().zip(self.0)
+    }
+
+    /// All of them: `moved` of a report.
+    ///
+    /// ```
+    /// use axum_activation::drain::MovedByKind;
+    ///
+    /// assert_eq!(MovedByKind::default().total(), 0);
+    /// ```
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl UnmovedByReason {
+    pub(super) fn new(counts: [u64; UnmovedReason::ALL.len()]) -> Self {
+        Self(counts)
+    }
+
+    /// How many for `reason`.
+    ///
+    /// ```
+    /// use axum_activation::drain::{UnmovedByReason, UnmovedReason};
+    ///
+    /// assert_eq!(UnmovedByReason::default().of(UnmovedReason::Busy), 0);
+    /// ```
+    #[must_use]
+    pub fn of(&self, reason: UnmovedReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Each reason with its count, also where that is 0.
+    ///
+    /// ```
+    /// use axum_activation::drain::UnmovedByReason;
+    ///
+    /// assert!(UnmovedByReason::default().iter().all(|(_, count)| count == 0));
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (UnmovedReason, u64)> + use<> {
+        UnmovedReason::ALL.into_iter().zip(self.0)
+    }
+
+    /// All of them: `unmoved` of a report.
+    ///
+    /// ```
+    /// use axum_activation::drain::UnmovedByReason;
+    ///
+    /// assert_eq!(UnmovedByReason::default().total(), 0);
+    /// ```
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl fmt::Display for MovedByKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_counts(f, self.iter())
+    }
+}
+
+impl fmt::Display for UnmovedByReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_counts(f, self.iter())
+    }
+}
+
+/// What is not 0, each count before its name.
+fn write_counts(f: &mut fmt::Formatter<'_>, counts: impl Iterator<Item = (impl fmt::Display, u64)>) -> fmt::Result {
+    for (position, (name, count)) in counts.filter(|(_, count)| *count > 0).enumerate() {
+        let separator = if position == 0 { "" } else { ", " };
+        write!(f, "{separator}{count} {name}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_by_their_names_and_print_what_is_not_zero() {
+        let moved = MovedByKind::new([300, 0, 12, 0]);
+        assert_eq!((moved.of(ConnectionKind::Upgraded), moved.total()), (12, 312));
+        assert_eq!(
+            (moved.to_string(), MovedByKind::default().to_string()),
+            ("300 http1, 12 upgraded".into(), String::new())
+        );
+
+        let unmoved = UnmovedByReason::new(std::array::from_fn(|at| u64::from(at == UnmovedReason::NoRoom as usize)));
+        assert_eq!((unmoved.of(UnmovedReason::NoRoom), unmoved.of(UnmovedReason::Busy), unmoved.total()), (1, 0, 1));
+        assert_eq!(unmoved.to_string(), "1 no_room");
+    }
+}
