@@ -93,6 +93,9 @@ pub mod error;
 pub mod extract;
 #[cfg(feature = "server")]
 mod fdstore;
+#[cfg(all(fuzzing, feature = "server"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "server")]
 pub mod guide;
 #[cfg(feature = "handoff")]

@@ -32,6 +32,8 @@ mod environment;
 #[cfg(feature = "handoff")]
 mod export;
 mod exported;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 #[cfg(feature = "handoff")]
 mod import;
 mod info;

@@ -82,7 +82,7 @@ fn restored(name: &str, fd: OwnedFd, file: Option<(u64, u64)>) -> Option<Slot> {
 }
 
 /// `aa.l/NAME`, with the device and inode of its path if it has one; `None` where that is too long.
-fn store_name(name: &str, file: Option<(u64, u64)>) -> Option<String> {
+pub(super) fn store_name(name: &str, file: Option<(u64, u64)>) -> Option<String> {
     let mut text = LISTENER_PREFIX.to_owned();
     if let Some((device, inode)) = file {
         let _ = write!(text, "+{device:x}+{inode:x}");
@@ -96,7 +96,7 @@ fn store_name(name: &str, file: Option<(u64, u64)>) -> Option<String> {
 }
 
 /// What [`store_name`] made.
-fn parse(text: &str) -> Option<(String, Option<(u64, u64)>)> {
+pub(super) fn parse(text: &str) -> Option<(String, Option<(u64, u64)>)> {
     let (file, name) = text.strip_prefix(LISTENER_PREFIX)?.split_once('/')?;
     let file = match file.strip_prefix('+') {
         None if file.is_empty() => None,

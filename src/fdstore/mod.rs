@@ -30,6 +30,8 @@
 //! | in the next process, before the record is void | is served by the process after that |
 //! | in the next process, after the record is void | is closed: what was read ahead may have been answered |
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod journal;
 mod store;
 mod stored;

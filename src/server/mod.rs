@@ -47,6 +47,8 @@ mod run;
 mod running;
 mod sink;
 
+#[cfg(fuzzing)]
+pub(crate) use self::connection::fuzzing;
 pub use self::{
     builder::Server, incoming::IncomingConnection, limits::Http2Options, options::ServeOptions, run::ServerFuture,
 };

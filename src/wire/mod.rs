@@ -119,6 +119,8 @@ pub(crate) mod batch;
 pub(crate) mod channel;
 pub(crate) mod error;
 pub(crate) mod final_state;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod join;
 pub(crate) mod moved;
 pub(crate) mod offer;

@@ -55,7 +55,7 @@ fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io
 }
 
 /// The protocol, once the bytes decide it.
-fn tell(first: &[u8]) -> Option<Detected> {
+pub(super) fn tell(first: &[u8]) -> Option<Detected> {
     let seen = first.len().min(PREFACE.len());
     if first.is_empty() {
         None

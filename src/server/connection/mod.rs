@@ -28,6 +28,8 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(super) mod context;
 mod depart;
 mod detect;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod http1;
 mod http2;
 mod io;
