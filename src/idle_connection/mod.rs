@@ -19,7 +19,7 @@ pub(crate) use self::{
     reservation::Reservation,
     resumable::ResumableRecord,
 };
-use crate::addr::PeerAddr;
+use crate::{addr::PeerAddr, drain::UnmovedReason};
 
 /// The most bytes that may have been read ahead of a connection in transfer.
 pub(crate) const LONGEST_READ_AHEAD: usize = 16 * 1024 * 1024;
@@ -37,6 +37,14 @@ pub(crate) struct IdleConnection {
     /// What this process holds for it: dropped when another process has the connection, and used on when it comes back. `None` for a
     /// connection that came from another process.
     pub(crate) reservation: Option<Reservation>,
+}
+
+impl IdleConnection {
+    /// The connection, which does not move for that reason: it is served here until it ends.
+    pub(crate) fn unmoved(mut self, reason: UnmovedReason) -> Self {
+        self.reservation.iter_mut().for_each(|reservation| reservation.set_unmoved(reason));
+        self
+    }
 }
 
 /// When the time limits of a connection started to run.

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::{
-    drain::{CloseReason, Counters, UnmovedReason},
-    log,
-};
+use crate::drain::{CloseReason, Counters, UnmovedReason};
 
 /// One connection in the books of this process: the drain waits for it, it takes one of `max_connections`, and the statistics count it
 /// as open.
@@ -39,23 +36,28 @@ impl Reservation {
     /// Says what the connection is counted as when it is dropped.
     pub(crate) fn set_reason(&mut self, reason: CloseReason) {
         self.reason = reason;
+        if matches!(reason, CloseReason::Moved(_)) {
+            self.unmoved = None;
+        }
     }
 
-    /// Says why the connection does not move; one that moves after all is not counted so.
+    /// Why the connection does not move, if that is known.
+    pub(crate) fn unmoved(&self) -> Option<UnmovedReason> {
+        self.unmoved
+    }
+
+    /// Says why the connection does not move. It has not moved then, whatever was said before.
     pub(crate) fn set_unmoved(&mut self, reason: UnmovedReason) {
         self.unmoved = Some(reason);
+        if matches!(self.reason, CloseReason::Moved(_)) {
+            self.reason = CloseReason::IdleClosed;
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        match (self.reason, self.unmoved) {
-            (CloseReason::Moved(_), _) | (_, None) => {}
-            (_, Some(reason)) => {
-                log::debug!(listener = &*self.counters.shared_name(), %reason, "a connection did not move, it ended here");
-                self.counters.unmoved(reason);
-            }
-        }
+        self.unmoved.into_iter().for_each(|reason| self.counters.unmoved(reason));
         self.counters.ended(self.reason);
     }
 }
@@ -83,13 +85,15 @@ mod tests {
     #[test]
     fn why_a_connection_did_not_move_is_counted_unless_it_has_moved_after_all() {
         let (counters, tracker) = (Arc::new(Counters::new("http".into())), TaskTracker::new());
-        for reason in [CloseReason::Moved(ConnectionKind::Http2), CloseReason::Finished] {
-            let mut reservation = Reservation::new(Arc::clone(&counters), tracker.token(), None);
-            reservation.set_unmoved(UnmovedReason::OpenStreams);
-            reservation.set_reason(reason);
-        }
+        let reserve = || Reservation::new(Arc::clone(&counters), tracker.token(), None);
+        let (mut moves, mut comes_back) = (reserve(), reserve());
+        moves.set_unmoved(UnmovedReason::OpenStreams);
+        moves.set_reason(CloseReason::Moved(ConnectionKind::Http2));
+        comes_back.set_reason(CloseReason::Moved(ConnectionKind::Http2));
+        comes_back.set_unmoved(UnmovedReason::Refused);
+        drop((moves, comes_back));
         let stats = counters.stats();
-        assert_eq!((stats.open, stats.moved, stats.finished, stats.unmoved), (0, 1, 1, 1));
-        assert_eq!(stats.unmoved_by_reason.of(UnmovedReason::OpenStreams), 1);
+        assert_eq!((stats.open, stats.moved, stats.idle_closed, stats.unmoved), (0, 1, 1, 1));
+        assert_eq!(stats.unmoved_by_reason.of(UnmovedReason::Refused), 1);
     }
 }

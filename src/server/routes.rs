@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     activation::ActivatedListeners,
-    drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats},
+    drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats, UnmovedReason},
     extract::ServedThrough,
     fdstore::Store,
     idle_connection::IdleConnection,
@@ -201,7 +201,12 @@ impl Routes {
         for route in &self.routes {
             let (store, drain) = (Arc::clone(store), self.drain.clone());
             // What comes back must not leave again.
-            let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
+            let keep = move |connection| {
+                store.keep(connection).map_err(|connection| {
+                    drain.stop_moving();
+                    connection.unmoved(UnmovedReason::NoRoom)
+                })
+            };
             route.sink.redirect_to(Some(Box::new(keep)));
         }
         self.drain.start_storing();
@@ -215,13 +220,15 @@ impl Routes {
                     () = self.arrivals.wait() => {}
                     () = self.drain.aborted() => {}
                 }
-                store.run(self.drain.aborted(), |connection| finish(&self.routes, connection)).await
+                store
+                    .run(self.drain.aborted(), |connection| finish(&self.routes, connection, UnmovedReason::Unsendable))
+                    .await
             };
             tokio::select! {
                 report = &mut ended => report,
                 returned = keep => {
                     self.drain.stop_moving();
-                    returned.into_iter().for_each(|connection| finish(&self.routes, connection));
+                    returned.into_iter().for_each(|connection| finish(&self.routes, connection, UnmovedReason::NoRoom));
                     ended.await
                 }
             }
@@ -249,9 +256,9 @@ impl Routes {
         for route in &self.routes {
             route.send(AcceptCommand::Accept(false, None));
             let commands = route.commands.clone();
-            route.sink.redirect_to(Some(Box::new(move |connection| {
+            route.sink.redirect_to(Some(Box::new(move |connection: IdleConnection| {
                 // The loop runs until the last connection has ended.
-                let _ = commands.send(AcceptCommand::finish(connection));
+                let _ = commands.send(AcceptCommand::finish(connection.unmoved(UnmovedReason::NotTaken)));
                 Ok(())
             })));
         }
@@ -397,10 +404,10 @@ pub(super) fn adopt(routes: &[RouteHandle], connection: IdleConnection) {
     }
 }
 
-/// As [`adopt`], and the connection closes as soon as it can: it was to move and could not.
-pub(super) fn finish(routes: &[RouteHandle], connection: IdleConnection) {
+/// As [`adopt`], and the connection closes as soon as it can: it was to move and could not, for that reason.
+pub(super) fn finish(routes: &[RouteHandle], connection: IdleConnection, reason: UnmovedReason) {
     if let Some(route) = route_of(routes, &connection) {
-        route.finish(connection);
+        route.finish(connection.unmoved(reason));
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 /// the old process: the new one accepts, or the service ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReturnReason {
-    /// For that reason the new process did not take it, or takes none for now, or is sent none any more as it has broken the protocol.
+    /// For that reason the new process did not take it, or is sent none any more as it has broken the protocol.
     Refused(Arc<str>),
+    /// The new process has no room for now: it has taken none for too long.
+    NoRoom,
     /// It cannot be sent, for that reason.
     Unsendable(Arc<str>),
     /// The new process stops, and takes no more.

@@ -244,7 +244,7 @@ impl ConnectionSender {
                         "the successor takes no more connections for now, what waits ends here; raise its LimitNOFILE="
                     );
                 }
-                self.return_unsent(&ReturnReason::Refused("it takes none for now".into()), old);
+                self.return_unsent(&ReturnReason::NoRoom, old);
             }
         }
         Ok(())

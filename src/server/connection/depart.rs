@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{io::Io, service::Service};
 use crate::{
-    drain::CloseReason,
+    drain::{CloseReason, UnmovedReason},
     idle_connection::{IdleConnection, Protocol, Times},
     log,
 };
@@ -26,6 +26,7 @@ pub(super) fn depart<S>(io: Io, service: &Service<S>, protocol: Protocol, times:
         }
         Err(error) => {
             log::debug!(%error, "a connection could not be taken out of the runtime");
+            state.note_unmoved(UnmovedReason::Unsendable);
             state.end(CloseReason::Error);
         }
     }

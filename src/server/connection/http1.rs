@@ -38,7 +38,11 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, w
         let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         let stop = watch.drive(Pin::new(&mut connection)).await;
         match stop {
-            Stop::Ended(ended) => return watch.note_ended(ended),
+            Stop::Ended(ended) => {
+                // Kept until that is noted: the connection is counted when the stream is dropped.
+                let parts = connection.into_parts();
+                return watch.note_ended_http1(ended, parts.is_none());
+            }
             Stop::Abort => return watch.note_aborted(),
             _ => {}
         }

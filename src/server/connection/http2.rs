@@ -14,9 +14,10 @@ use super::{
     super::limits::Http2Options,
     io::Io,
     service::{HttpService, Service},
+    state::State,
     watch::{Stop, Watch},
 };
-use crate::drain::CloseReason;
+use crate::drain::{CloseReason, UnmovedReason};
 
 /// Serves until the connection ends.
 ///
@@ -35,15 +36,24 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
             Stop::Ended(ended) => return watch.note_ended(ended),
             // After GOAWAY it has not even answered a ping: the client is gone.
             Stop::Idle if is_going_away => return state.end(CloseReason::IdleClosed),
-            Stop::Closing | Stop::Move => connection.as_mut().graceful_shutdown(),
+            Stop::Closing | Stop::Move => {
+                state.note_unmoved(unmoved(&state));
+                connection.as_mut().graceful_shutdown();
+            }
             Stop::Idle => {
                 state.end(CloseReason::IdleClosed);
+                state.note_unmoved(UnmovedReason::GoingAway);
                 connection.as_mut().graceful_shutdown();
             }
             Stop::HeaderTimeout | Stop::Abort => return watch.note_aborted(),
         }
         is_going_away = true;
     }
+}
+
+/// Why a connection that gets a GOAWAY does not move: it has reached its age, or no destination takes it.
+fn unmoved(state: &State) -> UnmovedReason {
+    if state.route.drain.had_destination() { UnmovedReason::NotTaken } else { UnmovedReason::GoingAway }
 }
 
 fn builder(spawn: Spawn, options: &Http2Options) -> http2::Builder<Spawn> {

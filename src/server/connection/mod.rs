@@ -74,7 +74,7 @@ impl<S: HttpService> Connection<S> {
         route: Arc<RouteContext>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let state = Arc::new(State::new(route, Times::now()));
+        let state = Arc::new(State::new(route, peer.clone(), Times::now()));
         let service = Service::new(service, peer, Arc::clone(&state));
         Self { io: Io::new(stream, ConnectionGuard::new(state, permit)), service, protocol: Protocol::Undetected }
     }
@@ -87,7 +87,7 @@ impl<S: HttpService> Connection<S> {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         let TransferredConnection { stream, peer, read_ahead, protocol, times, reservation } = transferred;
-        let state = Arc::new(State::new(route, times));
+        let state = Arc::new(State::new(route, peer.clone(), times));
         let service = Service::new(service, peer, Arc::clone(&state));
         let guard = match reservation {
             Some(reservation) => ConnectionGuard::resume(state, reservation),

@@ -105,7 +105,7 @@ impl<S> Service<S> {
             return Body::empty();
         }
         self.state.hold(DroppedBy::Any);
-        Body::new(RequestBody { inner: body, _held: Held(Arc::clone(&self.state)) })
+        Body::new(RequestBody { inner: body, ended: false, held: Held(Arc::clone(&self.state)) })
     }
 }
 
@@ -243,7 +243,17 @@ where
 #[derive(Debug)]
 struct RequestBody {
     inner: Incoming,
-    _held: Held,
+    ended: bool,
+    /// Below the others, so that it is dropped later.
+    held: Held,
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.inner.is_end_stream() {
+            self.held.0.note_unread_body();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -260,12 +270,14 @@ impl HttpBody for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let inner = &mut self.get_mut().inner;
+        let Self { inner, ended, .. } = self.get_mut();
         if inner.is_end_stream() {
             // hyper tells that with the next request only, when the response was complete before the last of the body had come.
             return Poll::Ready(None);
         }
-        Pin::new(inner).poll_frame(cx)
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        *ended = frame.is_none();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -12,8 +12,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::RouteContext;
 use crate::{
+    addr::PeerAddr,
     drain::{CloseReason, ConnectionKind, UnmovedReason},
     idle_connection::{Reservation, Times},
+    log,
     server::reaper::IdleEntry,
 };
 
@@ -60,6 +62,7 @@ pub(super) enum DroppedBy {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) route: Arc<RouteContext>,
+    peer: PeerAddr,
     /// As the connection came here.
     pub(super) times: Times,
     /// HTTP/1: service futures and response bodies that are alive, which the connection's own task alone makes and drops.
@@ -77,6 +80,8 @@ pub(super) struct State {
     shut: AtomicBool,
     /// The last request had a body, so more of it may still come.
     had_body: AtomicBool,
+    /// The number of the last request whose body was not read to its end.
+    unread_body: AtomicU32,
     /// A request asked for an upgrade: from then on the stream may belong to other code.
     may_upgrade: AtomicBool,
     /// What the reaper asks for: [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`].
@@ -89,9 +94,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(route: Arc<RouteContext>, times: Times) -> Self {
+    pub(super) fn new(route: Arc<RouteContext>, peer: PeerAddr, times: Times) -> Self {
         Self {
             route,
+            peer,
             times,
             answering: AtomicU32::new(0),
             held: AtomicU32::new(0),
@@ -101,6 +107,7 @@ impl State {
             flushed: AtomicBool::new(true),
             shut: AtomicBool::new(false),
             had_body: AtomicBool::new(false),
+            unread_body: AtomicU32::new(0),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             close_reason: AtomicU8::new(0),
@@ -244,6 +251,16 @@ impl State {
         self.had_body.load(Ordering::Relaxed)
     }
 
+    /// The body of the last request was dropped before its end.
+    pub(super) fn note_unread_body(&self) {
+        self.unread_body.store(self.calls(), Ordering::Relaxed);
+    }
+
+    /// Whether the body of the last request was dropped before its end: what follows on the connection may belong to it.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.had_body() && self.unread_body.load(Ordering::Relaxed) == self.calls()
+    }
+
     pub(super) fn note_upgrade(&self) {
         self.may_upgrade.store(true, Ordering::Relaxed);
     }
@@ -320,9 +337,20 @@ impl State {
         self.unmoved.store(reason as u8 + 1, Ordering::Relaxed);
     }
 
-    fn unmoved(&self) -> Option<UnmovedReason> {
-        let number = self.unmoved.load(Ordering::Relaxed).checked_sub(1)?;
-        self.route.drain.had_destination().then(|| UnmovedReason::ALL[usize::from(number)])
+    /// Why the connection, which ends for `close_reason`, has not moved. `None` if it has, or if none moves.
+    fn unmoved(&self, close_reason: CloseReason) -> Option<UnmovedReason> {
+        let drain = &self.route.drain;
+        if !drain.had_destination() || matches!(close_reason, CloseReason::Moved(_)) {
+            return None;
+        }
+        let noted = self.unmoved.load(Ordering::Relaxed).checked_sub(1);
+        match close_reason {
+            _ if noted.is_some() => noted.map(|number| UnmovedReason::ALL[usize::from(number)]),
+            CloseReason::Aborted => Some(UnmovedReason::Busy),
+            _ if drain.moves() => None,
+            _ if drain.stores() => Some(UnmovedReason::NoRoom),
+            _ => Some(UnmovedReason::Refused),
+        }
     }
 }
 
@@ -355,6 +383,7 @@ pub(super) struct ConnectionGuard {
 impl ConnectionGuard {
     /// Guards a connection whose reservation came back with it.
     pub(super) fn resume(state: Arc<State>, reservation: Reservation) -> Self {
+        reservation.unmoved().into_iter().for_each(|reason| state.note_unmoved(reason));
         Self { state, reservation: Some(reservation) }
     }
 
@@ -372,11 +401,12 @@ impl ConnectionGuard {
     }
 
     fn set_reason(&mut self) {
-        if let Some(reservation) = &mut self.reservation {
-            reservation.set_reason(self.state.close_reason());
-            if let Some(reason) = self.state.unmoved() {
-                reservation.set_unmoved(reason);
-            }
+        let Some(reservation) = &mut self.reservation else { return };
+        let close_reason = self.state.close_reason();
+        reservation.set_reason(close_reason);
+        if let Some(reason) = self.state.unmoved(close_reason) {
+            log::debug!(listener = &*self.state.route.counters.shared_name(), peer = %self.state.peer, %reason, "a connection did not move");
+            reservation.set_unmoved(reason);
         }
     }
 }

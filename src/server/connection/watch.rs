@@ -30,7 +30,11 @@ use super::{
     super::{limits::Limits, reaper::Registration},
     state::State,
 };
-use crate::{drain::CloseReason, idle_connection::Times, log};
+use crate::{
+    drain::{CloseReason, UnmovedReason},
+    idle_connection::Times,
+    log,
+};
 
 /// How long a client of HTTP/2 may take to answer a ping, at least: what it sends meanwhile would be lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -144,6 +148,16 @@ impl<'a, 'd> Watch<'a, 'd> {
         let is_idle = if self.is_http2 { !self.state.is_busy() } else { self.state.is_idle() };
         let left = is_idle && error.source().and_then(|cause| cause.downcast_ref()).is_some_and(is_gone);
         self.state.end(if left { CloseReason::Finished } else { CloseReason::Error });
+    }
+
+    /// As [`note_ended`](Self::note_ended), and why it did not move. hyper has given an upgraded stream away.
+    pub(super) fn note_ended_http1(&self, ended: hyper::Result<()>, is_upgraded: bool) {
+        if is_upgraded {
+            self.state.note_unmoved(UnmovedReason::NotResumable);
+        } else if ended.is_ok() && self.state.has_unread_body() {
+            self.state.note_unmoved(UnmovedReason::RequestBody);
+        }
+        self.note_ended(ended);
     }
 
     /// Notes that the connection is about to be dropped at the deadline; one that is idle, or has said its last word, then

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
-    drain::Drain,
+    drain::{Drain, UnmovedReason},
     handoff::StateParts,
     idle_connection::IdleConnection,
     log,
@@ -32,8 +32,8 @@ impl OldProcess for OldServer {
             self.returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             return;
         }
-        log::debug!(?why, listener = &*connection.listener, "a connection does not move, it ends here");
-        finish(&self.routes, connection);
+        log::debug!(?why, listener = &*connection.listener, peer = %connection.peer, "a connection does not move, it ends here");
+        finish(&self.routes, connection, unmoved(why));
     }
 
     /// What comes back ends here, unless the successor has died: then it waits for what becomes of the service.
@@ -45,6 +45,15 @@ impl OldProcess for OldServer {
             self.drain.stop_moving();
             self.routes.iter().for_each(RouteHandle::stop_redirecting);
         }
+    }
+}
+
+/// What a connection is counted as that comes back.
+fn unmoved(why: &ReturnReason) -> UnmovedReason {
+    match why {
+        ReturnReason::NoRoom => UnmovedReason::NoRoom,
+        ReturnReason::Unsendable(_) => UnmovedReason::Unsendable,
+        ReturnReason::Refused(_) | ReturnReason::Leaving | ReturnReason::Died => UnmovedReason::Refused,
     }
 }
 

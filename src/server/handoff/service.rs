@@ -9,7 +9,7 @@ use std::{
 use super::roles::{NewServer, OldServer, take};
 use crate::{
     activation::ActivatedListeners,
-    drain::{Drain, DrainReport, Stats},
+    drain::{Drain, DrainReport, Stats, UnmovedReason},
     error::Error,
     handoff::{Event, Service, StateParts, failed},
     idle_connection::IdleConnection,
@@ -141,7 +141,9 @@ impl Service for ServerService<'_> {
     fn finish_locally(&self) {
         self.drain().stop_moving();
         self.routes.redirect_to(None);
-        take(&self.returned).into_iter().for_each(|connection| finish(self.routes.handles(), connection));
+        take(&self.returned)
+            .into_iter()
+            .for_each(|connection| finish(self.routes.handles(), connection, UnmovedReason::Refused));
     }
 
     fn resume(&mut self) {
