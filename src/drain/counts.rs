@@ -1,12 +1,12 @@
 //! Counts of connections by what they are, and by why they did not move.
 
-use std::fmt;
+use std::{array, fmt, iter::Sum};
 
 use super::{kind::ConnectionKind, unmoved::UnmovedReason};
 
-/// How many connections moved, by kind.
+/// How many connections moved to the next process, or from the one before, by kind.
 ///
-/// It prints what is not 0: `300 http1, 12 upgraded`.
+/// It prints what is not 0, as `300 http1, 12 upgraded`.
 ///
 /// ```
 /// use axum_activation::{DrainReport, drain::ConnectionKind};
@@ -21,7 +21,7 @@ pub struct MovedByKind([u64; ConnectionKind::ALL.len()]);
 
 /// How many connections did not move, by reason.
 ///
-/// It prints what is not 0: `3 open_streams, 1 no_room`.
+/// It prints what is not 0, as `3 open_streams, 1 no_room`.
 ///
 /// ```
 /// use axum_activation::{DrainReport, drain::UnmovedReason};
@@ -62,7 +62,7 @@ impl MovedByKind {
         ConnectionKind::ALL.into_iter().zip(self.0)
     }
 
-    /// All of them: `moved` of a report.
+    /// All of them.
     ///
     /// ```
     /// use axum_activation::drain::MovedByKind;
@@ -103,7 +103,7 @@ impl UnmovedByReason {
         UnmovedReason::ALL.into_iter().zip(self.0)
     }
 
-    /// All of them: `unmoved` of a report.
+    /// All of them.
     ///
     /// ```
     /// use axum_activation::drain::UnmovedByReason;
@@ -113,6 +113,20 @@ impl UnmovedByReason {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
+    }
+}
+
+/// Of several listeners.
+impl Sum for MovedByKind {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
+    }
+}
+
+/// Of several listeners.
+impl Sum for UnmovedByReason {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
     }
 }
 
@@ -128,9 +142,13 @@ impl fmt::Display for UnmovedByReason {
     }
 }
 
-/// What is not 0, each count before its name.
+/// What is not 0, each count before its name; `0` if there is nothing.
 fn write_counts(f: &mut fmt::Formatter<'_>, counts: impl Iterator<Item = (impl fmt::Display, u64)>) -> fmt::Result {
-    for (position, (name, count)) in counts.filter(|(_, count)| *count > 0).enumerate() {
+    let mut counts = counts.filter(|(_, count)| *count > 0).peekable();
+    if counts.peek().is_none() {
+        return f.write_str("0");
+    }
+    for (position, (name, count)) in counts.enumerate() {
         let separator = if position == 0 { "" } else { ", " };
         write!(f, "{separator}{count} {name}")?;
     }
@@ -145,13 +163,12 @@ mod tests {
     fn counts_are_found_by_their_names_and_print_what_is_not_zero() {
         let moved = MovedByKind::new([300, 0, 12, 0]);
         assert_eq!((moved.of(ConnectionKind::Upgraded), moved.total()), (12, 312));
-        assert_eq!(
-            (moved.to_string(), MovedByKind::default().to_string()),
-            ("300 http1, 12 upgraded".into(), String::new())
-        );
+        assert_eq!(moved.to_string(), "300 http1, 12 upgraded");
+        assert_eq!([moved, moved].into_iter().sum::<MovedByKind>().to_string(), "600 http1, 24 upgraded");
+        assert_eq!(MovedByKind::default().to_string(), "0");
 
-        let unmoved = UnmovedByReason::new(std::array::from_fn(|at| u64::from(at == UnmovedReason::NoRoom as usize)));
+        let unmoved = UnmovedByReason::new(array::from_fn(|at| u64::from(at == UnmovedReason::NoRoom as usize)));
         assert_eq!((unmoved.of(UnmovedReason::NoRoom), unmoved.of(UnmovedReason::Busy), unmoved.total()), (1, 0, 1));
-        assert_eq!(unmoved.to_string(), "1 no_room");
+        assert_eq!([unmoved, unmoved].into_iter().sum::<UnmovedByReason>().to_string(), "2 no_room");
     }
 }

@@ -5,7 +5,10 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use super::{ListenerStats, Stats};
 
 const ACCEPTED: &str = "axum_activation_connections_accepted_total";
+const TAKEN_OVER: &str = "axum_activation_connections_taken_over_total";
 const ENDED: &str = "axum_activation_connections_ended_total";
+const MOVED: &str = "axum_activation_connections_moved_total";
+const UNMOVED: &str = "axum_activation_connections_unmoved_total";
 const OPEN: &str = "axum_activation_connections_open";
 const IDLE: &str = "axum_activation_connections_idle";
 const REQUESTS: &str = "axum_activation_requests_total";
@@ -18,7 +21,10 @@ impl Stats {
     /// | name | kind | |
     /// | --- | --- | --- |
     /// | `axum_activation_connections_accepted_total` | counter | |
+    /// | `axum_activation_connections_taken_over_total` | counter | with the label `kind`: [`ConnectionKind::name`](super::ConnectionKind::name) |
     /// | `axum_activation_connections_ended_total` | counter | with the label `ending`: `finished`, `idle_closed`, `error`, `aborted`, `moved` |
+    /// | `axum_activation_connections_moved_total` | counter | with the label `kind` |
+    /// | `axum_activation_connections_unmoved_total` | counter | with the label `reason`: [`UnmovedReason::name`](super::UnmovedReason::name) |
     /// | `axum_activation_connections_open` | gauge | |
     /// | `axum_activation_connections_idle` | gauge | |
     /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
@@ -65,6 +71,9 @@ fn publish(stats: ListenerStats) {
         errors,
         aborted,
         moved,
+        moved_by_kind,
+        taken_over_by_kind,
+        unmoved_by_reason,
         ..
     } = stats;
     counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
@@ -79,6 +88,14 @@ fn publish(stats: ListenerStats) {
     for (ending, count) in endings {
         counter!(ENDED, "listener" => name.clone(), "ending" => ending).absolute(count);
     }
+    for (counter_name, counts) in [(TAKEN_OVER, taken_over_by_kind), (MOVED, moved_by_kind)] {
+        for (kind, count) in counts.iter() {
+            counter!(counter_name, "listener" => name.clone(), "kind" => kind.name()).absolute(count);
+        }
+    }
+    for (reason, count) in unmoved_by_reason.iter() {
+        counter!(UNMOVED, "listener" => name.clone(), "reason" => reason.name()).absolute(count);
+    }
     for (gauge_name, count) in [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight)] {
         gauge!(gauge_name, "listener" => name.clone()).set(as_f64(count));
     }
@@ -87,7 +104,10 @@ fn publish(stats: ListenerStats) {
 /// Recorders keep the first description, and may be installed at any time: so each time.
 fn describe() {
     describe_counter!(ACCEPTED, Unit::Count, "Connections accepted.");
+    describe_counter!(TAKEN_OVER, Unit::Count, "Connections taken over from the process before, by kind.");
     describe_counter!(ENDED, Unit::Count, "Connections ended, by how they did.");
+    describe_counter!(MOVED, Unit::Count, "Connections moved to the next process, by kind.");
+    describe_counter!(UNMOVED, Unit::Count, "Connections that ended while others moved, by reason.");
     describe_counter!(REQUESTS, Unit::Count, "Responses that were sent to the end.");
     describe_gauge!(OPEN, Unit::Count, "Connections open now.");
     describe_gauge!(IDLE, Unit::Count, "Connections on which nothing is being answered now.");
@@ -108,7 +128,7 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use super::{
-        super::{CloseReason, Counters},
+        super::{CloseReason, ConnectionKind, Counters, UnmovedReason},
         *,
     };
 
@@ -118,22 +138,35 @@ mod tests {
         stats.fill(vec![Arc::clone(&counters)]);
         let recorder = DebuggingRecorder::new();
         (0..4).for_each(|_| counters.accepted());
+        counters.taken_over(ConnectionKind::Http1);
         counters.started();
         with_local_recorder(&recorder, || stats.publish());
         counters.answered(true);
         counters.ended(CloseReason::Aborted);
+        counters.unmoved(UnmovedReason::Busy);
+        counters.ended(CloseReason::Moved(ConnectionKind::Http2));
         with_local_recorder(&recorder, || stats.publish());
 
-        let published = published(&recorder);
+        let mut published = published(&recorder);
+        // Of those that are 0, one of each stands for the others.
+        published.retain(|name, count| {
+            *count > 0.0 || !(name.contains("moved_total") || name.contains("taken_over")) || name.contains("stream")
+        });
         let expected = [
             ("axum_activation_connections_accepted_total{listener=http}", 4.0),
+            ("axum_activation_connections_taken_over_total{listener=http,kind=http1}", 1.0),
+            ("axum_activation_connections_taken_over_total{listener=http,kind=stream}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=idle_closed}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=aborted}", 1.0),
-            ("axum_activation_connections_ended_total{listener=http,ending=moved}", 0.0),
+            ("axum_activation_connections_ended_total{listener=http,ending=moved}", 1.0),
+            ("axum_activation_connections_moved_total{listener=http,kind=http2}", 1.0),
+            ("axum_activation_connections_moved_total{listener=http,kind=stream}", 0.0),
+            ("axum_activation_connections_unmoved_total{listener=http,reason=busy}", 1.0),
+            ("axum_activation_connections_unmoved_total{listener=http,reason=open_streams}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=error}", 0.0),
             ("axum_activation_connections_ended_total{listener=http,ending=finished}", 0.0),
-            ("axum_activation_connections_idle{listener=http}", 3.0),
-            ("axum_activation_connections_open{listener=http}", 3.0),
+            ("axum_activation_connections_idle{listener=http}", 2.0),
+            ("axum_activation_connections_open{listener=http}", 2.0),
             ("axum_activation_requests_in_flight{listener=http}", 0.0),
             ("axum_activation_requests_total{listener=http}", 1.0),
         ];

@@ -70,6 +70,15 @@ impl Stats {
         self.counters.get().into_iter().flatten().map(|counters| counters.stats()).collect()
     }
 
+    /// What has moved, and what has not, over all listeners.
+    pub(crate) fn moved(&self) -> (MovedByKind, UnmovedByReason) {
+        let stats = self.read();
+        (
+            stats.iter().map(|listener| listener.moved_by_kind).sum(),
+            stats.iter().map(|listener| listener.unmoved_by_reason).sum(),
+        )
+    }
+
     pub(crate) fn fill(&self, counters: Vec<Arc<Counters>>) {
         let _ = self.counters.set(counters);
     }
@@ -94,6 +103,10 @@ pub struct ListenerStats {
     pub name: String,
     /// Connections accepted so far, or taken over from a predecessor.
     pub accepted: u64,
+    /// Those of them that a predecessor had accepted, or that were in the fd store.
+    pub taken_over: u64,
+    /// The same by kind.
+    pub taken_over_by_kind: MovedByKind,
     /// Connections open now.
     pub open: u64,
     /// Responses that were sent to the end so far.
@@ -151,6 +164,7 @@ pub(crate) struct Counters {
 #[repr(align(128))]
 struct Shard {
     accepted: AtomicU64,
+    taken_over: [AtomicU64; ConnectionKind::ALL.len()],
     started: AtomicU64,
     answered: AtomicU64,
     abandoned: AtomicU64,
@@ -173,6 +187,11 @@ impl Counters {
 
     pub(crate) fn accepted(&self) {
         self.count(|shard| &shard.accepted);
+    }
+
+    /// A connection comes from the process before; [`accepted`](Self::accepted) counts it as well.
+    pub(crate) fn taken_over(&self, kind: ConnectionKind) {
+        self.count(|shard| &shard.taken_over[kind as usize]);
     }
 
     #[inline]
@@ -224,6 +243,7 @@ impl Counters {
         let (errors, aborted) = (sum(|shard| &shard.errors), sum(|shard| &shard.aborted));
         let unmoved_by_reason = UnmovedByReason::new(array::from_fn(|reason| self.sum(|shard| &shard.unmoved[reason])));
         let moved_by_kind = MovedByKind::new(array::from_fn(|kind| self.sum(|shard| &shard.moved[kind])));
+        let taken_over_by_kind = MovedByKind::new(array::from_fn(|kind| self.sum(|shard| &shard.taken_over[kind])));
         let (moved, unmoved) = (moved_by_kind.total(), unmoved_by_reason.total());
         let abandoned = sum(|shard| &shard.abandoned);
         let answered = sum(|shard| &shard.answered);
@@ -236,6 +256,8 @@ impl Counters {
         ListenerStats {
             name,
             accepted,
+            taken_over: taken_over_by_kind.total(),
+            taken_over_by_kind,
             open,
             requests,
             in_flight,
@@ -303,9 +325,11 @@ mod tests {
         for reason in UnmovedReason::ALL {
             (0..=reason as usize).for_each(|_| counters.unmoved(reason));
         }
+        counters.taken_over(ConnectionKind::Stream);
         let stats = counters.stats();
         assert_eq!((stats.accepted, stats.open, stats.moved), (10, 0, 10));
         assert!(stats.moved_by_kind.iter().all(|(kind, count)| count == kind as u64 + 1));
+        assert_eq!((stats.taken_over, stats.taken_over_by_kind.of(ConnectionKind::Stream)), (1, 1));
         assert_eq!(stats.unmoved, 120);
         assert!(stats.unmoved_by_reason.iter().all(|(reason, count)| count == reason as u64 + 1));
     }

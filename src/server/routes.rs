@@ -233,6 +233,8 @@ impl Routes {
                 }
             }
         };
+        let (moved, unmoved) = self.context.stats.moved();
+        log::info!(%moved, %unmoved, "the connections are in the fd store or have ended");
         self.end_unless_aborted(report, limit, abort_now).await
     }
 

@@ -91,7 +91,10 @@ impl<S: HttpService> Connection<S> {
         let service = Service::new(service, peer, Arc::clone(&state));
         let guard = match reservation {
             Some(reservation) => ConnectionGuard::resume(state, reservation),
-            None => ConnectionGuard::new(state, permit),
+            None => {
+                state.route.counters.taken_over(protocol.kind());
+                ConnectionGuard::new(state, permit)
+            }
         };
         let mut io = Io::new(stream, guard);
         if !read_ahead.is_empty() {

@@ -114,7 +114,10 @@ impl Service for ServerService<'_> {
 
     fn start_drain(&self, connections: Option<&SenderHandle>) {
         match connections {
-            Some(_) => self.routes.redirect_to(connections),
+            Some(_) => {
+                self.routes.redirect_to(connections);
+                self.announcer.handed_over();
+            }
             None => self.fd_store.leave_plainly(&self.routes),
         }
         self.drain().start_succession(connections.is_some());
@@ -135,6 +138,8 @@ impl Service for ServerService<'_> {
         };
         let report = self.routes.leave(self.limit, before, abort).await;
         self.routes.redirect_to(None);
+        let (moved, unmoved) = self.stats.moved();
+        log::info!(%moved, %unmoved, "the connections have moved to the successor or have ended");
         report
     }
 
@@ -149,6 +154,7 @@ impl Service for ServerService<'_> {
     fn resume(&mut self) {
         self.routes.redirect_to(None);
         self.routes.renew(take(&self.returned));
+        self.announcer.serving_again();
     }
 
     async fn end(self, report: DrainReport, abort: impl Future<Output = &'static str>) -> DrainReport {

@@ -7,6 +7,7 @@
 //! | handing over | `RELOADING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last one, until `handoff_timeout` and a little |
 //! | rolled back | `READY=1`, `STATUS=` with the reason; before that `MAINPID=`, if that was another process | as serving |
 //! | handed over | `MAINPID=`, `STATUS=`, and then nothing more: the successor sends `READY=1` | |
+//! | handed over at a path | `STATUS=` | `STATUS=`, if it has changed |
 //! | draining | `STOPPING=1`, `STATUS=`, `EXTEND_TIMEOUT_USEC=` | the last two, until `drain_timeout` and a little |
 //! | finished | `STATUS=`: the report or the error | |
 //!
@@ -111,6 +112,18 @@ impl Announcer {
         // systemd may leave "reloading" before it hears READY=1: the one who asked for the handoff hears of the commit earlier.
         let status = State::Status(format!("serving: process {pid} takes over"));
         set_main_pid(&notifier, pid, Some(status)).await;
+    }
+
+    /// The successor serves. If it is of this unit, it reports from now on.
+    pub(in crate::server) fn handed_over(&self) {
+        self.reporter.enter(Stage::HandedOver, []);
+    }
+
+    /// The successor has died, and this process serves again.
+    pub(in crate::server) fn serving_again(&self) {
+        if self.reporter.has_handed_over() {
+            self.reporter.enter(Stage::Serving, []);
+        }
     }
 
     /// The service ends: not when another process takes its place.

@@ -44,6 +44,8 @@ pub(super) enum Stage {
     Serving,
     /// A successor starts, which may take until then.
     HandingOver(Instant),
+    /// The successor serves, and what is left here ends or moves to it. It is of another unit: it reports for itself.
+    HandedOver,
     /// Another process is the main one of the unit, and reports.
     Silent,
     /// May take until then.
@@ -60,7 +62,7 @@ impl Reporter {
     }
 
     pub(super) fn is_serving(&self) -> bool {
-        matches!(self.lock().stage, Stage::Serving | Stage::HandingOver(_))
+        matches!(self.lock().stage, Stage::Serving | Stage::HandingOver(_) | Stage::HandedOver)
     }
 
     /// Feeds the watchdog, unless it is for another process to do so.
@@ -92,6 +94,11 @@ impl Reporter {
     /// From now on the status says why the last handoff failed.
     pub(super) fn note_rollback(&self, reason: &str) {
         self.lock().rolled_back = Some(reason.to_owned());
+    }
+
+    /// Whether a successor serves, and this process still reports.
+    pub(super) fn has_handed_over(&self) -> bool {
+        matches!(self.lock().stage, Stage::HandedOver)
     }
 
     /// From now on another process reports.
@@ -144,6 +151,7 @@ impl Reporter {
             Stage::Starting(_) => "starting: waiting until the service is ready".to_owned(),
             Stage::Serving => open().serving(reported.fault.as_deref(), reported.rolled_back.as_deref()),
             Stage::HandingOver(_) => "handing over: waiting until the next process is ready".to_owned(),
+            Stage::HandedOver => open().handed_over(self.drain_timeout),
             Stage::Silent => String::new(),
             Stage::Draining(_) => open().draining(self.drain_timeout),
             Stage::Finished(status) => status.clone(),

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::drain::{Drain, Stats};
+use crate::drain::{Drain, MovedByKind, Stats};
 
 /// What is open now, over all routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,9 @@ pub(super) struct Open {
     connections: u64,
     requests: u64,
     tasks: u64,
+    /// What has gone to the next process, and what has come from the one before.
+    moved: MovedByKind,
+    taken_over: MovedByKind,
 }
 
 impl Open {
@@ -18,6 +21,8 @@ impl Open {
         stats.read().iter().fold(Self { tasks, ..Self::default() }, |open, listener| Self {
             connections: open.connections + listener.open,
             requests: open.requests + listener.in_flight,
+            moved: [open.moved, listener.moved_by_kind].into_iter().sum(),
+            taken_over: [open.taken_over, listener.taken_over_by_kind].into_iter().sum(),
             ..open
         })
     }
@@ -27,18 +32,34 @@ impl Open {
         let health = fault.map_or(String::new(), |fault| format!("; not well: {fault}"));
         let failure = rolled_back.map_or(String::new(), |reason| format!("; the last handoff failed: {reason}"));
         let (connections, requests) = (Count(connections, "connection"), Count(requests, "request"));
-        format!("serving: {connections}, {requests} in flight{health}{failure}")
+        let taken_over = counted("taken over", self.taken_over);
+        format!("serving: {connections}, {requests} in flight{taken_over}{health}{failure}")
     }
 
     pub(super) fn draining(self, limit: Duration) -> String {
-        let Self { connections, requests, tasks } = self;
+        format!("draining: {}", self.waiting(limit))
+    }
+
+    pub(super) fn handed_over(self, limit: Duration) -> String {
+        format!("handed over: {}", self.waiting(limit))
+    }
+
+    /// What is waited for, and what has moved.
+    fn waiting(self, limit: Duration) -> String {
+        let Self { connections, requests, tasks, moved, .. } = self;
         let counts = [Count(requests, "request"), Count(connections, "connection"), Count(tasks, "task")];
         let waiting: Vec<_> = counts.iter().filter(|count| count.0 > 0).map(ToString::to_string).collect();
+        let moved = counted("moved", moved);
         match waiting.is_empty() {
-            true => "draining: nothing is left".to_owned(),
-            false => format!("draining: waiting for {}, {limit:.0?} at most", waiting.join(", ")),
+            true => format!("nothing is left{moved}"),
+            false => format!("waiting for {}, {limit:.0?} at most{moved}", waiting.join(", ")),
         }
     }
+}
+
+/// `; moved: 300 http1, 12 upgraded`, and nothing if none has.
+fn counted(what: &str, counts: MovedByKind) -> String {
+    if counts.total() == 0 { String::new() } else { format!("; {what}: {counts}") }
 }
 
 /// `1 connection`, `2 connections`.
@@ -54,11 +75,14 @@ impl fmt::Display for Count {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::drain::{CloseReason, ConnectionKind, Counters};
 
     #[test]
     fn a_status_says_what_is_open_and_what_is_waited_for() {
-        let open = Open { connections: 2, requests: 1, tasks: 0 };
+        let open = Open { connections: 2, requests: 1, ..Open::default() };
         assert_eq!(open.serving(None, None), "serving: 2 connections, 1 request in flight");
         assert_eq!(
             Open::default().serving(Some("no database"), None),
@@ -68,5 +92,26 @@ mod tests {
         assert_eq!(open.draining(limit), "draining: waiting for 1 request, 2 connections, 30s at most");
         assert_eq!(Open { tasks: 1, ..Open::default() }.draining(limit), "draining: waiting for 1 task, 30s at most");
         assert_eq!(Open::default().draining(limit), "draining: nothing is left");
+    }
+
+    #[test]
+    fn a_status_says_what_has_moved() {
+        let (stats, counters) =
+            (Stats::default(), [Counters::new("a".into()), Counters::new("b".into())].map(Arc::new));
+        for counters in &counters {
+            (0..3).for_each(|_| counters.accepted());
+            counters.taken_over(ConnectionKind::Http1);
+            counters.ended(CloseReason::Moved(ConnectionKind::Http2));
+        }
+        counters[0].ended(CloseReason::Moved(ConnectionKind::Upgraded));
+        stats.fill(counters.into());
+        let open = Open::now(&stats, &Drain::new());
+        let limit = Duration::from_secs(30);
+        assert_eq!(open.serving(None, None), "serving: 3 connections, 0 requests in flight; taken over: 2 http1");
+        let waiting = "waiting for 3 connections, 30s at most; moved: 2 http2, 1 upgraded";
+        assert_eq!(open.draining(limit), format!("draining: {waiting}"));
+        assert_eq!(open.handed_over(limit), format!("handed over: {waiting}"));
+        let all_gone = Open { connections: 0, ..open };
+        assert_eq!(all_gone.handed_over(limit), "handed over: nothing is left; moved: 2 http2, 1 upgraded");
     }
 }
