@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::journal::Journal;
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket, CONNECTIONS_NAME},
+    drain::UnmovedReason,
     idle_connection::IdleConnection,
     log,
     notify::Notifier,
@@ -83,7 +84,7 @@ impl Store {
     /// store is full.
     pub(crate) fn keep(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
         let mut queue = self.queue();
-        let Some(room) = queue.room.checked_sub(1) else { return Err(connection) };
+        let Some(room) = queue.room.checked_sub(1) else { return Err(connection.unmoved(UnmovedReason::NoRoom)) };
         queue.room = room;
         queue.waiting.push_back(connection);
         drop(queue);

@@ -201,12 +201,7 @@ impl Routes {
         for route in &self.routes {
             let (store, drain) = (Arc::clone(store), self.drain.clone());
             // What comes back must not leave again.
-            let keep = move |connection| {
-                store.keep(connection).map_err(|connection| {
-                    drain.stop_moving();
-                    connection.unmoved(UnmovedReason::NoRoom)
-                })
-            };
+            let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
             route.sink.redirect_to(Some(Box::new(keep)));
         }
         self.drain.start_storing();

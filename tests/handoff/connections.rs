@@ -130,6 +130,7 @@ fn connections_that_the_next_process_has_no_room_for_are_served_where_they_are()
     service.wait_for_end(old.pid);
     let report = service.wait_for_word(old.pid, "ends ");
     assert!(report.contains(" 0 errors, 0 aborted"), "{report}");
+    assert!(report.contains(&format!(", {stayed} not moved ({stayed} no_room)")), "{report}");
     service.hand_over();
     service.end();
 }

@@ -134,6 +134,11 @@ impl Service {
         });
     }
 
+    /// The last `STATUS=`.
+    pub(crate) fn last_status(&self) -> String {
+        self.manager.values("STATUS").pop().unwrap_or_default()
+    }
+
     /// Waits until only the listener is stored.
     #[track_caller]
     pub(crate) fn has_one_listener(&mut self) {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use rustix::process::Signal;
 
 use super::service::Service;
+use crate::support::wait::eventually;
 
 #[test]
 fn it_says_that_it_stops_then_stores_what_is_idle_then_what_becomes_idle_and_waits_until_the_manager_has_it() {
@@ -32,12 +33,15 @@ fn it_says_that_it_stops_then_stores_what_is_idle_then_what_becomes_idle_and_wai
     assert_eq!(texts[first("FDNAME=aa.c")], "FDSTORE=1\nFDNAME=aa.c\nFDPOLL=0\n", "the journal comes first");
     assert!(texts[last..].iter().any(|text| text == "BARRIER=1\n"), "{texts:?}");
 
+    assert!(service.last_status().ends_with(" 0 aborted, 4 moved (4 http1)"), "{texts:?}");
+
     service.look();
     assert_eq!(service.names(), ["aa.l/http", "aa.c", "aa.c", "aa.c", "aa.c", "aa.c"]);
     let child = service.start();
     for client in idle.iter_mut().chain([&mut busy]) {
         assert_eq!(client.get("/pid").unwrap().text(), child.pid().as_raw_nonzero().to_string());
     }
+    eventually("the status says so", || service.last_status().ends_with("; taken over: 4 http1"));
 }
 
 #[test]
@@ -57,6 +61,13 @@ fn it_keeps_as_much_as_the_manager_has_room_for_and_no_more_than_it_is_to_keep()
         let child = service.start();
         let mut idle = [service.connect(), service.connect()];
         service.stop(child);
+        let counts = match stored {
+            0 => " 0 aborted",
+            1 => " 0 aborted, 2 not moved (2 no_room)",
+            3 => " 0 aborted, 1 moved (1 http1), 1 not moved (1 no_room)",
+            _ => " 0 aborted, 2 moved (2 http1)",
+        };
+        assert!(service.last_status().ends_with(counts), "{} {counts}", service.last_status());
         let case = format!("FDSTORE={given:?} and fd_store({said:?})");
         assert_eq!(service.names().len(), stored, "{case}: {:?}", service.names());
         // Two of them are the listener and the journal.
@@ -73,7 +84,7 @@ fn request_headers_that_have_started_are_finished_in_the_next_process() {
     let mut used = service.connect();
     for client in [&mut fresh, &mut used] {
         client.send("GET /2 HTTP/1.1\r\nHo").unwrap();
-        crate::support::wait::eventually("it is read", || client.is_read());
+        eventually("it is read", || client.is_read());
     }
     service.stop(child);
     let _child = service.start();
@@ -109,6 +120,7 @@ fn http2_is_asked_to_go_and_is_not_stored() {
     child.finish();
     service.look();
     assert_eq!(service.names(), ["aa.l/http"]);
+    assert!(service.last_status().ends_with(" 1 not moved (1 not_taken)"), "{}", service.last_status());
 }
 
 #[test]

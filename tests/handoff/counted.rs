@@ -1,0 +1,75 @@
+//! What a process says of the connections that it had: which moved, and why each other one did not.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::{client_async, tungstenite::Message};
+
+use crate::support::service::{Service, Who, assert_moves, who};
+
+/// The report of a process that has ended.
+#[track_caller]
+fn report(service: &Service, old: Who) -> String {
+    service.wait_for_end(old.pid);
+    service.wait_for_word(old.pid, "ends ")
+}
+
+#[test]
+fn a_request_body_that_was_left_unread_and_an_answer_that_never_ends_do_not_move() {
+    let service = Service::start("drain_timeout=1000");
+    let old = service.who();
+    service.gate("gate");
+    let (mut idle, mut busy, mut sending) = (service.connect(), service.connect(), service.connect());
+    assert_eq!(who(&mut idle), old);
+    busy.ask("/slow/gate/1").unwrap();
+    service.wait_for(|line| line.text == "holds gate");
+    sending.send("POST /handover HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc").unwrap();
+    assert_eq!(sending.answer().unwrap().status, 200);
+    assert_eq!(sending.rest().unwrap(), b"", "what comes could be taken for a request");
+    assert_moves(&mut idle, service.who());
+
+    let report = report(&service, old);
+    assert!(report.contains(", 1 aborted, "), "{report}");
+    assert!(report.ends_with(" not moved (1 busy, 1 request_body)"), "{report}");
+    let moved = report.split(" moved (").next().and_then(|before| before.rsplit(' ').next());
+    assert!(moved.is_some_and(|moved| report.contains(&format!("{moved} moved ({moved} http1), "))), "{report}");
+    for line in [
+        "a connection did not move listener=\"http\" peer=127.0.0.1:",
+        " reason=busy",
+        " reason=request_body",
+        "the connections have moved to the successor or have ended moved=",
+        " http1 unmoved=1 busy, 1 request_body",
+    ] {
+        service.wait_for_log(line);
+    }
+    service.end();
+}
+
+#[test]
+fn a_client_that_says_close_has_no_reason() {
+    let service = Service::start("");
+    let old = service.who();
+    service.gate("gate");
+    let mut last = service.connect();
+    last.send("GET /slow/gate/1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    service.wait_for(|line| line.text == "holds gate");
+    service.hand_over();
+    service.open("gate");
+    assert!(last.answer().unwrap().says_close());
+    let report = report(&service, old);
+    assert!(!report.contains("not moved"), "{report}");
+    service.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_whose_handler_does_not_resume_it_does_not_move() {
+    let service = Service::start("");
+    let old = service.who();
+    let stream = tokio::net::TcpStream::connect(service.addr).await.unwrap();
+    let (mut echo, _) = client_async("ws://test/echo", stream).await.unwrap();
+    echo.send(Message::text("hello")).await.unwrap();
+    assert_eq!(echo.next().await.unwrap().unwrap(), Message::text("hello"));
+    service.hand_over();
+    while echo.next().await.is_some() {}
+    let report = report(&service, old);
+    assert!(report.ends_with(" not moved (1 not_resumable)"), "{report}");
+    service.end();
+}
