@@ -27,8 +27,6 @@ pub enum UnmovedReason {
     IgnoresTableSize,
     /// HTTP/2: one side had sent GOAWAY before.
     GoingAway,
-    /// HTTP/2: the next process allows the client less than this one did, such as smaller windows or fewer streams.
-    SmallerSettings,
     /// The bytes that passed are not what the protocol allows, or not what this process follows.
     NotUnderstood,
     /// An upgraded connection, or a stream, whose handler does not ask for `Resume`, or one of a kind that cannot be resumed.
@@ -55,14 +53,13 @@ impl UnmovedReason {
     ///
     /// assert!(UnmovedReason::ALL.contains(&UnmovedReason::NoRoom));
     /// ```
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Busy,
         Self::RequestBody,
         Self::OpenStreams,
         Self::NoAcknowledgement,
         Self::IgnoresTableSize,
         Self::GoingAway,
-        Self::SmallerSettings,
         Self::NotUnderstood,
         Self::NotResumable,
         Self::Stayed,
@@ -89,7 +86,6 @@ impl UnmovedReason {
             Self::NoAcknowledgement => "no_acknowledgement",
             Self::IgnoresTableSize => "ignores_table_size",
             Self::GoingAway => "going_away",
-            Self::SmallerSettings => "smaller_settings",
             Self::NotUnderstood => "not_understood",
             Self::NotResumable => "not_resumable",
             Self::Stayed => "stayed",

@@ -74,6 +74,21 @@ fn every_kind_of_error_is_listed_with_its_fix() {
     assert_none(names.into_iter().filter(|name| !listed(name)).map(|name| format!("errors.md lacks `{name}`")));
 }
 
+/// By their names in the report, which an operator looks for.
+#[test]
+fn every_reason_why_a_connection_does_not_move_is_listed_with_what_to_do() {
+    let code = fs::read_to_string(root().join("src/drain/unmoved.rs")).expect("the reasons can be read");
+    let names =
+        code.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \"")?.1.split('"').next());
+    let names: HashSet<_> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    let page = fs::read_to_string(root().join("docs/guide/monitoring.md")).expect("the guide can be read");
+    let (_, listed) = page.split_once("## Why connections do not move").expect("the guide has that part");
+    let (listed, _) = listed.split_once("\n## ").expect("another part follows");
+    let listed: HashSet<_> = listed.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    assert_none(names.symmetric_difference(&listed).map(|name| format!("monitoring.md or unmoved.rs lacks {name:?}")));
+}
+
 /// In a table whose column is called `line`, what is in code is a line of the log.
 #[test]
 fn every_log_line_that_the_guide_names_is_in_the_code() {
