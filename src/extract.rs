@@ -6,6 +6,7 @@
 //! | [`ListenerName`] | the name of the socket | rejected; `Option<ListenerName>` is `None` |
 //! | [`Drain`] | the drain of the server | that of a [`DrainLayer`](crate::layer::DrainLayer), or of an `Extension` |
 //! | [`ActivatedListeners`] | the sockets of this process | those of an `Extension` |
+//! | [`Resume`](crate::resume::Resume) | leaves the exchange to the next process at a handoff | never moves |
 //!
 //! A rejection is a [`NotServed`].
 //!
@@ -22,18 +23,26 @@
 
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc};
 
+#[cfg(feature = "server")]
+use axum::extract::OriginalUri;
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 
+#[cfg(feature = "server")]
+use crate::resume::{ConnectionHandle, Resume};
 use crate::{activation::ActivatedListeners, drain::Drain, log};
 
-/// What a server adds to every request of one listener: a request extension. One per listener, so a request costs a
-/// count of references.
+/// What a server adds to every request: a request extension. It is of one listener and of one connection, so a request costs two counts of
+/// references.
 #[derive(Clone, Debug)]
-pub(crate) struct ServedThrough(Arc<Served>);
+pub(crate) struct ServedThrough {
+    served: Arc<Served>,
+    #[cfg(feature = "server")]
+    connection: Option<ConnectionHandle>,
+}
 
 #[derive(Debug)]
 struct Served {
@@ -44,7 +53,17 @@ struct Served {
 
 impl ServedThrough {
     pub(crate) fn new(name: Arc<str>, activated: &ActivatedListeners, drain: &Drain) -> Self {
-        Self(Arc::new(Served { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }))
+        Self {
+            served: Arc::new(Served { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }),
+            #[cfg(feature = "server")]
+            connection: None,
+        }
+    }
+
+    /// For the requests of one connection.
+    #[cfg(feature = "server")]
+    pub(crate) fn on(&self, connection: ConnectionHandle) -> Self {
+        Self { served: Arc::clone(&self.served), connection: Some(connection) }
     }
 }
 
@@ -185,6 +204,21 @@ impl<S: Sync> OptionalFromRequestParts<S> for Drain {
     }
 }
 
+/// It is there in every request, and never moves one that was not served by [`Server`](crate::Server).
+///
+/// What the request headers are that the next process gets is decided here, but for an upgrade: those that the handler sees, with the target
+/// that the router saw.
+#[cfg(feature = "server")]
+impl<S: Sync> FromRequestParts<S> for Resume {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let target = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(target)| target);
+        let through = parts.extensions.get::<ServedThrough>().and_then(|through| through.connection.as_ref());
+        Ok(Self::new(through.and_then(|connection| connection.exchange(parts, target))))
+    }
+}
+
 /// The rejection of an extractor that finds nothing to extract: the request did not come through this crate's server.
 ///
 /// It answers 500, as the program is wrong and not the request. The body and an event at ERROR say what is missing:
@@ -223,5 +257,5 @@ impl IntoResponse for NotServed {
 }
 
 fn served(parts: &Parts) -> Option<&Served> {
-    parts.extensions.get::<ServedThrough>().map(|served| &*served.0)
+    parts.extensions.get::<ServedThrough>().map(|through| &*through.served)
 }

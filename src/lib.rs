@@ -49,6 +49,7 @@
 //! | [`listener`] | [`ActivatedListener`]: axum's [`Listener`](axum::serve::Listener) over the sockets of one name |
 //! | [`notify`] | [`Notifier`]: messages to the service manager; `Server` sends them by itself |
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
+//! | [`mod@resume`] | [`Resume`](resume::Resume): handlers of WebSockets and streams that go on in the next process |
 //! | [`server`] | [`Server`]: a router per name, limits, signals, graceful shutdown, handoff |
 //! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that fixes it |
 //!
@@ -107,6 +108,8 @@ pub mod listener;
 mod log;
 pub mod notify;
 pub mod readiness;
+#[cfg(feature = "server")]
+pub mod resume;
 #[cfg(feature = "server")]
 pub mod server;
 mod sys;

@@ -34,13 +34,14 @@ const LAYERS: &[(&str, u8)] = &[
     ("handoff", 5),
     ("fdstore", 5),
     ("layer", 6),
-    ("extract", 6),
     ("readiness", 6),
-    ("server", 7),
-    ("unit_check", 7),
-    ("testing", 8),
-    ("fuzzing", 8),
-    ("guide", 9),
+    ("resume", 6),
+    ("extract", 7),
+    ("server", 8),
+    ("unit_check", 8),
+    ("testing", 9),
+    ("fuzzing", 9),
+    ("guide", 10),
 ];
 
 /// Who may name a module of its own layer all the same: an error says what a descriptor is, an event catches what a subscriber

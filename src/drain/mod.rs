@@ -51,7 +51,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, futures::Notified, watch},
+    time::Instant,
+};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
     task::TaskTracker,
@@ -165,6 +168,7 @@ struct Shared {
     has_started: AtomicBool,
     /// [`SUCCEEDED`], [`MOVES`], [`STORES`] and [`MOVED`].
     successor: AtomicU8,
+    stopped_moving: Notify,
     started_at: OnceLock<Instant>,
     started: CancellationToken,
     aborted: CancellationToken,
@@ -233,6 +237,7 @@ impl Drain {
         let shared = Shared {
             has_started: AtomicBool::new(false),
             successor: AtomicU8::new(0),
+            stopped_moving: Notify::new(),
             started_at: OnceLock::new(),
             started: aborted.child_token(),
             aborted,
@@ -282,9 +287,15 @@ impl Drain {
     /// Stops moving connections: what is left ends here.
     pub(crate) fn stop_moving(&self) {
         self.shared.successor.fetch_and(!MOVES, Ordering::Relaxed);
+        self.shared.stopped_moving.notify_waiters();
         if let Some(follower) = self.shared.follower.get() {
             follower.drain.stop_moving();
         }
+    }
+
+    /// Resolves when connections stop to move that were to.
+    pub(crate) fn stopped_moving(&self) -> Notified<'_> {
+        self.shared.stopped_moving.notified()
     }
 
     /// Drops what is left, at once. It starts the drain first if it has not started.

@@ -6,6 +6,7 @@ use crate::{
     drain::{Counters, Drain},
     extract::ServedThrough,
     idle_connection::{Accepts, IdleConnection},
+    resume::Destination,
     server::{limits::Limits, reaper::Reaper},
 };
 
@@ -21,6 +22,16 @@ pub(in crate::server) struct RouteContext {
     pub(in crate::server) limits: Limits,
     pub(in crate::server) reaper: Arc<Reaper>,
     pub(in crate::server) sink: Arc<dyn MoveSink>,
+}
+
+impl Destination for RouteContext {
+    fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    fn takes_resumable(&self) -> bool {
+        self.sink.accepts().resumable
+    }
 }
 
 /// Destination of movable connections: the successor, the fd store, or back to the route.

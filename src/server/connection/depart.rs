@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{io::Io, service::Service};
+use super::io::Io;
 use crate::{
     drain::{CloseReason, UnmovedReason},
     idle_connection::{IdleConnection, Protocol, Times},
@@ -12,10 +12,9 @@ use crate::{
 };
 
 /// Sends the connection to the sink of its route: only one that was found movable.
-///
-pub(super) fn depart<S>(io: Io, service: &Service<S>, protocol: Protocol, times: Times) {
+pub(super) fn depart(io: Io, protocol: Protocol, times: Times) {
     let state = Arc::clone(io.state());
-    let Some(peer) = service.peer().cloned() else { return };
+    let peer = state.peer.clone();
     match io.into_parts() {
         Ok((stream, read_ahead, guard)) => {
             state.end(CloseReason::Moved(protocol.kind()));

@@ -5,21 +5,30 @@
 //! ahead. If it is still idle it is closed or moved, and otherwise it is put together again and served on.
 
 use std::{
+    mem,
     pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
-use hyper::server::conn::http1;
+use hyper::{body::Bytes, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     depart,
+    exchange_io::ExchangeIo,
+    exchanges,
     io::Io,
     service::{HttpService, Service},
+    transport::Transport,
     watch::{Stop, Watch},
 };
-use crate::{drain::CloseReason, idle_connection::Protocol};
+use crate::{
+    drain::CloseReason,
+    idle_connection::{Protocol, ResumableRecord},
+    resume::{Exchange, Refusal},
+};
 
 /// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -27,45 +36,112 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: clo
 /// How long the client may take to make room for that.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Why hyper was stopped, and what it was taken apart into.
+struct Stopped<S> {
+    stop: Stop<hyper::Result<()>>,
+    io: Io,
+    read_ahead: Bytes,
+    service: Service<S>,
+}
+
 /// Serves until the connection ends.
 ///
 /// A connection is stopped only where nothing can be lost: hyper never gets a graceful shutdown, as it then drops what it has
 /// read of the next request. It is taken apart instead, and where it had read ahead, put together again.
-pub(super) async fn serve<S: HttpService>(mut io: Io, mut service: Service<S>, watch: &mut Watch<'_, '_>) {
-    // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
-    let builder = http1::Builder::new();
+pub(super) async fn serve<S: HttpService>(io: Io, service: Service<S>, watch: &mut Watch<'_, '_>) {
+    serve_from(io, service, None, watch).await;
+}
+
+/// Serves a connection on whose last request the handler goes on that had it in another process.
+pub(super) async fn resume<S: HttpService>(
+    io: Io,
+    service: Service<S>,
+    record: ResumableRecord,
+    watch: &mut Watch<'_, '_>,
+) {
+    let exchange = exchanges::resume(io.state(), record);
+    if !exchange.request().is_ok_and(|request| request.is_valid()) {
+        exchange.refuse(Refusal::Malformed);
+    }
+    serve_from(io, service, Some(exchange), watch).await;
+}
+
+async fn serve_from<S: HttpService>(
+    mut io: Io,
+    mut service: Service<S>,
+    mut exchange: Option<Arc<Exchange>>,
+    watch: &mut Watch<'_, '_>,
+) {
     loop {
-        let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-        let stop = watch.drive(Pin::new(&mut connection)).await;
-        match stop {
-            Stop::Ended(ended) => {
-                // Kept until that is noted: the connection is counted when the stream is dropped.
-                let parts = connection.into_parts();
-                return watch.note_ended_http1(ended, parts.is_none());
+        let stopped = match exchange.take() {
+            None => drive(io, service, watch).await,
+            Some(exchange) => {
+                let io = ExchangeIo::new(io, exchange);
+                // Boxed, so that the many that never upgrade hold no room for it.
+                Box::pin(drive(io, service, watch)).await
             }
-            Stop::Abort => return watch.note_aborted(),
-            _ => {}
-        }
-        // `None` after an upgrade alone, and then it has ended.
-        let Some(parts) = connection.into_parts() else { return };
-        io = parts.io.into_inner();
-        match stop {
+        };
+        let Some(stopped) = stopped else { return };
+        Stopped { io, service, .. } = match stopped.stop {
             // Nothing is under way in either direction that a close could take away.
-            Stop::Idle if parts.read_buf.is_empty() && !io.has_unread() => {
-                return io.state().end(CloseReason::IdleClosed);
+            Stop::Idle if stopped.read_ahead.is_empty() && !stopped.io.has_unread() => {
+                return stopped.io.state().end(CloseReason::IdleClosed);
             }
-            Stop::HeaderTimeout => return refuse_headers(io, watch).await,
-            Stop::Move => {
-                io.unread(parts.read_buf);
-                return depart::depart(io, &parts.service, Protocol::Http1, watch.times());
+            Stop::HeaderTimeout => return refuse_headers(stopped.io, watch).await,
+            Stop::Move => return stopped.depart(watch),
+            Stop::Restart => {
+                exchange = exchanges::next(stopped.io.state());
+                stopped.go_on()
             }
             // The next request has started after all: read on, with what hyper had read of it first.
-            _ => {
-                io.state().note_read();
-                io.unread(parts.read_buf);
-                service = parts.service;
-            }
+            _ => stopped.go_on(),
+        };
+    }
+}
+
+/// Drives hyper until there is a reason to stop; `None` if the connection has ended.
+async fn drive<T: Transport, S: HttpService>(
+    io: T,
+    service: Service<S>,
+    watch: &mut Watch<'_, '_>,
+) -> Option<Stopped<S>> {
+    // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
+    let builder = http1::Builder::new();
+    let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let stop = match watch.drive(Pin::new(&mut connection)).await {
+        Stop::Ended(ended) => {
+            // Kept until that is noted: the connection is counted when the stream is dropped.
+            let parts = connection.into_parts();
+            watch.note_ended_http1(ended, parts.is_none());
+            return None;
         }
+        Stop::Abort => {
+            watch.note_aborted();
+            return None;
+        }
+        stop => stop,
+    };
+    // `None` after an upgrade alone, and then it has ended.
+    let parts = connection.into_parts()?;
+    let io = parts.io.into_inner().into_io()?;
+    Some(Stopped { stop, io, read_ahead: parts.read_buf, service: parts.service })
+}
+
+impl<S> Stopped<S> {
+    /// Puts back what hyper had read.
+    fn go_on(mut self) -> Self {
+        self.io.state().note_read();
+        self.io.unread(mem::take(&mut self.read_ahead));
+        self
+    }
+
+    /// Lets the connection move: between two requests, or in a stream that the next process goes on with.
+    fn depart(mut self, watch: &Watch<'_, '_>) {
+        let state = self.io.state();
+        let held = exchanges::held(&state.slot, state.calls());
+        let protocol = held.map_or(Protocol::Http1, |record| Protocol::Resumable(Box::new(record)));
+        self.io.unread(self.read_ahead);
+        depart::depart(self.io, protocol, watch.times());
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, watch
                 state.note_unmoved(UnmovedReason::GoingAway);
                 connection.as_mut().graceful_shutdown();
             }
-            Stop::HeaderTimeout | Stop::Abort => return watch.note_aborted(),
+            Stop::HeaderTimeout | Stop::Restart | Stop::Abort => return watch.note_aborted(),
         }
         is_going_away = true;
     }

@@ -146,6 +146,27 @@ impl Io {
         closing.silence.as_mut().poll(cx)
     }
 
+    /// Ready when the client has closed the connection, as far as that can be seen without reading past what it has sent.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.read_ahead.is_empty() || self.has_unread() {
+            return Poll::Pending;
+        }
+        let mut space = [0; 64];
+        let mut buf = ReadBuf::new(&mut space);
+        ready!(self.poll_stream(cx, &mut buf))?;
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        self.unread(Bytes::copy_from_slice(buf.filled()));
+        Poll::Pending
+    }
+
+    /// The connection is closed here, and not by code that has it after an upgrade.
+    pub(super) fn close_as_own(&mut self) {
+        self.guard.state.forget_upgrade();
+        self.expect_more();
+    }
+
     /// Whether the kernel has bytes of the client that are not read yet.
     pub(super) fn has_unread(&self) -> bool {
         socket::unread(&self.stream) > 0
@@ -158,7 +179,7 @@ impl Io {
 
     /// An error once the drain is aborted, for the code that has the stream after an upgrade.
     #[inline]
-    fn check_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn check_aborted(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.guard.state.may_upgrade() { self.poll_aborted(cx) } else { Ok(()) }
     }
 

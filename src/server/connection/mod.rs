@@ -16,6 +16,8 @@
 //! | [`watch`] | drives hyper, and says why to stop: drain, age, idleness, slow headers, abort |
 //! | [`http1`], [`http2`] | what a stop means for the protocol |
 //! | [`depart`], [`transferred`] | a connection that leaves this process alive, and one that comes |
+//! | [`exchange_io`], [`exchanges`] | an exchange that a handler leaves to the next process, and resumes there |
+//! | [`observe`] | pure parsers of what passes |
 //!
 //! A connection is closed or moved only when the state shows that nothing can be lost: no part of a request or a
 //! response is alive, the kernel has the whole last response, and the bytes of the next request go along.
@@ -28,14 +30,22 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(super) mod context;
 mod depart;
 mod detect;
+mod exchange_io;
+mod exchanges;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod http1;
 mod http2;
 mod io;
+pub(super) mod observe;
+mod observed;
+mod refused;
 pub(super) mod service;
+mod slot;
 mod state;
+mod swallow;
 pub(super) mod transferred;
+mod transport;
 mod watch;
 
 #[cfg(test)]
@@ -124,8 +134,9 @@ impl<S: HttpService> Connection<S> {
         match protocol {
             Protocol::Undetected => {}
             Protocol::Http1 => return http1::serve(io, service, watch).await,
+            Protocol::Resumable(record) => return http1::resume(io, service, *record, watch).await,
             // No process sends these yet.
-            Protocol::Http2(_) | Protocol::Resumable(_) => return,
+            Protocol::Http2(_) => return,
         }
         let mut first = Vec::new();
         let protocol = loop {
@@ -142,11 +153,11 @@ impl<S: HttpService> Connection<S> {
                 Stop::HeaderTimeout => return http1::refuse_headers(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
-                    return depart::depart(io, &service, Protocol::Undetected, watch.times());
+                    return depart::depart(io, Protocol::Undetected, watch.times());
                 }
                 Stop::Abort => return watch.note_aborted(),
                 // The first byte has come after all.
-                Stop::Idle | Stop::Closing => io.state().note_read(),
+                Stop::Idle | Stop::Closing | Stop::Restart => io.state().note_read(),
             }
         };
         io.unread(Bytes::from(first));

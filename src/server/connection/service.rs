@@ -27,8 +27,14 @@ use hyper::body::{Bytes, Incoming};
 use pin_project_lite::pin_project;
 use tower::{Service as Tower, ServiceExt, util::Oneshot};
 
-use super::state::{DroppedBy, State};
-use crate::addr::PeerAddr;
+use super::{
+    exchanges,
+    state::{DroppedBy, State},
+};
+use crate::{
+    addr::PeerAddr,
+    resume::{ConnectionHandle, Exchange, Resumed, Stage},
+};
 
 /// A tower service that HTTP is served with: its bounds in one name.
 pub(in crate::server) trait HttpService: Send + 'static {
@@ -52,15 +58,9 @@ impl<S> Service<S> {
     pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
         let mut template = roomy_extensions();
         template.insert(ConnectInfo(peer));
-        template.insert(state.route.served.clone());
+        let handle = ConnectionHandle::new(Arc::clone(&state) as _);
+        template.insert(state.route.served.on(handle));
         Self { inner, template, state }
-    }
-}
-
-impl<S> Service<S> {
-    /// Who is at the other end.
-    pub(super) fn peer(&self) -> Option<&PeerAddr> {
-        self.template.get::<ConnectInfo<PeerAddr>>().map(|ConnectInfo(peer)| peer)
     }
 }
 
@@ -76,11 +76,17 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         // Taken apart, as it is large and each way to change it moves it.
         let (mut head, body) = request.into_parts();
         let has_body = !body.is_end_stream();
+        if !head.extensions.is_empty() && exchanges::starts_anew(&self.state, &head, has_body) {
+            return ResponseFuture { answer: Answer::Never, guard: None };
+        }
         let by = if head.version <= Version::HTTP_11 { DroppedBy::Connection } else { DroppedBy::Any };
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
         self.extend(&mut head.extensions);
+        if self.state.slot.is_full() && exchanges::is_resumed(&self.state) {
+            head.extensions.insert(Resumed::NEW);
+        }
         let body = self.body(body, has_body);
         answer(self.inner.tower(), Request::from_parts(head, body), guard)
     }
@@ -157,6 +163,8 @@ pin_project! {
     enum Answer<S: Tower<Request<Body>>> {
         Called { #[pin] future: S::Future },
         Waiting { #[pin] future: Oneshot<S, Request<Body>> },
+        // hyper is about to be taken apart.
+        Never,
     }
 }
 
@@ -168,6 +176,7 @@ impl<S: Tower<Request<Body>>> Future for Answer<S> {
         match self.project() {
             AnswerProjection::Called { future } => future.poll(cx),
             AnswerProjection::Waiting { future } => future.poll(cx),
+            AnswerProjection::Never => Poll::Pending,
         }
     }
 }
@@ -192,15 +201,19 @@ where
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(cx));
         let mut guard = this.guard.take();
+        let mut exchange = None;
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();
+            if guard.by == DroppedBy::Connection && guard.state.slot.is_full() {
+                exchange = exchanges::note_answer(&guard.state, &response);
+            }
             // HTTP/2 has no such header (RFC 9113, section 8.2.2): its client gets GOAWAY. An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if guard.by == DroppedBy::Connection && guard.state.is_closing() && !upgrades {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard })))
+        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard, exchange })))
     }
 }
 
@@ -211,6 +224,8 @@ pin_project! {
         #[pin]
         inner: B,
         guard: Option<InFlight>,
+        // Its end may be held back, for the next process to go on with it.
+        exchange: Option<Arc<Exchange>>,
     }
 }
 
@@ -223,6 +238,9 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
+        if let Some(exchange) = this.exchange {
+            return poll_resumable(this.inner, cx, exchange, this.guard);
+        }
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(guard) = this.guard {
             guard.whole = frame.is_none() || this.inner.is_end_stream();
@@ -231,12 +249,36 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.exchange.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// As `poll_frame` of a body whose end may be for the next process, and not for the client. hyper writes what it has then, and waits for
+/// more; nothing of the request is alive any more, so the connection can move.
+fn poll_resumable<B: HttpBody>(
+    body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+    exchange: &Exchange,
+    guard: &mut Option<InFlight>,
+) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    if exchange.stage() != Stage::Held {
+        let frame = ready!(body.poll_frame(cx));
+        if frame.is_some() {
+            return Poll::Ready(frame);
+        }
+        if let Some(guard) = guard {
+            guard.whole = true;
+        }
+    }
+    if !exchange.hold_end() {
+        return Poll::Ready(None);
+    }
+    *guard = None;
+    Poll::Pending
 }
 
 /// The body of a request: as long as it is alive, bytes on the connection may belong to it.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::context::RouteContext;
+use super::{context::RouteContext, slot::ExchangeSlot};
 use crate::{
     addr::PeerAddr,
     drain::{CloseReason, ConnectionKind, UnmovedReason},
@@ -23,6 +23,8 @@ use crate::{
 const CLOSE_AFTER_RESPONSE: u8 = 1;
 /// The connection has been idle for as long as it may.
 const CLOSE_IDLE: u8 = 2;
+/// hyper is to start anew, for one request alone.
+const RESTART: u8 = 4;
 
 /// The code of a close reason that is `Moved`, of the first kind.
 const MOVED: u8 = 5;
@@ -62,7 +64,7 @@ pub(super) enum DroppedBy {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) route: Arc<RouteContext>,
-    peer: PeerAddr,
+    pub(super) peer: PeerAddr,
     /// As the connection came here.
     pub(super) times: Times,
     /// HTTP/1: service futures and response bodies that are alive, which the connection's own task alone makes and drops.
@@ -84,13 +86,15 @@ pub(super) struct State {
     unread_body: AtomicU32,
     /// A request asked for an upgrade: from then on the stream may belong to other code.
     may_upgrade: AtomicBool,
-    /// What the reaper asks for: [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`].
+    /// What the reaper asks for, [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`], and [`RESTART`].
     asked: AtomicU8,
     close_reason: AtomicU8,
     /// Why it does not move: the number of the reason and one, or 0.
     unmoved: AtomicU8,
     /// Of the task that drives the connection.
     waker: OnceLock<Waker>,
+    /// What a handler may leave to the next process.
+    pub(super) slot: ExchangeSlot,
 }
 
 impl State {
@@ -113,6 +117,7 @@ impl State {
             close_reason: AtomicU8::new(0),
             unmoved: AtomicU8::new(0),
             waker: OnceLock::new(),
+            slot: ExchangeSlot::default(),
         }
     }
 
@@ -265,6 +270,11 @@ impl State {
         self.may_upgrade.store(true, Ordering::Relaxed);
     }
 
+    /// The stream belongs to the connection after all.
+    pub(super) fn forget_upgrade(&self) {
+        self.may_upgrade.store(false, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(super) fn may_upgrade(&self) -> bool {
         self.may_upgrade.load(Ordering::Relaxed)
@@ -279,6 +289,16 @@ impl State {
     /// Whether the reaper has found it idle; asked once.
     pub(super) fn take_close_idle(&self) -> bool {
         self.asked.fetch_and(!CLOSE_IDLE, Ordering::Relaxed) & CLOSE_IDLE != 0
+    }
+
+    /// Lets hyper be taken apart before the request is answered that it has just read.
+    pub(super) fn ask_restart(&self) {
+        self.asked.fetch_or(RESTART, Ordering::Relaxed);
+    }
+
+    /// Whether hyper is to start anew; asked once.
+    pub(super) fn take_restart(&self) -> bool {
+        self.asked.fetch_and(!RESTART, Ordering::Relaxed) & RESTART != 0
     }
 
     /// Whether the next response is the last one.

@@ -56,6 +56,8 @@ pub(super) enum Stop<T> {
     Move,
     /// A head has not come to its end in time.
     HeaderTimeout,
+    /// hyper is to start anew with the request that it has just read: one whose answer another process may go on with.
+    Restart,
     /// It is to be dropped at once.
     Abort,
 }
@@ -248,6 +250,9 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// What is due.
     fn check<T>(&mut self, now: Instant) -> Option<Stop<T>> {
+        if self.state.take_restart() {
+            return Some(Stop::Restart);
+        }
         if self.header_deadline().is_some_and(|deadline| deadline <= now) {
             return Some(Stop::HeaderTimeout);
         }

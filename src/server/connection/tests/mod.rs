@@ -13,6 +13,7 @@ use tokio::{
 mod app;
 mod client;
 mod http2;
+mod resume;
 mod model;
 mod script;
 mod wire;

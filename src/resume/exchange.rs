@@ -1,0 +1,456 @@
+//! One exchange that a handler may resume, shared by the handler, the service that hyper calls, and the stream.
+//!
+//! The stream tells what passes, the service what is answered, and the drain when a handoff asks for it. The handler
+//! leaves state. What moves is put together of all that.
+//!
+//! ```text
+//! Asked ──► Answered ──► Upgraded ──► departed
+//!       └─► Streaming ─► held ──────► departed
+//!       └─► Over: an answer with an end, or one that cannot move
+//! ```
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::http::Response;
+use tokio::sync::Notify;
+
+use super::{
+    answer::Answer,
+    error::{LeaveReason, NotMovable},
+    request::RequestHeaders,
+};
+use crate::{drain::Drain, handoff::Snapshot, idle_connection::ResumableRecord};
+
+/// The longest state that a handler may leave.
+pub(crate) const LONGEST_STATE: usize = 64 * 1024;
+
+/// Where the connections of a route go.
+pub(crate) trait Destination: Send + Sync + fmt::Debug {
+    fn drain(&self) -> &Drain;
+
+    /// Whether connections move there that a handler resumes.
+    fn takes_resumable(&self) -> bool;
+}
+
+/// How far an exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The handler has not answered.
+    Asked,
+    /// It has answered with another protocol, and hyper is writing that.
+    Answered,
+    /// The handler has the stream.
+    Upgraded,
+    /// A body is being sent that has no end of its own.
+    Streaming,
+    /// The body has come to an end that the client does not see: another process goes on with it.
+    Held,
+    /// Nothing of it can move.
+    Over,
+}
+
+/// Why an exchange that came from another process cannot go on here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// What came is no request.
+    Malformed,
+    /// No handler has asked for `Resume`: the route is gone, or a layer has answered.
+    NotTaken,
+    /// The answer is another one than that which the client has.
+    OtherAnswer,
+    /// There was no answer in time.
+    NoAnswer,
+    /// The client has closed the connection.
+    ClientGone,
+    /// The handler has panicked, or the connection was dropped before it has answered.
+    Dropped,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "what came of it is no request",
+            Self::NotTaken => "no handler here has asked for Resume",
+            Self::OtherAnswer => "the handler answers otherwise than before",
+            Self::NoAnswer => "the handler does not answer in time",
+            Self::ClientGone => "the client has closed it",
+            Self::Dropped => "its handler has panicked, or was dropped",
+        })
+    }
+}
+
+/// One request whose handler may leave it to the next process.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    /// The number of the request on its connection.
+    call: u32,
+    destination: Arc<dyn Destination>,
+    request: Result<RequestHeaders, NotMovable>,
+    resumed: Option<Predecessor>,
+    /// The handler watches for a handoff: then it is also shown the end of a message.
+    is_watched: AtomicBool,
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+/// What the process before has left.
+#[derive(Debug)]
+struct Predecessor {
+    answer: Answer,
+    state: Snapshot,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stage: Stage,
+    /// A handler has asked for `Resume`.
+    taken: bool,
+    answer: Option<Answer>,
+    refusal: Option<Refusal>,
+    not_movable: Option<NotMovable>,
+    /// The last read found nothing, and no byte has been delivered since.
+    waits: bool,
+    /// A message of the client is open, or one of the handler.
+    reads_message: bool,
+    writes_message: bool,
+    /// What the handler of a stream has saved last.
+    saved: Option<Snapshot>,
+    /// The stream is to end for the next process.
+    leaves: bool,
+    /// The socket moves when it is dropped.
+    armed: Option<Snapshot>,
+    departed: bool,
+}
+
+impl Exchange {
+    /// A request that came from a client.
+    pub(crate) fn new(
+        call: u32,
+        destination: Arc<dyn Destination>,
+        request: Result<RequestHeaders, NotMovable>,
+    ) -> Self {
+        Self {
+            call,
+            destination,
+            inner: Mutex::new(Inner::new(request.as_ref().err().copied(), None)),
+            request,
+            resumed: None,
+            is_watched: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A request that another process has left: the first one of its connection here.
+    pub(crate) fn resume(destination: Arc<dyn Destination>, record: ResumableRecord) -> Self {
+        let ResumableRecord { method, target, headers, status, answer, state, state_version } = record;
+        let state = Snapshot::new(state_version, state);
+        let request = RequestHeaders { method, target, headers };
+        let mut this = Self::new(1, destination, Ok(request));
+        this.inner = Mutex::new(Inner::new(None, Some(state.clone())));
+        this.resumed = Some(Predecessor { answer: Answer { status, headers: answer }, state });
+        this
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the request on its connection.
+    pub(crate) fn call(&self) -> u32 {
+        self.call
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        self.destination.drain()
+    }
+
+    /// The request headers, if they can be sent again.
+    pub(crate) fn request(&self) -> Result<&RequestHeaders, NotMovable> {
+        self.request.as_ref().map_err(|reason| *reason)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        self.lock().stage
+    }
+
+    /// A handler asks for `Resume`.
+    pub(crate) fn take(&self) {
+        let mut inner = self.lock();
+        if !inner.taken && self.resumed.is_none() && inner.stage != Stage::Asked {
+            inner.not_movable.get_or_insert(NotMovable::TooLate);
+        }
+        inner.taken = true;
+    }
+
+    /// Whether the process before has left it.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.resumed.is_some()
+    }
+
+    /// What the handler in the process before has left.
+    pub(crate) fn state(&self) -> Option<&Snapshot> {
+        self.resumed.as_ref().map(|resumed| &resumed.state)
+    }
+
+    /// Whether the client of the process before speaks WebSocket.
+    pub(crate) fn resumes_websocket(&self) -> bool {
+        self.resumed.as_ref().is_some_and(|resumed| resumed.answer.is_websocket())
+    }
+
+    /// The answer, if it is a switch of protocols that can move.
+    pub(crate) fn upgrade(&self) -> Option<Answer> {
+        let inner = self.lock();
+        inner.answer.clone().filter(|answer| inner.taken && answer.is_upgrade())
+    }
+
+    /// The handler has answered. True if the body is a stream that can move.
+    pub(crate) fn note_answer<B: http_body::Body>(&self, response: &Response<B>) -> bool {
+        let answer = Answer::of(response);
+        let mut inner = self.lock();
+        let is_same = self.resumed.as_ref().is_none_or(|resumed| answer.as_ref() == Ok(&resumed.answer));
+        if self.is_resumed() && !inner.taken {
+            inner.refusal.get_or_insert(Refusal::NotTaken);
+        } else if !is_same {
+            inner.refusal.get_or_insert(Refusal::OtherAnswer);
+        }
+        let is_upgrade = response.status() == axum::http::StatusCode::SWITCHING_PROTOCOLS;
+        match answer {
+            Ok(answer) => inner.answer = Some(answer),
+            Err(reason) => _ = inner.not_movable.get_or_insert(reason),
+        }
+        inner.stage = match () {
+            () if inner.refusal.is_some() => Stage::Over,
+            () if is_upgrade => Stage::Answered,
+            () if inner.taken && inner.not_movable.is_none() => Stage::Streaming,
+            () => Stage::Over,
+        };
+        let is_stream = inner.stage == Stage::Streaming;
+        drop(inner);
+        self.changed.notify_waiters();
+        is_stream
+    }
+
+    /// Notes why it cannot go on here; the first reason stands.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Refusal {
+        let mut inner = self.lock();
+        inner.stage = Stage::Over;
+        *inner.refusal.get_or_insert(refusal)
+    }
+
+    /// Whether it waits for the answer of the resumed handler, or has got a wrong one: nothing of the client may be delivered.
+    pub(crate) fn is_unapproved(&self) -> bool {
+        let inner = self.lock();
+        self.is_resumed() && (inner.stage == Stage::Asked || inner.refusal.is_some())
+    }
+
+    /// The handler has the stream from now on.
+    pub(crate) fn note_upgraded(&self) {
+        self.lock().stage = Stage::Upgraded;
+        self.note_change();
+    }
+
+    /// Bytes of the client were delivered; a message of it is open or not.
+    pub(crate) fn note_delivered(&self, message_open: bool) {
+        let mut inner = self.lock();
+        inner.waits = false;
+        inner.reads_message = message_open;
+    }
+
+    /// The handler has asked for more, and there is nothing.
+    pub(crate) fn note_waits(&self) {
+        let changed = !std::mem::replace(&mut self.lock().waits, true);
+        if changed {
+            self.note_change();
+        }
+    }
+
+    /// The handler has written; a message of it is open or not.
+    pub(crate) fn note_written(&self, message_open: bool) {
+        self.lock().writes_message = message_open;
+    }
+
+    /// It cannot move any more.
+    pub(crate) fn note_not_movable(&self, reason: NotMovable) {
+        self.lock().not_movable.get_or_insert(reason);
+        self.note_change();
+    }
+
+    /// Wakes the handler if it watches for a handoff that has started.
+    fn note_change(&self) {
+        if self.is_watched.load(Ordering::Relaxed) && self.drain().has_started() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Why it cannot move; `None` as long as it can.
+    pub(crate) fn not_movable(&self) -> Option<NotMovable> {
+        let inner = self.lock();
+        inner.not_movable.or_else(|| (inner.stage == Stage::Over).then_some(NotMovable::NoStream))
+    }
+
+    /// Whether a handoff asks for it, and the destination takes it.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.drain().moves() && self.not_movable().is_none() && self.destination.takes_resumable()
+    }
+
+    /// The handler watches for a handoff.
+    pub(crate) fn watch(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is delivered behind the end of a message.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed) && self.is_asked()
+    }
+
+    /// Whether the handler may leave now.
+    fn may_leave(&self) -> bool {
+        let (stage, waits, reads_message) = {
+            let inner = self.lock();
+            (inner.stage, inner.waits, inner.reads_message)
+        };
+        let is_between = match stage {
+            Stage::Upgraded => waits && !reads_message,
+            Stage::Streaming => true,
+            _ => false,
+        };
+        is_between && self.is_asked()
+    }
+
+    /// Resolves when the handler may leave.
+    pub(crate) async fn requested(&self) {
+        self.until(|this| this.may_leave()).await;
+    }
+
+    /// Resolves when the service ends and the exchange does not move.
+    pub(crate) async fn closing(&self) {
+        self.until(|this| this.drain().has_started() && !this.is_asked()).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        self.drain().started().await;
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            let mut stopped = pin!(self.drain().stopped_moving());
+            changed.as_mut().enable();
+            stopped.as_mut().enable();
+            if condition(self) {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = stopped => {}
+            }
+        }
+    }
+
+    /// Whether the handler may leave with this state, before what it has written is flushed.
+    pub(crate) fn check_leave(&self, state: &Snapshot) -> Result<(), LeaveReason> {
+        let inner = self.lock();
+        let not_movable = inner.not_movable.or((inner.stage != Stage::Upgraded).then_some(NotMovable::NoStream));
+        let message_open = inner.reads_message;
+        drop(inner);
+        match not_movable {
+            Some(reason) => Err(LeaveReason::NotMovable(reason)),
+            None if state.bytes().len() > LONGEST_STATE => Err(LeaveReason::StateTooLong),
+            None if !self.is_asked() => Err(LeaveReason::NotRequested),
+            None if message_open => Err(LeaveReason::MessageOpen),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the connection move when its socket is dropped.
+    pub(crate) fn arm(&self, state: Snapshot) -> Result<(), LeaveReason> {
+        self.check_leave(&state)?;
+        let mut inner = self.lock();
+        if inner.writes_message {
+            return Err(LeaveReason::MessageOpen);
+        }
+        inner.armed = Some(state);
+        Ok(())
+    }
+
+    /// What moves now that the socket is dropped; `None` if the handler has not left.
+    pub(crate) fn depart(&self) -> Option<ResumableRecord> {
+        let mut inner = self.lock();
+        let state = inner.armed.take()?;
+        let answer = inner.answer.clone()?;
+        inner.departed = true;
+        self.record(&answer, &state)
+    }
+
+    /// Takes back [`arm`](Self::arm), unless the connection has gone. True if it has.
+    pub(crate) fn disarm(&self) -> bool {
+        let mut inner = self.lock();
+        inner.armed = None;
+        inner.departed
+    }
+
+    /// Keeps what the handler of a stream would leave now.
+    pub(crate) fn save(&self, state: Snapshot) -> Result<(), LeaveReason> {
+        if state.bytes().len() > LONGEST_STATE {
+            return Err(LeaveReason::StateTooLong);
+        }
+        self.lock().saved = Some(state);
+        Ok(())
+    }
+
+    /// The body ends for the next process from here, if it can move.
+    pub(crate) fn leave_stream(&self) {
+        self.lock().leaves = true;
+    }
+
+    /// Whether the body ends for the next process.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.lock().leaves && self.is_asked()
+    }
+
+    /// The body has ended. True if the client is not to see it, as the next process goes on.
+    pub(crate) fn hold_end(&self) -> bool {
+        let is_asked = self.is_asked();
+        let mut inner = self.lock();
+        let holds = inner.leaves && is_asked && matches!(inner.stage, Stage::Streaming | Stage::Held);
+        inner.stage = if holds { Stage::Held } else { Stage::Over };
+        holds
+    }
+
+    /// What moves of a stream whose end is held.
+    pub(crate) fn held(&self) -> Option<ResumableRecord> {
+        let inner = self.lock();
+        let answer = inner.answer.as_ref().filter(|_| inner.stage == Stage::Held)?;
+        self.record(answer, inner.saved.as_ref().unwrap_or(&Snapshot::new(0, "")))
+    }
+
+    fn record(&self, answer: &Answer, state: &Snapshot) -> Option<ResumableRecord> {
+        let RequestHeaders { method, target, headers } = self.request.as_ref().ok()?.clone();
+        let Answer { status, headers: answer } = answer.clone();
+        let (state, state_version) = (state.bytes().to_vec(), state.version());
+        Some(ResumableRecord { method, target, headers, status, answer, state, state_version })
+    }
+}
+
+impl Inner {
+    fn new(not_movable: Option<NotMovable>, saved: Option<Snapshot>) -> Self {
+        Self {
+            stage: Stage::Asked,
+            taken: false,
+            answer: None,
+            refusal: None,
+            not_movable,
+            waits: true,
+            reads_message: false,
+            writes_message: false,
+            saved,
+            leaves: false,
+            armed: None,
+            departed: false,
+        }
+    }
+}

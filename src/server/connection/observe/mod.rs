@@ -1,0 +1,4 @@
+//! Pure parsers of what passes on a connection. Each follows one protocol over bytes, keeps a few numbers, and never
+//! gathers a frame.
+
+pub(in crate::server) mod websocket;

@@ -1,0 +1,176 @@
+//! A line of processes: each leaves its connections to the next.
+
+use std::{
+    os::{fd::OwnedFd, unix::net},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{Router, body::Body};
+use tokio::net::UnixStream;
+
+use super::super::super::{
+    Connection,
+    context::{MoveSink, RouteContext},
+    service::HttpService,
+    transferred::TransferredConnection,
+};
+use crate::{
+    activation::ActivatedListeners,
+    addr::{PeerAddr, UnixPeer},
+    drain::{Counters, Drain},
+    extract::ServedThrough,
+    idle_connection::{Accepts, IdleConnection, Protocol},
+    listener::ActivatedStream,
+    server::{limits::Limits, reaper::Reaper},
+};
+
+/// A router as a connection has it.
+#[derive(Clone)]
+struct Web(Router);
+
+impl HttpService for Web {
+    type Body = Body;
+    type Tower = Router;
+
+    fn tower(&self) -> Router {
+        self.0.clone()
+    }
+}
+
+/// The processes, the last of which accepts.
+#[derive(Clone)]
+pub(super) struct Line(Arc<Shared>);
+
+struct Shared {
+    generations: Mutex<Vec<Generation>>,
+    make: Box<dyn Fn(usize) -> Router + Send + Sync>,
+    limits: Limits,
+    /// What was sent from one to the next.
+    moved: Mutex<Vec<Protocol>>,
+}
+
+struct Generation {
+    context: Arc<RouteContext>,
+    router: Router,
+}
+
+/// Leads to the next process.
+struct Next {
+    line: Line,
+    number: usize,
+    accepts: Accepts,
+}
+
+impl MoveSink for Next {
+    fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
+        self.line.adopt(connection, self.number);
+        Ok(())
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts
+    }
+}
+
+impl Line {
+    /// The first process; each has the router that `make` makes for its number.
+    pub(super) fn new(make: impl Fn(usize) -> Router + Send + Sync + 'static) -> Self {
+        Self::with(Limits::default(), make)
+    }
+
+    pub(super) fn with(limits: Limits, make: impl Fn(usize) -> Router + Send + Sync + 'static) -> Self {
+        let shared = Shared { generations: Mutex::default(), make: Box::new(make), limits, moved: Mutex::default() };
+        let this = Self(Arc::new(shared));
+        this.add(Accepts { resumable: true, ..Accepts::default() });
+        this
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Generation>> {
+        self.0.generations.lock().unwrap()
+    }
+
+    /// Adds a process whose connections move to one that takes such.
+    fn add(&self, accepts: Accepts) {
+        let number = self.lock().len();
+        let (drain, name) = (Drain::new(), Arc::<str>::from("http"));
+        let activated = ActivatedListeners::from_env().unwrap();
+        let context = RouteContext {
+            served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
+            drain,
+            counters: Arc::new(Counters::new(name)),
+            reaper: Arc::new(Reaper::new(&self.0.limits)),
+            limits: self.0.limits.clone(),
+            sink: Arc::new(Next { line: self.clone(), number: number + 1, accepts }),
+        };
+        self.lock().push(Generation { context: Arc::new(context), router: (self.0.make)(number) });
+    }
+
+    /// The number of the last process.
+    pub(super) fn last(&self) -> usize {
+        self.lock().len() - 1
+    }
+
+    /// How many connections the process of that number has.
+    pub(super) fn open(&self, number: usize) -> usize {
+        self.lock()[number].context.drain.connections().len()
+    }
+
+    /// What moved so far.
+    pub(super) fn moved(&self) -> Vec<Protocol> {
+        self.0.moved.lock().unwrap().clone()
+    }
+
+    /// Another process starts, and the last one leaves its connections to it.
+    pub(super) fn hand_over(&self) {
+        self.hand_over_to(Accepts { resumable: true, ..Accepts::default() });
+    }
+
+    /// As above; the next process leaves its own to one that takes such.
+    pub(super) fn hand_over_to(&self, accepts: Accepts) {
+        let drain = self.lock().last().unwrap().context.drain.clone();
+        self.add(accepts);
+        drain.start_succession(true);
+    }
+
+    /// The last process ends.
+    pub(super) fn stop(&self) {
+        let drain = self.lock().last().unwrap().context.drain.clone();
+        drain.start();
+    }
+
+    /// The drain of the last process.
+    pub(super) fn drain(&self) -> Drain {
+        self.lock().last().unwrap().context.drain.clone()
+    }
+
+    /// A connection to the last process.
+    pub(super) fn connect(&self) -> UnixStream {
+        let (ours, theirs) = net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        self.accept(theirs.into());
+        UnixStream::from_std(ours).unwrap()
+    }
+
+    /// Serves a connection in the last process.
+    pub(super) fn accept(&self, stream: OwnedFd) {
+        let stream = ActivatedStream::register(stream).unwrap();
+        let (context, router) = self.generation(self.last());
+        let peer = PeerAddr::Unix(UnixPeer::default());
+        tokio::spawn(Connection::new(stream, peer, Web(router), context, None).serve());
+    }
+
+    /// Serves in the process of that number what another has left.
+    pub(super) fn adopt(&self, mut connection: IdleConnection, number: usize) {
+        self.0.moved.lock().unwrap().push(connection.protocol.clone());
+        // What this process holds for it stays here, as it does when it goes to another process.
+        connection.reservation = None;
+        let (context, router) = self.generation(number);
+        let arrival = TransferredConnection::register(connection).unwrap();
+        tokio::spawn(Connection::resumed(arrival, Web(router), context, None).serve());
+    }
+
+    fn generation(&self, number: usize) -> (Arc<RouteContext>, Router) {
+        let generations = self.lock();
+        (Arc::clone(&generations[number].context), generations[number].router.clone())
+    }
+}

@@ -1,0 +1,6 @@
+//! Exchanges that handlers leave to the next process, in one process: each generation is a route of its own, and takes
+//! what the one before it leaves at once.
+
+mod apps;
+mod line;
+mod moves;
