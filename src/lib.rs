@@ -62,6 +62,7 @@
 //! | none (`default-features = false`) | listeners, drain, layer, extractors, readiness and `sd_notify`, for `axum::serve` and other servers | 45 |
 //! | `handoff` | the next process takes over sockets and state, by spawn or rendezvous, under `axum::serve` and other servers | 53 |
 //! | `server` | [`Server`]: a router per name, signals, limits, HTTP/2, systemd's fd store, and the handoff of live connections | 60 |
+//! | `websocket` | `ResumableWebSocket`: a handler of axum's WebSocket goes on in the next process | + 19 |
 //! | `metrics` | `Stats::publish`: the statistics of a server through the `metrics` facade | + 3 |
 //! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
 //! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |

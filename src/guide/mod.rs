@@ -11,6 +11,7 @@
 //! | [`testing`] | how to test a service, its drain and its units |
 //! | [`migration`] | from `axum::serve`, listenfd, axum-server, tableflip, ecdysis |
 //! | [`grpc`] | tonic |
+//! | [`resume`] | WebSockets and event streams that go on in the next process |
 //! | [`several_listeners`] | public port, admin socket and metrics in one server |
 //! | [`beside_another_server`] | UDP, other protocols, a second server |
 //! | [`state`] | what a process knows, in the next one |
@@ -47,6 +48,7 @@ pages! {
     log_rotation "log-rotation.md"
     migration "migration.md"
     monitoring "monitoring.md"
+    resume "resume.md"
     rollback "rollback.md"
     several_listeners "several-listeners.md"
     start "start.md"

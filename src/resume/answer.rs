@@ -62,7 +62,12 @@ impl Answer {
 fn decisive(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let values = |name: &HeaderName| {
         let name = name.clone();
-        headers.get_all(&name).iter().map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>().into_iter()
+        headers
+            .get_all(&name)
+            .iter()
+            .map(|value| value.as_bytes().to_vec())
+            .collect::<Vec<_>>()
+            .into_iter()
             .map(move |value| (name.as_str().to_owned(), value))
     };
     SAME.iter().flat_map(values).collect()
@@ -77,7 +82,9 @@ fn check_stream<B: Body>(response: &Response<B>) -> Result<(), NotMovable> {
         () if headers.contains_key(CONTENT_ENCODING) => Err(NotMovable::ContentEncoding),
         () if headers.contains_key(TRAILER) => Err(NotMovable::Trailers),
         () if response.version() != Version::HTTP_11 || !may_have_body || has_end => Err(NotMovable::NoStream),
-        () if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) => Err(NotMovable::NoStream),
+        () if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) => {
+            Err(NotMovable::NoStream)
+        }
         () => Ok(()),
     }
 }
@@ -107,7 +114,8 @@ mod tests {
     #[test]
     fn no_other_body_can_move() {
         let new = Response::builder;
-        let why = |response: axum::http::response::Builder, body| Answer::of(&response.body(body).unwrap()).unwrap_err();
+        let why =
+            |response: axum::http::response::Builder, body| Answer::of(&response.body(body).unwrap()).unwrap_err();
         assert_eq!(why(new(), Body::from("text")), NotMovable::NoStream);
         assert_eq!(why(new(), Body::empty()), NotMovable::NoStream);
         assert_eq!(why(new().status(204), stream()), NotMovable::NoStream);

@@ -81,7 +81,9 @@ impl fmt::Display for LeaveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotMovable(reason) => reason.fmt(f),
-            Self::NotRequested => f.write_str("no handoff asks for it, or the next process does not take such connections"),
+            Self::NotRequested => {
+                f.write_str("no handoff asks for it, or the next process does not take such connections")
+            }
             Self::MessageOpen => f.write_str("a message is open, or is still to be read"),
             Self::StateTooLong => f.write_str("the state is longer than 64 KiB"),
             Self::Io(_) => f.write_str("what was still to be written cannot be written"),

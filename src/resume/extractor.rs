@@ -281,7 +281,7 @@ impl Resume {
         self.exchange.as_deref().ok_or(LeaveReason::NotMovable(NotMovable::OtherServer))
     }
 
-    fn check_leave(&self, state: &Snapshot) -> Result<(), LeaveReason> {
+    pub(super) fn check_leave(&self, state: &Snapshot) -> Result<(), LeaveReason> {
         self.known()?.check_leave(state)
     }
 

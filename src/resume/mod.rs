@@ -30,16 +30,22 @@ mod exchange;
 mod extractor;
 mod handle;
 mod request;
+mod stage;
 mod stream;
+#[cfg(feature = "websocket")]
+mod websocket;
 
+#[cfg(feature = "websocket")]
+pub use self::websocket::{Received, ResumableWebSocket};
+pub(crate) use self::{
+    answer::Answer,
+    exchange::{Destination, Exchange},
+    handle::{ConnectionHandle, Exchanges},
+    request::RequestHeaders,
+    stage::{Refusal, Stage},
+};
 pub use self::{
     error::{LeaveError, LeaveReason, NotMovable},
     extractor::{Resume, Resumed},
     stream::TakeUntilRequested,
-};
-pub(crate) use self::{
-    answer::Answer,
-    exchange::{Destination, Exchange, Refusal, Stage},
-    handle::{ConnectionHandle, Exchanges},
-    request::RequestHeaders,
 };

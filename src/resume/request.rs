@@ -135,7 +135,10 @@ mod tests {
         assert_eq!(copy(Request::head("/")), Err(NotMovable::Method));
         assert_eq!(copy(Request::connect("a:1")), Err(NotMovable::Method));
         let long = vec![b'a'; LONGEST];
-        assert_eq!(copy(get().header("cookie", HeaderValue::from_bytes(&long).unwrap())), Err(NotMovable::RequestHeaders));
+        assert_eq!(
+            copy(get().header("cookie", HeaderValue::from_bytes(&long).unwrap())),
+            Err(NotMovable::RequestHeaders)
+        );
     }
 
     #[test]

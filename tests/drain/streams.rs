@@ -19,7 +19,7 @@ fn server_sent_events_end_in_order() {
     let mut client = Client::connect(program.addr()).unwrap();
     client.ask("/").unwrap();
     assert!(client.headers().unwrap().1.contains("content-type: text/event-stream"));
-    assert_eq!(client.chunk().unwrap().as_deref(), Some("data: tick\n\n"));
+    assert_eq!(client.chunk().unwrap().as_deref(), Some("data: tick\nid: 1\n\n"));
     program.terminate();
     let mut last = String::new();
     while let Some(chunk) = client.chunk().unwrap() {

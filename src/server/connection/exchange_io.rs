@@ -20,14 +20,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{
-    depart::depart,
-    io::Io,
-    observed::Observed,
-    refused,
-    swallow::AnswerHead,
-    transport::Transport,
-};
+use super::{depart::depart, io::Io, observed::Observed, refused, swallow::AnswerHead, transport::Transport};
 use crate::{
     drain::UnmovedReason,
     idle_connection::{Protocol, Times},

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use axum::http::{Response, Uri, Version, request::Parts};
 use http_body::Body;
 
-use super::{
-    slot::ExchangeSlot,
-    state::State,
-};
+use super::{slot::ExchangeSlot, state::State};
 use crate::{
     idle_connection::ResumableRecord,
     resume::{Destination, Exchange, Exchanges, NotMovable, RequestHeaders, Stage},

@@ -88,7 +88,11 @@ impl Extension {
         let parts: Vec<_> = parts.collect();
         let has = |wanted: &str| parts.contains(&wanted);
         let is_without = has("server_no_context_takeover") && has("client_no_context_takeover");
-        if is_deflate && is_without && !several && !text.contains(',') { Self::DeflateWithoutContext } else { Self::Other }
+        if is_deflate && is_without && !several && !text.contains(',') {
+            Self::DeflateWithoutContext
+        } else {
+            Self::Other
+        }
     }
 }
 

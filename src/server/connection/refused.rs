@@ -5,11 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::AsyncWriteExt,
-    runtime::Handle,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, runtime::Handle, time::timeout};
 
 use super::io::Io;
 use crate::{

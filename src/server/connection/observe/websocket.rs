@@ -34,7 +34,7 @@ pub(in crate::server) struct Frames {
     header: [u8; LONGEST_HEADER],
     header_len: usize,
     payload_left: u64,
-    /// A message has begun, and its last frame has not ended.
+    /// A message is open: its last frame has not ended.
     is_fragmented: bool,
     /// The frame of this payload ends a message.
     ends_message: bool,
@@ -65,7 +65,7 @@ impl Frames {
         }
     }
 
-    /// Whether no message is open: no frame has begun, and no message waits for its last frame.
+    /// Whether no message is open: no frame is under way, and no message waits for its last frame.
     pub(in crate::server) fn is_between_messages(&self) -> bool {
         self.header_len == 0 && self.payload_left == 0 && !self.is_fragmented && !self.is_faulty
     }
@@ -79,7 +79,7 @@ impl Frames {
         }
     }
 
-    /// Whether the side has begun a Close.
+    /// Whether the side says Close.
     pub(in crate::server) fn has_closed(&self) -> bool {
         self.closes
     }
@@ -320,9 +320,13 @@ mod tests {
     #[test]
     fn a_control_frame_between_fragments_ends_no_message() {
         let mut observed = Frames::new(Side::Server, false);
-        for (bytes, between) in
-            [(&[0x01, 1, b'a'][..], false), (&[0x89, 0], false), (&[0x00, 0], false), (&[0x80, 1, b'b'], true), (&[0x89, 0], true)]
-        {
+        for (bytes, between) in [
+            (&[0x01, 1, b'a'][..], false),
+            (&[0x89, 0], false),
+            (&[0x00, 0], false),
+            (&[0x80, 1, b'b'], true),
+            (&[0x89, 0], true),
+        ] {
             observed.feed(bytes);
             assert_eq!(observed.is_between_messages(), between, "{bytes:x?}");
         }

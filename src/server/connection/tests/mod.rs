@@ -13,8 +13,8 @@ use tokio::{
 mod app;
 mod client;
 mod http2;
-mod resume;
 mod model;
+mod resume;
 mod script;
 mod wire;
 mod world;

@@ -68,7 +68,8 @@ impl Chunks {
                 let line: Vec<u8> = self.unread.drain(..end + 2).collect();
                 return String::from_utf8(line[..end].to_vec()).unwrap();
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("something comes").unwrap();
+            let read =
+                timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("something comes").unwrap();
             assert!(read > 0, "the stream has ended: {:?}", String::from_utf8_lossy(&self.unread));
         }
     }
@@ -76,7 +77,8 @@ impl Chunks {
     async fn chunk(&mut self) -> String {
         let len = usize::from_str_radix(&self.line().await, 16).unwrap();
         while self.unread.len() < len + 2 {
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("something comes").unwrap();
+            let read =
+                timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("something comes").unwrap();
             assert!(read > 0);
         }
         let chunk: Vec<u8> = self.unread.drain(..len + 2).collect();
