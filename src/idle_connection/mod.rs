@@ -13,11 +13,11 @@ mod protocol;
 mod reservation;
 mod resumable;
 
+#[cfg(test)]
+pub(crate) use self::{http2::Http2Record, resumable::ResumableRecord};
 pub(crate) use self::{
-    http2::Http2Record,
-    protocol::{Accepts, Protocol},
+    protocol::{Accepts, CarriedKind, LONGEST_PROTOCOL_RECORD, Protocol},
     reservation::Reservation,
-    resumable::ResumableRecord,
 };
 use crate::{addr::PeerAddr, drain::UnmovedReason};
 
