@@ -21,20 +21,23 @@ use super::{
     connection::context::RouteContext,
     options::{ReadyRoute, RouteSettings},
     reaper::Reaper,
-    sink::RouteSink,
+    sink::{AcceptingSink, RouteSink},
 };
 use crate::{
     activation::ActivatedListeners,
     drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats, UnmovedReason},
     extract::ServedThrough,
     fdstore::Store,
-    idle_connection::IdleConnection,
+    idle_connection::{Accepts, IdleConnection},
     log,
     wire::{moved::ReplacedListener, send::SenderHandle},
 };
 
 /// How long a loop may take to end that was aborted.
 const ABORT_LIMIT: Duration = Duration::from_millis(200);
+
+/// Which connections the routes of this build take from another process, beside those of HTTP/1 that are idle.
+pub(super) const TAKEN: Accepts = Accepts { http2: true, resumable: true };
 
 /// The accept loops of a server, and what they count. Dropping it aborts every connection.
 #[derive(Debug)]
@@ -168,8 +171,8 @@ impl Routes {
     pub(super) fn redirect_to(&self, sender: Option<&SenderHandle>) {
         for route in &self.routes {
             route.sink.redirect_to(sender.map(|sender| {
-                let sender = sender.clone();
-                Box::new(move |connection| sender.send(connection)) as _
+                let (accepts, sender) = (sender.accepts(&route.name), sender.clone());
+                Box::new(AcceptingSink { accepts, send: move |connection| sender.send(connection) }) as _
             }));
         }
     }
@@ -201,8 +204,9 @@ impl Routes {
         for route in &self.routes {
             let (store, drain) = (Arc::clone(store), self.drain.clone());
             // What comes back must not leave again.
-            let keep = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
-            route.sink.redirect_to(Some(Box::new(keep)));
+            let send = move |connection| store.keep(connection).inspect_err(|_| drain.stop_moving());
+            // What the next process takes is not known yet. It is of this build, as a rule.
+            route.sink.redirect_to(Some(Box::new(AcceptingSink { accepts: TAKEN, send })));
         }
         self.drain.start_storing();
         let mut abort_now = pin!(abort_now);
@@ -372,10 +376,12 @@ impl RouteHandle {
     /// Movable connections are kept in `returned` from now on, and nothing is read from them: where they go is not known yet.
     pub(super) fn buffer_into(&self, returned: &Arc<Mutex<Vec<IdleConnection>>>) {
         let returned = Arc::clone(returned);
-        self.sink.redirect_to(Some(Box::new(move |connection| {
+        let send = move |connection| {
             returned.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(())
-        })));
+        };
+        // Wherever they go, this process serves them.
+        self.sink.redirect_to(Some(Box::new(AcceptingSink { accepts: TAKEN, send })));
     }
 
     /// Serves a connection that was accepted earlier.

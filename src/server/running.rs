@@ -9,7 +9,7 @@ use super::{
     fd_store::FdStoreTask,
     handoff::service::ServerService,
     notify::{Announcer, IdleExit},
-    routes::Routes,
+    routes::{Routes, TAKEN},
 };
 use crate::{
     drain::DrainReport,
@@ -58,6 +58,8 @@ impl Server {
         };
         let ((context, routes), pending) = pending.check(self.take())?;
         let idle_exit = IdleExit::new(idle_exit, routes.iter().map(|(_, _, listener)| listener));
+        let accepts = routes.iter().map(|(_, _, listener)| (listener.shared_name(), TAKEN));
+        let pending = pending.accepting(accepts.collect());
         let takeover = match coordinator.unless_stopped(ready).await {
             Some(ready) => coordinator.take_over(pending.check(ready)?.1).await?,
             None => {

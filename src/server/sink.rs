@@ -8,10 +8,29 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{accept::AcceptCommand, connection::context::MoveSink};
-use crate::{idle_connection::IdleConnection, log};
+use crate::{
+    idle_connection::{Accepts, IdleConnection},
+    log,
+};
 
 /// A destination that a route can be given while it runs.
 pub(super) type BoxSink = Box<dyn MoveSink>;
+
+/// A destination that takes more than idle connections of HTTP/1.
+pub(super) struct AcceptingSink<F> {
+    pub(super) accepts: Accepts,
+    pub(super) send: F,
+}
+
+impl<F: Fn(IdleConnection) -> Result<(), IdleConnection> + Send + Sync> MoveSink for AcceptingSink<F> {
+    fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
+        (self.send)(connection)
+    }
+
+    fn accepts(&self) -> Accepts {
+        self.accepts
+    }
+}
 
 /// The sink that the connections of a route know. It passes them to the sink of the moment, and back to the route where that takes no
 /// more.
@@ -51,5 +70,10 @@ impl MoveSink for RouteSink {
             self.return_to_route(connection);
         }
         Ok(())
+    }
+
+    fn accepts(&self) -> Accepts {
+        let redirected = self.redirected.lock().unwrap_or_else(PoisonError::into_inner);
+        redirected.as_ref().map(|sink| sink.accepts()).unwrap_or_default()
     }
 }

@@ -22,15 +22,12 @@ use tokio::{
 
 use super::{
     error::Refusal,
-    packet::{LONGEST_PACKET, Malformed},
+    inbox::{Envelope, Inbox},
     protocol::{Abort, Failed, Leaving, Message},
 };
-use crate::{
-    log,
-    sys::{
-        scm,
-        socket::{self, SocketFamily, SocketKind},
-    },
+use crate::sys::{
+    scm,
+    socket::{self, SocketFamily, SocketKind},
 };
 
 /// How long to wait before descriptors are sent again when too many are in flight (`ETOOMANYREFS`): no event says when there is room.
@@ -39,21 +36,11 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(5);
 /// The longest reason that is sent, in bytes.
 const LONGEST_REASON: usize = 4 * 1024;
 
-/// One message, with its descriptors.
-#[derive(Debug)]
-pub(crate) struct Envelope {
-    pub(crate) message: Message,
-    /// Closed on drop, so a receiver that expects none ignores them.
-    pub(crate) fds: Vec<OwnedFd>,
-    /// Descriptors are missing, because the table of this process is full.
-    pub(crate) lacks_fds: bool,
-}
-
 /// A control socket on the runtime. One task may send while another one receives.
 #[derive(Debug)]
 pub(crate) struct Channel {
     fd: AsyncFd<OwnedFd>,
-    buffer: Mutex<Box<[u8]>>,
+    inbox: Mutex<Inbox>,
 }
 
 impl Channel {
@@ -65,13 +52,18 @@ impl Channel {
 
     /// Registers `fd`, a connected sequential-packet socket, with the current runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Self::with_inbox(fd, Inbox::new())
+    }
+
+    /// As [`new`](Self::new), for a socket on which messages have arrived before.
+    pub(super) fn with_inbox(fd: OwnedFd, inbox: Inbox) -> io::Result<Self> {
         scm::enlarge_buffer(&fd);
         #[allow(
             deprecated,
             reason = "its unsafe replacement is newer than our oldest tokio, and an OwnedFd keeps its contract"
         )]
         let fd = AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { fd, buffer: Mutex::new(buffer()) })
+        Ok(Self { fd, inbox: Mutex::new(inbox) })
     }
 
     /// The next message of a kind that this version knows.
@@ -82,8 +74,8 @@ impl Channel {
     pub(crate) async fn receive(&self, awaited: &'static str) -> Result<Envelope, Refusal> {
         loop {
             let read = |fd: &OwnedFd| {
-                let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                read(fd.as_fd(), &mut buffer, awaited)
+                let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+                inbox.read(fd.as_fd(), awaited)
             };
             let arrived = self.fd.async_io(Interest::READABLE, read).await;
             if let Some(envelope) = arrived.map_err(Refusal::system("receive from the control socket"))?? {
@@ -143,8 +135,8 @@ impl Channel {
 
     /// An error if the other process has sent a message, such as a reason to abort, or has closed the socket.
     pub(crate) fn check_no_message(&self, awaited: &'static str) -> Result<(), Refusal> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        match read(self.fd.get_ref().as_fd(), &mut buffer, awaited) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        match inbox.read(self.fd.get_ref().as_fd(), awaited) {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(envelope))) => Err(unexpected(envelope.message, awaited)),
             Ok(Err(refusal)) => Err(refusal),
@@ -179,7 +171,7 @@ impl AsFd for Channel {
 #[derive(Debug)]
 pub(crate) struct BlockingChannel {
     fd: OwnedFd,
-    buffer: Box<[u8]>,
+    inbox: Inbox,
     deadline: Instant,
 }
 
@@ -187,7 +179,7 @@ impl BlockingChannel {
     /// An error if `fd` is no sequential-packet Unix socket.
     pub(crate) fn new(fd: OwnedFd, deadline: Instant) -> Result<Self, Refusal> {
         match socket::kind(fd.as_fd()) {
-            SocketKind::SeqPacket(SocketFamily::Unix) => Ok(Self { fd, buffer: buffer(), deadline }),
+            SocketKind::SeqPacket(SocketFamily::Unix) => Ok(Self { fd, inbox: Inbox::new(), deadline }),
             kind => Err(Refusal::Descriptors {
                 problem: format!("the control socket is {kind} and not a Unix sequential-packet socket"),
             }),
@@ -198,7 +190,7 @@ impl BlockingChannel {
         loop {
             // Checked before every packet, as a peer can send packets without end.
             self.remaining(awaited)?;
-            match read(self.fd.as_fd(), &mut self.buffer, awaited) {
+            match self.inbox.read(self.fd.as_fd(), awaited) {
                 Ok(Ok(Some(envelope))) => return Ok(envelope),
                 Ok(Ok(None)) => {}
                 Ok(Err(refusal)) => return Err(refusal),
@@ -230,8 +222,9 @@ impl BlockingChannel {
         try_send(&self.fd, &message.into());
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// The socket, and what is kept of the messages that have arrived on it.
+    pub(super) fn into_parts(self) -> (OwnedFd, Inbox) {
+        (self.fd, self.inbox)
     }
 
     fn wait(&self, events: PollFlags, awaited: &'static str) -> Result<(), Refusal> {
@@ -271,31 +264,8 @@ pub(crate) fn reason(text: &(impl ToString + ?Sized)) -> String {
     text
 }
 
-/// One packet; `None` for a kind that this version does not know.
-fn read(fd: BorrowedFd<'_>, buffer: &mut [u8], awaited: &'static str) -> io::Result<Result<Option<Envelope>, Refusal>> {
-    let received = scm::receive(fd, buffer)?;
-    if received.len == 0 {
-        return Ok(Err(Refusal::Gone { awaited, left_unread: received.left_unread }));
-    }
-    if received.is_truncated {
-        return Ok(Err(Malformed::Long.into()));
-    }
-    let message = match Message::decode(&buffer[..received.len]) {
-        Ok(message) => message,
-        Err(malformed) => return Ok(Err(malformed.into())),
-    };
-    if message.is_none() {
-        log::trace!(bytes = received.len, "the other process sent a message of a kind that is not known here");
-    }
-    Ok(Ok(message.map(|message| Envelope { message, fds: received.fds, lacks_fds: received.lacks_fds })))
-}
-
 fn try_send(fd: &OwnedFd, message: &Message) {
     if let Ok(packet) = message.encode() {
         let _ = scm::send(fd, &packet, &[]);
     }
-}
-
-fn buffer() -> Box<[u8]> {
-    vec![0; LONGEST_PACKET].into_boxed_slice()
 }

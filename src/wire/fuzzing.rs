@@ -3,9 +3,10 @@
 use std::{collections::VecDeque, os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    batch::{self, Batch},
+    accepts::SuccessorAccepts,
+    batch::{self, Batch, received as received_records},
     packet::{self, LONGEST_INLINE},
-    protocol::{Connections, Message},
+    protocol::{CarriedConnections, Connections, Message},
 };
 use crate::{
     addr::PeerAddr,
@@ -70,8 +71,10 @@ pub fn memfd(bytes: &[u8]) -> OwnedFd {
 
 /// The connections of a packet with its descriptors.
 pub fn unpack(packet: &[u8], fds: Vec<OwnedFd>) -> Result<Vec<Connection>, String> {
-    let Ok(Some(Message::Connections(Connections { records }))) = Message::decode(packet) else {
-        return Err("no connections".to_owned());
+    let records = match Message::decode(packet) {
+        Ok(Some(Message::Connections(Connections { records }))) => received_records(records),
+        Ok(Some(Message::CarriedConnections(CarriedConnections { records }))) => received_records(records),
+        _ => return Err("no connections".to_owned()),
     };
     let long: Vec<_> = records.iter().map(|record| batch::has_memfd(std::slice::from_ref(record))).collect();
     let connections = batch::unpack(records, fds, |name| Arc::from(name))?;
@@ -83,7 +86,7 @@ pub fn gather(connections: Vec<Connection>, version: u32) -> Vec<(Vec<u8>, Vec<O
     let mut waiting: VecDeque<_> = connections.into_iter().map(idle).collect();
     let mut packets = Vec::new();
     while !waiting.is_empty() {
-        let (batch, unsendable) = Batch::gather(&mut waiting, usize::MAX, version);
+        let (batch, unsendable) = Batch::gather(&mut waiting, usize::MAX, version, &SuccessorAccepts::default());
         assert!(
             unsendable.iter().all(|(connection, _)| connection.read_ahead.len() < LONGEST_INLINE),
             "{unsendable:?}"

@@ -7,18 +7,23 @@
 use std::{
     io,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    channel::{BlockingChannel, Channel, Envelope, leave, reason, unexpected},
+    accepts,
+    channel::{BlockingChannel, Channel, leave, reason, unexpected},
     error::Refusal,
+    inbox::{Envelope, Inbox},
     moved::ReplacedListener,
     protocol::{Failed, Hello, Join, Leaving, ListenerRecord, Listeners, Message, Moved, Ready, Wait},
     receive::{ConnectionReceiver, ReceiverHandle},
     section::Section,
+    version::{WITH_LENGTHS, common_version},
 };
 use crate::{
+    idle_connection::Accepts,
     log,
     sys::{
         peer::{self, Peer},
@@ -48,13 +53,19 @@ pub(crate) struct Joined {
 
 /// The control socket after the offer, until there is a runtime.
 #[derive(Debug)]
-pub(crate) struct Control(OwnedFd);
+pub(crate) struct Control {
+    fd: OwnedFd,
+    inbox: Inbox,
+    /// The version that is spoken.
+    version: u32,
+}
 
 /// This process while it starts up with what it was offered.
 #[derive(Debug)]
 #[must_use = "the predecessor waits for an answer"]
 pub(crate) struct Candidate {
     channel: Channel,
+    version: u32,
     /// `None` if the kernel does not show it: it lives in another pid namespace, or has ended.
     predecessor: Option<Process>,
 }
@@ -69,14 +80,18 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
     let mut channel = BlockingChannel::new(control, deadline)?;
     let joined = channel.send(Join::own(), "a `Hello`").and_then(|()| receive_offer(&mut channel));
     match joined {
-        Ok((hello, listeners, offered)) => Ok(Joined {
-            hello,
-            listeners,
-            is_orphaned: offered.is_none(),
-            sections: offered.unwrap_or_default(),
-            peer,
-            control: Control(channel.into_fd()),
-        }),
+        Ok((hello, listeners, offered)) => {
+            let (fd, inbox) = channel.into_parts();
+            let version = common_version(hello.version);
+            Ok(Joined {
+                hello,
+                listeners,
+                is_orphaned: offered.is_none(),
+                sections: offered.unwrap_or_default(),
+                peer,
+                control: Control { fd, inbox, version },
+            })
+        }
         Err(refusal) => {
             // The predecessor may not read any more, so this process does not wait for it.
             channel.try_send(Failed { reason: reason(&refusal) });
@@ -88,13 +103,14 @@ pub(crate) fn join_blocking(control: OwnedFd, deadline: Instant) -> Result<Joine
 impl Control {
     /// Sends that this process stops.
     pub(crate) fn leave(self) {
-        leave(&self.0);
+        leave(&self.fd);
     }
 
     /// Registers the control socket with the current runtime.
     pub(crate) fn into_candidate(self) -> io::Result<Candidate> {
-        let predecessor = peer::process(&self.0).ok();
-        Ok(Candidate { channel: Channel::new(self.0)?, predecessor })
+        let Self { fd, inbox, version } = self;
+        let predecessor = peer::process(&fd).ok();
+        Ok(Candidate { channel: Channel::with_inbox(fd, inbox)?, version, predecessor })
     }
 }
 
@@ -116,10 +132,11 @@ impl Candidate {
 
     #[cfg(test)]
     pub(crate) async fn into_ready_receiver(self) -> Result<(ConnectionReceiver, ReceiverHandle), Refusal> {
-        self.ready(Vec::new()).await.map(|()| self.into_receiver())
+        self.ready(Vec::new(), &[]).await.map(|()| self.into_receiver())
     }
 
-    /// Sends that this process is able to accept, and waits until it may.
+    /// Sends that this process is able to accept, and waits until it may. It does not go on with the listeners `replaced`, and takes
+    /// connections as `accepts` says by the names of the listeners.
     ///
     /// # Errors
     ///
@@ -130,9 +147,18 @@ impl Candidate {
     ///
     /// A dropped future only stops waiting. Dropping the candidate closes the control socket: the predecessor serves on, unless it has
     /// committed just now.
-    pub(crate) async fn ready(&self, replaced: Vec<ReplacedListener>) -> Result<(), Refusal> {
+    pub(crate) async fn ready(
+        &self,
+        replaced: Vec<ReplacedListener>,
+        accepts: &[(Arc<str>, Accepts)],
+    ) -> Result<(), Refusal> {
         if !replaced.is_empty() {
             self.channel.send(Moved { listeners: replaced }, &[]).await?;
+        }
+        if self.version >= WITH_LENGTHS {
+            for message in accepts::messages(accepts) {
+                self.channel.send(message, &[]).await?;
+            }
         }
         self.channel.send(Ready {}, &[]).await?;
         match self.channel.receive("a `Commit`").await?.message {

@@ -8,12 +8,13 @@
 //!
 //! | file | has |
 //! | --- | --- |
-//! | `packet`, `version`, `records` | the bytes of a message, the versions, the entries of a list |
-//! | `protocol` | the messages, but for three |
+//! | `packet`, `version`, `records`, `carried` | the bytes of a message, the versions, the entries of a list |
+//! | `protocol` | the messages, but for four |
+//! | `accepts` | the message `Accepts`, and what the new process takes |
 //! | `moved`, `older` | the messages `Moved`, `Older` and `Wait`, and when `Older` is sent |
 //! | `printable` | text of the other process, without control characters |
 //! | `error`, `reason` | `Refusal`: why one process does not go on with the other; `ReturnReason`: why a connection comes back |
-//! | `channel` | the control socket |
+//! | `channel`, `inbox` | the control socket; what arrives on it |
 //! | `section`, `batch` | a part of the state; the connections of one message |
 //! | `offer`, then `send`, then `final_state` | the steps of old, and `OldProcess`: old's server as these steps see it |
 //! | `join`, then `receive` | the steps of new, and `NewProcess`: new's server as these steps see it |
@@ -32,9 +33,10 @@
 //! | | old has handed over | nothing, it closes the socket | the end: new comes to the path again |
 //! | | the server's offer | `Hello`, `Listeners`.., `SectionRecord`.., `Offered` | waiting |
 //! | waiting | `Moved` | | waiting: old closes these listeners after the commit |
+//! | | `Accepts` | | waiting: old sends connections of these kinds |
 //! | | `Ready` | | `ReadyPeer` |
 //! | `ReadyPeer` | the server's commit | `Commit` | `Committed`, with a `ConnectionSender` |
-//! | `ConnectionSender` | `Credit`, and connections of the server | `Connections` | |
+//! | `ConnectionSender` | `Credit`, and connections of the server | `Connections`; `CarriedConnections` for those whose protocol has a record, if new takes them | |
 //! | | `Taken` | | new owns the oldest batch |
 //! | | `Refused` | | the oldest batch comes back |
 //! | | connections wait for 2 s and none can be sent: `Event::Stalled` | | those that wait come back. Without `Credit` the next ones come back at once |
@@ -52,10 +54,10 @@
 //! | | `Wait` | | it waits that much longer for `Hello` |
 //! | | `Hello`, `Listeners`.., `SectionRecord`.., `Offered` | | `Joined`, then `Candidate` |
 //! | any up to `Commit` | the server stops | `Leaving` | the end |
-//! | `Candidate` | the server is able to accept | `Moved`, if it does not go on with some of old's listeners; `Ready` | waiting |
+//! | `Candidate` | the server is able to accept | `Moved`, if it does not go on with some of old's listeners; `Accepts`, if it takes more than idle HTTP/1; `Ready` | waiting |
 //! | waiting | `Commit` | | `ConnectionReceiver` |
 //! | `ConnectionReceiver` | there is room | `Credit` | |
-//! | | `Connections` | `Taken`, and then it serves them; or `Refused` | |
+//! | | `Connections`, `CarriedConnections` | `Taken`, and then it serves them; or `Refused` | |
 //! | | `SectionRecord` | `FinalTaken` | |
 //! | | `Older` | | the server knows how many generations drain |
 //! | | the server stops | `Leaving` | |
@@ -71,7 +73,7 @@
 //! | `ReturnReason` | if |
 //! | --- | --- |
 //! | `Refused` | new answers `Refused`; connections wait for 2 s; or new breaks the protocol |
-//! | `Unsendable` | the kernel does not send this connection, or what it has read ahead does not fit |
+//! | `Unsendable` | the kernel does not send this connection, what it has read ahead does not fit, or new does not take such a one |
 //! | `Leaving` | new stops |
 //! | `Died` | new closes the socket without `Leaving` |
 //!
@@ -106,21 +108,25 @@
 //! | old | a message cannot be sent: too long, no memory | old tries fewer connections; one that cannot be sent alone comes back |
 //! | old | connections wait for 2 s and none can be sent: new has no room, or does not read | what waits comes back. The transfer goes on when new has room |
 //! | old | the bytes that a connection has read ahead do not fit into a memfd | that connection comes back |
-//! | new | its table is full, the descriptors do not fit the records, the server does not admit it, or new is leaving | that batch is `Refused`: it comes back to old |
+//! | new | its table is full, the descriptors do not fit the records, a record cannot be, the server does not admit it, or new is leaving | that batch is `Refused`: it comes back to old |
 //! | new | `Taken` cannot be sent, as old has closed the socket | new serves that batch when old's *process* has ended (pidfd). It closes it if it finds an `Abort`, if old lives on for 30 s, or if the kernel does not show old |
 //! | new | old closes the socket without `Done`, or breaks the protocol | new serves on what it has taken: `Ended::Died`, `Ended::Broken` |
 //!
 //! `send.rs` and `receive.rs` list the invariants of each side. `protocol.rs` says how versions agree.
 //!
-//! Both sides ignore a message of an unknown kind, and close descriptors that belong to no message. A table in `docs/reference/handoff.md` ("What is
+//! Both sides ignore a message of an unknown kind, and keep its descriptors open until the control socket is closed. They close descriptors
+//! that do not belong to a message that they know. A table in `docs/reference/handoff.md` ("What is
 //! believed") has what is checked of each field, and what the kernel is asked.
 
+pub(crate) mod accepts;
 pub(crate) mod batch;
+mod carried;
 pub(crate) mod channel;
 pub(crate) mod error;
 pub(crate) mod final_state;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod inbox;
 pub(crate) mod join;
 pub(crate) mod moved;
 pub(crate) mod offer;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    accepts::SuccessorAccepts,
     channel::{Channel, reason, unexpected},
     error::Refusal,
     moved::ReplacedListener,
@@ -18,7 +19,7 @@ use super::{
     protocol::{Abort, Commit, Hello, Join, ListenerRecord, Listeners, Message, Offered, Wait},
     section::Section,
     send::{ConnectionSender, SenderHandle},
-    version::{OLDEST_VERSION, VERSION, common_version},
+    version::{OLDEST_VERSION, VERSION, WITH_LENGTHS, common_version},
 };
 use crate::sys::{peer, process::Process, scm::MOST_FDS};
 
@@ -65,6 +66,7 @@ pub(crate) struct ReadyPeer {
     version: u32,
     /// The listeners that it does not go on with.
     pub(crate) replaced: Vec<ReplacedListener>,
+    accepts: SuccessorAccepts,
 }
 
 /// The new process accepts, and connections can move to it.
@@ -146,17 +148,22 @@ impl Applicant {
         let Self { channel, pid, version } = self;
         let ready = async {
             send_offer(&channel, offer, version).await?;
-            let mut replaced = Vec::new();
+            let (mut replaced, mut accepts) = (Vec::new(), SuccessorAccepts::default());
             loop {
                 match channel.receive("a `Ready`").await?.message {
-                    Message::Ready(_) => return Ok(replaced),
+                    Message::Ready(_) => return Ok((replaced, accepts)),
                     Message::Moved(message) => replaced = message.listeners,
+                    Message::Accepts(message) => accepts.add(message),
                     message => return Err(unexpected(message, "a `Ready`")),
                 }
             }
         };
         match ready.await {
-            Ok(replaced) => Ok(ReadyPeer { channel, pid, version, replaced }),
+            // No other version has the messages of what it takes.
+            Ok((replaced, _)) if version < WITH_LENGTHS => {
+                Ok(ReadyPeer { channel, pid, version, replaced, accepts: SuccessorAccepts::default() })
+            }
+            Ok((replaced, accepts)) => Ok(ReadyPeer { channel, pid, version, replaced, accepts }),
             Err(refusal) => {
                 channel.abort(&refusal.to_string());
                 Err(refusal)
@@ -187,7 +194,7 @@ impl ReadyPeer {
         };
         match committed.await {
             Ok(()) => {
-                let (sender, handle) = ConnectionSender::new(self.channel.into_inner(), self.version);
+                let (sender, handle) = ConnectionSender::new(self.channel.into_inner(), self.version, self.accepts);
                 Ok(Committed { sender, handle })
             }
             Err(refusal) => {

@@ -14,10 +14,11 @@ pub(crate) const LONGEST_INLINE: usize = 4 * 1024;
 pub(super) const LISTENERS_V1: u16 = 2;
 pub(super) const CONNECTIONS_V1: u16 = 6;
 
-/// The kind of `Connections`, which are written record by record.
+/// The kinds of `Connections` and `CarriedConnections`, which are written record by record.
 pub(super) const CONNECTIONS: u16 = 10;
+pub(super) const CARRIED_CONNECTIONS: u16 = 13;
 
-/// The kinds of the answers to `Connections`: `Taken` and `Refused`.
+/// The kinds of the answers to connections: `Taken` and `Refused`.
 const ANSWERS: [u16; 2] = [36, 37];
 
 /// Why a packet is no message.
@@ -32,7 +33,7 @@ pub(crate) enum Malformed {
 }
 
 impl Malformed {
-    /// Whether it may be an answer to `Connections`. The next answer is then not about the batch that was sent first.
+    /// Whether it may be an answer to connections. The next answer is then not about the batch that was sent first.
     pub(crate) fn is_answer(&self) -> bool {
         match self {
             Self::Body { kind, .. } => ANSWERS.contains(kind),

@@ -13,32 +13,44 @@
 //! All other messages are the same in both. A message that changes from version to version has another kind in each, so a packet can
 //! be decoded without knowing which version is spoken.
 //!
+//! # What was added to version 2
+//!
+//! [`Accepts`] and [`CarriedConnections`] came later than version 2 itself, and have no version of their own. The new process sends `Accepts`
+//! before `Ready`, and an older old process ignores it. The old process sends `CarriedConnections` only to a process that has sent `Accepts`,
+//! and so knows the kind. `Taken` and `Refused` answer it as they answer `Connections`: in the order of the messages of both kinds.
+//!
+//! # Times
+//!
 //! In version 2 a record of a connection ends with its [`Elapsed`](crate::idle_connection::Elapsed) times. To a process that speaks version 1, and
 //! from one, connections travel without them, and their limits in time start anew.
 //!
 //! # What a later version may do
 //!
 //! - Add fields at the end of a message, and in version 2 at the end of a record in a list: a reader does not read them.
-//! - Add kinds. A sender sends only kinds of the version that is spoken. A kind that a reader does not know is ignored, and the
-//!   descriptors that came with it are closed *there*: the sender has its own until the message is answered, so nothing is lost. An
-//!   answer names no message, so a kind that asks for an answer needs a version of its own.
+//! - Add kinds. A sender sends only kinds of the version that is spoken. A kind that a reader does not know is ignored. The descriptors that
+//!   came with it stay open until the control socket is closed, up to those of one full message: the reader does not know what it means to
+//!   the sender that they are closed. The sender does not rely on that: it has its own until the message is answered.
+//! - Add a kind that asks for an answer, if the reader has said that it knows it, as by [`Accepts`]. An answer names no message, so one that
+//!   is missing would shift all others.
 //! - Raise the oldest version.
 //!
 //! Nothing of this page changes in a later version.
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use super::{
+    accepts::Accepts,
+    carried::CarriedRecord,
+    moved::Moved,
+    older::{Older, Wait},
+    records::{Blob, ConnectionRecord, ListenerRecord, PathRecord},
+};
 use super::{
     error::Refusal,
     packet::{self, CONNECTIONS_V1, LISTENERS_V1, Malformed},
     printable,
     records::{ConnectionRecordV1, with_lengths},
     version::{OLDEST_VERSION, VERSION, WITH_LENGTHS},
-};
-pub(crate) use super::{
-    moved::Moved,
-    older::{Older, Wait},
-    records::{Blob, ConnectionRecord, ListenerRecord, PathRecord},
 };
 
 macro_rules! messages {
@@ -91,6 +103,7 @@ messages! {
     4 Offered, "an";
     5 Commit, "a";
     10 Connections, "a";
+    13 CarriedConnections, "a";
     7 Done, "a";
     8 Abort, "an";
     11 Older, "an";
@@ -105,6 +118,7 @@ messages! {
     39 Trim, "a";
     40 Leaving, "a";
     41 Moved, "a";
+    42 Accepts, "an";
     64 HandOver, "a";
     65 Outcome, "an";
 }
@@ -169,6 +183,14 @@ pub(crate) struct Commit {}
 pub(crate) struct Connections {
     #[serde(with = "with_lengths")]
     pub(crate) records: Vec<ConnectionRecord>,
+}
+
+/// Old to new: connections of protocols that have a record of their own. It is sent to a process that has sent [`Accepts`], and only of what
+/// that one takes. The message has descriptors as [`Connections`] has them, and is answered as that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CarriedConnections {
+    #[serde(with = "with_lengths")]
+    pub(crate) records: Vec<CarriedRecord>,
 }
 
 /// Version 1 of [`Connections`].

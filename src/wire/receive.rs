@@ -17,11 +17,12 @@ use tokio::{
 };
 
 use super::{
-    batch,
-    channel::{Channel, Envelope, reason, unexpected},
+    batch::{self, ReceivedRecord, received},
+    channel::{Channel, reason, unexpected},
     error::Refusal,
+    inbox::Envelope,
     protocol::{
-        ConnectionRecord, Connections, Credit, FinalTaken, Leaving, Message, Older, Refused, SectionRecord, Taken,
+        CarriedConnections, Connections, Credit, FinalTaken, Leaving, Message, Older, Refused, SectionRecord, Taken,
     },
     section::Section,
 };
@@ -189,7 +190,12 @@ impl ConnectionReceiver {
     async fn arrived(&mut self, envelope: Envelope, new: &mut impl NewProcess) -> Result<ControlFlow<Ended>, Refusal> {
         let Envelope { message, fds, lacks_fds } = envelope;
         match message {
-            Message::Connections(Connections { records }) => self.connections(records, fds, lacks_fds, new).await?,
+            Message::Connections(Connections { records }) => {
+                self.connections(received(records), fds, lacks_fds, new).await?;
+            }
+            Message::CarriedConnections(CarriedConnections { records }) => {
+                self.connections(received(records), fds, lacks_fds, new).await?;
+            }
             Message::SectionRecord(record) => self.section(record, fds, new).await?,
             Message::Older(Older { draining }) => {
                 if let Some(older) = &self.older {
@@ -204,7 +210,7 @@ impl ConnectionReceiver {
 
     async fn connections(
         &mut self,
-        records: Vec<ConnectionRecord>,
+        records: Vec<ReceivedRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
         new: &mut impl NewProcess,
@@ -256,7 +262,7 @@ impl ConnectionReceiver {
 
     async fn admit(
         &mut self,
-        records: Vec<ConnectionRecord>,
+        records: Vec<ReceivedRecord>,
         fds: Vec<OwnedFd>,
         lacks_fds: bool,
         new: &mut impl NewProcess,
@@ -272,11 +278,7 @@ impl ConnectionReceiver {
         Ok(connections)
     }
 
-    async fn unpack(
-        &mut self,
-        records: Vec<ConnectionRecord>,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Vec<IdleConnection>, String> {
+    async fn unpack(&mut self, records: Vec<ReceivedRecord>, fds: Vec<OwnedFd>) -> Result<Vec<IdleConnection>, String> {
         let has_memfd = batch::has_memfd(&records);
         let mut names = std::mem::take(&mut self.names);
         let unpack = move || {

@@ -32,19 +32,29 @@ pub(crate) struct ConnectionRecord {
     pub(crate) listener: String,
     pub(crate) peer: PeerAddr,
     pub(crate) undetected: bool,
-    pub(crate) read_ahead: ReadAhead,
+    pub(crate) read_ahead: Payload,
     /// From here on version 2.
     pub(crate) elapsed: Elapsed,
 }
 
-/// What had been read and not parsed.
+/// Bytes that belong to a connection and may be long: what had been read and not parsed, for example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ReadAhead {
+pub(crate) enum Payload {
     Inline(Blob),
     /// The next so many bytes of the memfd that all connections of the message share.
     Memfd {
         len: u64,
     },
+}
+
+impl Payload {
+    /// How many bytes of the memfd it has.
+    pub(crate) fn in_memfd(&self) -> Option<u64> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Memfd { len } => Some(*len),
+        }
+    }
 }
 
 /// Version 1 of [`ConnectionRecord`].
@@ -53,7 +63,7 @@ pub(crate) struct ConnectionRecordV1 {
     listener: String,
     peer: PeerAddr,
     undetected: bool,
-    read_ahead: ReadAhead,
+    read_ahead: Payload,
 }
 
 impl From<ConnectionRecord> for ConnectionRecordV1 {
@@ -72,8 +82,15 @@ impl From<ConnectionRecordV1> for ConnectionRecord {
 }
 
 /// Bytes that are written at once and not one by one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Blob(pub(crate) Bytes);
+
+/// Its length alone: what it has may be a client's secret.
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -122,6 +139,24 @@ pub(crate) mod with_lengths {
     ) -> Result<Vec<T>, D::Error> {
         let records = Vec::<Blob>::deserialize(deserializer)?;
         records.iter().map(|Blob(record)| postcard::from_bytes(record).map_err(de::Error::custom)).collect()
+    }
+}
+
+/// One record behind its length.
+pub(crate) mod with_one_length {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use super::{Blob, with_length};
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(record: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        with_length(record).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: de::DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        let Blob(record) = Blob::deserialize(deserializer)?;
+        postcard::from_bytes(&record).map_err(de::Error::custom)
     }
 }
 

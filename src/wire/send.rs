@@ -26,15 +26,21 @@ use tokio::{
 };
 
 use super::{
+    accepts::SuccessorAccepts,
     batch::{Batch, MOST_CONNECTIONS},
-    channel::{Channel, Envelope, reason, unexpected},
+    channel::{Channel, reason, unexpected},
     error::Refusal,
     final_state::FinalStatePhase,
+    inbox::Envelope,
     older::OlderGenerations,
     protocol::{Abort, Done, Message},
     reason::ReturnReason,
 };
-use crate::{idle_connection::IdleConnection, log, sys::scm};
+use crate::{
+    idle_connection::{Accepts, IdleConnection},
+    log,
+    sys::scm,
+};
 
 /// What the sender waits for.
 const AWAITED: &str = "a `Taken`";
@@ -60,6 +66,7 @@ pub(crate) struct ConnectionSender {
     channel: Channel,
     /// The version of the protocol that both speak.
     version: u32,
+    accepts: Arc<SuccessorAccepts>,
     /// The most connections of the next batch. After one that could not be sent there are fewer, to find the connections that cannot.
     most: usize,
     /// Not bounded by itself: each entry is a connection that this process has open, and the routes bound those.
@@ -83,6 +90,7 @@ pub(crate) struct ConnectionSender {
 #[derive(Clone, Debug)]
 pub(crate) struct SenderHandle {
     queue: UnboundedSender<IdleConnection>,
+    accepts: Arc<SuccessorAccepts>,
 }
 
 /// How the transfer of the connections has ended. Every connection that was not taken has come back.
@@ -115,14 +123,21 @@ impl SenderHandle {
     pub(crate) fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
         self.queue.send(connection).map_err(|unsent| unsent.0)
     }
+
+    /// Which connections of `listener` the new process takes, beside those of HTTP/1 that are idle.
+    pub(crate) fn accepts(&self, listener: &str) -> Accepts {
+        self.accepts.of(listener)
+    }
 }
 
 impl ConnectionSender {
-    pub(super) fn new(channel: Channel, version: u32) -> (Self, SenderHandle) {
+    pub(super) fn new(channel: Channel, version: u32, accepts: SuccessorAccepts) -> (Self, SenderHandle) {
         let (handle, queue) = unbounded_channel();
+        let accepts = Arc::new(accepts);
         let sender = Self {
             channel,
             version,
+            accepts: Arc::clone(&accepts),
             most: MOST_CONNECTIONS,
             queue,
             is_queue_done: false,
@@ -135,7 +150,7 @@ impl ConnectionSender {
             is_leaving: false,
             older: None,
         };
-        (sender, SenderHandle { queue: handle })
+        (sender, SenderHandle { queue: handle, accepts })
     }
 
     /// Sends how many older generations still drain, whenever that differs from what the new process knows, which is `offered` first.
@@ -175,7 +190,7 @@ impl ConnectionSender {
     fn gather(&mut self, old: &mut impl OldProcess) {
         while self.unsent.is_none() && self.credit > 0 && !self.waiting.is_empty() {
             let most = usize::try_from(self.credit).unwrap_or(usize::MAX).min(self.most);
-            let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version);
+            let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version, &self.accepts);
             self.unsent = batch;
             for (connection, why) in unsendable {
                 old.resume(connection, &ReturnReason::Unsendable(why.into()));

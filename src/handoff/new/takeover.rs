@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     os::fd::OwnedFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use crate::{
     blocking::on_thread_or_here,
     error::Error,
     handoff::{failure::refused, handle::Handoff, state_part::StateParts},
+    idle_connection::Accepts,
     log,
     wire::{
         channel::leave,
@@ -36,6 +38,8 @@ pub(crate) struct PendingTakeover {
     sections: Vec<Section>,
     /// The listeners that this process does not go on with.
     replaced: Vec<ReplacedListener>,
+    /// Which connections it takes of each listener, beside those of HTTP/1 that are idle.
+    accepts: Vec<(Arc<str>, Accepts)>,
 }
 
 /// What still comes from the old process.
@@ -62,7 +66,8 @@ impl PendingTakeover {
     /// Dropped, the old process learns that this one stops.
     pub(crate) async fn join(activated: &ActivatedListeners, handle: &Handoff) -> Result<Self, Error> {
         let Some(Joined { hello, listeners, sections, is_orphaned, peer, control }) = joined(activated).await? else {
-            return Ok(Self { candidate: None, has_predecessor: false, sections: Vec::new(), replaced: Vec::new() });
+            let (sections, replaced, accepts) = (Vec::new(), Vec::new(), Vec::new());
+            return Ok(Self { candidate: None, has_predecessor: false, sections, replaced, accepts });
         };
         let provenances: Vec<_> = listeners.iter().map(|(record, _)| provenance(record, peer.user)).collect();
         activated.set_provenances(&provenances);
@@ -70,7 +75,13 @@ impl PendingTakeover {
         let candidate = candidate.map_err(|error| refused(format!("its control socket cannot be used: {error}")))?;
         handle.set_generation(hello.generation.saturating_add(1));
         handle.older_sender().send_replace(hello.draining.saturating_add(1));
-        Ok(Self { candidate, has_predecessor: true, sections, replaced: activated.replaced() })
+        let (replaced, accepts) = (activated.replaced(), Vec::new());
+        Ok(Self { candidate, has_predecessor: true, sections, replaced, accepts })
+    }
+
+    /// Takes, of each listener that is named, such connections beside those of HTTP/1 that are idle.
+    pub(crate) fn accepting(self, accepts: Vec<(Arc<str>, Accepts)>) -> Self {
+        Self { accepts, ..self }
     }
 
     /// Gives the service the state of the old process.
@@ -120,7 +131,7 @@ impl PendingTakeover {
         let Some(candidate) = self.candidate else { return Ok(Takeover::Serves(None)) };
         let committed = tokio::select! {
             biased;
-            committed = candidate.ready(self.replaced) => committed,
+            committed = candidate.ready(self.replaced, &self.accepts) => committed,
             () = stopped => {
                 candidate.leave();
                 return Ok(Takeover::Stopped);

@@ -3,10 +3,11 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use super::super::{
+    accepts::AcceptsRecord,
     batch::ConnectionsWriter,
     packet::{LONGEST_INLINE, LONGEST_PACKET, Malformed},
     protocol::*,
-    records::ReadAhead,
+    records::Payload,
     version::VERSION,
 };
 use crate::{
@@ -27,10 +28,24 @@ fn records() -> Vec<ConnectionRecord> {
         elapsed: Elapsed { age: 300, quiet: 2, headers: Some(1) },
     };
     vec![
-        record("127.0.0.1:80".parse().unwrap(), ReadAhead::Inline(blob(b"GET /"))),
-        record("[fe80::1%2]:80".parse().unwrap(), ReadAhead::Memfd { len: 4097 }),
-        record(PeerAddr::Unix(UnixPeer::default()), ReadAhead::Inline(blob(b""))),
-        record("@a (uid 1, gid 2)".parse().unwrap(), ReadAhead::Memfd { len: u64::MAX }),
+        record("127.0.0.1:80".parse().unwrap(), Payload::Inline(blob(b"GET /"))),
+        record("[fe80::1%2]:80".parse().unwrap(), Payload::Memfd { len: 4097 }),
+        record(PeerAddr::Unix(UnixPeer::default()), Payload::Inline(blob(b""))),
+        record("@a (uid 1, gid 2)".parse().unwrap(), Payload::Memfd { len: u64::MAX }),
+    ]
+}
+
+fn carried_records() -> Vec<CarriedRecord> {
+    let protocols =
+        [(1, Payload::Inline(blob(b"abc"))), (2, Payload::Memfd { len: 5000 }), (300, Payload::Inline(blob(b"")))];
+    let record = |((kind, protocol), connection)| CarriedRecord { connection, kind, protocol };
+    protocols.into_iter().zip(records()).map(record).collect()
+}
+
+fn accepts_records() -> Vec<AcceptsRecord> {
+    vec![
+        AcceptsRecord { name: "http".to_owned(), http2: true, resumable: false },
+        AcceptsRecord { name: String::new(), http2: false, resumable: true },
     ]
 }
 
@@ -56,6 +71,7 @@ pub(super) fn every_message() -> Vec<Message> {
         Connections { records: records() }.into(),
         Done {}.into(),
         Abort { reason: "no".to_owned() }.into(),
+        CarriedConnections { records: carried_records() }.into(),
         Older { draining: 2 }.into(),
         Wait { milliseconds: 1 << 40 }.into(),
         Join::own().into(),
@@ -67,6 +83,8 @@ pub(super) fn every_message() -> Vec<Message> {
         FinalTaken { name: "s".to_owned(), error: Some("e".to_owned()) }.into(),
         Trim { generations: 0 }.into(),
         Leaving {}.into(),
+        Moved { listeners: Vec::new() }.into(),
+        Accepts { listeners: accepts_records() }.into(),
         HandOver {}.into(),
         Outcome { pid: Some(1), reason: None }.into(),
     ]
@@ -90,6 +108,11 @@ fn the_bytes_of_a_message_stay_what_they_are() {
             Connections { records: records()[..1].to_vec() }.into(),
             b"\x0a\0\x01\x18\x04http\0\x7f\0\0\x01\x50\x01\0\x05GET /\xac\x02\x02\x01\x01",
         ),
+        (
+            CarriedConnections { records: carried_records()[..1].to_vec() }.into(),
+            b"\x0d\0\x01\x1f\x18\x04http\0\x7f\0\0\x01\x50\x01\0\x05GET /\xac\x02\x02\x01\x01\x01\0\x03abc",
+        ),
+        (Accepts { listeners: accepts_records() }.into(), b"\x2a\0\x02\x07\x04http\x01\0\x03\0\0\x01"),
     ] {
         assert_eq!(message.encode().unwrap(), bytes, "{message:?}");
     }
@@ -114,12 +137,22 @@ fn connections_written_one_by_one_are_the_same_message() {
 }
 
 #[test]
+fn carried_connections_written_one_by_one_are_the_same_message() {
+    for count in [0, 1, 3, 200] {
+        let records: Vec<_> = carried_records().into_iter().cycle().take(count).collect();
+        let mut writer = ConnectionsWriter::carried();
+        assert!(records.iter().all(|record| writer.push_carried(record)));
+        assert_eq!(writer.finish(), Message::from(CarriedConnections { records }).encode().unwrap());
+    }
+}
+
+#[test]
 fn a_writer_is_full_before_the_packet_is_too_long() {
     let record = ConnectionRecord {
         listener: "http".to_owned(),
         peer: "127.0.0.1:80".parse().unwrap(),
         undetected: false,
-        read_ahead: ReadAhead::Inline(Blob(vec![1; LONGEST_INLINE].into())),
+        read_ahead: Payload::Inline(Blob(vec![1; LONGEST_INLINE].into())),
         elapsed: Elapsed::default(),
     };
     let mut writer = ConnectionsWriter::new(VERSION);
@@ -132,7 +165,7 @@ fn a_writer_is_full_before_the_packet_is_too_long() {
 
 #[test]
 fn a_kind_of_a_later_version_is_no_message_and_no_error() {
-    for kind in [0_u16, 13, 31, 66, 1000, u16::MAX] {
+    for kind in [0_u16, 14, 31, 66, 1000, u16::MAX] {
         let mut packet = kind.to_le_bytes().to_vec();
         assert_eq!(Message::decode(&packet), Ok(None));
         packet.extend([0xff; 100]);
@@ -156,6 +189,20 @@ fn fields_that_a_later_version_adds_to_a_record_are_not_read() {
     let record = |name: &str, bound| ListenerRecord { name: name.to_owned(), created: None, bound };
     let records = vec![record("http", false), record("admin", true)];
     assert_eq!(Message::decode(&packet), Ok(Some(Listeners { records, more: false }.into())));
+}
+
+/// As a later version may write them: with a field at the end of the connection, of the record, and of what a listener takes.
+#[test]
+fn fields_that_a_later_version_adds_to_a_carried_record_are_not_read() {
+    let [record, ..] = &carried_records()[..] else { unreachable!() };
+    let connection = Blob([&postcard::to_allocvec(&record.connection).unwrap()[..], b"new"].concat().into());
+    let later = postcard::to_allocvec(&(connection, record.kind, &record.protocol, "more")).unwrap();
+    let packet = postcard::to_extend(&vec![Blob(later.into())], vec![13, 0]).unwrap();
+    assert_eq!(Message::decode(&packet), Ok(Some(CarriedConnections { records: vec![record.clone()] }.into())));
+    let [accepts, ..] = &accepts_records()[..] else { unreachable!() };
+    let later = postcard::to_allocvec(&(accepts, 7)).unwrap();
+    let packet = postcard::to_extend(&vec![Blob(later.into())], vec![42, 0]).unwrap();
+    assert_eq!(Message::decode(&packet), Ok(Some(Accepts { listeners: vec![accepts.clone()] }.into())));
 }
 
 #[test]

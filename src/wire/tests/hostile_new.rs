@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io::Read,
+    io::{ErrorKind, Read},
     os::{fd::AsFd, unix::net::UnixStream},
     task::Poll,
 };
@@ -73,7 +73,8 @@ async fn what_is_no_message_ends_an_offer_with_a_reason() {
 async fn a_message_out_of_order_ends_an_offer_with_a_reason() {
     for message in every_message() {
         let packet = message.encode().unwrap();
-        if !matches!(message, Message::Join(_) | Message::Ready(_)) {
+        let may_come = matches!(message, Message::Ready(_) | Message::Moved(_) | Message::Accepts(_));
+        if !may_come && !matches!(message, Message::Join(_)) {
             let (refusal, answer) = offered(vec![join(), packet.clone()]).await;
             let declined = matches!(message, Message::Abort(_) | Message::Failed(_) | Message::Leaving(_));
             assert_eq!(matches!(refusal, Refusal::Declined { .. }), declined, "{message:?}: {refusal}");
@@ -127,20 +128,24 @@ async fn an_operator_gets_the_outcome() {
 }
 
 #[tokio::test]
-async fn kinds_of_a_later_version_are_ignored_and_what_they_carry_is_closed() {
+async fn kinds_of_a_later_version_are_ignored_and_what_they_carry_stays_open_until_the_end() {
     let (channel, control) = Channel::pair().unwrap();
     let new = Raw::new(control);
-    let (carried, mut watched) = UnixStream::pair().unwrap();
+    let [(carried, mut watched), (misplaced, mut watched_too)] = [(); 2].map(|()| UnixStream::pair().unwrap());
     let new_side = async {
         for message in [Message::from(Join::own()), Ready {}.into()] {
             new.0.send_packet(&[0xff, 0xff, 1], &[carried.as_fd()]).await.unwrap();
             // Known kinds may carry what does not belong to them, too.
-            new.say_with(message, &[carried.as_fd()]).await;
+            new.say_with(message, &[misplaced.as_fd()]).await;
         }
     };
     let (prepared, ()) = tokio::join!(offer(channel, an_offer(1, Vec::new())), new_side);
-    let _committed = prepared.unwrap().commit().await.unwrap();
-    drop(carried);
+    let committed = prepared.unwrap().commit().await.unwrap();
+    drop((carried, misplaced));
+    assert_eq!(watched_too.read(&mut [0]).unwrap(), 0);
+    watched.set_nonblocking(true).unwrap();
+    assert_eq!(watched.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(committed);
     assert_eq!(watched.read(&mut [0]).unwrap(), 0);
 }
 

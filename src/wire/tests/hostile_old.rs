@@ -18,7 +18,7 @@ use super::{
         packet::LONGEST_PACKET,
         protocol::*,
         receive::{ConnectionReceiver, Ended},
-        records::ReadAhead,
+        records::Payload,
     },
     codec::every_message,
     support::*,
@@ -214,7 +214,7 @@ fn streams(count: usize) -> Vec<OwnedFd> {
 }
 
 fn move_of(ahead: &[u64]) -> Vec<u8> {
-    packet(Connections { records: ahead.iter().map(|len| a_record(ReadAhead::Memfd { len: *len })).collect() })
+    packet(Connections { records: ahead.iter().map(|len| a_record(Payload::Memfd { len: *len })).collect() })
 }
 
 #[tokio::test]
@@ -299,8 +299,8 @@ async fn a_server_that_takes_no_connections_gives_its_reason() {
 #[tokio::test]
 async fn what_breaks_the_protocol_ends_the_move_and_not_what_was_taken() {
     let wrong = every_message().into_iter().filter(|message| {
-        use Message::{Connections, Done, Older, SectionRecord};
-        !matches!(message, Connections(_) | SectionRecord(_) | Done(_) | Older(_))
+        use Message::{CarriedConnections, Connections, Done, Older, SectionRecord};
+        !matches!(message, Connections(_) | CarriedConnections(_) | SectionRecord(_) | Done(_) | Older(_))
     });
     let wrong = wrong.map(|message| message.encode().unwrap());
     for packet in wrong.chain([vec![7], vec![6, 0, 200], vec![6; LONGEST_PACKET + 1]]) {

@@ -1,6 +1,7 @@
 //! Both sides over real socket pairs, in one process; a scripted peer in place of either.
 
 mod broken;
+mod carried;
 mod child;
 mod codec;
 mod endings;

@@ -26,7 +26,7 @@ use super::super::{
     },
     reason::ReturnReason,
     receive::{ConnectionReceiver, NewProcess, ReceiverHandle},
-    records::ReadAhead,
+    records::Payload,
     section::Section,
     send::{ConnectionSender, OldProcess, SenderHandle},
     version::{OLDEST_VERSION, VERSION},
@@ -35,7 +35,7 @@ use crate::idle_connection::IdleConnection;
 use crate::{
     addr::{PeerAddr, UnixPeer},
     drain::Counters,
-    idle_connection::{Elapsed, Protocol, Reservation, Times},
+    idle_connection::{Accepts, Elapsed, Protocol, Reservation, Times},
     sys::{process::Process, scm},
 };
 
@@ -141,8 +141,17 @@ pub(crate) async fn meet(an_offer: Offer) -> (tokio::task::JoinHandle<Result<Rea
 
 /// A handoff right after its commit.
 pub(crate) async fn committed() -> ((ConnectionSender, SenderHandle), (ConnectionReceiver, ReceiverHandle)) {
+    committed_accepting(Vec::new()).await
+}
+
+/// A handoff right after its commit, to a process that takes such connections beside those of HTTP/1.
+pub(crate) async fn committed_accepting(
+    accepts: Vec<(Arc<str>, Accepts)>,
+) -> ((ConnectionSender, SenderHandle), (ConnectionReceiver, ReceiverHandle)) {
     let (old, joined) = meet(an_offer(1, Vec::new())).await;
-    let new = tokio::spawn(joined.control.into_candidate().unwrap().into_ready_receiver());
+    let candidate = joined.control.into_candidate().unwrap();
+    let new =
+        tokio::spawn(async move { candidate.ready(Vec::new(), &accepts).await.map(|()| candidate.into_receiver()) });
     let Committed { sender, handle } = old.await.unwrap().unwrap().commit().await.unwrap();
     ((sender, handle), new.await.unwrap().unwrap())
 }
@@ -278,11 +287,11 @@ pub(crate) fn hello() -> Hello {
 pub(crate) fn a_move(count: usize) -> (Connections, Vec<OwnedFd>) {
     let connections = (0..count).map(|_| connection(""));
     let (records, fds) =
-        connections.map(|connection| (a_record(ReadAhead::Inline(Blob::default())), connection.stream)).unzip();
+        connections.map(|connection| (a_record(Payload::Inline(Blob::default())), connection.stream)).unzip();
     (Connections { records }, fds)
 }
 
-pub(crate) fn a_record(read_ahead: ReadAhead) -> ConnectionRecord {
+pub(crate) fn a_record(read_ahead: Payload) -> ConnectionRecord {
     let peer = PeerAddr::Unix(UnixPeer::default());
     ConnectionRecord { listener: "http".to_owned(), peer, undetected: false, read_ahead, elapsed: Elapsed::default() }
 }

@@ -18,10 +18,11 @@ use crate::{
     extract::ServedThrough,
     idle_connection::IdleConnection,
     listener::ActivatedStream,
-    server::{accept::AcceptCommand, limits::Limits, reaper::Reaper, sink::RouteSink},
+    server::{accept::AcceptCommand, limits::Limits, reaper::Reaper, routes::TAKEN, sink::RouteSink},
     wire::{
-        batch::{Batch, unpack},
-        protocol::{Connections, Message},
+        accepts::SuccessorAccepts,
+        batch::{Batch, received, unpack},
+        protocol::{CarriedConnections, Connections, Message},
         version::VERSION,
     },
 };
@@ -131,10 +132,13 @@ impl Generation {
 
 /// What arrives of a connection that was sent to another process, and what was sent.
 fn travelled(connection: IdleConnection) -> (IdleConnection, Batch) {
-    let batch = Batch::gather(&mut VecDeque::from([connection]), 1, VERSION).0.unwrap();
+    let accepts = SuccessorAccepts::from(vec![("http".to_owned(), TAKEN)]);
+    let batch = Batch::gather(&mut VecDeque::from([connection]), 1, VERSION, &accepts).0.unwrap();
     let fds = batch.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
-    let Ok(Some(Message::Connections(Connections { records }))) = Message::decode(batch.packet()) else {
-        panic!("it is a message that moves connections");
+    let records = match Message::decode(batch.packet()) {
+        Ok(Some(Message::Connections(Connections { records }))) => received(records),
+        Ok(Some(Message::CarriedConnections(CarriedConnections { records }))) => received(records),
+        message => panic!("{message:?} is no message that moves connections"),
     };
     (unpack(records, fds, |name| Arc::from(name)).unwrap().pop().unwrap(), batch)
 }
