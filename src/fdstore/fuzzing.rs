@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::journal::{self, Journal, StoredJournal};
+use super::journal::{self, Format, Journal, StoredJournal};
 use crate::{
     addr::PeerAddr,
     idle_connection::{Elapsed, IdleConnection, Protocol, Times},
@@ -33,7 +33,7 @@ pub fn journal(file: OwnedFd) -> Option<Vec<Record>> {
 
 /// A journal with these records, each of a connection that has this socket.
 pub fn write_journal(records: &[Record], socket: BorrowedFd<'_>) -> OwnedFd {
-    let mut journal = Journal::create().expect("there is memory");
+    let mut journal = Journal::create(Format::Http1).expect("there is memory");
     let file = journal.duplicate().expect("a descriptor is free");
     for record in records {
         let stream = socket.try_clone_to_owned().expect("a descriptor is free");
@@ -58,9 +58,9 @@ fn idle(record: &Record, stream: OwnedFd) -> IdleConnection {
 
 impl From<journal::Record> for Record {
     fn from(record: journal::Record) -> Self {
-        let journal::Record { cookie, listener, peer, undetected, elapsed, read_ahead } = record;
+        let journal::Record { cookie, listener, peer, protocol, elapsed, read_ahead } = record;
         let Elapsed { age, quiet, headers } = elapsed;
         let (elapsed, read_ahead) = ((age, quiet, headers), read_ahead.into());
-        Self { cookie, listener, peer, is_undetected: undetected, elapsed, read_ahead }
+        Self { cookie, listener, peer, is_undetected: protocol == Protocol::Undetected, elapsed, read_ahead }
     }
 }

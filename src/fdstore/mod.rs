@@ -10,11 +10,12 @@
 //! | --- | --- | --- |
 //! | `aa.l/NAME` | a listener that the service bound itself | from the first process that serves it to the last |
 //! | `aa.c` | the journal: a memfd with what belongs to each connection | from the first connection of a drain until the next process serves |
+//! | `aa.c` | a second journal: what belongs to each connection that is no idle one of HTTP/1 | likewise, if there is one |
 //! | `aa.c` | a connection | likewise |
 //!
 //! Invariants:
 //!
-//! 1. A connection is sent to the manager only after its record is in the journal, and the journal is sent first:
+//! 1. A connection is sent to the manager only after its record is in its journal, and the journal is sent first:
 //!    whatever ends this process, what the manager has can be served.
 //! 2. Nothing is read from a stored connection before its record is void. So no process ever replays what another has
 //!    replayed, even where the manager passes a connection once more.

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::journal::Journal;
+use super::journal::{Format, Journal};
 use crate::{
     activation::{ActivatedListeners, ActivatedSocket, CONNECTIONS_NAME},
     drain::UnmovedReason,
@@ -48,10 +48,19 @@ pub(crate) struct Store {
     waits: Notify,
 }
 
+/// What belongs to the connections that are kept.
+#[derive(Debug, Default)]
+struct Journals {
+    http1: Option<Journal>,
+    carried: Option<Journal>,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     /// How many connections more are taken.
     room: usize,
+    /// The second journal has its place.
+    has_carried: bool,
     waiting: VecDeque<IdleConnection>,
 }
 
@@ -84,8 +93,14 @@ impl Store {
     /// store is full.
     pub(crate) fn keep(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
         let mut queue = self.queue();
-        let Some(room) = queue.room.checked_sub(1) else { return Err(connection.unmoved(UnmovedReason::NoRoom)) };
+        // The first connection that belongs into the second journal needs a place for that, too.
+        let is_carried = Format::of(&connection) == Format::Carried;
+        let places = if is_carried && !queue.has_carried { 2 } else { 1 };
+        let Some(room) = queue.room.checked_sub(places) else {
+            return Err(connection.unmoved(UnmovedReason::NoRoom));
+        };
         queue.room = room;
+        queue.has_carried |= is_carried;
         queue.waiting.push_back(connection);
         drop(queue);
         self.waits.notify_one();
@@ -113,23 +128,21 @@ impl Store {
 
     /// Returns only with an error. A connection is let go of when the manager is known to have it.
     async fn send(&self, stays: impl Fn(IdleConnection)) -> io::Error {
-        let mut journal = None;
+        let mut journals = Journals::default();
         loop {
-            if let Err(error) = self.send_some(&mut journal, &stays).await {
+            if let Err(error) = self.send_some(&mut journals, &stays).await {
                 return error;
             }
         }
     }
 
-    async fn send_some(&self, journal: &mut Option<Journal>, stays: &impl Fn(IdleConnection)) -> io::Result<()> {
+    async fn send_some(&self, journals: &mut Journals, stays: &impl Fn(IdleConnection)) -> io::Result<()> {
         self.waits.notified().await;
         loop {
             let mut held = Vec::new();
             while held.len() < WINDOW {
-                if self.queue().waiting.is_empty() {
-                    break;
-                }
-                let journal = self.journal(journal)?;
+                let Some(format) = self.queue().waiting.front().map(Format::of) else { break };
+                let journal = self.journal(journals, format)?;
                 let Some(connection) = self.queue().waiting.pop_front() else { break };
                 if let Err(error) = journal.append(&connection) {
                     log::warn!(%error, listener = &*connection.listener, "a connection cannot be kept, it ends here");
@@ -147,12 +160,16 @@ impl Store {
         }
     }
 
-    /// The journal, which the manager has before any connection.
-    fn journal<'a>(&self, journal: &'a mut Option<Journal>) -> io::Result<&'a mut Journal> {
+    /// The journal of that format, which the manager has before any connection that belongs into it.
+    fn journal<'a>(&self, journals: &'a mut Journals, format: Format) -> io::Result<&'a mut Journal> {
+        let journal = match format {
+            Format::Http1 => &mut journals.http1,
+            Format::Carried => &mut journals.carried,
+        };
         match journal {
             Some(journal) => Ok(journal),
             none => {
-                let journal = Journal::create()?;
+                let journal = Journal::create(format)?;
                 self.notifier.fd_store_unpolled(CONNECTIONS_NAME, journal.duplicate()?);
                 Ok(none.insert(journal))
             }

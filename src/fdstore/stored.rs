@@ -8,7 +8,7 @@ use super::journal::{Record, StoredJournal};
 use crate::{
     activation::{ActivatedListeners, CONNECTIONS_NAME},
     blocking::on_thread_or_here,
-    idle_connection::{IdleConnection, Protocol},
+    idle_connection::IdleConnection,
     log,
     notify::Notifier,
     sys::socket,
@@ -74,8 +74,7 @@ fn recorded(fd: OwnedFd) -> Vec<Record> {
 }
 
 fn connection(record: Record, stream: OwnedFd) -> IdleConnection {
-    let Record { listener, peer, undetected, elapsed, read_ahead, .. } = record;
+    let Record { listener, peer, protocol, elapsed, read_ahead, .. } = record;
     let times = elapsed.times(Instant::now());
-    let protocol = if undetected { Protocol::Undetected } else { Protocol::Http1 };
     IdleConnection { listener: Arc::from(listener), stream, peer, read_ahead, protocol, times, reservation: None }
 }
