@@ -21,23 +21,20 @@ use super::{
     connection::context::RouteContext,
     options::{ReadyRoute, RouteSettings},
     reaper::Reaper,
-    sink::{AcceptingSink, RouteSink},
+    sink::{AcceptingSink, RouteSink, TAKEN},
 };
 use crate::{
     activation::ActivatedListeners,
     drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats, UnmovedReason},
     extract::ServedThrough,
     fdstore::Store,
-    idle_connection::{Accepts, IdleConnection},
+    idle_connection::IdleConnection,
     log,
     wire::{moved::ReplacedListener, send::SenderHandle},
 };
 
 /// How long a loop may take to end that was aborted.
 const ABORT_LIMIT: Duration = Duration::from_millis(200);
-
-/// Which connections the routes of this build take from another process, beside those of HTTP/1 that are idle.
-pub(super) const TAKEN: Accepts = Accepts { http2: true, resumable: true };
 
 /// The accept loops of a server, and what they count. Dropping it aborts every connection.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use super::{
     fd_store::FdStoreTask,
     handoff::service::ServerService,
     notify::{Announcer, IdleExit},
-    routes::{Routes, TAKEN},
+    routes::Routes,
+    sink::TAKEN,
 };
 use crate::{
     drain::DrainReport,

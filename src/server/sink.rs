@@ -16,6 +16,9 @@ use crate::{
 /// A destination that a route can be given while it runs.
 pub(super) type BoxSink = Box<dyn MoveSink>;
 
+/// Which connections the routes of this build take, beside those of HTTP/1 that are idle.
+pub(super) const TAKEN: Accepts = Accepts { http2: true, resumable: true };
+
 /// A destination that takes more than idle connections of HTTP/1.
 pub(super) struct AcceptingSink<F> {
     pub(super) accepts: Accepts,
@@ -74,6 +77,6 @@ impl MoveSink for RouteSink {
 
     fn accepts(&self) -> Accepts {
         let redirected = self.redirected.lock().unwrap_or_else(PoisonError::into_inner);
-        redirected.as_ref().map(|sink| sink.accepts()).unwrap_or_default()
+        redirected.as_ref().map_or(TAKEN, |sink| sink.accepts())
     }
 }

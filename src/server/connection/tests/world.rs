@@ -18,7 +18,12 @@ use crate::{
     extract::ServedThrough,
     idle_connection::IdleConnection,
     listener::ActivatedStream,
-    server::{accept::AcceptCommand, limits::Limits, reaper::Reaper, routes::TAKEN, sink::RouteSink},
+    server::{
+        accept::AcceptCommand,
+        limits::Limits,
+        reaper::Reaper,
+        sink::{RouteSink, TAKEN},
+    },
     wire::{
         accepts::SuccessorAccepts,
         batch::{Batch, received, unpack},
