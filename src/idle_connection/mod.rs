@@ -14,10 +14,11 @@ mod reservation;
 mod resumable;
 
 #[cfg(test)]
-pub(crate) use self::{http2::Http2Record, resumable::ResumableRecord};
+pub(crate) use self::http2::Http2Record;
 pub(crate) use self::{
     protocol::{Accepts, CarriedKind, LONGEST_PROTOCOL_RECORD, Protocol},
     reservation::Reservation,
+    resumable::ResumableRecord,
 };
 use crate::{addr::PeerAddr, drain::UnmovedReason};
 
