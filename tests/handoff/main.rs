@@ -18,6 +18,7 @@ mod orphaned;
 mod parents;
 mod peers;
 mod programs;
+mod real;
 mod refusals;
 mod releases;
 mod rendezvous;

@@ -13,9 +13,12 @@ pub(crate) mod load;
 pub(crate) mod looks;
 pub(crate) mod manager;
 pub(crate) mod needs;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod proxies;
+#[cfg(feature = "server")]
+pub(crate) mod real;
 #[cfg(feature = "server")]
 pub(crate) mod running;
 pub(crate) mod seen;

@@ -26,8 +26,8 @@ use std::{
     env,
     error::Error,
     fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, Read},
     os::{
         fd::OwnedFd,
         unix::{fs::MetadataExt, process::CommandExt},
@@ -53,7 +53,7 @@ use axum_activation::{
     ActivatedListeners, ListenAddr, Server,
     drain::DrainReport,
     handoff::{Handoff, Snapshot, StatePart},
-    server::{IncomingConnection, ServeOptions},
+    server::{Http2Options, IncomingConnection, ServeOptions},
 };
 use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit},
@@ -70,6 +70,7 @@ use tracing_subscriber::{
 
 use super::{
     lasting,
+    real::routes::{Witness, routes},
     subprocess::{ChildIo, Line},
     wait::some_turns,
 };
@@ -78,7 +79,7 @@ use super::{
 pub(crate) const FOLDER: &str = "SUCCESSIVE_FOLDER";
 /// Settings that hold for all generations: `name=value`, separated by blanks.
 pub(crate) const SETTINGS: &str = "SUCCESSIVE_SETTINGS";
-/// The file to which the number of every request is written that comes to a handler, with the process id: two little-endian u64.
+/// The file to which the number of every request is written that comes to a handler.
 pub(crate) const PROCESSED: &str = "processed";
 
 const PEER: &str = concat!(include_str!("protocol.py"), include_str!("peer.py"));
@@ -90,7 +91,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) struct Work {
     pub(crate) folder: Arc<Path>,
     pub(crate) handoff: Handoff,
-    processed: Arc<File>,
+    processed: Witness,
     /// Requests of all generations, as far as is known here.
     count: Arc<AtomicU64>,
 }
@@ -144,9 +145,8 @@ async fn run(folder: Arc<Path>) -> Result<DrainReport, Failure> {
         Line::say(&format!("listens {name} {}", address(&activated, name)));
     }
     let mut server = Server::new(activated);
-    let processed = OpenOptions::new().create(true).append(true).open(folder.join(PROCESSED))?;
-    let count = Arc::default();
-    let work = Work { folder: Arc::clone(&folder), handoff: server.handoff(), processed: Arc::new(processed), count };
+    let processed = Witness::open(&folder.join(PROCESSED));
+    let work = Work { folder: Arc::clone(&folder), handoff: server.handoff(), processed, count: Arc::default() };
     for name in names {
         server = match setting("make") {
             Some(_) => server.serve(name, make_service(&work)),
@@ -185,6 +185,10 @@ fn configured(mut server: Server) -> Server {
     }
     if let Some(limit) = milliseconds("handoff_timeout") {
         server = server.handoff_timeout(limit);
+    }
+    if let Some(window) = setting("window") {
+        let window = u32::try_from(window).expect("a window");
+        server = server.http2(Http2Options::new().initial_stream_window(window));
     }
     if let Some(allowed) = setting("by_spawn") {
         server = server.handoff_by_spawn(allowed > 0);
@@ -269,6 +273,7 @@ fn service(work: &Work) -> Router {
         .route("/slow/{gate}/{id}", get(slow))
         .merge(lasting::routes())
         .with_state(work.clone())
+        .merge(routes(&work.processed))
 }
 
 /// A make-service that follows the plan for `make` at each connection.
@@ -340,8 +345,7 @@ fn child() -> String {
 impl Work {
     /// Notes that a request is being processed: what stands in the file is there whatever becomes of this process.
     async fn note(&self, id: u64) {
-        let entry = [id.to_le_bytes(), u64::from(process::id()).to_le_bytes()].concat();
-        (&*self.processed).write_all(&entry).expect("a file takes a few bytes");
+        self.processed.note(id);
         self.count.fetch_add(1, Relaxed);
         some_turns().await;
     }

@@ -3,19 +3,16 @@
 //! The machine's own, or that of the root tree in `SYSTEMD_ROOT`: `systemd-harness.sh` says how to make one.
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     io::Write,
-    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{self, Command, Output},
     thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use super::{needs, wait::LIMIT};
+use super::{needs, place::Place, wait::LIMIT};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/systemd-harness.sh");
 /// What a systemd of 257 and later complains of in a namespace, whatever it runs.
@@ -109,11 +106,14 @@ impl Systemd {
         PathBuf::from(format!("/proc/{}/root{inside}", self.pid))
     }
 
+    /// The network inside.
+    pub(crate) fn network(&self) -> Place {
+        Place::of(self.pid)
+    }
+
     /// Moves this thread, for good, into the network inside.
     pub(crate) fn enter_network(&self) {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.pid)).expect("its network");
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("root may enter a network");
+        self.network().enter();
     }
 }
 

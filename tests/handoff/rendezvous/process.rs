@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::support::{
+    real::routes::{Witness, routes},
     subprocess::{ChildIo, Line},
     wait::{find_async, some_turns},
 };
@@ -59,6 +60,9 @@ pub(crate) struct Settings {
     pub(crate) beside: bool,
     /// How many sockets it binds under the name.
     pub(crate) sockets: Option<usize>,
+    /// A file to which it notes what clients of other makers ask.
+    #[serde(default)]
+    pub(crate) witness: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -131,6 +135,7 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
     let handoff = server.handoff();
     let generation = handoff.clone();
     let (plan, gone) = (settings.plan.clone(), handoff.clone());
+    let real = settings.witness.as_deref().map(|path| routes(&Witness::open(path))).unwrap_or_default();
     let report = server
         .on_handoff_failure(|error| Line::say(&format!("failed {error:?}")))
         .handoff_state(part("state", move || generation.generation()))
@@ -143,7 +148,7 @@ async fn run(settings: &Settings, activated: ActivatedListeners) -> Result<Strin
             });
             Ok::<_, Failure>(())
         })
-        .serve("http", app(handoff))
+        .serve("http", app(handoff).merge(real))
         .run()
         .await?;
     Ok(report.to_string())

@@ -2,5 +2,6 @@
 
 mod crashes;
 mod limits;
+mod real;
 mod restarts;
 pub(crate) mod service;

@@ -9,12 +9,19 @@ use axum::{
 };
 use axum_activation::{ActivatedListeners, Server, readiness::readiness};
 
-use crate::support::{systemd::Systemd, wait::some_turns};
+use crate::support::{
+    real::routes::{Witness, routes},
+    systemd::Systemd,
+    wait::some_turns,
+};
 
 /// Where it serves.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8080";
 
 pub(crate) const UNIT: &str = "app.service";
+
+/// Where it notes what it processes.
+pub(crate) const PROCESSED: &str = "/run/processed";
 
 /// How a unit has it.
 #[derive(Clone, Copy, Debug)]
@@ -100,4 +107,5 @@ fn app() -> Router {
                 body
             }),
         )
+        .merge(routes(&Witness::open(PROCESSED.as_ref())))
 }
