@@ -23,6 +23,8 @@ pub(crate) struct Http2Record {
     pub(crate) send_window: u32,
     /// How many bytes of DATA the client may still send on the connection.
     pub(crate) receive_window: u32,
+    /// A header block of the client has shown that it has emptied the table of its header compression (RFC 7541).
+    pub(crate) table_emptied: bool,
 }
 
 impl Http2Record {
@@ -33,7 +35,8 @@ impl Http2Record {
     ///
     /// What there cannot be.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let Self { client_settings, own_settings, highest_stream, send_window, receive_window } = self;
+        let Self { client_settings, own_settings, highest_stream, send_window, receive_window, table_emptied: _ } =
+            self;
         check_settings(client_settings).map_err(|problem| format!("the client's settings have {problem}"))?;
         check_settings(own_settings).map_err(|problem| format!("the server's settings have {problem}"))?;
         if *highest_stream > GREATEST || (*highest_stream != 0 && highest_stream % 2 == 0) {
@@ -83,6 +86,7 @@ mod tests {
             highest_stream: GREATEST,
             send_window: GREATEST,
             receive_window: GREATEST,
+            table_emptied: true,
         }
     }
 

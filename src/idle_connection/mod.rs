@@ -13,9 +13,8 @@ mod protocol;
 mod reservation;
 mod resumable;
 
-#[cfg(test)]
-pub(crate) use self::http2::Http2Record;
 pub(crate) use self::{
+    http2::Http2Record,
     protocol::{Accepts, CarriedKind, LONGEST_PROTOCOL_RECORD, Protocol},
     reservation::Reservation,
     resumable::ResumableRecord,

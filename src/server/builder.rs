@@ -195,7 +195,7 @@ impl Server {
     /// # }
     /// ```
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
-        self.drain_timeout = limit;
+        (self.drain_timeout, self.limits.drain) = (limit, limit);
         self
     }
 

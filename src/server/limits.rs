@@ -15,8 +15,13 @@ pub(super) struct Limits {
     pub(super) max_age: Option<MaxAge>,
     pub(super) lame_duck: Duration,
     pub(super) keep_alive_grace: Duration,
+    /// How long a drain takes at most.
+    pub(super) drain: Duration,
     pub(super) http2: Http2Options,
 }
+
+/// The greatest window (RFC 9113, section 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// Longer than any connection lives.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -50,9 +55,14 @@ pub(super) struct MaxAge {
 pub struct Http2Options {
     pub(super) max_concurrent_streams: u32,
     pub(super) keep_alive: Option<(Duration, Duration)>,
-    pub(super) initial_stream_window: Option<u32>,
+    pub(super) initial_stream_window: u32,
+    pub(super) initial_connection_window: u32,
+    pub(super) adaptive_window: bool,
     pub(super) max_header_list_size: u32,
 }
+
+/// hyper's default for both windows.
+pub(super) const DEFAULT_WINDOW: u32 = 1 << 20;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -63,8 +73,18 @@ impl Default for Limits {
             max_age: None,
             lame_duck: Duration::ZERO,
             keep_alive_grace: Duration::from_secs(1),
+            drain: Duration::from_secs(30),
             http2: Http2Options::new(),
         }
+    }
+}
+
+impl Limits {
+    /// How long after the start of the drain an HTTP/2 connection gets GOAWAY that could not move: the rest of the drain is for its
+    /// streams. Until the next process runs that finds connections in the fd store, the client has nowhere to go, and the
+    /// service does not stop before its streams have ended. So it gets GOAWAY earlier there.
+    pub(super) fn unmoved_limit(&self, stores: bool) -> Duration {
+        self.drain / if stores { 10 } else { 2 }
     }
 }
 
@@ -88,7 +108,9 @@ impl Http2Options {
         Self {
             max_concurrent_streams: 200,
             keep_alive: None,
-            initial_stream_window: None,
+            initial_stream_window: DEFAULT_WINDOW,
+            initial_connection_window: DEFAULT_WINDOW,
+            adaptive_window: false,
             max_header_list_size: 16 << 10,
         }
     }
@@ -122,8 +144,8 @@ impl Http2Options {
         self
     }
 
-    /// How many bytes of a request's body a client may send ahead, per stream (`SETTINGS_INITIAL_WINDOW_SIZE`); hyper's
-    /// default is 1 MiB.
+    /// How many bytes of a request's body a client may send ahead, per stream (`SETTINGS_INITIAL_WINDOW_SIZE`); 1 MiB by
+    /// default. More than 2,147,483,647 is as much as that.
     ///
     /// ```
     /// use axum_activation::server::Http2Options;
@@ -132,7 +154,40 @@ impl Http2Options {
     /// # let _ = options;
     /// ```
     pub fn initial_stream_window(mut self, bytes: u32) -> Self {
-        self.initial_stream_window = Some(bytes);
+        self.initial_stream_window = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// How many bytes of all requests' bodies together a client may send ahead on one connection; 1 MiB by default.
+    ///
+    /// HTTP/2 has no way to go below 65,535 at the beginning of a connection (RFC 9113, section 6.9.2): with less, the
+    /// client gets no more until what it has sent is below this. More than 2,147,483,647 is as much as that.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().initial_connection_window(16 << 20);
+    /// # let _ = options;
+    /// ```
+    pub fn initial_connection_window(mut self, bytes: u32) -> Self {
+        self.initial_connection_window = bytes.min(MAX_WINDOW);
+        self
+    }
+
+    /// Lets both windows grow with what a client sends in a round trip, from 65,535 bytes to 16 MiB. The two settings above
+    /// have no effect then. Off by default.
+    ///
+    /// hyper pings the client while it sends a body, to measure the round trip. A connection that moves to the next process
+    /// goes on with the windows that it has reached there, and with 1 MiB at least.
+    ///
+    /// ```
+    /// use axum_activation::server::Http2Options;
+    ///
+    /// let options = Http2Options::new().adaptive_window();
+    /// # let _ = options;
+    /// ```
+    pub fn adaptive_window(mut self) -> Self {
+        self.adaptive_window = true;
         self
     }
 

@@ -214,6 +214,7 @@ impl ServeOptions {
             max_age: self.max_age.or(server.max_age),
             lame_duck: self.lame_duck.unwrap_or_else(|| of_server(server.lame_duck)),
             keep_alive_grace: self.keep_alive_grace.unwrap_or_else(|| of_server(server.keep_alive_grace)),
+            drain: server.drain,
             http2: self.http2.unwrap_or_else(|| server.http2.clone()),
         };
         RouteSettings { limits, until_done: self.until_done }

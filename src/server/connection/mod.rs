@@ -4,6 +4,7 @@
 //! accept.rs ──► Connection::new ──► detect ──► http1 ──► the end
 //!                                      │          └────► depart ──► the sink of the route
 //! transferred ► Connection::resumed ───┘──► http2 ─────► the end
+//!                                                └──────► depart
 //! ```
 //!
 //! The parts, from the socket up:
@@ -15,6 +16,7 @@
 //! | [`state`] | what both note, in atomics, and what the reaper asks for |
 //! | [`watch`] | drives hyper, and says why to stop: drain, age, idleness, slow headers, abort |
 //! | [`http1`], [`http2`] | what a stop means for the protocol |
+//! | [`http2_io`] | the stream of an HTTP/2 connection: what passes is observed, so that the connection can move |
 //! | [`depart`], [`transferred`] | a connection that leaves this process alive, and one that comes |
 //! | [`exchange_io`], [`exchanges`] | an exchange that a handler leaves to the next process, and resumes there |
 //! | [`observe`] | pure parsers of what passes |
@@ -36,6 +38,7 @@ mod exchanges;
 pub(crate) mod fuzzing;
 mod http1;
 mod http2;
+mod http2_io;
 mod io;
 pub(super) mod observe;
 mod observed;
@@ -135,8 +138,7 @@ impl<S: HttpService> Connection<S> {
             Protocol::Undetected => {}
             Protocol::Http1 => return http1::serve(io, service, watch).await,
             Protocol::Resumable(record) => return http1::resume(io, service, *record, watch).await,
-            // No process sends these yet.
-            Protocol::Http2(_) => return,
+            Protocol::Http2(record) => return Box::pin(http2::serve(io, service, Some(record), watch)).await,
         }
         let mut first = Vec::new();
         let protocol = loop {
@@ -164,7 +166,7 @@ impl<S: HttpService> Connection<S> {
         match protocol {
             Detected::Http1 => http1::serve(io, service, watch).await,
             // Boxed, so that the many that speak HTTP/1 do not hold room for it.
-            Detected::Http2 => Box::pin(http2::serve(io, service, watch)).await,
+            Detected::Http2 => Box::pin(http2::serve(io, service, None, watch)).await,
             Detected::Nothing => {}
         }
     }

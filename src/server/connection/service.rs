@@ -142,7 +142,10 @@ pub(super) struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.state.route.counters.answered(self.whole);
-        self.state.release(self.by);
+        match self.by {
+            DroppedBy::Connection => self.state.release(DroppedBy::Connection),
+            DroppedBy::Any => self.state.release_elsewhere(),
+        }
     }
 }
 
@@ -303,7 +306,7 @@ struct Held(Arc<State>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.release_body();
+        self.0.release_elsewhere();
     }
 }
 

@@ -29,6 +29,11 @@ const RESTART: u8 = 4;
 /// The code of a close reason that is `Moved`, of the first kind.
 const MOVED: u8 = 5;
 
+/// HTTP/2: the stream has been taken out from under hyper.
+const DEPARTED: u8 = 1;
+/// HTTP/2: the connection cannot move.
+const STAYS: u8 = 2;
+
 /// Which task drops a part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DroppedBy {
@@ -88,6 +93,8 @@ pub(super) struct State {
     may_upgrade: AtomicBool,
     /// What the reaper asks for, [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`], and [`RESTART`].
     asked: AtomicU8,
+    /// HTTP/2: what has become of its move: [`DEPARTED`] or [`STAYS`].
+    move_outcome: AtomicU8,
     close_reason: AtomicU8,
     /// Why it does not move: the number of the reason and one, or 0.
     unmoved: AtomicU8,
@@ -114,6 +121,7 @@ impl State {
             unread_body: AtomicU32::new(0),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
+            move_outcome: AtomicU8::new(0),
             close_reason: AtomicU8::new(0),
             unmoved: AtomicU8::new(0),
             waker: OnceLock::new(),
@@ -151,9 +159,9 @@ impl State {
         }
     }
 
-    /// As [`release`](Self::release), for a body of a request, which may be dropped anywhere.
+    /// As [`release`](Self::release), for what may be dropped by any task: a body of a request, and with HTTP/2 a response.
     #[inline]
-    pub(super) fn release_body(&self) {
+    pub(super) fn release_elsewhere(&self) {
         self.release(DroppedBy::Any);
         fence(Ordering::SeqCst);
         if self.is_leaving() && !self.is_busy() {
@@ -316,6 +324,28 @@ impl State {
     /// Whether it leaves by moving: to a successor, or to the fd store. Otherwise it ends here.
     pub(super) fn moves(&self) -> bool {
         !self.closes_after_response() && self.route.drain.moves()
+    }
+
+    /// HTTP/2: it has been taken out from under hyper, to move.
+    pub(super) fn note_departed(&self) {
+        self.move_outcome.store(DEPARTED, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_departed(&self) -> bool {
+        self.move_outcome.load(Ordering::Relaxed) == DEPARTED
+    }
+
+    /// HTTP/2: it cannot move, and ends here instead.
+    pub(super) fn stay(&self, why: UnmovedReason) {
+        if self.move_outcome.swap(STAYS, Ordering::Relaxed) != STAYS {
+            log::debug!(%why, "an HTTP/2 connection does not move");
+            self.note_unmoved(why);
+        }
+    }
+
+    /// Whether it was found that it cannot move.
+    pub(super) fn stays(&self) -> bool {
+        self.move_outcome.load(Ordering::Relaxed) == STAYS
     }
 
     /// Lets the next response be the last one.

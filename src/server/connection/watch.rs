@@ -257,8 +257,9 @@ impl<'a, 'd> Watch<'a, 'd> {
             return Some(Stop::HeaderTimeout);
         }
         if self.state.is_leaving() {
-            if self.state.moves() && !self.is_http2 {
-                return self.state.is_movable().then_some(Stop::Move);
+            if self.state.moves() && !self.state.stays() {
+                let can_move = if self.is_http2 { self.state.has_departed() } else { self.state.is_movable() };
+                return can_move.then_some(Stop::Move);
             }
             let starts_going = self.is_http2 && !std::mem::replace(&mut self.is_going_away, true);
             return if starts_going { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };

@@ -13,6 +13,7 @@ use tokio::{
 mod app;
 mod client;
 mod http2;
+mod http2_moves;
 mod model;
 mod resume;
 mod script;

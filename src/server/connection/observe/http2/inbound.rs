@@ -1,0 +1,496 @@
+//! From the client to the library: frames of new streams wait for a move, and what is no business of a new instance of the
+//! library is swallowed.
+
+use super::{
+    frame::{self, Head, code, flag, kind},
+    header_block::{BlockWalk, Found},
+    held::Held,
+    outbound::Outbound,
+    ready::{Ready, Taken},
+    seen::{Gather, Seen},
+    settings::HEADER_TABLE_SIZE,
+    walk::{Piece, Walker},
+};
+use crate::drain::UnmovedReason;
+
+/// How much is read of the client before the library has taken it.
+const MOST_READY: usize = 64 * 1024;
+
+/// The longest header block that is put together before the library sees it.
+const MOST_CHECKED: usize = 64 * 1024;
+
+/// After so many entries an older one is in no table of 4,096 bytes: each takes 32 and more (RFC 7541, section 4.1).
+const MOST_ENTRIES: u32 = 4096 / 32;
+
+/// Where the current frame of the client goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Library,
+    /// It waits for the move.
+    Held,
+    /// It waits until its header block is known to be one that a new instance of the library understands.
+    Checked,
+    Nothing,
+    /// It is a `WINDOW_UPDATE` of which the library is to see a part.
+    Window,
+}
+
+/// What is done with the frames of a client that the library must not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Streams that are open go on to their end.
+    New,
+    All,
+}
+
+/// Frames on their way to the library.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    walker: Walker,
+    /// How much of the header that is coming the library got before frames were looked at.
+    passed_head: usize,
+    /// The stream of a header block that is not complete, or 0.
+    block: u32,
+    to: To,
+    ready: Ready,
+    held: Held,
+    holds: bool,
+    /// The client has acknowledged that there is no table, and no header block has shown yet that it obeys.
+    is_unproven: bool,
+    /// How many entries were inserted since the client has had no table, and whether that was in this process.
+    inserted: u32,
+    is_emptied_here: bool,
+    /// The header block that is looked at, and its frames if the library is to get them later.
+    walk: Option<BlockWalk>,
+    checked: Vec<u8>,
+    /// The library is a new instance, and knows nothing of streams up to this one.
+    is_resumed: bool,
+    old: u32,
+    /// DATA that the library does not see, and that the client may send again.
+    credit: u32,
+    refusal: Option<Refusal>,
+    gather: Gather,
+}
+
+impl Inbound {
+    /// From a client that is about to send its preface.
+    pub(super) fn new() -> Self {
+        Self {
+            walker: Walker::new(24),
+            passed_head: 0,
+            block: 0,
+            to: To::Library,
+            ready: Ready::default(),
+            held: Held::default(),
+            holds: false,
+            is_unproven: false,
+            inserted: 0,
+            is_emptied_here: false,
+            walk: None,
+            checked: Vec::new(),
+            is_resumed: false,
+            old: 0,
+            credit: 0,
+            refusal: None,
+            gather: Gather::default(),
+        }
+    }
+
+    /// From a client that has used streams up to `old`; the library reads `opening` first.
+    pub(super) fn resumed(old: u32, is_unproven: bool, opening: &[u8]) -> Self {
+        let mut inbound = Self { walker: Walker::new(0), is_resumed: true, old, is_unproven, ..Self::new() };
+        inbound.ready.push(opening);
+        inbound
+    }
+
+    /// Notes what the library has read straight from the client.
+    #[inline]
+    pub(super) fn observe(&mut self, mut bytes: &[u8], seen: &mut Seen) {
+        while let Some(piece) = self.walker.step(&mut bytes) {
+            match piece {
+                Piece::Head(head) => {
+                    self.note_block(head, seen);
+                    seen.client_frame(head);
+                }
+                Piece::Payload(payload, _) => {
+                    if let Some(head) = self.walker.current() {
+                        seen.client_payload(head, payload);
+                    }
+                }
+            }
+        }
+    }
+
+    /// From now on frames are looked at before the library gets them.
+    pub(super) fn start_feeding(&mut self) {
+        self.passed_head = self.walker.partial().len();
+        self.to = To::Library;
+    }
+
+    /// Whether the library may read straight from the client.
+    pub(super) fn is_transparent(&self, seen: &Seen) -> bool {
+        let has_nothing = self.ready.is_empty() && self.checked.is_empty() && self.credit == 0;
+        let is_between_frames = self.walker.is_between_frames() && self.block == 0;
+        // The library takes a frame for an old stream to be an error until it has seen a newer one.
+        let knows_old = !self.is_resumed || seen.highest > self.old;
+        let is_plain = !self.holds && !self.is_unproven && self.refusal.is_none();
+        has_nothing && is_between_frames && knows_old && is_plain
+    }
+
+    /// Whether the library has all that it is to get, and nothing of a frame that is not complete.
+    pub(super) fn is_quiet(&self) -> bool {
+        let waits = self.to == To::Held;
+        let between = (!self.walker.is_in_frame() && self.block == 0) || waits;
+        between
+            && self.ready.is_empty()
+            && self.checked.is_empty()
+            && self.credit == 0
+            && self.passed_head == 0
+            && self.refusal.is_none()
+    }
+
+    /// Whether more is to be read of the client.
+    pub(super) fn wants_more(&self) -> bool {
+        self.ready.len() < MOST_READY && !(self.holds && self.held.is_full())
+    }
+
+    /// Whether frames of new streams wait.
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// Frames of new streams wait from now on.
+    pub(super) fn hold(&mut self) {
+        self.holds = true;
+    }
+
+    /// Whether no header block has shown yet that the client has emptied its table.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.is_unproven
+    }
+
+    /// Whether nothing of the client reaches the library any more.
+    pub(super) fn is_over(&self, seen: &Seen) -> bool {
+        match self.refusal {
+            Some(Refusal::All) => true,
+            Some(Refusal::New) => seen.streams.is_empty(),
+            None => false,
+        }
+    }
+
+    /// The library reads.
+    pub(super) fn take(&mut self, most: usize) -> Taken {
+        self.ready.take(most)
+    }
+
+    /// The highest stream that the next process must take for an old one, and what it reads first.
+    pub(super) fn depart(&mut self, seen: &Seen) -> (u32, Vec<u8>) {
+        let old = seen.highest.max(self.held.highest_free());
+        let mut bytes = self.held.take();
+        bytes.extend_from_slice(self.walker.partial());
+        (old, bytes)
+    }
+
+    /// The client has sent these bytes.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Seen, out: &mut Outbound) {
+        while let Some(piece) = self.walker.step(&mut bytes) {
+            match piece {
+                Piece::Head(head) => {
+                    self.head(head, seen, out);
+                    if head.length == 0 {
+                        self.end_frame(head, seen);
+                    }
+                }
+                Piece::Payload(payload, ends) => self.payload(payload, ends, seen, out),
+            }
+        }
+        self.pay_credit(out);
+    }
+
+    /// Lets the client send as much again as was swallowed; one frame at a time, however much it is.
+    pub(super) fn pay_credit(&mut self, out: &mut Outbound) {
+        if self.credit > 0 && !out.has_inserted() && out.out().is_empty() {
+            out.insert(&frame::window_update(0, std::mem::take(&mut self.credit)));
+        }
+    }
+
+    /// Frames that wait go to the library after all.
+    pub(super) fn release(&mut self, seen: &mut Seen) {
+        self.holds = false;
+        let held = self.held.take();
+        self.deliver(&held, seen);
+        if self.to == To::Held {
+            self.to = To::Library;
+        }
+    }
+
+    /// The client has closed its side.
+    pub(super) fn end(&mut self, seen: &mut Seen) {
+        self.release(seen);
+        let checked = std::mem::take(&mut self.checked);
+        self.deliver(&checked, seen);
+        let partial = self.walker.partial().get(self.passed_head..).unwrap_or_default().to_vec();
+        self.ready.push(&partial);
+    }
+
+    /// The library gets whole frames, and perhaps the beginning of another one.
+    fn deliver(&mut self, mut bytes: &[u8], seen: &mut Seen) {
+        let mut walker = Walker::new(0);
+        while let Some(piece) = walker.step(&mut bytes) {
+            let ends = match piece {
+                Piece::Head(head) => {
+                    seen.client_frame(head);
+                    self.ready.push(&head.encode());
+                    head.length == 0
+                }
+                Piece::Payload(payload, ends) => {
+                    self.ready.push(payload);
+                    ends
+                }
+            };
+            if ends && walker.current().is_some_and(Head::ends_block) {
+                self.ready.stop();
+            }
+        }
+    }
+
+    /// The bytes are not what the protocol allows: the library is to see all of them in order, and says so to the client.
+    #[cold]
+    fn confuse(&mut self, seen: &mut Seen) -> To {
+        seen.note_fault(UnmovedReason::NotUnderstood);
+        let checked = std::mem::take(&mut self.checked);
+        self.deliver(&checked, seen);
+        self.release(seen);
+        (self.walk, self.is_unproven) = (None, false);
+        To::Library
+    }
+
+    /// Follows header blocks, which no other frame may interrupt (RFC 9113, section 6.10).
+    fn note_block(&mut self, head: Head, seen: &mut Seen) -> bool {
+        let goes_on = head.kind == kind::CONTINUATION;
+        let fits = if goes_on { self.block == head.stream && self.block != 0 } else { self.block == 0 };
+        if !fits {
+            seen.note_fault(UnmovedReason::NotUnderstood);
+        }
+        if goes_on || head.kind == kind::HEADERS {
+            self.block = if head.has(flag::END_HEADERS) { 0 } else { head.stream };
+        }
+        fits
+    }
+
+    fn head(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) {
+        let passed = std::mem::take(&mut self.passed_head);
+        let fits = self.note_block(head, seen);
+        self.to = match () {
+            () if self.refusal.is_some() => self.route_refused(head, seen, out),
+            () if passed > 0 => To::Library,
+            () if !fits || !head.is_well_formed() => self.confuse(seen),
+            () if head.kind == kind::CONTINUATION => self.to,
+            () => self.route(head, seen, out),
+        };
+        self.watch(head);
+        match self.to {
+            To::Library => {
+                seen.client_frame(head);
+                self.ready.push(&head.encode()[passed..]);
+            }
+            To::Held => self.held.frame(head),
+            To::Checked => self.checked.extend_from_slice(&head.encode()),
+            To::Nothing | To::Window => self.gather.clear(),
+        }
+    }
+
+    fn route(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
+        let Head { kind, stream, .. } = head;
+        if head.is_settings_ack() && seen.next_is_of_layer() {
+            self.acknowledged(seen);
+            return To::Nothing;
+        }
+        if stream % 2 == 1 && stream <= self.old {
+            return self.route_old(head, seen, out);
+        }
+        if stream % 2 == 1 && stream > seen.highest && stream <= self.held.highest() {
+            return self.route_held(head);
+        }
+        match kind {
+            kind::HEADERS if self.holds && stream % 2 == 1 && stream > seen.highest => {
+                self.held.open(stream);
+                To::Held
+            }
+            kind::WINDOW_UPDATE if stream == 0 && out.gate.withholds() => To::Window,
+            kind::RST_STREAM => {
+                out.gate.reset(stream);
+                To::Library
+            }
+            _ => To::Library,
+        }
+    }
+
+    /// The client has acknowledged SETTINGS of the layer.
+    fn acknowledged(&mut self, seen: &mut Seen) {
+        let table_size = seen.acknowledged().and_then(|sent| sent.values.get(HEADER_TABLE_SIZE));
+        if table_size == Some(0) {
+            (self.holds, self.is_unproven, self.is_emptied_here, self.inserted) = (true, true, true, 0);
+        }
+    }
+
+    /// A frame of a stream that waits.
+    fn route_held(&mut self, head: Head) -> To {
+        if head.kind != kind::RST_STREAM {
+            return To::Held;
+        }
+        self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
+        To::Nothing
+    }
+
+    /// A frame of a stream that the library has never seen, which ended before the connection moved.
+    fn route_old(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
+        match head.kind {
+            // The client may have sent it before it knew that the stream was closed.
+            kind::DATA => self.credit = self.credit.saturating_add(head.length),
+            // What is not decoded here would leave the tables of both sides different, if the client has one again.
+            kind::HEADERS if !seen.awaits_layer() => self.refuse(Refusal::All, code::STREAM_CLOSED, seen, out),
+            _ => {}
+        }
+        To::Nothing
+    }
+
+    /// Looks at a header block while it matters what it has.
+    fn watch(&mut self, head: Head) {
+        if !matches!(head.kind, kind::HEADERS | kind::CONTINUATION) || self.refusal.is_some() {
+            return;
+        }
+        if head.kind == kind::HEADERS {
+            let matters = self.is_unproven || self.to == To::Nothing;
+            self.walk = matters.then(|| BlockWalk::new(self.inserted));
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.frame(head);
+            if self.is_resumed && self.to == To::Library {
+                self.to = To::Checked;
+            }
+        }
+    }
+
+    fn payload(&mut self, payload: &[u8], ends: bool, seen: &mut Seen, out: &mut Outbound) {
+        let head = self.walker.current();
+        match self.to {
+            To::Library => {
+                if let Some(head) = head {
+                    seen.client_payload(head, payload);
+                }
+                self.ready.push(payload);
+            }
+            To::Held => self.held.push(payload),
+            To::Checked => self.checked.extend_from_slice(payload),
+            To::Window => self.window(payload, seen, out),
+            To::Nothing => {}
+        }
+        if let Some(walk) = &mut self.walk {
+            walk.feed(payload);
+            let found = walk.found;
+            self.judge(found, seen, out);
+        }
+        if let Some(head) = head.filter(|_| ends) {
+            self.end_frame(head, seen);
+        }
+    }
+
+    /// What a header block shows of the client's table.
+    fn judge(&mut self, found: Found, seen: &mut Seen, out: &mut Outbound) {
+        // The library would not know of what a block that is swallowed does to the table.
+        let is_lost = self.to == To::Nothing && (found.resized || found.inserted > 0);
+        let is_older = self.is_unproven && found.used_older && !found.emptied;
+        if is_lost || is_older || found.malformed || self.checked.len() > MOST_CHECKED {
+            return self.disobeyed(seen, out);
+        }
+        if found.emptied && self.to != To::Nothing {
+            (self.walk, self.is_unproven) = (None, false);
+            self.pass_checked(seen);
+        }
+    }
+
+    /// The client uses a table that it has said to be without.
+    #[cold]
+    fn disobeyed(&mut self, seen: &mut Seen, out: &mut Outbound) {
+        self.walk = None;
+        if self.is_resumed {
+            self.refuse(Refusal::New, code::NO_ERROR, seen, out);
+        }
+        self.is_unproven = false;
+        seen.note_fault(UnmovedReason::IgnoresTableSize);
+    }
+
+    fn pass_checked(&mut self, seen: &mut Seen) {
+        if self.to == To::Checked {
+            let checked = std::mem::take(&mut self.checked);
+            self.deliver(&checked, seen);
+            self.to = To::Library;
+        }
+    }
+
+    fn end_frame(&mut self, head: Head, seen: &mut Seen) {
+        if self.to == To::Library && head.ends_block() {
+            self.ready.stop();
+        }
+        if head.ends_block() {
+            self.note_inserted();
+            self.pass_checked(seen);
+        }
+    }
+
+    /// A header block has come to its end.
+    fn note_inserted(&mut self) {
+        let Some(walk) = self.walk.take() else { return };
+        self.inserted = self.inserted.saturating_add(walk.found.inserted);
+        // Both sides have the same table again.
+        if self.is_resumed && !self.is_emptied_here && self.inserted >= MOST_ENTRIES {
+            self.is_unproven = false;
+        }
+    }
+
+    /// The library sees as much of a `WINDOW_UPDATE` as is not withheld from it.
+    fn window(&mut self, payload: &[u8], seen: &mut Seen, out: &mut Outbound) {
+        let Some(increment) = self.gather.increment(payload) else { return };
+        seen.send_window += i64::from(increment);
+        let visible = if increment == 0 { 0 } else { out.gate.withhold(increment) };
+        if visible > 0 || increment == 0 {
+            self.ready.push(&frame::window_update(0, visible));
+        }
+        out.pump(seen);
+    }
+
+    /// Sends the client away: what it has sent on streams that the library does not know it may send again.
+    #[cold]
+    pub(super) fn refuse_all(&mut self, seen: &mut Seen, out: &mut Outbound) {
+        self.refuse(Refusal::All, code::NO_ERROR, seen, out);
+    }
+
+    #[cold]
+    fn refuse(&mut self, refusal: Refusal, code: u32, seen: &mut Seen, out: &mut Outbound) {
+        if self.refusal.replace(refusal).is_none() {
+            out.insert(&frame::goaway(seen.highest.max(self.old), code));
+            seen.note_fault(UnmovedReason::GoingAway);
+            out.pump(seen);
+        }
+        (self.holds, self.to) = (false, To::Nothing);
+        self.held.take();
+        self.checked.clear();
+    }
+
+    /// A frame of a client that was sent away.
+    fn route_refused(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
+        let is_open = head.stream == 0 || seen.streams.is_open(head.stream);
+        if self.refusal == Some(Refusal::All) || !is_open || head.is_settings_ack() {
+            return To::Nothing;
+        }
+        if !matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
+            return To::Library;
+        }
+        // Trailers, which cannot be decoded: the stream ends.
+        self.ready.push(&frame::rst_stream(head.stream, code::CANCEL));
+        out.insert(&frame::rst_stream(head.stream, code::INTERNAL_ERROR));
+        seen.streams.reset(head.stream);
+        To::Nothing
+    }
+}
