@@ -148,9 +148,10 @@ impl Exchange {
         self.resumed.is_some()
     }
 
-    /// What the handler in the process before has left.
+    /// What the handler in the process before has left; `None` where it has saved nothing.
     pub(crate) fn state(&self) -> Option<&Snapshot> {
-        self.resumed.as_ref().map(|resumed| &resumed.state)
+        let state = self.resumed.as_ref().map(|resumed| &resumed.state);
+        state.filter(|state| state.version() != 0 || !state.bytes().is_empty())
     }
 
     /// Whether the client of the process before speaks WebSocket.

@@ -97,7 +97,8 @@ impl Resume {
         self.exchange.as_ref()
     }
 
-    /// What the handler in the process before has left; `None` for a request that came from a client.
+    /// What the handler in the process before has left; `None` for a request that came from a client, and for a stream whose handler had
+    /// not saved anything yet.
     ///
     /// ```
     /// # fn f(resume: axum_activation::resume::Resume) {

@@ -19,7 +19,7 @@ use crate::{
     addr::{PeerAddr, UnixPeer},
     drain::{Counters, Drain},
     extract::ServedThrough,
-    idle_connection::{Accepts, IdleConnection, Protocol},
+    idle_connection::{Accepts, IdleConnection, Protocol, ResumableRecord},
     listener::ActivatedStream,
     server::{limits::Limits, reaper::Reaper},
 };
@@ -47,6 +47,7 @@ struct Shared {
     limits: Limits,
     /// What was sent from one to the next.
     moved: Mutex<Vec<Protocol>>,
+    change: Mutex<Option<fn(&mut ResumableRecord)>>,
 }
 
 struct Generation {
@@ -79,10 +80,26 @@ impl Line {
     }
 
     pub(super) fn with(limits: Limits, make: impl Fn(usize) -> Router + Send + Sync + 'static) -> Self {
-        let shared = Shared { generations: Mutex::default(), make: Box::new(make), limits, moved: Mutex::default() };
+        Self::build(limits, Accepts { resumable: true, ..Accepts::default() }, Box::new(make))
+    }
+
+    /// The first process, which leaves its connections to one that takes such.
+    #[cfg(feature = "websocket")]
+    pub(super) fn new_with(accepts: Accepts, make: impl Fn(usize) -> Router + Send + Sync + 'static) -> Self {
+        Self::build(Limits::default(), accepts, Box::new(make))
+    }
+
+    fn build(limits: Limits, accepts: Accepts, make: Box<dyn Fn(usize) -> Router + Send + Sync>) -> Self {
+        let shared =
+            Shared { generations: Mutex::default(), make, limits, moved: Mutex::default(), change: Mutex::default() };
         let this = Self(Arc::new(shared));
-        this.add(Accepts { resumable: true, ..Accepts::default() });
+        this.add(accepts);
         this
+    }
+
+    /// Changes what is sent from now on.
+    pub(super) fn change_records(&self, change: fn(&mut ResumableRecord)) {
+        *self.0.change.lock().unwrap() = Some(change);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Generation>> {
@@ -122,24 +139,28 @@ impl Line {
 
     /// Another process starts, and the last one leaves its connections to it.
     pub(super) fn hand_over(&self) {
-        self.hand_over_to(Accepts { resumable: true, ..Accepts::default() });
+        let drain = self.drain();
+        self.add(Accepts { resumable: true, ..Accepts::default() });
+        drain.start_succession(true);
     }
 
-    /// As above; the next process leaves its own to one that takes such.
-    pub(super) fn hand_over_to(&self, accepts: Accepts) {
-        let drain = self.lock().last().unwrap().context.drain.clone();
-        self.add(accepts);
+    /// The last process leaves its connections, and gets them back: with another drain, and what it was before.
+    #[cfg(feature = "websocket")]
+    pub(super) fn hand_over_and_back(&self) {
+        let (drain, router) = (self.drain(), self.lock().last().unwrap().router.clone());
+        self.add(Accepts { resumable: true, ..Accepts::default() });
+        self.lock().last_mut().unwrap().router = router;
         drain.start_succession(true);
     }
 
     /// The last process ends.
+    #[cfg(feature = "websocket")]
     pub(super) fn stop(&self) {
-        let drain = self.lock().last().unwrap().context.drain.clone();
-        drain.start();
+        self.drain().start();
     }
 
     /// The drain of the last process.
-    pub(super) fn drain(&self) -> Drain {
+    fn drain(&self) -> Drain {
         self.lock().last().unwrap().context.drain.clone()
     }
 
@@ -162,6 +183,10 @@ impl Line {
     /// Serves in the process of that number what another has left.
     pub(super) fn adopt(&self, mut connection: IdleConnection, number: usize) {
         self.0.moved.lock().unwrap().push(connection.protocol.clone());
+        if let (Protocol::Resumable(record), Some(change)) = (&mut connection.protocol, *self.0.change.lock().unwrap())
+        {
+            change(record);
+        }
         // What this process holds for it stays here, as it does when it goes to another process.
         connection.reservation = None;
         let (context, router) = self.generation(number);

@@ -2,5 +2,9 @@
 //! what the one before it leaves at once.
 
 mod apps;
+mod client;
+#[cfg(feature = "websocket")]
+mod endings;
 mod line;
 mod moves;
+mod refusals;
