@@ -14,6 +14,7 @@ use super::{
     accepts::SuccessorAccepts,
     carried::CarriedRecord,
     packet::{CARRIED_CONNECTIONS, CONNECTIONS, CONNECTIONS_V1, LONGEST_INLINE, LONGEST_PACKET, header},
+    reason::ReturnReason,
     records::{Blob, ConnectionRecord, ConnectionRecordV1, Payload, with_length},
     version::WITH_LENGTHS,
 };
@@ -48,7 +49,7 @@ impl Batch {
         most: usize,
         version: u32,
         accepts: &SuccessorAccepts,
-    ) -> (Option<Self>, Vec<(IdleConnection, String)>) {
+    ) -> (Option<Self>, Vec<(IdleConnection, ReturnReason)>) {
         let (mut unsendable, mut others) = (Vec::new(), Vec::new());
         let Some(first) = waiting.front() else { return (None, unsendable) };
         let mut gathering = Gathering::new(version, Alike::of(first));
@@ -63,12 +64,14 @@ impl Batch {
                 break;
             }
             if let Err(why) = accepts.check(&connection.listener, &connection.protocol) {
-                unsendable.push((connection, why.to_owned()));
+                unsendable.push((connection, ReturnReason::NotTaken(why)));
                 continue;
             }
             match gathering.add(connection) {
                 Added::Yes => {}
-                Added::Unsendable(connection, why) => unsendable.push((connection, why)),
+                Added::Unsendable(connection, why) => {
+                    unsendable.push((connection, ReturnReason::Unsendable(why.into())));
+                }
                 Added::InTheNext(connection) => {
                     waiting.push_front(connection);
                     break;
@@ -351,7 +354,7 @@ impl Gathering {
     }
 
     /// The batch, unless it is empty. If the memfd cannot be sealed, none of its connections can be sent.
-    fn finish(self, unsendable: &mut Vec<(IdleConnection, String)>) -> Option<Batch> {
+    fn finish(self, unsendable: &mut Vec<(IdleConnection, ReturnReason)>) -> Option<Batch> {
         let Self { writer, connections, memfd, long, .. } = self;
         if connections.is_empty() {
             return None;
@@ -360,6 +363,7 @@ impl Gathering {
             Ok(memfd) => Some(Batch { connections, packet: writer.finish(), memfd }),
             Err(error) => {
                 let why = format!("the memfd with the bytes ahead cannot be sealed: {error}");
+                let why = ReturnReason::Unsendable(why.into());
                 unsendable.extend(connections.into_iter().map(|connection| (connection, why.clone())));
                 None
             }

@@ -73,7 +73,8 @@
 //! | `ReturnReason` | if |
 //! | --- | --- |
 //! | `Refused` | new answers `Refused`; connections wait for 2 s; or new breaks the protocol |
-//! | `Unsendable` | the kernel does not send this connection, what it has read ahead does not fit, or new does not take such a one |
+//! | `NotTaken` | new has not said that it takes such a connection |
+//! | `Unsendable` | the kernel does not send this connection, or what it has read ahead does not fit |
 //! | `Leaving` | new stops |
 //! | `Died` | new closes the socket without `Leaving` |
 //!

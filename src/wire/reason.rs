@@ -10,6 +10,8 @@ pub(crate) enum ReturnReason {
     Refused(Arc<str>),
     /// The new process has no room for now: it has taken none for too long.
     NoRoom,
+    /// The new process has not said that it takes such a connection.
+    NotTaken(&'static str),
     /// It cannot be sent, for that reason.
     Unsendable(Arc<str>),
     /// The new process stops, and takes no more.

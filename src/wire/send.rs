@@ -193,7 +193,7 @@ impl ConnectionSender {
             let (batch, unsendable) = Batch::gather(&mut self.waiting, most, self.version, &self.accepts);
             self.unsent = batch;
             for (connection, why) in unsendable {
-                old.resume(connection, &ReturnReason::Unsendable(why.into()));
+                old.resume(connection, &why);
             }
         }
     }

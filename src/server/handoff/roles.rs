@@ -52,6 +52,7 @@ impl OldProcess for OldServer {
 fn unmoved(why: &ReturnReason) -> UnmovedReason {
     match why {
         ReturnReason::NoRoom => UnmovedReason::NoRoom,
+        ReturnReason::NotTaken(_) => UnmovedReason::NotTaken,
         ReturnReason::Unsendable(_) => UnmovedReason::Unsendable,
         ReturnReason::Refused(_) | ReturnReason::Leaving | ReturnReason::Died => UnmovedReason::Refused,
     }

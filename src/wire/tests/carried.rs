@@ -97,7 +97,7 @@ async fn what_the_new_process_does_not_take_comes_back_and_all_else_moves() {
         let (old, new) = moved(connections.into(), accepts).await;
         let resumed: Vec<_> = old.resumed.iter().map(|(inode, _)| *inode).collect();
         assert_eq!(resumed, stays.iter().map(|i| inodes[*i]).collect::<Vec<_>>());
-        assert!(old.resumed.iter().all(|(_, why)| matches!(why, ReturnReason::Unsendable(_))));
+        assert!(old.resumed.iter().all(|(_, why)| matches!(why, ReturnReason::NotTaken(_))));
         assert_eq!(new.served.len(), 4 - stays.len());
     }
 }
