@@ -3,7 +3,7 @@
 //! A service takes its listening sockets by name from the launcher that opened them (systemd,
 //! `systemd-socket-activate`, any program that sets `LISTEN_FDS`). If a socket was not passed, the service binds the
 //! fallback address. It serves a router per name, drains at SIGTERM, and hands over to the next process at SIGHUP: with
-//! its listeners, its state and its idle connections.
+//! its listeners, its state and its connections.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -24,9 +24,10 @@ impl Server {
     /// `systemctl restart` closes no idle connection; 0 for none. systemd 254 and later say in `FDSTORE` how many there
     /// are: then this is not needed, and takes no more than that.
     ///
-    /// - At SIGTERM the HTTP/1 connections on which nothing happens go to the store, then those that are being
-    ///   answered, each when its answer is sent. The next process takes them from there.
-    /// - HTTP/2 connections and upgraded ones end as at any drain, and so does a connection that finds the store full.
+    /// - At SIGTERM the connections on which nothing happens go to the store, then those that are being answered, each
+    ///   when its answer is sent: HTTP/1, and HTTP/2 without an open stream. WebSockets and streams go there when their
+    ///   handlers leave them. The next process takes them from there.
+    /// - A connection that cannot move, or finds the store full, ends as at any drain.
     /// - Listeners that this process has bound itself are in the store as long as it serves, so they also outlive a
     ///   crash.
     /// - `systemctl stop` closes all of it.
