@@ -15,5 +15,6 @@ mod plain;
 mod predecessors;
 pub(crate) mod process;
 mod racing;
+mod status;
 mod users;
 mod waits;
