@@ -27,7 +27,11 @@ use super::{
     request::RequestHeaders,
     stage::{Refusal, Stage},
 };
-use crate::{drain::Drain, handoff::Snapshot, idle_connection::ResumableRecord};
+use crate::{
+    drain::{Drain, UnmovedReason},
+    handoff::Snapshot,
+    idle_connection::ResumableRecord,
+};
 
 /// The longest state that a handler may leave.
 pub(crate) const LONGEST_STATE: usize = 64 * 1024;
@@ -76,6 +80,8 @@ struct Inner {
     writes_message: bool,
     /// What the handler of a stream has saved last.
     saved: Option<Snapshot>,
+    /// The handler wanted to leave with more than it may.
+    leaves_too_much: bool,
     /// The stream is to end for the next process.
     leaves: bool,
     /// The socket moves when it is dropped.
@@ -250,6 +256,23 @@ impl Exchange {
         inner.not_movable.or_else(|| (inner.stage == Stage::Over).then_some(NotMovable::NoStream))
     }
 
+    /// Why an upgraded connection that ends here did not move. `None` if one side has ended it, or if that is not for the exchange to say:
+    /// no connection moves any more.
+    pub(crate) fn unmoved(&self) -> Option<UnmovedReason> {
+        let (inner, moves) = (self.lock(), self.drain().moves());
+        match inner.not_movable {
+            _ if !inner.taken => Some(UnmovedReason::NotResumable),
+            _ if inner.leaves_too_much => Some(UnmovedReason::StateTooLong),
+            Some(NotMovable::Frames) => Some(UnmovedReason::NotUnderstood),
+            None | Some(NotMovable::Closing) if moves && !self.destination.takes_resumable() => {
+                Some(UnmovedReason::NotTaken)
+            }
+            None if moves => Some(UnmovedReason::Stayed),
+            None | Some(NotMovable::Closing) => None,
+            Some(_) => Some(UnmovedReason::NotResumable),
+        }
+    }
+
     /// Whether a handoff asks for it, and the destination takes it.
     pub(crate) fn is_asked(&self) -> bool {
         self.drain().moves() && self.not_movable().is_none() && self.destination.takes_resumable()
@@ -308,9 +331,10 @@ impl Exchange {
 
     /// Whether the handler may leave with this state, before what it has written is flushed.
     pub(crate) fn check_leave(&self, state: &Snapshot) -> Result<(), LeaveReason> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let not_movable = inner.not_movable.or((inner.stage != Stage::Upgraded).then_some(NotMovable::NoStream));
         let message_open = inner.reads_message;
+        inner.leaves_too_much = state.bytes().len() > LONGEST_STATE;
         drop(inner);
         match not_movable {
             Some(reason) => Err(LeaveReason::NotMovable(reason)),
@@ -403,9 +427,68 @@ impl Inner {
             reads_message: false,
             writes_message: false,
             saved,
+            leaves_too_much: false,
             leaves: false,
             armed: None,
             departed: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Next {
+        drain: Drain,
+        takes: bool,
+    }
+
+    impl Destination for Next {
+        fn drain(&self) -> &Drain {
+            &self.drain
+        }
+
+        fn takes_resumable(&self) -> bool {
+            self.takes
+        }
+    }
+
+    /// An upgraded connection at a handoff.
+    fn upgraded(takes: bool) -> (Exchange, Drain) {
+        let drain = Drain::new();
+        drain.start_succession(true);
+        let request = RequestHeaders { method: "GET".into(), target: "/".into(), headers: Vec::new() };
+        let exchange = Exchange::new(1, Arc::new(Next { drain: drain.clone(), takes }), Ok(request));
+        exchange.take();
+        exchange.note_upgraded();
+        (exchange, drain)
+    }
+
+    #[test]
+    fn an_exchange_that_ends_says_why_it_has_not_moved() {
+        let (stays, drain) = upgraded(true);
+        assert_eq!(stays.unmoved(), Some(UnmovedReason::Stayed));
+        let state = Snapshot::new(1, vec![0; LONGEST_STATE + 1]);
+        assert!(matches!(stays.check_leave(&state), Err(LeaveReason::StateTooLong)));
+        assert_eq!(stays.unmoved(), Some(UnmovedReason::StateTooLong));
+        assert!(stays.check_leave(&Snapshot::new(1, vec![0; LONGEST_STATE])).is_ok());
+        drain.stop_moving();
+        assert_eq!(stays.unmoved(), None, "no connection moves any more");
+
+        assert_eq!(upgraded(false).0.unmoved(), Some(UnmovedReason::NotTaken));
+        for (reason, takes, expected) in [
+            (NotMovable::Frames, true, Some(UnmovedReason::NotUnderstood)),
+            (NotMovable::Extension, true, Some(UnmovedReason::NotResumable)),
+            (NotMovable::Closing, true, None),
+            (NotMovable::Closing, false, Some(UnmovedReason::NotTaken)),
+        ] {
+            let (exchange, _) = upgraded(takes);
+            exchange.note_not_movable(reason);
+            assert_eq!(exchange.unmoved(), expected, "{reason}");
+        }
+        let not_asked_for = Exchange::new(1, upgraded(true).0.destination, Err(NotMovable::RequestBody));
+        assert_eq!(not_asked_for.unmoved(), Some(UnmovedReason::NotResumable));
     }
 }

@@ -44,14 +44,17 @@ fn a_request_body_that_was_left_unread_and_an_answer_that_never_ends_do_not_move
 }
 
 #[test]
-fn a_client_that_says_close_has_no_reason() {
+fn a_client_that_says_close_or_closes_has_no_reason() {
     let service = Service::start("");
     let old = service.who();
     service.gate("gate");
-    let mut last = service.connect();
+    let (mut last, mut leaving) = (service.connect(), service.connect());
+    leaving.send("POST /8 HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\nabc").unwrap();
+    while !leaving.is_read() {}
     last.send("GET /slow/gate/1 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     service.wait_for(|line| line.text == "holds gate");
     service.hand_over();
+    drop(leaving);
     service.open("gate");
     assert!(last.answer().unwrap().says_close());
     let report = report(&service, old);

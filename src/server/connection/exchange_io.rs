@@ -22,7 +22,6 @@ use tokio::{
 
 use super::{depart::depart, io::Io, observed::Observed, refused, swallow::AnswerHead, transport::Transport};
 use crate::{
-    drain::UnmovedReason,
     idle_connection::{Protocol, Times},
     resume::{Exchange, NotMovable, Refusal, Stage},
 };
@@ -164,17 +163,6 @@ impl ExchangeIo {
         }
         polled
     }
-
-    /// Why a connection is closed that others of its kind were moved by.
-    fn unmoved(&self) -> Option<UnmovedReason> {
-        match self.exchange.not_movable() {
-            Some(NotMovable::Closing) => None,
-            Some(NotMovable::Frames) => Some(UnmovedReason::NotUnderstood),
-            None if self.exchange.upgrade().is_some() && !self.exchange.is_asked() => Some(UnmovedReason::NotTaken),
-            None if self.exchange.upgrade().is_some() => Some(UnmovedReason::Stayed),
-            _ => Some(UnmovedReason::NotResumable),
-        }
-    }
 }
 
 impl Transport for ExchangeIo {
@@ -277,9 +265,8 @@ impl Drop for ExchangeIo {
         if self.exchange.is_unapproved() {
             return refused::close(io, &self.exchange);
         }
-        let is_upgraded = self.exchange.stage() == Stage::Upgraded;
-        if let Some(reason) = self.unmoved().filter(|_| is_upgraded && io.state().route.drain.has_started()) {
-            io.state().note_unmoved(reason);
+        if self.exchange.stage() == Stage::Upgraded {
+            io.state().note_unmoved(self.exchange.unmoved());
         }
     }
 }

@@ -110,6 +110,7 @@ impl Io {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if buf.filled().len() == before && buf.remaining() > 0 {
             self.ended = true;
+            self.guard.state.note_ended();
         } else {
             self.guard.state.note_read();
         }

@@ -87,6 +87,8 @@ pub(super) struct State {
     shut: AtomicBool,
     /// The last request had a body, so more of it may still come.
     had_body: AtomicBool,
+    /// The client has closed its side.
+    ended: AtomicBool,
     /// The number of the last request whose body was not read to its end.
     unread_body: AtomicU32,
     /// A request asked for an upgrade: from then on the stream may belong to other code.
@@ -118,6 +120,7 @@ impl State {
             flushed: AtomicBool::new(true),
             shut: AtomicBool::new(false),
             had_body: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             unread_body: AtomicU32::new(0),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
@@ -269,9 +272,14 @@ impl State {
         self.unread_body.store(self.calls(), Ordering::Relaxed);
     }
 
-    /// Whether the body of the last request was dropped before its end: what follows on the connection may belong to it.
+    /// Whether the body of the last request was dropped before its end, and the client may still send the rest of it.
     pub(super) fn has_unread_body(&self) -> bool {
-        self.had_body() && self.unread_body.load(Ordering::Relaxed) == self.calls()
+        let is_unread = self.had_body() && self.unread_body.load(Ordering::Relaxed) == self.calls();
+        is_unread && !self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_ended(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn note_upgrade(&self) {
@@ -383,8 +391,9 @@ impl State {
     }
 
     /// Notes why the connection does not move; the last reason stands. It counts if the connection ends here while others move.
-    pub(super) fn note_unmoved(&self, reason: UnmovedReason) {
-        self.unmoved.store(reason as u8 + 1, Ordering::Relaxed);
+    /// `None` takes back what was noted.
+    pub(super) fn note_unmoved(&self, reason: impl Into<Option<UnmovedReason>>) {
+        self.unmoved.store(reason.into().map_or(0, |reason| reason as u8 + 1), Ordering::Relaxed);
     }
 
     /// Why the connection, which ends for `close_reason`, has not moved. `None` if it has, or if none moves.
