@@ -109,10 +109,14 @@ async fn drive<T: Transport, S: HttpService>(
     let builder = http1::Builder::new();
     let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let stop = match watch.drive(Pin::new(&mut connection)).await {
-        Stop::Ended(ended) => {
+        Stop::Ended(ended) if watch.may_be_upgraded() => {
             // Kept until that is noted: the connection is counted when the stream is dropped.
             let parts = connection.into_parts();
             watch.note_ended_http1(ended, parts.is_none());
+            return None;
+        }
+        Stop::Ended(ended) => {
+            watch.note_ended_http1(ended, false);
             return None;
         }
         Stop::Abort => {

@@ -152,6 +152,11 @@ impl<'a, 'd> Watch<'a, 'd> {
         self.state.end(if left { CloseReason::Finished } else { CloseReason::Error });
     }
 
+    /// Whether a request has asked for an upgrade.
+    pub(super) fn may_be_upgraded(&self) -> bool {
+        self.state.may_upgrade()
+    }
+
     /// As [`note_ended`](Self::note_ended), and why it did not move. hyper has given an upgraded stream away.
     pub(super) fn note_ended_http1(&self, ended: hyper::Result<()>, is_upgraded: bool) {
         if is_upgraded {
