@@ -86,7 +86,7 @@ async fn drive<S: HttpService>(
             // After GOAWAY it has not even answered a ping: the client is gone.
             Stop::Idle if is_going_away => return state.end(CloseReason::IdleClosed),
             Stop::Closing => {
-                if !state.stays() {
+                if !state.move_outcome.stays() {
                     state.note_unmoved(unmoved(&state));
                 }
                 connection.as_mut().graceful_shutdown();

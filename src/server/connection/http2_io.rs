@@ -102,7 +102,7 @@ impl Http2Io {
     fn depart(&mut self, cx: &Context<'_>) {
         let Some(mut layer) = self.layer.take() else { return };
         let (record, held) = layer.session.depart();
-        layer.state().note_departed();
+        layer.state().move_outcome.depart();
         let Layer { io, .. } = *layer;
         self.departure.put(Departing { io, record, held });
         cx.waker().wake_by_ref();

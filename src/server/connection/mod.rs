@@ -40,6 +40,7 @@ mod http1;
 mod http2;
 mod http2_io;
 mod io;
+mod move_outcome;
 pub(super) mod observe;
 mod observed;
 mod refused;

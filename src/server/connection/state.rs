@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{context::RouteContext, slot::ExchangeSlot};
+use super::{context::RouteContext, move_outcome::MoveOutcome, slot::ExchangeSlot};
 use crate::{
     addr::PeerAddr,
     drain::{CloseReason, ConnectionKind, UnmovedReason},
@@ -28,11 +28,6 @@ const RESTART: u8 = 4;
 
 /// The code of a close reason that is `Moved`, of the first kind.
 const MOVED: u8 = 5;
-
-/// HTTP/2: the stream has been taken out from under hyper.
-const DEPARTED: u8 = 1;
-/// HTTP/2: the connection cannot move.
-const STAYS: u8 = 2;
 
 /// Which task drops a part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +90,8 @@ pub(super) struct State {
     may_upgrade: AtomicBool,
     /// What the reaper asks for, [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`], and [`RESTART`].
     asked: AtomicU8,
-    /// HTTP/2: what has become of its move: [`DEPARTED`] or [`STAYS`].
-    move_outcome: AtomicU8,
+    /// HTTP/2: what has become of its move.
+    pub(super) move_outcome: MoveOutcome,
     close_reason: AtomicU8,
     /// Why it does not move: the number of the reason and one, or 0.
     unmoved: AtomicU8,
@@ -124,7 +119,7 @@ impl State {
             unread_body: AtomicU32::new(0),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
-            move_outcome: AtomicU8::new(0),
+            move_outcome: MoveOutcome::default(),
             close_reason: AtomicU8::new(0),
             unmoved: AtomicU8::new(0),
             waker: OnceLock::new(),
@@ -334,26 +329,12 @@ impl State {
         !self.closes_after_response() && self.route.drain.moves()
     }
 
-    /// HTTP/2: it has been taken out from under hyper, to move.
-    pub(super) fn note_departed(&self) {
-        self.move_outcome.store(DEPARTED, Ordering::Relaxed);
-    }
-
-    pub(super) fn has_departed(&self) -> bool {
-        self.move_outcome.load(Ordering::Relaxed) == DEPARTED
-    }
-
     /// HTTP/2: it cannot move, and ends here instead.
     pub(super) fn stay(&self, why: UnmovedReason) {
-        if self.move_outcome.swap(STAYS, Ordering::Relaxed) != STAYS {
+        if self.move_outcome.stay() {
             log::debug!(%why, "an HTTP/2 connection does not move");
             self.note_unmoved(why);
         }
-    }
-
-    /// Whether it was found that it cannot move.
-    pub(super) fn stays(&self) -> bool {
-        self.move_outcome.load(Ordering::Relaxed) == STAYS
     }
 
     /// Lets the next response be the last one.

@@ -262,8 +262,9 @@ impl<'a, 'd> Watch<'a, 'd> {
             return Some(Stop::HeaderTimeout);
         }
         if self.state.is_leaving() {
-            if self.state.moves() && !self.state.stays() {
-                let can_move = if self.is_http2 { self.state.has_departed() } else { self.state.is_movable() };
+            if self.state.moves() && !self.state.move_outcome.stays() {
+                let can_move =
+                    if self.is_http2 { self.state.move_outcome.has_departed() } else { self.state.is_movable() };
                 return can_move.then_some(Stop::Move);
             }
             let starts_going = self.is_http2 && !std::mem::replace(&mut self.is_going_away, true);

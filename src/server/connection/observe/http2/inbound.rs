@@ -3,12 +3,12 @@
 
 use super::{
     frame::{self, Head, code, flag, kind},
-    header_block::{BlockWalk, Found},
     held::Held,
     outbound::Outbound,
     ready::{Ready, Taken},
     seen::{Gather, Seen},
     settings::HEADER_TABLE_SIZE,
+    table::{ClientTable, Verdict},
     walk::{Piece, Walker},
 };
 use crate::drain::UnmovedReason;
@@ -18,9 +18,6 @@ const MOST_READY: usize = 64 * 1024;
 
 /// The longest header block that is put together before the library sees it.
 const MOST_CHECKED: usize = 64 * 1024;
-
-/// After so many entries an older one is in no table of 4,096 bytes: each takes 32 and more (RFC 7541, section 4.1).
-const MOST_ENTRIES: u32 = 4096 / 32;
 
 /// Where the current frame of the client goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +52,8 @@ pub(super) struct Inbound {
     ready: Ready,
     held: Held,
     holds: bool,
-    /// The client has acknowledged that there is no table, and no header block has shown yet that it obeys.
-    is_unproven: bool,
-    /// How many entries were inserted since the client has had no table, and whether that was in this process.
-    inserted: u32,
-    is_emptied_here: bool,
-    /// The header block that is looked at, and its frames if the library is to get them later.
-    walk: Option<BlockWalk>,
+    table: ClientTable,
+    /// Frames of a header block that is looked at, if the library is to get them later.
     checked: Vec<u8>,
     /// The library is a new instance, and knows nothing of streams up to this one.
     is_resumed: bool,
@@ -83,10 +75,7 @@ impl Inbound {
             ready: Ready::default(),
             held: Held::default(),
             holds: false,
-            is_unproven: false,
-            inserted: 0,
-            is_emptied_here: false,
-            walk: None,
+            table: ClientTable::known(),
             checked: Vec::new(),
             is_resumed: false,
             old: 0,
@@ -98,7 +87,8 @@ impl Inbound {
 
     /// From a client that has used streams up to `old`; the library reads `opening` first.
     pub(super) fn resumed(old: u32, is_unproven: bool, opening: &[u8]) -> Self {
-        let mut inbound = Self { walker: Walker::new(0), is_resumed: true, old, is_unproven, ..Self::new() };
+        let table = ClientTable::resumed(is_unproven);
+        let mut inbound = Self { walker: Walker::new(0), is_resumed: true, old, table, ..Self::new() };
         inbound.ready.push(opening);
         inbound
     }
@@ -133,7 +123,7 @@ impl Inbound {
         let is_between_frames = self.walker.is_between_frames() && self.block == 0;
         // The library takes a frame for an old stream to be an error until it has seen a newer one.
         let knows_old = !self.is_resumed || seen.highest > self.old;
-        let is_plain = !self.holds && !self.is_unproven && self.refusal.is_none();
+        let is_plain = !self.holds && !self.table.is_unproven() && self.refusal.is_none();
         has_nothing && is_between_frames && knows_old && is_plain
     }
 
@@ -166,7 +156,7 @@ impl Inbound {
 
     /// Whether no header block has shown yet that the client has emptied its table.
     pub(super) fn is_unproven(&self) -> bool {
-        self.is_unproven
+        self.table.is_unproven()
     }
 
     /// Whether nothing of the client reaches the library any more.
@@ -261,7 +251,7 @@ impl Inbound {
         let checked = std::mem::take(&mut self.checked);
         self.deliver(&checked, seen);
         self.release(seen);
-        (self.walk, self.is_unproven) = (None, false);
+        self.table.give_up();
         To::Library
     }
 
@@ -330,7 +320,8 @@ impl Inbound {
     fn acknowledged(&mut self, seen: &mut Seen) {
         let table_size = seen.acknowledged().and_then(|sent| sent.values.get(HEADER_TABLE_SIZE));
         if table_size == Some(0) {
-            (self.holds, self.is_unproven, self.is_emptied_here, self.inserted) = (true, true, true, 0);
+            self.holds = true;
+            self.table.acknowledged();
         }
     }
 
@@ -357,18 +348,13 @@ impl Inbound {
 
     /// Looks at a header block while it matters what it has.
     fn watch(&mut self, head: Head) {
-        if !matches!(head.kind, kind::HEADERS | kind::CONTINUATION) || self.refusal.is_some() {
+        if self.refusal.is_some() {
             return;
         }
-        if head.kind == kind::HEADERS {
-            let matters = self.is_unproven || self.to == To::Nothing;
-            self.walk = matters.then(|| BlockWalk::new(self.inserted));
-        }
-        if let Some(walk) = &mut self.walk {
-            walk.frame(head);
-            if self.is_resumed && self.to == To::Library {
-                self.to = To::Checked;
-            }
+        self.table.frame(head, self.to == To::Nothing);
+        let is_block = matches!(head.kind, kind::HEADERS | kind::CONTINUATION);
+        if is_block && self.is_resumed && self.to == To::Library && self.table.is_watching() {
+            self.to = To::Checked;
         }
     }
 
@@ -386,38 +372,29 @@ impl Inbound {
             To::Window => self.window(payload, seen, out),
             To::Nothing => {}
         }
-        if let Some(walk) = &mut self.walk {
-            walk.feed(payload);
-            let found = walk.found;
-            self.judge(found, seen, out);
-        }
+        self.judge(payload, seen, out);
         if let Some(head) = head.filter(|_| ends) {
             self.end_frame(head, seen);
         }
     }
 
-    /// What a header block shows of the client's table.
-    fn judge(&mut self, found: Found, seen: &mut Seen, out: &mut Outbound) {
-        // The library would not know of what a block that is swallowed does to the table.
-        let is_lost = self.to == To::Nothing && (found.resized || found.inserted > 0);
-        let is_older = self.is_unproven && found.used_older && !found.emptied;
-        if is_lost || is_older || found.malformed || self.checked.len() > MOST_CHECKED {
-            return self.disobeyed(seen, out);
-        }
-        if found.emptied && self.to != To::Nothing {
-            (self.walk, self.is_unproven) = (None, false);
-            self.pass_checked(seen);
+    /// Looks at what a header block shows of the client's table.
+    fn judge(&mut self, payload: &[u8], seen: &mut Seen, out: &mut Outbound) {
+        match self.table.payload(payload, self.to == To::Nothing) {
+            Verdict::Unknown if self.checked.len() > MOST_CHECKED => self.disobeyed(seen, out),
+            Verdict::Unknown => {}
+            Verdict::Emptied => self.pass_checked(seen),
+            Verdict::Disobeyed => self.disobeyed(seen, out),
         }
     }
 
     /// The client uses a table that it has said to be without.
     #[cold]
     fn disobeyed(&mut self, seen: &mut Seen, out: &mut Outbound) {
-        self.walk = None;
+        self.table.give_up();
         if self.is_resumed {
             self.refuse(Refusal::New, code::NO_ERROR, seen, out);
         }
-        self.is_unproven = false;
         seen.note_fault(UnmovedReason::IgnoresTableSize);
     }
 
@@ -434,18 +411,8 @@ impl Inbound {
             self.ready.stop();
         }
         if head.ends_block() {
-            self.note_inserted();
+            self.table.end_block();
             self.pass_checked(seen);
-        }
-    }
-
-    /// A header block has come to its end.
-    fn note_inserted(&mut self) {
-        let Some(walk) = self.walk.take() else { return };
-        self.inserted = self.inserted.saturating_add(walk.found.inserted);
-        // Both sides have the same table again.
-        if self.is_resumed && !self.is_emptied_here && self.inserted >= MOST_ENTRIES {
-            self.is_unproven = false;
         }
     }
 

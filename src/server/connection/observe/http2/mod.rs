@@ -9,7 +9,7 @@
 //! | [`walk`] | finds the frames in a stream of bytes that comes in pieces of any size |
 //! | [`settings`], [`streams`] | the values of SETTINGS, and the streams that are open |
 //! | [`seen`] | what both sides have agreed upon so far: settings, windows, what is owed |
-//! | [`header_block`] | whether a header block uses the table of its compression (RFC 7541) |
+//! | [`header_block`], [`table`] | whether header blocks use the table of their compression (RFC 7541) |
 //! | [`ready`], [`held`] | bytes on their way to the library, and frames of new streams that wait |
 //! | [`inbound`] | from the client to the library |
 //! | [`outbound`], [`gate`] | from the library to the client |
@@ -29,4 +29,5 @@ mod seen;
 pub(in crate::server) mod session;
 mod settings;
 mod streams;
+mod table;
 mod walk;

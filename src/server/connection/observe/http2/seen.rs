@@ -88,8 +88,8 @@ impl Seen {
     pub(super) fn is_quiet(&self) -> bool {
         let Self { settings_owed, pings_owed, pongs_awaited, .. } = self;
         let owes_nothing = settings_owed | pings_owed | pongs_awaited == 0 && self.sent.is_empty();
-        let has_begun = self.has_client_settings && self.has_own_settings;
-        has_begun && owes_nothing && self.streams.is_empty() && self.fault.is_none()
+        let has_opened = self.has_client_settings && self.has_own_settings;
+        has_opened && owes_nothing && self.streams.is_empty() && self.fault.is_none()
     }
 
     /// Whether the library has written its first frame, before which nothing may be sent.
