@@ -15,6 +15,7 @@ use super::{
     super::super::observe::http2::frame::{self, Head, PREFACE, flag, kind},
     lines::Route,
 };
+use crate::server::limits::Http2Options;
 
 /// How long a frame may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -238,6 +239,17 @@ impl Client {
         }
         assert_eq!(route.moves(), before);
     }
+}
+
+/// A client whose new streams are held, as the answer to stream 1 waits for [`Handler::go_on`](super::handler::Handler::go_on).
+pub(super) async fn holding() -> (Route, Client) {
+    let route = Route::new(Http2Options::new());
+    let mut client = Client::connect(&route).await;
+    client.send(&get(1, "/wait")).await;
+    client.settle().await;
+    route.hand_over();
+    client.frame_where(|frame| frame.head.kind == kind::SETTINGS).await;
+    (route, client)
 }
 
 /// A literal field that is not indexed (RFC 7541, section 6.2.2).

@@ -1,7 +1,12 @@
 //! HTTP/2 connections move from one instance of hyper to the next, and their clients see nothing of it.
 
 mod client;
+mod floods;
 mod handler;
 mod lines;
 mod plain;
+mod property;
 mod raw;
+mod transport;
+mod traps;
+mod windows;
