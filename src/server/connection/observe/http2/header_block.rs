@@ -30,7 +30,7 @@ pub(super) struct Found {
     pub(super) emptied: bool,
     /// It sets the size of the table to more than 0.
     pub(super) resized: bool,
-    /// It uses an entry that is older than those that were inserted.
+    /// It uses an entry that is older than those that were inserted, before it has emptied the table.
     pub(super) used_older: bool,
     /// How many entries it inserts.
     pub(super) inserted: u32,
@@ -165,7 +165,7 @@ impl BlockWalk {
 
     fn index(&mut self, index: u32) {
         let inserted = self.inserted.saturating_add(self.found.inserted);
-        self.found.used_older |= index >= DYNAMIC.saturating_add(inserted);
+        self.found.used_older |= !self.found.emptied && index >= DYNAMIC.saturating_add(inserted);
     }
 
     fn value(&mut self, value: u32, of: Of) {

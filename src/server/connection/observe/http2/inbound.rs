@@ -207,6 +207,23 @@ impl Inbound {
     /// Frames that wait go to the library after all.
     pub(super) fn release(&mut self, seen: &mut Seen) {
         self.holds = false;
+        self.deliver_released(seen);
+    }
+
+    /// Delivers what is no longer held back. If a frame or a header block is under way that nothing may interrupt, after that.
+    fn deliver_released(&mut self, seen: &mut Seen) {
+        let is_between = match self.to {
+            To::Library => !self.walker.is_in_frame() && self.block == 0,
+            // It may yet be one that the library must not see.
+            To::Held => !(self.is_resumed && self.table.is_watching()),
+            _ => true,
+        };
+        if is_between && !self.holds {
+            self.deliver_held(seen);
+        }
+    }
+
+    fn deliver_held(&mut self, seen: &mut Seen) {
         let held = self.held.take();
         self.deliver(&held, seen);
         if self.to == To::Held {
@@ -217,6 +234,9 @@ impl Inbound {
     /// The client has closed its side.
     pub(super) fn end(&mut self, seen: &mut Seen) {
         self.release(seen);
+        if self.to == To::Held {
+            self.deliver_held(seen);
+        }
         let checked = std::mem::take(&mut self.checked);
         self.deliver(&checked, seen);
         let partial = self.walker.partial().get(self.passed_head..).unwrap_or_default().to_vec();
@@ -250,7 +270,8 @@ impl Inbound {
         seen.note_fault(UnmovedReason::NotUnderstood);
         let checked = std::mem::take(&mut self.checked);
         self.deliver(&checked, seen);
-        self.release(seen);
+        self.holds = false;
+        self.deliver_held(seen);
         self.table.give_up();
         To::Library
     }
@@ -327,7 +348,8 @@ impl Inbound {
 
     /// A frame of a stream that waits.
     fn route_held(&mut self, head: Head) -> To {
-        if head.kind != kind::RST_STREAM {
+        // What a block of it has inserted into the table is used by later ones.
+        if head.kind != kind::RST_STREAM || self.table.has_inserted() {
             return To::Held;
         }
         self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
@@ -380,10 +402,14 @@ impl Inbound {
 
     /// Looks at what a header block shows of the client's table.
     fn judge(&mut self, payload: &[u8], seen: &mut Seen, out: &mut Outbound) {
+        let is_too_long = self.checked.len() > MOST_CHECKED || (!self.holds && self.held.is_full());
         match self.table.payload(payload, self.to == To::Nothing) {
-            Verdict::Unknown if self.checked.len() > MOST_CHECKED => self.disobeyed(seen, out),
+            Verdict::Unknown if is_too_long => self.disobeyed(seen, out),
             Verdict::Unknown => {}
-            Verdict::Emptied => self.pass_checked(seen),
+            Verdict::Emptied => {
+                self.pass_checked(seen);
+                self.deliver_released(seen);
+            }
             Verdict::Disobeyed => self.disobeyed(seen, out),
         }
     }
@@ -396,6 +422,8 @@ impl Inbound {
             self.refuse(Refusal::New, code::NO_ERROR, seen, out);
         }
         seen.note_fault(UnmovedReason::IgnoresTableSize);
+        // From here on the library must see each block, or its table is another than the client's.
+        self.release(seen);
     }
 
     fn pass_checked(&mut self, seen: &mut Seen) {
@@ -414,6 +442,7 @@ impl Inbound {
             self.table.end_block();
             self.pass_checked(seen);
         }
+        self.deliver_released(seen);
     }
 
     /// The library sees as much of a `WINDOW_UPDATE` as is not withheld from it.

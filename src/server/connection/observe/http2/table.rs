@@ -56,6 +56,11 @@ impl ClientTable {
         self.is_unproven
     }
 
+    /// Whether a block has inserted an entry since the client has said that there is no table.
+    pub(super) fn has_inserted(&self) -> bool {
+        self.inserted > 0
+    }
+
     /// Whether a header block is looked at.
     pub(super) fn is_watching(&self) -> bool {
         self.walk.is_some()
@@ -78,7 +83,7 @@ impl ClientTable {
         let found = walk.found;
         // The library would not know of what a block that is swallowed does to the table.
         let is_lost = is_swallowed && (found.resized || found.inserted > 0);
-        if is_lost || found.malformed || (self.is_unproven && found.used_older && !found.emptied) {
+        if is_lost || found.malformed || (self.is_unproven && found.used_older) {
             self.give_up();
             return Verdict::Disobeyed;
         }
