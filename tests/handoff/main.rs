@@ -6,6 +6,7 @@
 //! `HANDOVERS=1000 cargo test --test handoff load::` for so many handoffs a load; 50 or 8 without.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod builds;
 mod connections;
 mod counted;
 mod draining;

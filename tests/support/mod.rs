@@ -8,11 +8,13 @@ pub(crate) mod fd_table;
 #[cfg(feature = "server")]
 pub(crate) mod generation;
 pub(crate) mod http;
+pub(crate) mod kept;
 pub(crate) mod lasting;
 pub(crate) mod load;
 pub(crate) mod looks;
 pub(crate) mod manager;
 pub(crate) mod needs;
+pub(crate) mod old_build;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod program;
