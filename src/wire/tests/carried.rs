@@ -51,7 +51,7 @@ fn carrying(protocol: Protocol, ahead: usize) -> IdleConnection {
 }
 
 /// Takes both kinds, and says so of `http` alone.
-fn all() -> Vec<(Arc<str>, Accepts)> {
+pub(super) fn all() -> Vec<(Arc<str>, Accepts)> {
     vec![("http".into(), Accepts { http2: true, resumable: true })]
 }
 

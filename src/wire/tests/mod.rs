@@ -10,4 +10,5 @@ mod hostile_old;
 mod limits;
 mod support;
 mod version_1;
+mod version_2;
 mod whole;

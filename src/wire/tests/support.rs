@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn_blocking, yield_now};
 use tokio_util::task::TaskTracker;
 
 use super::super::{
@@ -20,6 +20,7 @@ use super::super::{
     error::Refusal,
     join::{Joined, join_blocking},
     offer::{Committed, Offer, ReadyPeer, offer},
+    packet::LONGEST_PACKET,
     protocol::{
         Blob, Commit, ConnectionRecord, Connections, Hello, Join, ListenerRecord, Listeners, Message, Offered, Ready,
         SectionKind,
@@ -202,6 +203,18 @@ impl Raw {
 
     pub(crate) async fn hear(&self) -> Message {
         self.0.receive("a message").await.unwrap().message
+    }
+
+    /// The next packet, whatever it is.
+    pub(crate) async fn hear_packet(&self) -> Vec<u8> {
+        let mut buffer = vec![0; LONGEST_PACKET];
+        loop {
+            match scm::receive(self.0.as_fd(), &mut buffer) {
+                Ok(received) => return buffer[..received.len].to_vec(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// The connections of the next message.

@@ -2,14 +2,13 @@
 
 use std::{os::fd::AsFd, time::Instant};
 
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::spawn_blocking;
 
 use super::{
     super::{
         channel::Channel,
         join::join_blocking,
         offer::{Committed, offer},
-        packet::LONGEST_PACKET,
         protocol::*,
         receive::Ended,
         send::TransferOutcome,
@@ -36,18 +35,6 @@ const CONNECTIONS: &[u8] = b"\x06\0\x02\x04http\0\x7f\0\0\x01\x50\x01\0\0\x04htt
 const TAKEN: &[u8] = b"\x24\0\x02";
 const DONE: &[u8] = b"\x07\0";
 
-/// The next packet, whatever it is.
-async fn hear_packet(raw: &Raw) -> Vec<u8> {
-    let mut buffer = vec![0; LONGEST_PACKET];
-    loop {
-        match scm::receive(raw.0.as_fd(), &mut buffer) {
-            Ok(received) => return buffer[..received.len].to_vec(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => yield_now().await,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
 fn two_connections() -> [IdleConnection; 2] {
     let peer = "127.0.0.1:80".parse::<crate::addr::PeerAddr>().unwrap();
     [
@@ -62,18 +49,18 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     let new = Raw::new(control);
     let offering = tokio::spawn(offer(channel, an_offer(2, Vec::new())));
     new.throw(JOIN).await;
-    let hello = Message::decode(&hear_packet(&new).await).unwrap().unwrap();
+    let hello = Message::decode(&new.hear_packet().await).unwrap().unwrap();
     assert!(matches!(hello, Message::Hello(Hello { version: VERSION, oldest_version: 1, .. })), "{hello:?}");
-    assert_eq!(hear_packet(&new).await, LISTENERS);
-    assert_eq!(hear_packet(&new).await, OFFERED);
+    assert_eq!(new.hear_packet().await, LISTENERS);
+    assert_eq!(new.hear_packet().await, OFFERED);
     new.throw(READY).await;
     let Committed { sender, handle } = offering.await.unwrap().unwrap().commit().await.unwrap();
-    assert_eq!(hear_packet(&new).await, COMMIT);
+    assert_eq!(new.hear_packet().await, COMMIT);
     two_connections().into_iter().for_each(|connection| handle.send(connection).unwrap());
     drop(handle);
     let talk = async {
         new.say(Credit { connections: 2 }).await;
-        assert_eq!(hear_packet(&new).await, CONNECTIONS);
+        assert_eq!(new.hear_packet().await, CONNECTIONS);
         new.throw(TAKEN).await;
     };
     let mut old = Old::default();
@@ -81,7 +68,7 @@ async fn a_successor_of_version_1_is_sent_what_it_understands() {
     let TransferOutcome::Moved(final_state) = parted else { panic!("{parted:?}") };
     assert_eq!(old.resumed, []);
     final_state.finish(Vec::new()).await.unwrap();
-    assert_eq!(hear_packet(&new).await, DONE);
+    assert_eq!(new.hear_packet().await, DONE);
 }
 
 #[tokio::test]
@@ -95,17 +82,17 @@ async fn what_a_predecessor_of_version_1_sends_is_served_and_its_limits_begin() 
     let joined = spawn_blocking(|| join_blocking(control, Instant::now() + PATIENCE)).await.unwrap().unwrap();
     let names = joined.listeners.iter().map(|(record, _)| (&*record.name, record.bound)).collect::<Vec<_>>();
     assert_eq!(names, [("name0", true), ("name1", false)]);
-    let join = Message::decode(&hear_packet(&old).await).unwrap().unwrap();
+    let join = Message::decode(&old.hear_packet().await).unwrap().unwrap();
     assert!(matches!(join, Message::Join(Join { version: VERSION, oldest_version: 1, .. })), "{join:?}");
     old.throw(COMMIT).await;
     let (receiver, _handle) = joined.control.into_candidate().unwrap().into_ready_receiver().await.unwrap();
-    assert_eq!(hear_packet(&old).await, READY);
+    assert_eq!(old.hear_packet().await, READY);
 
     let streams = two_connections().map(|connection| connection.stream);
     old.0.send_packet(CONNECTIONS, &streams.each_ref().map(AsFd::as_fd)).await.unwrap();
     let mut new = New::default();
     let talk = async {
-        while hear_packet(&old).await != TAKEN {}
+        while old.hear_packet().await != TAKEN {}
         old.throw(DONE).await;
     };
     let (ended, ()) = tokio::join!(receiver.run(&mut new), talk);
