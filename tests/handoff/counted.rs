@@ -1,6 +1,17 @@
 //! What a process says of the connections that it had: which moved, and why each other one did not.
 
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
 use futures_util::{SinkExt, StreamExt};
+use http_body_util::BodyExt;
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{SendRequest, handshake},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 use crate::support::service::{Service, Who, assert_moves, who};
@@ -66,7 +77,7 @@ fn a_client_that_says_close_or_closes_has_no_reason() {
 async fn an_upgraded_connection_whose_handler_does_not_resume_it_does_not_move() {
     let service = Service::start("");
     let old = service.who();
-    let stream = tokio::net::TcpStream::connect(service.addr).await.unwrap();
+    let stream = TcpStream::connect(service.addr).await.unwrap();
     let (mut echo, _) = client_async("ws://test/echo", stream).await.unwrap();
     echo.send(Message::text("hello")).await.unwrap();
     assert_eq!(echo.next().await.unwrap().unwrap(), Message::text("hello"));
@@ -74,5 +85,40 @@ async fn an_upgraded_connection_whose_handler_does_not_resume_it_does_not_move()
     while echo.next().await.is_some() {}
     let report = report(&service, old);
     assert!(report.ends_with(" not moved (1 not_resumable)"), "{report}");
+    service.end();
+}
+
+async fn http2(service: &Service) -> SendRequest<Body> {
+    let stream = TokioIo::new(TcpStream::connect(service.addr).await.unwrap());
+    let (client, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn ask(client: &mut SendRequest<Body>, service: &Service, path: &str) -> hyper::Result<Response<Incoming>> {
+    let request = Request::get(format!("http://{}{path}", service.addr)).body(Body::empty()).unwrap();
+    client.send_request(request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_moves_and_one_with_a_stream_that_does_not_end_does_not() {
+    let service = Service::start("drain_timeout=2000");
+    let old = service.who();
+    service.gate("gate");
+    let (mut idle, mut busy) = (http2(&service).await, http2(&service).await);
+    assert_eq!(ask(&mut idle, &service, "/1").await.unwrap().status(), 200);
+    let waiting = ask(&mut busy, &service, "/slow/gate/2");
+    let held = async { service.wait_for(|line| line.text == "holds gate") };
+    let ended = tokio::join!(waiting, async {
+        held.await;
+        let new = service.hand_over();
+        let answer = ask(&mut idle, &service, "/who").await.unwrap();
+        let who = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(String::from_utf8(who.to_vec()).unwrap().parse(), Ok(new));
+    });
+    ended.0.expect_err("the deadline is over");
+    let report = report(&service, old);
+    assert!(report.contains("1 http2), "), "{report}");
+    assert!(report.ends_with(" not moved (1 open_streams)"), "{report}");
     service.end();
 }
