@@ -95,7 +95,7 @@ fn request_headers_that_have_started_are_finished_in_the_next_process() {
 }
 
 #[test]
-fn http2_is_asked_to_go_and_is_not_stored() {
+fn an_http2_client_that_acknowledges_nothing_is_asked_to_go_and_is_not_stored() {
     let mut service = Service::new();
     let child = service.start();
     let mut stream = std::net::TcpStream::connect(&service.address).unwrap();
@@ -120,7 +120,7 @@ fn http2_is_asked_to_go_and_is_not_stored() {
     child.finish();
     service.look();
     assert_eq!(service.names(), ["aa.l/http"]);
-    assert!(service.last_status().ends_with(" 1 not moved (1 not_taken)"), "{}", service.last_status());
+    assert!(service.last_status().ends_with(" 1 not moved (1 no_acknowledgement)"), "{}", service.last_status());
 }
 
 #[test]
