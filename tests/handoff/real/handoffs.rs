@@ -33,7 +33,7 @@ pub(crate) fn hand_over_under(settings: &str, start: impl FnOnce(SocketAddr) -> 
     let service = Service::start(settings);
     let loads = start(service.addr);
     loads.iter().for_each(|load| load.wait_for(1));
-    let handoffs = times("HANDOVERS", 8);
+    let handoffs = times("HANDOVERS", 5);
     for _ in 0..handoffs {
         let began = Instant::now();
         service.hand_over();
@@ -43,6 +43,9 @@ pub(crate) fn hand_over_under(settings: &str, start: impl FnOnce(SocketAddr) -> 
     let (lines, processed) = service.end();
     let handed_over = HandedOver { handoffs, outcomes, processed, reports: reports(&lines) };
     handed_over.outcomes.print(&handed_over.summary());
+    for report in handed_over.reports.iter().filter(|report| Moves::of(report).unmoved > 0) {
+        println!("{report}");
+    }
     handed_over
 }
 
@@ -60,6 +63,22 @@ impl HandedOver {
         assert_eq!(self.processed.len() as u64, self.outcomes.answered());
     }
 
+    /// Fails unless 95 % of the connections have moved at the handoffs.
+    #[track_caller]
+    pub(crate) fn assert_most_move(&self) {
+        assert!(Moves::sum(&self.reports).percent() >= 95, "{}: {:#?}", self.summary(), self.reports);
+    }
+
+    /// Fails unless every connection has moved at each handoff.
+    #[track_caller]
+    pub(crate) fn assert_all_move(&self, connections: u64) {
+        assert_eq!(self.outcomes.opened(), connections, "connections were closed: {:#?}", self.reports);
+        for report in &self.reports {
+            let moves = Moves::of(report);
+            assert_eq!((moves.moved(), moves.unmoved), (connections, 0), "{report}");
+        }
+    }
+
     fn summary(&self) -> String {
         let all = Moves::sum(&self.reports);
         let least = self.reports.iter().map(|report| Moves::of(report).percent()).min().unwrap_or_default();
@@ -75,7 +94,7 @@ fn reports(lines: &[Line]) -> Vec<String> {
 #[test]
 fn a_report_says_what_moved_and_what_did_not() {
     let report = "drained in 1.2s; http: 9 requests, 8 connections finished, 0 closed idle, 0 errors, 0 aborted, \
-                  50 moved (42 http1, 8 http2), 3 not moved (3 open_streams)";
+                  50 moved (42 http1, 8 http2), 5 not moved (3 open_streams, 2 going_away)";
     let moves = Moves::of(report);
     assert_eq!(moves, Moves { http2: 8, unmoved: 3, ..Moves::default() });
     assert_eq!(moves.percent(), 72);

@@ -15,6 +15,7 @@ mod plain;
 mod predecessors;
 pub(crate) mod process;
 mod racing;
+mod real;
 mod status;
 mod users;
 mod waits;

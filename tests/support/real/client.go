@@ -1,14 +1,21 @@
-// Posts up to 3 kB and gets as much, by golang.org/x/net/http2, until standard input ends: `client ADDRESS FIRST`.
+// Posts up to 3 kB and gets as much, by net/http or by golang.org/x/net/http2, until standard input ends:
+// `client net/http|x/net ADDRESS FIRST`.
 //
+// net/http speaks HTTP/2 over TLS alone, so this program takes TLS off what it sends to itself, byte by byte.
 // It sends again what a GOAWAY has refused, as Go's clients do. What it says, `programs.rs` explains; what is answered, `routes.rs`.
 package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -45,9 +52,9 @@ func message(number int64, length int) []byte {
 	return bytes[:length]
 }
 
-func call(client *http.Client, address string, number int64) error {
+func call(client *http.Client, url string, number int64) error {
 	up, down := int(number/100*37%3000), int(number/100*53%3000)
-	url := fmt.Sprintf("http://%s/real/exchange/%d/%d", address, number, down)
+	url = fmt.Sprintf("%s/real/exchange/%d/%d", url, number, down)
 	response, err := client.Post(url, "application/octet-stream", bytes.NewReader(message(number, up)))
 	if err != nil {
 		return err
@@ -71,23 +78,76 @@ func dial(network, address string, _ *tls.Config) (net.Conn, error) {
 	return connection, err
 }
 
-func main() {
-	address := os.Args[1]
-	first, err := strconv.ParseInt(os.Args[2], 10, 64)
+// A listener with a certificate of its own, by TLS.
+func listenTLS() net.Listener {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := x509.Certificate{SerialNumber: big.NewInt(1)}
+	certificate, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	check(err)
+	config := &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}},
+		NextProtos:   []string{"h2"},
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	check(err)
+	return listener
+}
+
+// Passes bytes on until either side ends, and then ends the other.
+func pass(from, to net.Conn) {
+	io.Copy(to, from)
+	to.Close()
+	from.Close()
+}
+
+// Takes TLS off what comes to a listener: where that is.
+func takeOffTLS(address string) string {
+	listener := listenTLS()
+	go func() {
+		for {
+			near, err := listener.Accept()
+			check(err)
+			far, err := dial("tcp", address, nil)
+			check(err)
+			go pass(near, far)
+			go pass(far, near)
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func transport(kind string) http.RoundTripper {
+	if kind == "x/net" {
+		return &http2.Transport{AllowHTTP: true, DialTLS: dial}
+	}
+	return &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+}
+
+func check(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+func main() {
+	kind, url := os.Args[1], "http://"+os.Args[2]
+	if kind != "x/net" {
+		url = "https://" + takeOffTLS(os.Args[2])
+	}
+	first, err := strconv.ParseInt(os.Args[3], 10, 64)
+	check(err)
 	next.Store(first)
 	var all sync.WaitGroup
 	for i := 0; i < clients; i++ {
-		client := &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLS: dial}}
+		client := &http.Client{Transport: transport(kind)}
 		for j := 0; j < lanes; j++ {
 			all.Add(1)
 			go func() {
 				defer all.Done()
 				for !stopped.Load() {
 					number := 100 * next.Add(1)
-					if err := call(client, address, number); err != nil {
+					if err := call(client, url, number); err != nil {
 						say("lost %d: %v", number, err)
 					} else {
 						say("answered 1")

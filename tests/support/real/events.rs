@@ -7,8 +7,8 @@ use axum::{
     response::sse::{Event, Sse},
     routing::get,
 };
-use axum_activation::Drain;
-use futures_util::stream::{self, Stream};
+use axum_activation::{handoff::Snapshot, resume::Resume};
+use futures_util::stream::{self, Stream, StreamExt};
 
 use super::{
     super::{http::Client, place::Place},
@@ -22,14 +22,21 @@ pub(crate) fn routes() -> Router {
     Router::new().route("/real/events", get(events))
 }
 
-async fn events(drain: Drain) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+/// Ends at a handoff, and goes on with the next event in the next process.
+async fn events(resume: Resume) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let last = resume.state().and_then(|state| state.bytes()[..].try_into().ok()).map_or(0, u64::from_be_bytes);
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let events = stream::unfold((ticks, 1), |(mut ticks, next)| async move {
-        ticks.tick().await;
-        Some((Event::default().id(next.to_string()).data(data(next)), (ticks, next + 1)))
+    let saved = resume.clone();
+    let events = stream::unfold((ticks, last + 1), move |(mut ticks, next)| {
+        let saved = saved.clone();
+        async move {
+            ticks.tick().await;
+            saved.save(Snapshot::new(1, next.to_be_bytes().to_vec())).expect("it is short");
+            Some((Event::default().id(next.to_string()).data(data(next)), (ticks, next + 1)))
+        }
     });
-    Sse::new(drain.take_until_drain(futures_util::StreamExt::map(events, Ok)))
+    Sse::new(resume.take_until_requested(events).map(Ok))
 }
 
 /// What the event of that number holds.

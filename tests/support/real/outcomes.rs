@@ -12,7 +12,7 @@ pub(crate) struct Moves {
     pub(crate) http2: u64,
     pub(crate) upgraded: u64,
     pub(crate) stream: u64,
-    /// They ended in the process while others moved.
+    /// They ended in the process while others moved, and not as their client was closing them.
     pub(crate) unmoved: u64,
 }
 
@@ -62,7 +62,8 @@ impl Moves {
         };
         let number = |words| number(words).unwrap_or(0);
         let (http2, upgraded, stream) = (number(" http2"), number(" upgraded"), number(" stream"));
-        Self { http2, upgraded, stream, unmoved: number(" not moved") }
+        // No server here says GOAWAY before: h2load does at the end of each run.
+        Self { http2, upgraded, stream, unmoved: number(" not moved") - number(" going_away") }
     }
 
     /// All of them.
@@ -82,6 +83,9 @@ impl Moves {
 
     /// Of a hundred.
     pub(crate) fn percent(self) -> u64 {
-        100 * self.moved() / (self.moved() + self.unmoved).max(1)
+        match self.moved() + self.unmoved {
+            0 => 100,
+            all => 100 * self.moved() / all,
+        }
     }
 }

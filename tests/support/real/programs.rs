@@ -39,9 +39,14 @@ pub(crate) fn node(place: &Place, addr: SocketAddr, first: u64) -> Load {
     start("Node", place, addr, first, &["node".into(), Path::new(FOLDER).join("client.mjs")])
 }
 
-/// HTTP/2 by Go 1.19, which acknowledges a `SETTINGS_HEADER_TABLE_SIZE` and goes on as before.
+/// HTTP/2 by Go 1.19's own net/http, which acknowledges a `SETTINGS_HEADER_TABLE_SIZE` and goes on as before.
 pub(crate) fn go(place: &Place, addr: SocketAddr, first: u64) -> Load {
-    start("Go", place, addr, first, &[go_program()])
+    start("Go", place, addr, first, &[go_program(), "net/http".into()])
+}
+
+/// HTTP/2 by golang.org/x/net, which does as it is asked.
+pub(crate) fn go_x_net(place: &Place, addr: SocketAddr, first: u64) -> Load {
+    start("Go with x/net", place, addr, first, &[go_program(), "x/net".into()])
 }
 
 fn start(name: &str, place: &Place, addr: SocketAddr, first: u64, command: &[PathBuf]) -> Load {

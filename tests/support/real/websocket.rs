@@ -6,6 +6,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    io,
     net::{SocketAddr, TcpStream},
     process,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -21,7 +22,8 @@ use axum::{
     response::Response,
     routing::get,
 };
-use axum_activation::Drain;
+use axum_activation::{handoff::Snapshot, resume::Resume};
+use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{
     self, Error, Message,
     error::ProtocolError,
@@ -46,16 +48,20 @@ pub(crate) fn routes(witness: &Witness) -> Router {
     Router::new().route("/real/count", get(upgrade)).with_state(witness.clone())
 }
 
-async fn upgrade(State(witness): State<Witness>, upgrade: WebSocketUpgrade, drain: Drain) -> Response {
-    upgrade.on_upgrade(|socket| count(socket, witness, drain))
+async fn upgrade(State(witness): State<Witness>, upgrade: WebSocketUpgrade, resume: Resume) -> Response {
+    upgrade.on_upgrade(|socket| count(socket, witness, resume))
 }
 
-async fn count(mut socket: WebSocket, witness: Witness, drain: Drain) {
-    let mut count = 0_u64;
+/// Leaves at a handoff, and goes on counting in the next process.
+async fn count(mut socket: WebSocket, witness: Witness, resume: Resume) {
+    let mut count = resume.state().and_then(|state| state.bytes()[..].try_into().ok()).map_or(0, u64::from_be_bytes);
     loop {
         let message = tokio::select! {
+            // Though this is looked at first, no message is left behind.
+            biased;
+            () = resume.requested() => return leave(socket, &resume, count).await,
+            () = resume.closing() => return,
             message = socket.recv() => message,
-            () = drain.started() => return,
         };
         match message {
             Some(Ok(Received::Text(text))) => {
@@ -70,6 +76,12 @@ async fn count(mut socket: WebSocket, witness: Witness, drain: Drain) {
             _ => return,
         }
     }
+}
+
+async fn leave(mut socket: WebSocket, resume: &Resume, count: u64) {
+    let flushed = async move { socket.flush().await.map(|()| socket).map_err(io::Error::other) };
+    let left = resume.leave_after(flushed, Snapshot::new(1, count.to_be_bytes().to_vec())).await;
+    left.unwrap_or_else(|error| eprintln!("a WebSocket cannot leave: {error}"));
 }
 
 /// So many clients. Each answer must be the next one in order; each ping has its pong. Messages are numbered from `first`.
@@ -221,8 +233,8 @@ impl From<Error> for Problem {
     }
 }
 
-impl From<std::io::Error> for Problem {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
