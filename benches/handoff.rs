@@ -5,6 +5,7 @@
 //! cargo bench --bench handoff -- --short
 //! cargo bench --bench handoff -- --connections=50000 idle
 //! cargo bench --bench handoff -- --rounds=25 "first answer" steady restarts
+//! cargo bench --bench handoff -- HTTP/2
 //! ```
 //!
 //! The service is this very program, started again; each handoff starts it once more. It has two workers, and runs on whatever core
@@ -19,6 +20,8 @@ mod beat;
 mod cpu;
 #[path = "handoff/first_answer.rs"]
 mod first_answer;
+#[path = "handoff/http2.rs"]
+mod http2;
 #[path = "handoff/idle.rs"]
 mod idle;
 #[path = "handoff/load.rs"]
@@ -35,6 +38,7 @@ mod statistics;
 mod steady;
 
 use self::{
+    load::Speaks,
     options::{is_short, is_wanted},
     program::{Job, adopt_orphans},
 };
@@ -79,13 +83,19 @@ fn main() -> io::Result<()> {
     }
     // The parts that leave it to the system who runs where come first.
     if is_wanted("idle") {
-        idle::measure(plan.connections, plan.moves)?;
+        idle::measure(Speaks::Http1, plan.connections, plan.moves)?;
+    }
+    if is_wanted("idle HTTP/2") {
+        idle::measure(Speaks::Http2, plan.connections / 2, plan.moves)?;
     }
     if is_wanted("first answer") {
         first_answer::measure(plan.pairs)?;
     }
     if is_wanted("steady") {
-        steady::measure(plan.steady)?;
+        steady::measure(Speaks::Http1, plan.steady)?;
+    }
+    if is_wanted("steady HTTP/2") {
+        steady::measure(Speaks::Http2, plan.steady)?;
     }
     if is_wanted("restarts") {
         restarts::measure(plan.restart_rounds, plan.restarts)?;

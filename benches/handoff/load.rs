@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::http2::Http2;
 use rustix::event::{
     Timespec,
     epoll::{self, CreateFlags, EventData, EventFlags},
@@ -38,6 +39,13 @@ pub(crate) enum Pace {
     Each(Duration),
 }
 
+/// What the clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
+}
+
 /// What became of the requests of some time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
@@ -54,6 +62,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct Clients {
     server: SocketAddr,
+    speaks: Speaks,
     clients: Vec<Client>,
     epoll: OwnedFd,
 }
@@ -61,6 +70,7 @@ pub(crate) struct Clients {
 #[derive(Debug, Default)]
 struct Client {
     connection: Option<TcpStream>,
+    http2: Option<Http2>,
     /// When its requests are due that are not answered yet.
     due: VecDeque<Instant>,
     /// The first of them is sent.
@@ -98,11 +108,11 @@ impl Outcome {
 
 impl Clients {
     /// Connects so many.
-    pub(crate) fn connect(server: SocketAddr, count: usize) -> io::Result<Self> {
+    pub(crate) fn connect(server: SocketAddr, speaks: Speaks, count: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let mut clients = Self { server, clients: (0..count).map(|_| Client::default()).collect(), epoll };
+        let mut clients = Self { server, speaks, clients: (0..count).map(|_| Client::default()).collect(), epoll };
         for (client, number) in clients.clients.iter_mut().zip(0..) {
-            client.connect(server, number, &clients.epoll)?;
+            client.connect(server, speaks, number, &clients.epoll)?;
         }
         Ok(clients)
     }
@@ -158,8 +168,9 @@ impl Clients {
     }
 
     fn send_what_is_due(&mut self, now: Instant, end: Instant, pace: Pace, outcome: &mut Outcome) -> io::Result<()> {
+        let Self { server, speaks, epoll, .. } = self;
         for (client, number) in self.clients.iter_mut().zip(0..) {
-            if client.is_due(now) && client.send(self.server, number, &self.epoll, outcome)? == Step::Lost {
+            if client.is_due(now) && client.send(*server, *speaks, number, epoll, outcome)? == Step::Lost {
                 client.plan_next(pace, now + PAUSE, end);
             }
         }
@@ -178,9 +189,15 @@ impl Client {
         }
     }
 
-    fn connect(&mut self, server: SocketAddr, number: u64, epoll: &OwnedFd) -> io::Result<()> {
-        let connection = TcpStream::connect(server)?;
+    fn connect(&mut self, server: SocketAddr, speaks: Speaks, number: u64, epoll: &OwnedFd) -> io::Result<()> {
+        let mut connection = TcpStream::connect(server)?;
         connection.set_nodelay(true)?;
+        self.http2 = None;
+        if speaks == Speaks::Http2 {
+            let (http2, opening) = Http2::new();
+            connection.write_all(&opening)?;
+            self.http2 = Some(http2);
+        }
         connection.set_nonblocking(true)?;
         epoll::add(epoll, &connection, EventData::new_u64(number), EventFlags::IN)?;
         self.connection = Some(connection);
@@ -188,9 +205,16 @@ impl Client {
     }
 
     /// Sends its first request, on a new connection if it has none.
-    fn send(&mut self, server: SocketAddr, number: u64, epoll: &OwnedFd, outcome: &mut Outcome) -> io::Result<Step> {
+    fn send(
+        &mut self,
+        server: SocketAddr,
+        speaks: Speaks,
+        number: u64,
+        epoll: &OwnedFd,
+        outcome: &mut Outcome,
+    ) -> io::Result<Step> {
         if self.connection.is_none() {
-            match self.connect(server, number, epoll) {
+            match self.connect(server, speaks, number, epoll) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(self.lose(outcome)),
                 Err(error) => return Err(error),
@@ -199,7 +223,11 @@ impl Client {
         let Some(connection) = &mut self.connection else { return Ok(Step::Pending) };
         self.is_sent = true;
         // A request fits into the socket's buffer always.
-        match connection.write_all(REQUEST) {
+        let sent = match &mut self.http2 {
+            Some(http2) => connection.write_all(&http2.request("/")),
+            None => connection.write_all(REQUEST),
+        };
+        match sent {
             Ok(()) => Ok(Step::Pending),
             Err(_) => Ok(self.close(outcome)),
         }
@@ -209,6 +237,7 @@ impl Client {
         let Some(connection) = &mut self.connection else { return Ok(Step::Pending) };
         let mut buffer = [0; 512];
         match connection.read(&mut buffer) {
+            Ok(length) if length > 0 && self.http2.is_some() => return self.take_http2(&buffer[..length], outcome),
             Ok(length) if length > 0 => self.received.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Step::Pending),
             _ => return Ok(self.close(outcome)),
@@ -228,6 +257,29 @@ impl Client {
         self.received.clear();
         self.is_sent = false;
         Ok(Step::Answered)
+    }
+
+    fn take_http2(&mut self, bytes: &[u8], outcome: &mut Outcome) -> io::Result<Step> {
+        let (Some(http2), Some(connection)) = (&mut self.http2, &mut self.connection) else { return Ok(Step::Pending) };
+        let answer = http2.take(bytes)?;
+        if connection.write_all(&http2.replies()).is_err() {
+            return Ok(self.close(outcome));
+        }
+        let is_going_away = http2.is_going_away();
+        let answered = match answer.as_deref() {
+            None => false,
+            Some(b"hello") if self.is_sent => true,
+            Some(other) => return Err(io::Error::other(format!("the server answered {other:?}"))),
+        };
+        if answered {
+            outcome.latencies.extend(self.due.pop_front().map(|due| due.elapsed()));
+            self.is_sent = false;
+        }
+        if is_going_away && !self.is_sent {
+            self.connection = None;
+            outcome.closed += 1;
+        }
+        Ok(if answered { Step::Answered } else { Step::Pending })
     }
 
     /// The connection is at its end, and with it the request that waits for its answer.

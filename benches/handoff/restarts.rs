@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     beat::{EVERY, beat},
     cpu::{Cores, pin_to},
-    load::{Clients, Outcome, Pace},
+    load::{Clients, Outcome, Pace, Speaks},
     program::{Job, Service, Variant},
     statistics::Spread,
 };
@@ -48,7 +48,7 @@ fn load(variant: Variant, restarts: u32, cores: Cores) -> io::Result<Outcome> {
     pin_to(cores.server)?;
     let mut service = Service::start(Job::new(variant, 1)?)?;
     service.await_start()?;
-    let mut clients = Clients::connect(service.address(), CLIENTS)?;
+    let mut clients = Clients::connect(service.address(), Speaks::Http1, CLIENTS)?;
     let load = || clients.run(Pace::BackToBack, EVERY * restarts);
     beat(restarts, Some(cores.client), load, || match variant {
         Variant::Plain => service.restart(),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     beat::{EVERY, beat},
     cpu::{Cores, pin_to},
-    load::{Clients, Outcome, Pace},
+    load::{Clients, Outcome, Pace, Speaks},
     program::{Job, Service, Variant},
     statistics::Spread,
 };
@@ -46,14 +46,14 @@ enum Layout {
 type Round = [Outcome; 2];
 
 /// Loads a service with half of what it can do, and compares slices of time with handoffs to slices without.
-pub(crate) fn measure(plan: Plan) -> io::Result<()> {
+pub(crate) fn measure(speaks: Speaks, plan: Plan) -> io::Result<()> {
     for layout in [Layout::AnyCore, Layout::OneCore] {
-        measure_in(layout, plan)?;
+        measure_in(layout, speaks, plan)?;
     }
     Ok(())
 }
 
-fn measure_in(layout: Layout, plan: Plan) -> io::Result<()> {
+fn measure_in(layout: Layout, speaks: Speaks, plan: Plan) -> io::Result<()> {
     let cores = Cores::of_this_process()?;
     let (workers, client_core) = match layout {
         Layout::AnyCore => (2, None),
@@ -64,14 +64,14 @@ fn measure_in(layout: Layout, plan: Plan) -> io::Result<()> {
     };
     let service = Service::start(Job::new(Variant::Server, workers)?)?;
     service.await_start()?;
-    let clients = Clients::connect(service.address(), CLIENTS)?;
+    let clients = Clients::connect(service.address(), speaks, CLIENTS)?;
     let mut bench = Bench { service, clients, client_core, times: Vec::new() };
     bench.run(Pace::BackToBack, plan.capacity / 4)?;
     let capacity = bench.run(Pace::BackToBack, plan.capacity)?.rate();
     let pace = Pace::Each(Duration::from_secs_f64(1.0 / (capacity * SHARE)));
     bench.run(pace, plan.capacity / 4)?;
     let rounds = (0..plan.rounds).map(|number| bench.round(number, plan, pace)).collect::<io::Result<Vec<_>>>()?;
-    print(layout, plan, capacity, &rounds, bench.times);
+    print(layout, speaks, plan, capacity, &rounds, bench.times);
     Ok(())
 }
 
@@ -115,15 +115,16 @@ impl Bench {
     }
 }
 
-fn print(layout: Layout, plan: Plan, capacity: f64, rounds: &[Round], times: Vec<f64>) {
+fn print(layout: Layout, speaks: Speaks, plan: Plan, capacity: f64, rounds: &[Round], times: Vec<f64>) {
     let Plan { rounds: count, seconds, .. } = plan;
     let rate = capacity * SHARE;
     let place = match layout {
         Layout::AnyCore => "The service runs on any core, and the clients too",
         Layout::OneCore => "All generations of the service share one core, the clients have another",
     };
+    let protocol = if speaks == Speaks::Http2 { "HTTP/2" } else { "HTTP/1.1" };
     println!(
-        "{place}. {rate:.0} requests a second by the clock, half of the {capacity:.0} that {CLIENTS} clients get answered back to back; \
+        "{protocol}. {place}. {rate:.0} requests a second by the clock, half of the {capacity:.0} that {CLIENTS} clients get answered back to back; \
          {count} rounds of {seconds} s without and {seconds} s with a handoff a second; median [95 % interval]\n"
     );
     println!("| | p50, µs | p99, µs | longest of a round, ms | longest of all, ms | lost | closed |");
