@@ -4,6 +4,7 @@
 //! cargo bench --bench instructions
 //! cargo bench --bench instructions -- --short
 //! cargo bench --bench instructions -- "keep-alive TCP"
+//! cargo bench --bench instructions -- HTTP/2
 //! cargo bench --bench instructions -- --at-once=8
 //! ```
 //!
@@ -66,6 +67,10 @@ fn main() -> io::Result<ExitCode> {
             passed &= !is_wanted(&format!("{load} {transport}")) || compare(load, transport, plan)?;
         }
     }
+    println!("\n| load | socket | plain hyper | Server | ratio |\n| --- | --- | --: | --: | --: |");
+    for transport in Transport::ALL {
+        passed &= !is_wanted(&format!("{} {transport}", Load::Http2)) || compare_http2(transport, plan)?;
+    }
     println!("\ngate {}", if passed { "passed" } else { "MISSED" });
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -111,6 +116,24 @@ fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
     Ok(passes)
 }
 
+/// As [`compare`], with hyper's own HTTP/2.
+fn compare_http2(transport: Transport, plan: Plan) -> io::Result<bool> {
+    let mut least = [f64::INFINITY; 2];
+    for _ in 0..TRIES {
+        for (least, variant) in least.iter_mut().zip([Variant::Http2, Variant::Server]) {
+            let job = Job { variant, transport, workers: 0, end: End::Killed };
+            *least = least.min(per_exchange(Load::Http2, job, plan)?);
+        }
+        if least[1] / least[0] <= plan.gate {
+            break;
+        }
+    }
+    let [plain, server] = least;
+    let ratio = server / plain;
+    println!("| {} | {transport} | {plain:.0} | {server:.0} | {ratio:.4} |", Load::Http2);
+    Ok(ratio <= plan.gate)
+}
+
 fn per_exchange(load: Load, job: Job, plan: Plan) -> io::Result<f64> {
     let few = count(job, load, plan)?;
     let many = count(job, load, Plan { rounds: 3 * plan.rounds, ..plan })?;
@@ -150,11 +173,7 @@ fn exchange(server: &ServerProcess, load: Load, plan: Plan) -> io::Result<()> {
         let mut start = || clients.iter_mut().try_for_each(Client::start);
         // The first waits in the queue of the socket while the server starts. A connection and what is sent on it are two events
         // for a server that runs, and at times one.
-        if round == 0 || (load == Load::KeepAlive && plan.at_once == 1) {
-            start()
-        } else {
-            while_stopped(server.id(), start)
-        }?;
+        if round == 0 || (load.keeps() && plan.at_once == 1) { start() } else { while_stopped(server.id(), start) }?;
         clients.iter_mut().try_for_each(Client::finish)?;
         await_state(server.id(), 'S')?;
     }

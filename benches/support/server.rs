@@ -6,14 +6,18 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, http::Request, routing::get};
 use axum_activation::{ActivatedListeners, Server};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::process::Signal;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
 };
+use tower::ServiceExt;
 
 /// The first argument of a server process.
 pub(crate) const ROLE: &str = "serve-as";
@@ -27,6 +31,8 @@ pub(crate) enum Variant {
     Serve,
     /// `axum_activation::Server`.
     Server,
+    /// hyper's HTTP/2 alone, with the same router.
+    Http2,
 }
 
 /// What the listening socket is.
@@ -56,6 +62,7 @@ pub(crate) struct Job {
 }
 
 impl Variant {
+    /// Those that speak HTTP/1.1.
     pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Serve, Self::Server];
 }
 
@@ -65,6 +72,7 @@ impl fmt::Display for Variant {
             Self::Plain => "plain",
             Self::Serve => "serve",
             Self::Server => "server",
+            Self::Http2 => "http2",
         })
     }
 }
@@ -112,7 +120,7 @@ impl Job {
     pub(crate) fn of_this_process() -> Option<Self> {
         let args: Vec<_> = std::env::args().skip(1).collect();
         let [role, variant, transport, workers, end] = args.as_slice() else { return None };
-        let variant = Variant::ALL.into_iter().find(|known| known.to_string() == *variant)?;
+        let variant = Variant::ALL.into_iter().chain([Variant::Http2]).find(|known| known.to_string() == *variant)?;
         let transport = Transport::ALL.into_iter().find(|known| known.to_string() == *transport)?;
         let (workers, end) = (workers.parse().ok()?, End::of(end)?);
         (role == ROLE).then_some(Self { variant, transport, workers, end })
@@ -151,7 +159,31 @@ async fn serve(job: Job, socket: OwnedFd) -> io::Result<()> {
             Server::new(activated(socket)?).without_signals().serve("http", app()).run().await?;
             Ok(())
         }
+        (Variant::Http2, Transport::Tcp) => {
+            let listener = TcpListener::from_std(socket.into())?;
+            loop {
+                tokio::spawn(serve_http2(listener.accept().await?.0));
+            }
+        }
+        (Variant::Http2, Transport::Unix) => {
+            let listener = UnixListener::from_std(socket.into())?;
+            loop {
+                tokio::spawn(serve_http2(listener.accept().await?.0));
+            }
+        }
     }
+}
+
+/// hyper alone, with the settings that `Server` has.
+async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let app = app();
+    let service = service_fn(move |request: Request<Incoming>| app.clone().oneshot(request.map(Body::new)));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(200)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = connection.await;
 }
 
 async fn serve_and_drain(job: Job, socket: OwnedFd, keep_alive_grace: Duration) -> io::Result<()> {

@@ -35,7 +35,7 @@ use crate::{drain::UnmovedReason, idle_connection::Http2Record};
 /// How long a client may take to acknowledge that its header compression has no table, while no stream is open.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long new streams may wait for those that are open.
+/// How long new streams may wait for those that are open, at the first try; twice as long at each further one.
 const HOLD_LIMIT: Duration = Duration::from_millis(50);
 
 /// How much of the library's output waits for the socket.
@@ -179,14 +179,15 @@ impl Layer {
                 Taken::Nothing if self.has_ended || self.session.is_over() => return Poll::Ready(Some(Ok(()))),
                 Taken::Nothing => {}
             }
-            self.session.pass_if_transparent();
-            if !self.session.is_fed() {
-                return Poll::Ready(None);
-            }
             match self.poll_client(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => {
+                    // Not before: what has come meanwhile is not given to hyper all at once.
+                    self.session.pass_if_transparent();
+                    if !self.session.is_fed() {
+                        return Poll::Ready(None);
+                    }
                     self.session.hold_again();
                     ready!(self.poll_timer(cx));
                 }
@@ -268,7 +269,7 @@ impl Layer {
         };
         match step {
             Step::Asked if !self.session.has_streams() => leave.min(since + ACKNOWLEDGE_LIMIT),
-            Step::Holding => leave.min(since + HOLD_LIMIT),
+            Step::Holding => leave.min(since + HOLD_LIMIT * (1 << self.session.holds().saturating_sub(1).min(8))),
             _ => leave,
         }
     }

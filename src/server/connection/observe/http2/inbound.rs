@@ -258,8 +258,8 @@ impl Inbound {
                     ends
                 }
             };
-            if ends && walker.current().is_some_and(Head::ends_block) {
-                self.ready.stop();
+            if let Some(head) = walker.current().filter(|_| ends) {
+                self.ready.end_frame(head);
             }
         }
     }
@@ -435,8 +435,8 @@ impl Inbound {
     }
 
     fn end_frame(&mut self, head: Head, seen: &mut Seen) {
-        if self.to == To::Library && head.ends_block() {
-            self.ready.stop();
+        if self.to == To::Library {
+            self.ready.end_frame(head);
         }
         if head.ends_block() {
             self.table.end_block();

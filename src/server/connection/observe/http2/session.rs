@@ -28,7 +28,7 @@ use super::{
 use crate::{drain::UnmovedReason, idle_connection::Http2Record};
 
 /// How often frames of new streams are held back before only a moment without any stream is waited for.
-const MOST_HOLDS: u32 = 3;
+const MOST_HOLDS: u32 = 5;
 
 /// The step of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl Session {
     #[inline]
     pub(in crate::server) fn is_fed(&self) -> bool {
         self.is_fed
+    }
+
+    /// How often new streams have been held back.
+    pub(in crate::server) fn holds(&self) -> u32 {
+        self.holds
     }
 
     /// Whether a stream is open.
