@@ -36,6 +36,8 @@ pub enum NotMovable {
     Frames,
     /// WebSocket: one side has sent Close, or the connection has ended.
     Closing,
+    /// The next process has not taken the connection: it ends in this one.
+    Returned,
 }
 
 impl fmt::Display for NotMovable {
@@ -53,6 +55,7 @@ impl fmt::Display for NotMovable {
             Self::Extension => "an extension of the WebSocket keeps state, or is not known",
             Self::Frames => "frames passed on the WebSocket that RFC 6455 does not allow",
             Self::Closing => "the WebSocket is being closed, or the connection has ended",
+            Self::Returned => "the next process has not taken the connection",
         })
     }
 }

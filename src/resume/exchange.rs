@@ -268,7 +268,7 @@ impl Exchange {
                 Some(UnmovedReason::NotTaken)
             }
             None if moves => Some(UnmovedReason::Stayed),
-            None | Some(NotMovable::Closing) => None,
+            None | Some(NotMovable::Closing | NotMovable::Returned) => None,
             Some(_) => Some(UnmovedReason::NotResumable),
         }
     }
@@ -307,9 +307,10 @@ impl Exchange {
         self.until(|this| this.may_leave()).await;
     }
 
-    /// Resolves when the service ends and the exchange does not move.
+    /// Resolves when the service ends and the exchange does not move, unless it is at its end already.
     pub(crate) async fn closing(&self) {
-        self.until(|this| this.drain().has_started() && !this.is_asked()).await;
+        let is_closing = |this: &Self| this.not_movable() == Some(NotMovable::Closing);
+        self.until(|this| this.drain().has_started() && !this.is_asked() && !is_closing(this)).await;
     }
 
     async fn until(&self, condition: impl Fn(&Self) -> bool) {

@@ -180,7 +180,8 @@ impl Resume {
     }
 
     /// Resolves when the service ends and the exchange does not move: at a stop without a next process, at a handoff to one that does not
-    /// take it, or when it cannot move. The handler then says goodbye as its protocol has it.
+    /// take it, or when it cannot move. The handler then says goodbye as its protocol has it. It does not resolve where one side of a WebSocket
+    /// has said Close: the handler reads on until the connection ends.
     ///
     /// # Cancel safety
     ///

@@ -157,9 +157,9 @@ impl ResumableWebSocket {
     /// ```
     pub async fn close_for_restart(mut self) {
         let frame = CloseFrame { code: close_code::RESTART, reason: "the service restarts".into() };
-        if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = self.socket.recv().await {}
-        }
+        // An error where the client has said Close already: then reading on sends the answer to that.
+        let _ = self.socket.send(Message::Close(Some(frame))).await;
+        while let Some(Ok(_)) = self.socket.recv().await {}
     }
 
     /// The WebSocket within.

@@ -23,6 +23,7 @@ mod real;
 mod refusals;
 mod releases;
 mod rendezvous;
+mod resumed;
 mod roll_back;
 mod signals;
 mod spawn;

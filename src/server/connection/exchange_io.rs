@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use hyper::body::Bytes;
@@ -28,6 +29,9 @@ use crate::{
 
 /// The most bytes that are read at a time while a message is to come to its end.
 const SMALL_READ: usize = 8 * 1024;
+
+/// How long a resumed handler may take to answer where `header_timeout` is off.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A stream of which one exchange may move.
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl ExchangeIo {
     pub(super) fn new(io: Io, exchange: Arc<Exchange>) -> Self {
         let request = exchange.request().map(|request| request.to_bytes().into()).unwrap_or_default();
         let is_resumed = exchange.is_resumed();
-        let limit = io.state().route.limits.header_timeout.filter(|_| is_resumed);
+        let limit = is_resumed.then(|| io.state().route.limits.header_timeout.unwrap_or(ANSWER_LIMIT));
         Self {
             io: Some(io),
             exchange,

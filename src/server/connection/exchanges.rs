@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{Response, Uri, Version, request::Parts};
+use axum::http::{HeaderMap, Response, Uri, Version, header::ACCEPT, request::Parts};
 use http_body::Body;
 
 use super::{slot::ExchangeSlot, state::State};
@@ -20,17 +20,41 @@ impl Exchanges for State {
         if let Some(exchange) = self.slot.of(call) {
             return Some(exchange);
         }
-        let request = match () {
-            () if call != Self::calls(self) && parts.version <= Version::HTTP_11 => return None,
-            () if self.had_body() => Err(NotMovable::RequestBody),
-            () => RequestHeaders::of(parts, target),
-        };
-        let exchange = Arc::new(Exchange::new(call, destination(self), request));
+        if call != Self::calls(self) && parts.version <= Version::HTTP_11 {
+            return None;
+        }
+        let exchange = Arc::new(Exchange::new(call, destination(self), request(self, parts, target)));
         if parts.version <= Version::HTTP_11 {
             self.slot.set(Some(Arc::clone(&exchange)));
         }
         Some(exchange)
     }
+}
+
+/// What a client of server-sent events accepts.
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// Whether the client asks for an event stream, as browsers do.
+#[inline]
+pub(super) fn asks_for_events(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(EVENTS))
+}
+
+/// Keeps the request headers before a layer can change them, for a handler that asks for `Resume`. For other streams they are those that the
+/// handler sees: a copy for each request would cost all of them.
+#[cold]
+pub(super) fn keep(state: &State, parts: &Parts) {
+    if parts.version <= Version::HTTP_11 && state.slot.of(state.calls()).is_none() {
+        state.slot.set(Some(Arc::new(Exchange::new(
+            state.calls(),
+            destination(state),
+            request(state, parts, &parts.uri),
+        ))));
+    }
+}
+
+fn request(state: &State, parts: &Parts, target: &Uri) -> Result<RequestHeaders, NotMovable> {
+    if state.had_body() { Err(NotMovable::RequestBody) } else { RequestHeaders::of(parts, target) }
 }
 
 fn destination(state: &State) -> Arc<dyn Destination> {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     drain::CloseReason,
     idle_connection::{Protocol, ResumableRecord},
-    resume::{Exchange, Refusal},
+    resume::{Exchange, NotMovable, Refusal},
 };
 
 /// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
@@ -62,6 +62,10 @@ pub(super) async fn resume<S: HttpService>(
     let exchange = exchanges::resume(io.state(), record);
     if !exchange.request().is_ok_and(|request| request.is_valid()) {
         exchange.refuse(Refusal::Malformed);
+    }
+    if io.state().closes_after_response() {
+        // It was sent and came back: it would go round without end.
+        exchange.note_not_movable(NotMovable::Returned);
     }
     serve_from(io, service, Some(exchange), watch).await;
 }

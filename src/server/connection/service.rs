@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     addr::PeerAddr,
-    resume::{ConnectionHandle, Exchange, Resumed, Stage},
+    resume::{ConnectionHandle, Exchange, NotMovable, Resumed, Stage},
 };
 
 /// A tower service that HTTP is served with: its bounds in one name.
@@ -83,6 +83,9 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
+        if exchanges::asks_for_events(&head.headers) {
+            exchanges::keep(&self.state, &head);
+        }
         self.extend(&mut head.extensions);
         if self.state.slot.is_full() && exchanges::is_resumed(&self.state) {
             head.extensions.insert(Resumed::NEW);
@@ -275,6 +278,10 @@ fn poll_resumable<B: HttpBody>(
         }
         if let Some(guard) = guard {
             guard.whole = true;
+            if !guard.state.moves() {
+                // A connection that has reached its age does not move.
+                exchange.note_not_movable(NotMovable::NoStream);
+            }
         }
     }
     if !exchange.hold_end() {

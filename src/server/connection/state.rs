@@ -343,7 +343,7 @@ impl State {
     }
 
     #[inline]
-    fn closes_after_response(&self) -> bool {
+    pub(super) fn closes_after_response(&self) -> bool {
         self.asked.load(Ordering::Relaxed) & CLOSE_AFTER_RESPONSE != 0
     }
 

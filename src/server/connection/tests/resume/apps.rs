@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     extract::{
-        Request,
+        Path, Request,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
     http::StatusCode,
@@ -22,9 +22,13 @@ use futures_util::{
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::yield_now,
+};
 
 use crate::{
+    drain::Drain,
     handoff::Snapshot,
     resume::{LeaveReason, NotMovable, Received, Resume},
 };
@@ -220,12 +224,12 @@ async fn resume_requested(socket: &mut WebSocket, resume: &Resume) {
 pub(super) fn leaves_after_close(_: usize) -> Router {
     Router::new().route(
         "/close",
-        get(async move |upgrade: WebSocketUpgrade, resume: Resume| -> Response {
+        get(async move |upgrade: WebSocketUpgrade, resume: Resume, drain: Drain| -> Response {
             upgrade.on_upgrade(async move |mut socket| {
                 socket.recv().await.unwrap().unwrap();
                 let frame = CloseFrame { code: close_code::RESTART, reason: "".into() };
                 socket.send(Message::Close(Some(frame))).await.unwrap();
-                resume.closing().await;
+                drain.started().await;
                 let error = resume.websocket(socket).leave(Snapshot::new(1, "")).await.unwrap_err();
                 assert!(matches!(error.reason(), LeaveReason::NotMovable(NotMovable::Closing)), "{error}");
                 let mut socket = error.into_socket().unwrap();
@@ -265,6 +269,55 @@ pub(super) fn keeps_a_half(_: usize) -> Router {
             });
             let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
             response.header("connection", "upgrade").header("upgrade", "x").body(Body::empty()).unwrap()
+        }),
+    )
+}
+
+/// As [`echo`], and each process answers with the same bytes.
+pub(super) fn plain_echo() -> Router {
+    Router::new().route(
+        "/echo",
+        get(async |upgrade: WebSocketUpgrade, resume: Resume| -> Response {
+            upgrade.on_upgrade(async move |socket| {
+                let mut socket = resume.websocket(socket);
+                let mut count = resume.state().map_or(0, |state| state.bytes()[0]);
+                loop {
+                    match socket.recv().await {
+                        Received::Message(message @ (Message::Text(_) | Message::Binary(_))) => {
+                            count += 1;
+                            let text = format!("{count} {}", message.to_text().unwrap());
+                            socket.send(text.into()).await.unwrap();
+                        }
+                        Received::Message(_) => {}
+                        Received::Leave => return socket.leave(Snapshot::new(1, vec![count])).await.unwrap(),
+                        Received::Close => return socket.close_for_restart().await,
+                        Received::End => return,
+                    }
+                }
+            })
+        }),
+    )
+}
+
+/// So many events as the path says, without a pause; each process answers with the same bytes.
+pub(super) fn quick_events() -> Router {
+    Router::new().route(
+        "/quick/{last}",
+        get(async |resume: Resume, Path(last): Path<u64>| {
+            let first = resume.state().map_or(0, |state| u64::from_be_bytes(state.bytes()[..].try_into().unwrap())) + 1;
+            let saved = resume.clone();
+            let events = stream::iter(first..=last).then(move |number| {
+                let saved = saved.clone();
+                async move {
+                    for _ in 0..number % 7 {
+                        yield_now().await;
+                    }
+                    saved.save(Snapshot::new(1, number.to_be_bytes().to_vec())).unwrap();
+                    let data = "x".repeat(usize::try_from(number * 331 % 3000).unwrap());
+                    Ok::<_, Infallible>(Event::default().id(number.to_string()).data(data))
+                }
+            });
+            Sse::new(resume.take_until_requested(events))
         }),
     )
 }

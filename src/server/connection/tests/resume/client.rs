@@ -75,6 +75,22 @@ impl Raw {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("there is room in time").unwrap();
     }
 
+    /// Writes all, and reads what comes meanwhile, so that neither side waits for the other. A side that has closed takes no more.
+    pub(super) async fn write_and_read(&mut self, bytes: &[u8]) {
+        let (mut reader, mut writer) = self.stream.split();
+        let mut written = Box::pin(async move { drop(writer.write_all(bytes).await) });
+        let done = timeout(PATIENCE, async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut written => return,
+                    read = reader.read_buf(&mut self.unread) => if read.unwrap_or(0) == 0 { return },
+                }
+            }
+        });
+        done.await.expect("it is written in time");
+    }
+
     /// Reads more; false at the end.
     async fn read(&mut self) -> bool {
         timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("something comes in time").unwrap_or(0)

@@ -111,6 +111,23 @@ async fn an_exchange_that_comes_back_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn what_the_next_process_refuses_is_closed_and_does_not_go_round() {
+    let line = Line::new(|_| apps::plain_echo().merge(apps::events(0, u64::MAX)));
+    let mut socket = websocket(&line, "/echo").await;
+    let mut events = Raw::ask(&line, "GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    events.headers().await;
+    assert!(events.chunk().await.starts_with("id: 1\n"));
+    socket.send("one".into()).await.unwrap();
+    assert_eq!(next_text(&mut socket).await, "1 one");
+    line.refuse();
+    line.hand_over();
+    let Some(Message::Close(Some(close))) = next(&mut socket).await else { panic!("no Close") };
+    assert_eq!(close.code, CloseCode::Restart);
+    while !events.chunk().await.is_empty() {}
+    assert_eq!(line.moved().len(), 2);
+}
+
+#[tokio::test]
 async fn frames_that_are_not_allowed_do_not_move() {
     let line = Line::new(|generation| apps::echo(generation, Order::RequestedFirst));
     // A reserved bit without an extension; tungstenite ends the connection for that.

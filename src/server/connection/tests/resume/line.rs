@@ -2,7 +2,10 @@
 
 use std::{
     os::{fd::OwnedFd, unix::net},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{Router, body::Body};
@@ -48,6 +51,8 @@ struct Shared {
     /// What was sent from one to the next.
     moved: Mutex<Vec<Protocol>>,
     change: Mutex<Option<fn(&mut ResumableRecord)>>,
+    /// What is sent is served where it was, until it can close.
+    refuses: AtomicBool,
 }
 
 struct Generation {
@@ -64,7 +69,8 @@ struct Next {
 
 impl MoveSink for Next {
     fn send(&self, connection: IdleConnection) -> Result<(), IdleConnection> {
-        self.line.adopt(connection, self.number);
+        let refuses = self.line.0.refuses.load(Ordering::Relaxed);
+        self.line.adopt(connection, self.number - usize::from(refuses), refuses);
         Ok(())
     }
 
@@ -90,8 +96,14 @@ impl Line {
     }
 
     fn build(limits: Limits, accepts: Accepts, make: Box<dyn Fn(usize) -> Router + Send + Sync>) -> Self {
-        let shared =
-            Shared { generations: Mutex::default(), make, limits, moved: Mutex::default(), change: Mutex::default() };
+        let shared = Shared {
+            generations: Mutex::default(),
+            make,
+            limits,
+            moved: Mutex::default(),
+            change: Mutex::default(),
+            refuses: AtomicBool::new(false),
+        };
         let this = Self(Arc::new(shared));
         this.add(accepts);
         this
@@ -180,8 +192,14 @@ impl Line {
         tokio::spawn(Connection::new(stream, peer, Web(router), context, None).serve());
     }
 
+    /// From now on a process gets back what it leaves, and is to close it.
+    #[cfg(feature = "websocket")]
+    pub(super) fn refuse(&self) {
+        self.0.refuses.store(true, Ordering::Relaxed);
+    }
+
     /// Serves in the process of that number what another has left.
-    pub(super) fn adopt(&self, mut connection: IdleConnection, number: usize) {
+    fn adopt(&self, mut connection: IdleConnection, number: usize, finishes: bool) {
         self.0.moved.lock().unwrap().push(connection.protocol.clone());
         if let (Protocol::Resumable(record), Some(change)) = (&mut connection.protocol, *self.0.change.lock().unwrap())
         {
@@ -191,7 +209,11 @@ impl Line {
         connection.reservation = None;
         let (context, router) = self.generation(number);
         let arrival = TransferredConnection::register(connection).unwrap();
-        tokio::spawn(Connection::resumed(arrival, Web(router), context, None).serve());
+        let connection = Connection::resumed(arrival, Web(router), context, None);
+        if finishes {
+            connection.close_after_response();
+        }
+        tokio::spawn(connection.serve());
     }
 
     fn generation(&self, number: usize) -> (Arc<RouteContext>, Router) {
