@@ -1,4 +1,4 @@
-//! Hands over to the next version of itself, as often as you like: with HTTP/1.1 no request is lost, no connection closed.
+//! Hands over to the next version of itself, as often as you like: no request is lost, no connection closed.
 //!
 //! ```text
 //! cargo build --example handoff && target/debug/examples/handoff &
