@@ -239,7 +239,7 @@ impl ConnectionSpawner {
         let permit = self.open.as_ref().and_then(|open| Arc::clone(open).try_acquire_owned().ok());
         let connection = Connection::resumed(transferred, service, Arc::clone(&self.route), permit);
         if finishes {
-            connection.close_after_response();
+            connection.finish_here();
         }
         tokio::spawn(connection.serve());
     }

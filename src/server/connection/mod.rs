@@ -118,9 +118,10 @@ impl<S: HttpService> Connection<S> {
         Self { io, service, protocol }
     }
 
-    /// Lets the next response be the last one.
-    pub(super) fn close_after_response(&self) {
+    /// Serves it here until it can close, as it was to move and could not. It does not leave again: it would come back for the same reason.
+    pub(super) fn finish_here(&self) {
         self.io.state().close_after_response();
+        self.io.state().move_outcome.stay();
     }
 
     /// Serves until the connection ends, is idle for too long, or is aborted.

@@ -1,4 +1,4 @@
-//! What has become of the move of an HTTP/2 connection.
+//! What has become of the move of a connection: of HTTP/2, or of one that has come back.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
