@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::support::{
-    kept::{Echo, Http2, Kept},
+    kept::{Echo, Http2, Kept, Lines},
     old_build,
     service::{Service, Who, assert_moves, program_in, who},
     wait::eventually,
@@ -37,13 +37,22 @@ fn a_build_gets_from_the_other_what_both_can_move_and_the_rest_ends_as_before() 
         let [from, to] = [step[0], step[1]];
         println!("{from:?} hands over to {to:?}");
         let mut kept = keep(&service);
+        // The old build has no such route.
+        let mut lines = (from == Build::New).then(|| Lines::connect(service.addr));
+        assert!(lines.as_mut().is_none_or(|lines| lines.ask().0 == 1));
         put(&service.program(), to, &old);
         let next = service.hand_over();
         assert_eq!(fs::read_link(format!("/proc/{}/exe", next.pid)).unwrap(), program_of(to, &old));
         assert_moves(&mut kept.http1, next);
         match (from, to) {
-            (Build::New, Build::New) => assert_http2_moves(&mut kept.http2, next),
-            _ => kept.http2.wait_for_end(),
+            (Build::New, Build::New) => {
+                assert_http2_moves(&mut kept.http2, next);
+                assert_eq!(lines.unwrap().ask(), (2, next.pid));
+            }
+            _ => {
+                kept.http2.wait_for_end();
+                lines.map(Lines::assert_closed);
+            }
         }
         kept.websocket.take().unwrap().assert_closed_for_restart();
         assert_eq!(who(&mut kept.http1), next, "it still has its connection");

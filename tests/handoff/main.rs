@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod builds;
+mod carried;
 mod connections;
 mod counted;
 mod draining;

@@ -96,6 +96,33 @@ def refuse(wanted):
             park()
 
 
+def carried(answer, wanted):
+    """Says that it takes every kind, and answers to so many connections that are no idle ones of HTTP/1."""
+    join(version=2)
+    receive_until(OFFERED)
+    send(ACCEPTS, varint(1) + text(text("http") + b"\x01\x01"))
+    send(READY)
+    receive_until(COMMIT)
+    send(CREDIT, varint(1000))
+    came = 0
+    while True:
+        kind, body = receive()
+        if kind == CONNECTIONS_2:
+            send(REFUSED, varint(count(body)) + text("the peer of the test takes none of these"))
+        if kind == CARRIED:
+            came += count(body)
+            if answer == "refuse":
+                while held:
+                    os.close(held.pop())
+                send(REFUSED, varint(count(body)) + text("the peer of the test takes none of those"))
+            if came == int(wanted):
+                say(f"got {came}")
+                if answer == "die":
+                    die()
+        if kind in (DONE, None):
+            park()
+
+
 def leave(after):
     """Says that it stops, and lives on."""
     stop_at(after)
@@ -196,6 +223,6 @@ def closes(step):
 
 if __name__ == "__main__":
     end_with_the_test()
-    verbs = (stop, die_at, take, refuse, leave, leave_unanswered, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
+    verbs = (stop, die_at, take, refuse, carried, leave, leave_unanswered, fail, version, garbage, malformed, unknown, long, order, flood, descriptors, closes)
     verb = {verb.__name__: verb for verb in verbs}[sys.argv[1]]
     verb(*sys.argv[2:])

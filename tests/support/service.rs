@@ -227,7 +227,8 @@ impl Service {
     /// The last that was said and logged.
     pub(crate) fn log(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let logged: Vec<_> = log.lines().map(str::to_owned).collect();
+        // h2 logs each frame.
+        let logged: Vec<_> = log.lines().filter(|line| !line.contains(" h2::")).map(str::to_owned).collect();
         let said: Vec<_> = self.lines().iter().map(|line| format!("{} {}", line.pid, line.text)).collect();
         let last = |lines: &[String], count| lines[lines.len().saturating_sub(count)..].join("\n");
         format!("the processes said, at last:\n{}\nand logged:\n{}", last(&said, 30), last(&logged, 80))

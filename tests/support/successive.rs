@@ -69,7 +69,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    lasting,
+    kept, lasting,
     real::routes::{Witness, routes},
     subprocess::{ChildIo, Line},
     wait::some_turns,
@@ -274,6 +274,7 @@ fn service(work: &Work) -> Router {
         .merge(lasting::routes())
         .with_state(work.clone())
         .merge(routes(&work.processed))
+        .merge(kept::routes())
 }
 
 /// A make-service that follows the plan for `make` at each connection.
