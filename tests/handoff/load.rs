@@ -42,7 +42,7 @@ fn no_request_is_lost_and_no_connection_closed_where_half_of_them_are_idle() {
     hand_over_under_load(32, 32, Habit::default());
 }
 
-/// Their connections do not move: each client is asked to leave, and opens another to the process that serves.
+/// Their connections move. Where one cannot, its client is asked to leave, and opens another to the process that serves.
 #[test]
 fn no_http2_stream_is_lost_or_processed_twice() {
     let service = Service::start("");
