@@ -65,6 +65,14 @@ fn grpcio_loses_no_call_and_stays_connected() {
 }
 
 #[test]
+fn node_loses_no_request_and_stays_connected() {
+    let handed_over = hand_over_under("window=65535", |addr| vec![programs::node(&Place::default(), addr, 1)]);
+    handed_over.assert_none_lost();
+    handed_over.assert_each_once();
+    handed_over.assert_most_move();
+}
+
+#[test]
 fn go_with_x_net_loses_no_request_and_stays_connected() {
     let handed_over = hand_over_under("", |addr| vec![programs::go_x_net(&Place::default(), addr, 1)]);
     handed_over.assert_none_lost();

@@ -75,6 +75,7 @@ fn clients_over_http2_lose_nothing_and_most_connections_move() {
             tonic::calls(&here, addr, 4, &[Kind::Unary], 1),
             tonic::calls(&here, addr, 4, &[Kind::Client, Kind::Server, Kind::Both], 1_000_000_000),
             programs::grpcio(&here, addr, 2_000_000_000),
+            programs::node(&here, addr, 3_000_000_000),
         ]
     });
     assert!(Moves::sum(&reports).percent() >= 95, "{reports:#?}");

@@ -59,6 +59,7 @@ fn clients_over_http2_lose_nothing_and_most_connections_are_kept() {
             tonic::calls(place, addr, 4, &[Kind::Unary], 1),
             tonic::calls(place, addr, 4, &[Kind::Client, Kind::Server, Kind::Both], 1_000_000_000),
             programs::grpcio(place, addr, 2_000_000_000),
+            programs::node(place, addr, 3_000_000_000),
         ]
     });
     let (moved, unmoved) = moves.iter().fold((0, 0), |sum, it| (sum.0 + it.http2, sum.1 + it.unmoved));
