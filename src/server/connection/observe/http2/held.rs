@@ -6,7 +6,10 @@ use super::{
 };
 
 /// How much waits at most. When it is full, no more is read of the client until the move is made or given up.
-const MOST_BYTES: usize = 64 * 1024;
+///
+/// A client sends its uploads as far as the windows go, so less than the usual window of a connection, 1 MiB, keeps open streams from
+/// their end: what they still need stands in the socket behind what waits.
+const MOST_BYTES: usize = 1024 * 1024;
 const MOST_FRAMES: u32 = 100;
 
 /// Frames of new streams as they came, in order.
