@@ -187,7 +187,7 @@ impl Session {
 
     /// Whether the library gets nothing any more: its client was sent away.
     pub(in crate::server) fn is_over(&self) -> bool {
-        self.inbound.is_over(&self.seen) && self.outbound.out().is_empty()
+        self.inbound.is_over(&self.seen) && self.outbound.out().is_empty() && !self.outbound.has_inserted()
     }
 
     /// Bytes go straight between client and library again, if there is no reason why they should not.

@@ -44,6 +44,9 @@ struct Shared {
     limits: Mutex<Limits>,
     takes_http2: bool,
     moves: AtomicUsize,
+    /// When the last generation began, and how long after that connections moved.
+    handed_over: Mutex<Instant>,
+    times: Mutex<Vec<Duration>>,
     /// What the last record was, and how much was held with it.
     last: Mutex<Option<(Http2Record, Vec<u8>)>>,
     /// Changes a record under way.
@@ -68,6 +71,8 @@ impl Route {
             limits: Mutex::new(limits),
             takes_http2,
             moves: AtomicUsize::new(0),
+            handed_over: Mutex::new(Instant::now()),
+            times: Mutex::default(),
             last: Mutex::default(),
             tamper: Mutex::default(),
         };
@@ -99,6 +104,13 @@ impl Route {
         self.shared.last.lock().unwrap().clone().expect("one has moved")
     }
 
+    /// How long after the beginning of a generation the median, 95 and 99 of 100, and the last of the connections moved.
+    pub(super) fn slowest(&self) -> [Duration; 4] {
+        let mut times = self.shared.times.lock().unwrap().clone();
+        times.sort_unstable();
+        [50, 95, 99, 100].map(|percent| times[(times.len() - 1) * percent / 100])
+    }
+
     /// A new client's stream.
     pub(super) fn connect(&self) -> UnixStream {
         let (ours, theirs) = net::UnixStream::pair().unwrap();
@@ -121,6 +133,7 @@ impl Route {
     /// The next generation begins; connections of the last one go there when they can.
     pub(super) fn hand_over(&self) -> Arc<RouteContext> {
         let old = self.renew();
+        *self.shared.handed_over.lock().unwrap() = Instant::now();
         old.drain.start_succession(true);
         old
     }
@@ -159,6 +172,7 @@ impl MoveSink for Next {
             }
             *shared.last.lock().unwrap() = Some(((**record).clone(), connection.read_ahead.to_vec()));
             shared.moves.fetch_add(1, Ordering::Relaxed);
+            shared.times.lock().unwrap().push(shared.handed_over.lock().unwrap().elapsed());
         }
         let arrival = TransferredConnection::register(connection).unwrap();
         tokio::spawn(Connection::resumed(arrival, shared.handler.clone(), self.0.current(), None).serve());

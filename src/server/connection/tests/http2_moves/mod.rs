@@ -4,6 +4,7 @@ mod client;
 mod floods;
 mod handler;
 mod lines;
+mod load;
 mod plain;
 mod property;
 mod raw;
