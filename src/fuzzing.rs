@@ -4,6 +4,6 @@
 pub use crate::{
     activation::fuzzing::{Listened, Variables, listen, name_in_store, stored_name},
     fdstore::fuzzing::{Record, journal, write_journal},
-    server::fuzzing::{Detected, detect},
+    server::fuzzing::{Detected, Http2, MoveStep, WebSocket, WebSocketState, detect, header_block},
     wire::fuzzing::{Connection, LONGEST_PACKET, gather, memfd, packet, packet_v1, texts, unpack},
 };

@@ -1,5 +1,7 @@
 //! What the targets share: numbers and split points out of the input, and a limit for what a parser holds.
 
+pub mod http2;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -84,4 +86,11 @@ pub fn parts<'a>(mut bytes: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
         bytes = rest;
     }
     parts
+}
+
+/// How many bytes `drop` frees.
+pub fn held(drop: impl FnOnce()) -> usize {
+    let before = NOW.load(Relaxed);
+    drop();
+    before.saturating_sub(NOW.load(Relaxed))
 }

@@ -5,7 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::journal::{self, Format, Journal, StoredJournal};
 use crate::{
     addr::PeerAddr,
-    idle_connection::{Elapsed, IdleConnection, Protocol, Times},
+    idle_connection::{Elapsed, IdleConnection, Times},
+    wire::fuzzing::Spoken,
 };
 
 /// What belongs to one connection.
@@ -17,8 +18,8 @@ pub struct Record {
     pub listener: String,
     /// The client.
     pub peer: PeerAddr,
-    /// Its protocol is not known yet.
-    pub is_undetected: bool,
+    /// What the client speaks.
+    pub spoken: Spoken,
     /// Its age, since when it is quiet, and since when headers are read, in microseconds.
     pub elapsed: (u64, u64, Option<u64>),
     /// What had been read and not parsed.
@@ -31,9 +32,11 @@ pub fn journal(file: OwnedFd) -> Option<Vec<Record>> {
     Some(records.into_iter().map(Record::from).collect())
 }
 
-/// A journal with these records, each of a connection that has this socket.
+/// A journal with these records, each of a connection that has this socket. All or none of them have a record of their protocol.
 pub fn write_journal(records: &[Record], socket: BorrowedFd<'_>) -> OwnedFd {
-    let mut journal = Journal::create(Format::Http1).expect("there is memory");
+    let has_records = records.first().is_some_and(|record| record.spoken.has_record());
+    let mut journal =
+        Journal::create(if has_records { Format::Carried } else { Format::Http1 }).expect("there is memory");
     let file = journal.duplicate().expect("a descriptor is free");
     for record in records {
         let stream = socket.try_clone_to_owned().expect("a descriptor is free");
@@ -43,14 +46,13 @@ pub fn write_journal(records: &[Record], socket: BorrowedFd<'_>) -> OwnedFd {
 }
 
 fn idle(record: &Record, stream: OwnedFd) -> IdleConnection {
-    let Record { listener, peer, is_undetected, read_ahead, .. } = record;
-    let protocol = if *is_undetected { Protocol::Undetected } else { Protocol::Http1 };
+    let Record { listener, peer, spoken: Spoken(protocol), read_ahead, .. } = record;
     IdleConnection {
         listener: listener.as_str().into(),
         stream,
         peer: peer.clone(),
         read_ahead: read_ahead.clone().into(),
-        protocol,
+        protocol: protocol.clone(),
         times: Times::now(),
         reservation: None,
     }
@@ -61,6 +63,6 @@ impl From<journal::Record> for Record {
         let journal::Record { cookie, listener, peer, protocol, elapsed, read_ahead } = record;
         let Elapsed { age, quiet, headers } = elapsed;
         let (elapsed, read_ahead) = ((age, quiet, headers), read_ahead.into());
-        Self { cookie, listener, peer, is_undetected: protocol == Protocol::Undetected, elapsed, read_ahead }
+        Self { cookie, listener, peer, spoken: Spoken(protocol), elapsed, read_ahead }
     }
 }

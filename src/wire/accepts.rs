@@ -74,7 +74,7 @@ pub(super) fn messages(accepts: &[(Arc<str>, idle_connection::Accepts)]) -> impl
     accepts.chunks(MOST_RECORDS).map(move |part| Accepts { listeners: part.iter().map(record).collect() })
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl From<Vec<(String, idle_connection::Accepts)>> for SuccessorAccepts {
     fn from(accepts: Vec<(String, idle_connection::Accepts)>) -> Self {
         Self(accepts)

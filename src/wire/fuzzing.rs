@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     addr::PeerAddr,
-    idle_connection::{IdleConnection, Protocol, Times},
+    idle_connection::{Accepts, IdleConnection, Protocol, Times},
     sys::memfd,
 };
 
@@ -30,8 +30,19 @@ pub struct Connection {
     pub read_ahead: Vec<u8>,
     /// Those bytes came in the memfd.
     pub is_long: bool,
-    /// Its protocol is not known yet.
-    pub is_undetected: bool,
+    /// What the client speaks.
+    pub spoken: Spoken,
+}
+
+/// What the client of a connection speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoken(pub(crate) Protocol);
+
+impl Spoken {
+    /// Whether the next process must know more than that to go on.
+    pub fn has_record(&self) -> bool {
+        self.0.carried().is_some()
+    }
 }
 
 /// Decodes a packet, and encodes its message again; `None` for a kind that is not known.
@@ -81,12 +92,15 @@ pub fn unpack(packet: &[u8], fds: Vec<OwnedFd>) -> Result<Vec<Connection>, Strin
     Ok(connections.into_iter().zip(long).map(|(connection, is_long)| received(connection, is_long)).collect())
 }
 
-/// The packets of `connections` with their descriptors.
+/// The packets of `connections` with their descriptors, to a process that takes all of them.
 pub fn gather(connections: Vec<Connection>, version: u32) -> Vec<(Vec<u8>, Vec<OwnedFd>)> {
+    let all = Accepts { http2: true, resumable: true };
+    let accepts: Vec<_> = connections.iter().map(|connection| (connection.listener.clone(), all)).collect();
+    let accepts = SuccessorAccepts::from(accepts);
     let mut waiting: VecDeque<_> = connections.into_iter().map(idle).collect();
     let mut packets = Vec::new();
     while !waiting.is_empty() {
-        let (batch, unsendable) = Batch::gather(&mut waiting, usize::MAX, version, &SuccessorAccepts::default());
+        let (batch, unsendable) = Batch::gather(&mut waiting, usize::MAX, version, &accepts);
         assert!(
             unsendable.iter().all(|(connection, _)| connection.read_ahead.len() < LONGEST_INLINE),
             "{unsendable:?}"
@@ -101,20 +115,18 @@ pub fn gather(connections: Vec<Connection>, version: u32) -> Vec<(Vec<u8>, Vec<O
 
 fn received(connection: IdleConnection, is_long: bool) -> Connection {
     let IdleConnection { listener, stream, peer, read_ahead, protocol, .. } = connection;
-    let is_undetected = matches!(protocol, Protocol::Undetected);
     Connection {
         listener: listener.as_ref().to_owned(),
         stream,
         peer,
         read_ahead: read_ahead.into(),
         is_long,
-        is_undetected,
+        spoken: Spoken(protocol),
     }
 }
 
 fn idle(connection: Connection) -> IdleConnection {
-    let Connection { listener, stream, peer, read_ahead, is_undetected, .. } = connection;
-    let protocol = if is_undetected { Protocol::Undetected } else { Protocol::Http1 };
+    let Connection { listener, stream, peer, read_ahead, spoken: Spoken(protocol), .. } = connection;
     let (listener, times) = (listener.into(), Times::now());
     IdleConnection { listener, stream, peer, read_ahead: read_ahead.into(), protocol, times, reservation: None }
 }

@@ -1,6 +1,7 @@
 //! The parsers of a connection for the fuzz targets: bytes in, what was understood out.
 
 use super::detect;
+pub use super::observe::fuzzing::{Http2, MoveStep, WebSocket, WebSocketState, header_block};
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

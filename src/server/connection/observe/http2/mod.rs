@@ -17,6 +17,8 @@
 //! | [`session`] | both directions, and the steps of a move |
 
 pub(in crate::server) mod frame;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gate;
 mod header_block;
 mod held;
@@ -31,3 +33,6 @@ mod settings;
 mod streams;
 mod table;
 mod walk;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Orders of frames in which held streams were once lost or misunderstood.
+
+use super::{
+    frame::{Head, PREFACE, flag, kind, settings, settings_ack},
+    ready::Taken,
+    session::{Session, Step},
+};
+use crate::{drain::UnmovedReason, idle_connection::Http2Record};
+
+const WHOLE: u8 = flag::END_HEADERS | flag::END_STREAM;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    [&Head { length, kind, flags, stream }.encode(), payload].concat()
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8])
+}
+
+/// A connection with an open stream 1, of which a move is asked.
+fn asked() -> Session {
+    let mut session = Session::new();
+    session.observe_client(&[&PREFACE[..], &settings([])].concat());
+    session.observe_library(&[settings([(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)]), settings_ack()].concat());
+    session.observe_client(&[settings_ack(), frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82])].concat());
+    session.ask();
+    assert_eq!(session.out(), settings([(1, 0)]));
+    session.advance(15);
+    session
+}
+
+fn holding() -> Session {
+    let mut session = asked();
+    session.feed_client(&settings_ack());
+    assert_eq!(session.step(), Step::Holding);
+    session
+}
+
+fn taken(session: &mut Session) -> Vec<u8> {
+    let mut taken = Vec::new();
+    loop {
+        match session.take(usize::MAX) {
+            Taken::Bytes(bytes) => taken.extend_from_slice(&bytes),
+            Taken::Pause => {}
+            Taken::Nothing => return taken,
+        }
+    }
+}
+
+#[test]
+fn streams_that_waited_come_behind_the_frame_that_the_library_has_in_part() {
+    let new = frame(kind::HEADERS, WHOLE, 3, &[0x20, 0x82]);
+    let upload = frame(kind::DATA, 0, 1, &[7; 10]);
+    let trailers = frame(kind::HEADERS, flag::END_STREAM, 1, &[0x82]);
+    let rest = frame(kind::CONTINUATION, flag::END_HEADERS, 1, &[0x83]);
+    for (under_way, cut) in [(&[&*upload], 12), (&[&*[&*trailers, &*rest].concat()], trailers.len())] {
+        let (under_way, mut session) = (under_way.concat(), holding());
+        session.feed_client(&[&new, &under_way[..cut]].concat());
+        assert_eq!(taken(&mut session), under_way[..cut]);
+        session.stop_holding();
+        assert_eq!(taken(&mut session), b"");
+        session.feed_client(&under_way[cut..]);
+        assert_eq!(taken(&mut session), [&under_way[cut..], &new].concat());
+    }
+}
+
+#[test]
+fn the_library_sees_a_reset_stream_whose_block_has_changed_the_table() {
+    let inserts = frame(kind::HEADERS, WHOLE, 3, &[0x40, 1, b'x', 1, b'a']);
+    let uses = frame(kind::HEADERS, WHOLE, 5, &[0xbe]);
+    let mut session = holding();
+    let bytes = [inserts, reset(3), uses.clone()].concat();
+    session.feed_client(&bytes);
+    session.stop_holding();
+    assert_eq!(taken(&mut session), bytes);
+
+    // One that changes nothing is left out.
+    let mut session = holding();
+    session.feed_client(&[frame(kind::HEADERS, WHOLE, 3, &[0x82]), reset(3), uses.clone()].concat());
+    session.stop_holding();
+    assert_eq!(taken(&mut session), uses);
+}
+
+#[test]
+fn nothing_is_left_out_once_the_client_uses_a_table_that_it_has_said_to_be_without() {
+    let both = frame(kind::HEADERS, WHOLE, 3, &[0xbe, 0x40, 1, b'x', 1, b'a']);
+    let bytes = [both, reset(3), frame(kind::HEADERS, WHOLE, 5, &[0xbe])].concat();
+    for cut in [1, 10, bytes.len()] {
+        let mut session = holding();
+        bytes.chunks(cut).for_each(|bytes| session.feed_client(bytes));
+        assert_eq!(taken(&mut session), bytes, "in pieces of {cut}");
+        assert_eq!(session.step(), Step::Stays(UnmovedReason::IgnoresTableSize));
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_comes_too_late_holds_nothing_back() {
+    let mut session = asked();
+    session.stay(UnmovedReason::NoAcknowledgement);
+    let new = frame(kind::HEADERS, WHOLE, 3, &[0x82]);
+    session.feed_client(&[settings_ack(), new.clone()].concat());
+    session.feed_client(&reset(3));
+    assert_eq!(taken(&mut session), [new, reset(3)].concat());
+}
+
+/// The next process, with a library that has opened.
+fn resumed() -> Session {
+    let mut session = Session::resume(&Http2Record {
+        own_settings: vec![(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)],
+        highest_stream: 1,
+        send_window: 65_535,
+        receive_window: 65_535,
+        table_emptied: true,
+        ..Http2Record::default()
+    })
+    .unwrap();
+    taken(&mut session);
+    session.feed_library(&settings([(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)]));
+    session.feed_library(&[settings_ack(), settings_ack(), settings_ack()].concat());
+    session.flushed();
+    session.ask();
+    session.feed_client(&[settings_ack(), settings_ack()].concat());
+    assert_eq!(session.step(), Step::Holding);
+    session
+}
+
+#[test]
+fn in_the_next_process_a_block_that_waits_is_released_whole_or_not_at_all() {
+    let begin = frame(kind::HEADERS, flag::END_STREAM, 3, &[]);
+    let whole = |index| [begin.clone(), frame(kind::CONTINUATION, flag::END_HEADERS, 3, &[index])].concat();
+    for (block, expected) in [(whole(0x82), whole(0x82)), (whole(0xbe), Vec::new())] {
+        let mut session = resumed();
+        session.feed_client(&block[..begin.len()]);
+        session.stop_holding();
+        assert_eq!(taken(&mut session), b"");
+        session.feed_client(&block[begin.len()..]);
+        assert_eq!(taken(&mut session), expected);
+    }
+}
