@@ -83,7 +83,9 @@ impl ClientTable {
         let found = walk.found;
         // The library would not know of what a block that is swallowed does to the table.
         let is_lost = is_swallowed && (found.resized || found.inserted > 0);
-        if is_lost || found.malformed || (self.is_unproven && found.used_older) {
+        // Behind the change of its size a block that the library sees is not looked at, however it is cut.
+        let is_malformed = found.malformed && (is_swallowed || !found.emptied);
+        if is_lost || is_malformed || (self.is_unproven && found.used_older) {
             self.give_up();
             return Verdict::Disobeyed;
         }

@@ -95,6 +95,16 @@ fn nothing_is_left_out_once_the_client_uses_a_table_that_it_has_said_to_be_witho
 }
 
 #[test]
+fn a_block_that_empties_the_table_does_so_however_it_is_cut() {
+    let bytes = frame(kind::HEADERS, WHOLE, 3, &[0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    for cut in [1, 10, bytes.len()] {
+        let mut session = holding();
+        bytes.chunks(cut).for_each(|bytes| session.feed_client(bytes));
+        assert_eq!(session.step(), Step::Holding, "in pieces of {cut}");
+    }
+}
+
+#[test]
 fn an_acknowledgement_that_comes_too_late_holds_nothing_back() {
     let mut session = asked();
     session.stay(UnmovedReason::NoAcknowledgement);
