@@ -211,7 +211,7 @@ impl Line {
         let arrival = TransferredConnection::register(connection).unwrap();
         let connection = Connection::resumed(arrival, Web(router), context, None);
         if finishes {
-            connection.close_after_response();
+            connection.finish_here();
         }
         tokio::spawn(connection.serve());
     }
