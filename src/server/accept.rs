@@ -241,7 +241,8 @@ impl ConnectionSpawner {
         if finishes {
             connection.finish_here();
         }
-        tokio::spawn(connection.serve());
+        // Boxed first, as tokio moves a future that it is given from place to place.
+        tokio::spawn(Box::pin(connection.serve()));
     }
 
     async fn spawn<M: MakeConnectionService>(&self, accepted: Accepted, make: &mut M) {
@@ -249,7 +250,8 @@ impl ConnectionSpawner {
         log::trace!(listener = &*self.name, %peer, "accepted a connection");
         let Some(service) = self.service(&stream, &peer, make).await else { return };
         let connection = Connection::new(stream, peer, service, Arc::clone(&self.route), permit);
-        tokio::spawn(connection.serve());
+        // Boxed first, as tokio moves a future that it is given from place to place.
+        tokio::spawn(Box::pin(connection.serve()));
     }
 
     /// The service of one connection; `None` when the drain was aborted before there was one, or making it has panicked.
