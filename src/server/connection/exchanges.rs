@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, Response, Uri, Version, header::ACCEPT, request::Parts};
+use axum::http::{Response, Uri, Version, request::Parts};
 use http_body::Body;
 
 use super::{slot::ExchangeSlot, state::State};
@@ -28,28 +28,6 @@ impl Exchanges for State {
             self.slot.set(Some(Arc::clone(&exchange)));
         }
         Some(exchange)
-    }
-}
-
-/// What a client of server-sent events accepts.
-const EVENTS: &[u8] = b"text/event-stream";
-
-/// Whether the client asks for an event stream, as browsers do.
-#[inline]
-pub(super) fn asks_for_events(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(EVENTS))
-}
-
-/// Keeps the request headers before a layer can change them, for a handler that asks for `Resume`. For other streams they are those that the
-/// handler sees: a copy for each request would cost all of them.
-#[cold]
-pub(super) fn keep(state: &State, parts: &Parts) {
-    if parts.version <= Version::HTTP_11 && state.slot.of(state.calls()).is_none() {
-        state.slot.set(Some(Arc::new(Exchange::new(
-            state.calls(),
-            destination(state),
-            request(state, parts, &parts.uri),
-        ))));
     }
 }
 

@@ -83,9 +83,6 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
-        if exchanges::asks_for_events(&head.headers) {
-            exchanges::keep(&self.state, &head);
-        }
         self.extend(&mut head.extensions);
         if self.state.slot.is_full() && exchanges::is_resumed(&self.state) {
             head.extensions.insert(Resumed::NEW);

@@ -126,7 +126,7 @@ async fn a_message_in_fragments_is_answered_by_the_process_that_has_its_beginnin
 }
 
 #[tokio::test]
-async fn a_frame_of_16_mb_ends_where_it_has_begun_its_way() {
+async fn a_frame_of_16_mb_ends_where_it_starts() {
     let line = Line::new(|generation| apps::echo(generation, Order::RequestedLast));
     let mut client = Raw::upgrade(&line, "/echo", b"").await;
     let message = frame(0x82, &vec![7; 16 << 20]);
