@@ -5,12 +5,10 @@ use super::{
     walk::{Piece, Walker},
 };
 
-/// How much waits at most. When it is full, no more is read of the client until the move is made or given up.
-///
-/// A client sends its uploads as far as the windows go, so less than the usual window of a connection, 1 MiB, keeps open streams from
-/// their end: what they still need stands in the socket behind what waits.
+/// How much waits at most: as much DATA as a client may send ahead with hyper's windows, so that what it sends on streams that
+/// are open is not stuck behind. When it is full, no more is read of the client until the move is made or given up.
 const MOST_BYTES: usize = 1024 * 1024;
-const MOST_FRAMES: u32 = 100;
+const MOST_FRAMES: u32 = 256;
 
 /// Frames of new streams as they came, in order.
 #[derive(Debug, Default)]
@@ -111,7 +109,7 @@ mod tests {
     #[test]
     fn what_was_dropped_counts_against_the_limit() {
         let mut held = Held::default();
-        for stream in (1..).step_by(2).take(50) {
+        for stream in (1..).step_by(2).take(MOST_FRAMES as usize / 2) {
             assert!(!held.is_full());
             put(&mut held, kind::HEADERS, stream, b"");
             held.drop_stream(stream);

@@ -1,13 +1,14 @@
 //! From the client to the library: frames of new streams wait for a move, and what is no business of a new instance of the
 //! library is swallowed.
 
+mod route;
+
 use super::{
     frame::{self, Head, code, flag, kind},
     held::Held,
     outbound::Outbound,
     ready::{Ready, Taken},
     seen::{Gather, Seen},
-    settings::HEADER_TABLE_SIZE,
     table::{ClientTable, Verdict},
     walk::{Piece, Walker},
 };
@@ -311,63 +312,6 @@ impl Inbound {
         }
     }
 
-    fn route(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
-        let Head { kind, stream, .. } = head;
-        if head.is_settings_ack() && seen.next_is_of_layer() {
-            self.acknowledged(seen);
-            return To::Nothing;
-        }
-        if stream % 2 == 1 && stream <= self.old {
-            return self.route_old(head, seen, out);
-        }
-        if stream % 2 == 1 && stream > seen.highest && stream <= self.held.highest() {
-            return self.route_held(head);
-        }
-        match kind {
-            kind::HEADERS if self.holds && stream % 2 == 1 && stream > seen.highest => {
-                self.held.open(stream);
-                To::Held
-            }
-            kind::WINDOW_UPDATE if stream == 0 && out.gate.withholds() => To::Window,
-            kind::RST_STREAM => {
-                out.gate.reset(stream);
-                To::Library
-            }
-            _ => To::Library,
-        }
-    }
-
-    /// The client has acknowledged SETTINGS of the layer.
-    fn acknowledged(&mut self, seen: &mut Seen) {
-        let table_size = seen.acknowledged().and_then(|sent| sent.values.get(HEADER_TABLE_SIZE));
-        if table_size == Some(0) {
-            self.holds = true;
-            self.table.acknowledged();
-        }
-    }
-
-    /// A frame of a stream that waits.
-    fn route_held(&mut self, head: Head) -> To {
-        // What a block of it has inserted into the table is used by later ones.
-        if head.kind != kind::RST_STREAM || self.table.has_inserted() {
-            return To::Held;
-        }
-        self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
-        To::Nothing
-    }
-
-    /// A frame of a stream that the library has never seen, which ended before the connection moved.
-    fn route_old(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
-        match head.kind {
-            // The client may have sent it before it knew that the stream was closed.
-            kind::DATA => self.credit = self.credit.saturating_add(head.length),
-            // What is not decoded here would leave the tables of both sides different, if the client has one again.
-            kind::HEADERS if !seen.awaits_layer() => self.refuse(Refusal::All, code::STREAM_CLOSED, seen, out),
-            _ => {}
-        }
-        To::Nothing
-    }
-
     /// Looks at a header block while it matters what it has.
     fn watch(&mut self, head: Head) {
         if self.refusal.is_some() {
@@ -454,39 +398,5 @@ impl Inbound {
             self.ready.push(&frame::window_update(0, visible));
         }
         out.pump(seen);
-    }
-
-    /// Sends the client away: what it has sent on streams that the library does not know it may send again.
-    #[cold]
-    pub(super) fn refuse_all(&mut self, seen: &mut Seen, out: &mut Outbound) {
-        self.refuse(Refusal::All, code::NO_ERROR, seen, out);
-    }
-
-    #[cold]
-    fn refuse(&mut self, refusal: Refusal, code: u32, seen: &mut Seen, out: &mut Outbound) {
-        if self.refusal.replace(refusal).is_none() {
-            out.insert(&frame::goaway(seen.highest.max(self.old), code));
-            seen.note_fault(UnmovedReason::GoingAway);
-            out.pump(seen);
-        }
-        (self.holds, self.to) = (false, To::Nothing);
-        self.held.take();
-        self.checked.clear();
-    }
-
-    /// A frame of a client that was sent away.
-    fn route_refused(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) -> To {
-        let is_open = head.stream == 0 || seen.streams.is_open(head.stream);
-        if self.refusal == Some(Refusal::All) || !is_open || head.is_settings_ack() {
-            return To::Nothing;
-        }
-        if !matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
-            return To::Library;
-        }
-        // Trailers, which cannot be decoded: the stream ends.
-        self.ready.push(&frame::rst_stream(head.stream, code::CANCEL));
-        out.insert(&frame::rst_stream(head.stream, code::INTERNAL_ERROR));
-        seen.streams.reset(head.stream);
-        To::Nothing
     }
 }

@@ -8,6 +8,7 @@ mod load;
 mod plain;
 mod property;
 mod raw;
+mod tables;
 mod transport;
 mod traps;
 mod windows;

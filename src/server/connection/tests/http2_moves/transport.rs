@@ -39,7 +39,7 @@ pub(super) struct Changed {
     changes: Changes,
     /// What is no whole frame yet; first the preface.
     partial: Vec<u8>,
-    has_begun: bool,
+    is_open: bool,
     out: Vec<u8>,
     pieces: u32,
     paused: Option<Pin<Box<Sleep>>>,
@@ -47,15 +47,15 @@ pub(super) struct Changed {
 
 impl Changed {
     pub(super) fn new(stream: UnixStream, changes: Changes) -> Self {
-        Self { stream, changes, partial: Vec::new(), has_begun: false, out: Vec::new(), pieces: 0, paused: None }
+        Self { stream, changes, partial: Vec::new(), is_open: false, out: Vec::new(), pieces: 0, paused: None }
     }
 
     fn take_frames(&mut self) {
-        if !self.has_begun && self.partial.len() >= 24 {
+        if !self.is_open && self.partial.len() >= 24 {
             self.out.extend(self.partial.drain(..24));
-            self.has_begun = true;
+            self.is_open = true;
         }
-        while self.has_begun {
+        while self.is_open {
             let Some(head) = self.partial.first_chunk().map(|head| Head::parse(*head)) else { return };
             let length = 9 + head.length as usize;
             if self.partial.len() < length {
