@@ -304,7 +304,7 @@ impl Exchange {
 
     /// Resolves when the handler may leave.
     pub(crate) async fn requested(&self) {
-        self.until(|this| this.may_leave()).await;
+        self.until(Self::may_leave).await;
     }
 
     /// Resolves when the service ends and the exchange does not move, unless it is at its end already.

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     drain::CloseReason,
     idle_connection::{Protocol, ResumableRecord},
-    resume::{Exchange, NotMovable, Refusal},
+    resume::{Exchange, NotMovable, Refusal, RequestHeaders},
 };
 
 /// The response to request headers that do not come to an end (RFC 9110, section 15.5.9).
@@ -60,7 +60,7 @@ pub(super) async fn resume<S: HttpService>(
     watch: &mut Watch<'_, '_>,
 ) {
     let exchange = exchanges::resume(io.state(), record);
-    if !exchange.request().is_ok_and(|request| request.is_valid()) {
+    if !exchange.request().is_ok_and(RequestHeaders::is_valid) {
         exchange.refuse(Refusal::Malformed);
     }
     if io.state().closes_after_response() {

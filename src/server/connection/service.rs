@@ -260,6 +260,8 @@ where
     }
 }
 
+type PolledFrame<B> = Poll<Option<Result<Frame<<B as HttpBody>::Data>, <B as HttpBody>::Error>>>;
+
 /// As `poll_frame` of a body whose end may be for the next process, and not for the client. hyper writes what it has then, and waits for
 /// more; nothing of the request is alive any more, so the connection can move.
 fn poll_resumable<B: HttpBody>(
@@ -267,7 +269,7 @@ fn poll_resumable<B: HttpBody>(
     cx: &mut Context<'_>,
     exchange: &Exchange,
     guard: &mut Option<InFlight>,
-) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+) -> PolledFrame<B> {
     if exchange.stage() != Stage::Held {
         let frame = ready!(body.poll_frame(cx));
         if frame.is_some() {

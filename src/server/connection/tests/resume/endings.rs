@@ -14,7 +14,7 @@ use crate::idle_connection::Accepts;
 #[tokio::test]
 async fn a_state_of_the_limit_moves_and_one_byte_more_is_an_error_to_the_handler() {
     for (len, answer) in [(64 * 1024, "1 65536"), (64 * 1024 + 1, "the state is longer than 64 KiB")] {
-        let line = Line::new(|generation| apps::leaves_so_much(generation));
+        let line = Line::new(apps::leaves_so_much);
         let mut socket = websocket(&line, "/leave").await;
         socket.send(len.to_string().into()).await.unwrap();
         assert_eq!(next_text(&mut socket).await, "ready");
@@ -27,7 +27,7 @@ async fn a_state_of_the_limit_moves_and_one_byte_more_is_an_error_to_the_handler
 #[tokio::test]
 async fn a_close_handshake_goes_to_its_end_where_it_is() {
     // The client begins it, and the server's Close is on its way.
-    let line = Line::new(|generation| apps::leaves_after_close(generation));
+    let line = Line::new(apps::leaves_after_close);
     let mut client = Raw::upgrade(&line, "/close", b"").await;
     client.write(&text("close")).await;
     assert_eq!(client.frame().await, (0x88, vec![0x03, 0xf4]));
@@ -83,7 +83,7 @@ async fn where_nothing_takes_it_a_handler_is_asked_to_close() {
 
 #[tokio::test]
 async fn a_socket_that_is_kept_elsewhere_cannot_be_left() {
-    let line = Line::new(|generation| apps::keeps_a_half(generation));
+    let line = Line::new(apps::keeps_a_half);
     let mut client = Raw::connect(&line);
     client.write(b"GET /keep HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await;
     client.headers().await;

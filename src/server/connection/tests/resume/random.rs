@@ -114,9 +114,9 @@ fn frames(mut bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
         };
         let (frame, rest) = bytes.split_at(head + len);
         if frame[0] == 0x8a {
-            pongs.push(len)
+            pongs.push(len);
         } else {
-            others.extend(frame)
+            others.extend(frame);
         }
         bytes = rest;
     }
