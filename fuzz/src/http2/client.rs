@@ -51,7 +51,7 @@ struct Stream {
 }
 
 impl Client {
-    /// A client with these windows, that has begun.
+    /// A client with these windows, that has sent its preface.
     pub fn new(disobeys: bool, stream_window: u32, connection_window: u32) -> Self {
         let mut client = Self {
             out: PREFACE.to_vec(),

@@ -89,7 +89,9 @@ impl Head {
     pub(in crate::server) fn is_well_formed(self) -> bool {
         let Self { length, stream, .. } = self;
         match self.kind {
-            kind::DATA | kind::HEADERS | kind::CONTINUATION => stream != 0,
+            // A client opens odd streams (section 5.1.1).
+            kind::HEADERS => stream % 2 == 1,
+            kind::DATA | kind::CONTINUATION => stream != 0,
             kind::PRIORITY => length == 5 && stream != 0,
             kind::RST_STREAM => length == 4 && stream != 0,
             kind::SETTINGS => stream == 0 && if self.has(flag::ACK) { length == 0 } else { length % 6 == 0 },

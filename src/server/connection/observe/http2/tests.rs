@@ -95,6 +95,17 @@ fn nothing_is_left_out_once_the_client_uses_a_table_that_it_has_said_to_be_witho
 }
 
 #[test]
+fn a_stream_that_a_client_cannot_open_releases_those_that_wait_before_it() {
+    let bytes = [frame(kind::HEADERS, WHOLE, 3, &[0x20, 0x82]), frame(kind::HEADERS, WHOLE, 4, &[0x82])].concat();
+    for cut in [1, 10, bytes.len()] {
+        let mut session = holding();
+        bytes.chunks(cut).for_each(|bytes| session.feed_client(bytes));
+        assert_eq!(taken(&mut session), bytes, "in pieces of {cut}");
+        assert_eq!(session.step(), Step::Stays(UnmovedReason::NotUnderstood));
+    }
+}
+
+#[test]
 fn a_block_that_empties_the_table_does_so_however_it_is_cut() {
     let bytes = frame(kind::HEADERS, WHOLE, 3, &[0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     for cut in [1, 10, bytes.len()] {
