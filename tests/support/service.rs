@@ -249,10 +249,7 @@ impl Service {
     }
 
     pub(crate) fn processed(&self) -> Processed {
-        let bytes = fs::read(self.folder.path().join(PROCESSED)).unwrap_or_default();
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-        let entry = |bytes: &[u8]| (number(&bytes[..8]), u32::try_from(number(&bytes[8..])).expect("a pid"));
-        Processed(bytes.chunks_exact(16).map(entry).collect())
+        Processed::read(&self.folder.path().join(PROCESSED))
     }
 }
 
@@ -300,6 +297,14 @@ impl FromStr for Who {
 }
 
 impl Processed {
+    /// What stands in the file of a witness.
+    pub(crate) fn read(file: &Path) -> Self {
+        let bytes = fs::read(file).unwrap_or_default();
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let entry = |bytes: &[u8]| (number(&bytes[..8]), u32::try_from(number(&bytes[8..])).expect("a pid"));
+        Self(bytes.chunks_exact(16).map(entry).collect())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

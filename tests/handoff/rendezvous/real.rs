@@ -24,6 +24,8 @@ use crate::support::{
         tonic::{self, Kind},
         websocket,
     },
+    service::Processed,
+    successive::PROCESSED,
 };
 
 /// Of each kind.
@@ -54,13 +56,16 @@ fn hand_over_under(start: impl FnOnce(SocketAddr) -> Vec<Load>) -> (Outcomes, Ve
     let moves = Moves::sum(&reports);
     outcomes.print(&format!("{handoffs} handoffs, {} % of connections moved", moves.percent()));
     outcomes.assert_none_lost(|| format!("{reports:#?}"));
+    let processed = Processed::read(&folder.path().join(PROCESSED));
+    assert!(processed.len() > 0, "nothing was noted");
+    processed.assert_none_twice();
     (outcomes, reports)
 }
 
 fn start_container(folder: &Path, generation: usize) -> Process {
     let name = format!("app-{generation}");
     let inside = PathBuf::from("/mnt").join(&name);
-    let settings = Settings { witness: Some(inside.join("processed")), ..met(inside.join("handoff.sock")) };
+    let settings = Settings { witness: Some(inside.join(PROCESSED)), ..met(inside.join("handoff.sock")) };
     Process::start_in_container(&settings, folder, &name)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `RESTARTS=20` in the environment asks for so many restarts a load; 3 without.
 
-use super::service::{ADDRESS, UNIT, Unit};
+use super::service::{ADDRESS, PROCESSED, UNIT, Unit};
 use crate::support::{
     clients::times,
     place::Place,
@@ -15,6 +15,7 @@ use crate::support::{
         tonic::{self, Kind},
         websocket,
     },
+    service::Processed,
     systemd::Systemd,
 };
 
@@ -39,6 +40,9 @@ fn restart_under(start: impl FnOnce(&Place) -> Vec<Load>) -> (Outcomes, Vec<Move
         println!("{}", report.split("report=").last().unwrap_or_default());
     }
     outcomes.assert_none_lost(|| systemd.log(UNIT));
+    let processed = Processed::read(&systemd.path(PROCESSED));
+    assert!(processed.len() > 0, "nothing was noted");
+    processed.assert_none_twice();
     assert_eq!(moves.len(), restarts, "every process ends in order:\n{}", systemd.log(UNIT));
     (outcomes, moves)
 }
