@@ -152,9 +152,9 @@ impl Room {
     fn post(&self, text: String) {
         let mut said = self.lock();
         if said.is_closed {
-            said.late.push(text)
+            said.late.push(text);
         } else {
-            said.here.push(text)
+            said.here.push(text);
         }
         drop(said);
         self.changed.notify_waiters();

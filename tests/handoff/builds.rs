@@ -51,7 +51,7 @@ fn a_build_gets_from_the_other_what_both_can_move_and_the_rest_ends_as_before() 
             }
             _ => {
                 kept.http2.wait_for_end();
-                lines.map(Lines::assert_closed);
+                lines.into_iter().for_each(Lines::assert_closed);
             }
         }
         kept.websocket.take().unwrap().assert_closed_for_restart();

@@ -8,6 +8,7 @@ pub(crate) mod fd_table;
 #[cfg(feature = "server")]
 pub(crate) mod generation;
 pub(crate) mod http;
+#[cfg(feature = "server")]
 pub(crate) mod kept;
 pub(crate) mod lasting;
 pub(crate) mod load;

@@ -205,7 +205,8 @@ async fn what_a_dead_successor_has_not_answered_comes_back_whole() {
         let mut states: Vec<_> =
             old.0.into_iter().map(|(connection, _)| connection.protocol.encode().unwrap()).collect();
         let mut expected = protocols.map(|protocol| protocol.encode().unwrap());
-        (states.sort(), expected.sort());
+        states.sort();
+        expected.sort();
         assert!(states == expected);
     }
 }

@@ -19,7 +19,7 @@ async fn flood(frames: impl Fn(u32) -> Vec<u8>, count: u32) -> (Route, Client, O
     }
     client.send(&get(1_000_001, "/size/10")).await;
     route.handler().go_on(1);
-    while client.goaway.is_none_or(|(_, code)| code == code::NO_ERROR) && client.bodies.get(&1_000_001).is_none() {
+    while client.goaway.is_none_or(|(_, code)| code == code::NO_ERROR) && !client.bodies.contains_key(&1_000_001) {
         if client.frame().await.is_none() {
             break;
         }
