@@ -346,7 +346,9 @@ impl Inbound {
 
     /// Looks at what a header block shows of the client's table.
     fn judge(&mut self, payload: &[u8], seen: &mut Seen, out: &mut Outbound) {
-        let is_too_long = self.checked.len() > MOST_CHECKED || (!self.holds && self.held.is_full());
+        // A block that is released may yet be one that the library must not see.
+        let waits = !self.holds && self.to == To::Held && self.table.is_watching();
+        let is_too_long = self.checked.len() > MOST_CHECKED || (waits && self.held.is_full());
         match self.table.payload(payload, self.to == To::Nothing) {
             Verdict::Unknown if is_too_long => self.disobeyed(seen, out),
             Verdict::Unknown => {}

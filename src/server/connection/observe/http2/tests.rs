@@ -95,6 +95,19 @@ fn nothing_is_left_out_once_the_client_uses_a_table_that_it_has_said_to_be_witho
 }
 
 #[test]
+fn as_much_as_may_wait_is_released_behind_an_upload() {
+    let mut session = holding();
+    let new = [frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x20, 0x82]), frame(kind::DATA, 0, 3, &[7; 3]).repeat(300)];
+    let (new, upload) = (new.concat(), frame(kind::DATA, 0, 1, &[7; 20]));
+    session.feed_client(&[&new, &upload[..12]].concat());
+    session.stop_holding();
+    session.feed_client(&upload[12..20]);
+    assert_eq!(session.step(), Step::Emptied);
+    session.feed_client(&upload[20..]);
+    assert_eq!(taken(&mut session), [upload, new].concat());
+}
+
+#[test]
 fn a_stream_that_a_client_cannot_open_releases_those_that_wait_before_it() {
     let bytes = [frame(kind::HEADERS, WHOLE, 3, &[0x20, 0x82]), frame(kind::HEADERS, WHOLE, 4, &[0x82])].concat();
     for cut in [1, 10, bytes.len()] {
