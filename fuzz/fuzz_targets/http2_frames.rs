@@ -220,6 +220,10 @@ fn assert_same(whole: Streams, cut: Streams, may_lack_the_end: bool) {
     }
     for (stream, frames) in whole {
         let Some(other) = cut.get(&stream) else { continue };
+        // Nothing is left out any more as soon as the fault is noted, which is at the end of a read.
+        if frames.iter().chain(other).any(|frame| frame.get(3) == Some(&3)) {
+            continue;
+        }
         let common = frames.len().min(other.len());
         assert_eq!(frames[..common], other[..common]);
     }
