@@ -20,6 +20,32 @@ fn clients(service: &Service) -> (Vec<Http2>, Vec<Lines>) {
 }
 
 #[test]
+fn what_a_dead_successor_had_not_taken_goes_on_where_it_was() {
+    needs::program("python3", "python3");
+    let service = Service::start("");
+    let old = service.who();
+    let (mut http2, mut lines) = clients(&service);
+    service.plan("start", &format!("peer carried die {}", 2 * EACH));
+    let new = service.ask_to_hand_over().unwrap();
+    service.wait_for_word(new, "got ");
+    for client in &mut http2 {
+        assert_eq!(client.get("/who").unwrap().parse(), Ok(old));
+    }
+    for client in &mut lines {
+        assert_eq!(client.ask(), (2, old.pid));
+    }
+    let next = service.hand_over();
+    for client in &mut http2 {
+        service.eventually("it has moved", || client.get("/who").unwrap().parse() == Ok(next));
+        assert!(!client.has_ended());
+    }
+    for client in &mut lines {
+        assert_eq!(client.ask(), (3, next.pid));
+    }
+    service.end();
+}
+
+#[test]
 fn what_the_successor_refuses_ends_in_order_where_it_was() {
     needs::program("python3", "python3");
     let service = Service::start("drain_timeout=5000");
@@ -33,5 +59,7 @@ fn what_the_successor_refuses_ends_in_order_where_it_was() {
     let report = service.wait_for_word(old.pid, "ends ");
     assert!(report.contains(" 0 aborted, ") && report.ends_with(" refused)"), "{report}");
     let log = fs::read_to_string(service.folder().join("log")).unwrap();
-    assert_eq!(log.matches("why=Refused").count(), 2 * EACH + 1, "none leaves twice: {report}");
+    // The connection of the one who asked may be closed before it can move.
+    let refused = log.matches("why=Refused").count();
+    assert!((2 * EACH..=2 * EACH + 1).contains(&refused), "{refused} have left, none twice: {report}");
 }
