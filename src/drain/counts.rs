@@ -16,7 +16,7 @@ use super::{kind::ConnectionKind, unmoved::UnmovedReason};
 /// }
 /// # let _ = websockets;
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct MovedByKind([u64; ConnectionKind::ALL.len()]);
 
 /// How many connections did not move, by reason.
@@ -31,7 +31,7 @@ pub struct MovedByKind([u64; ConnectionKind::ALL.len()]);
 /// }
 /// # let _ = for_want_of_room;
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnmovedByReason([u64; UnmovedReason::ALL.len()]);
 
 impl MovedByKind {
@@ -127,6 +127,20 @@ impl Sum for MovedByKind {
 impl Sum for UnmovedByReason {
     fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
         counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
+    }
+}
+
+/// Each kind that is not 0, with its count.
+impl fmt::Debug for MovedByKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0)).finish()
+    }
+}
+
+/// Each reason that is not 0, with its count.
+impl fmt::Debug for UnmovedByReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0)).finish()
     }
 }
 
