@@ -14,8 +14,9 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
 };
 
 use axum::http::Response;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use super::{
     answer::Answer,
     error::{LeaveReason, NotMovable},
+    known::Known,
     request::RequestHeaders,
     stage::{Refusal, Stage},
 };
@@ -45,48 +47,33 @@ pub(crate) trait Destination: Send + Sync + fmt::Debug {
 }
 
 /// One request whose handler may leave it to the next process.
-#[derive(Debug)]
 pub(crate) struct Exchange {
     /// The number of the request on its connection.
     call: u32,
     destination: Arc<dyn Destination>,
     request: Result<RequestHeaders, NotMovable>,
     resumed: Option<Predecessor>,
-    /// The handler watches for a handoff: then it is also shown the end of a message.
-    is_watched: AtomicBool,
-    inner: Mutex<Inner>,
+    /// How many futures of the handler wait to be asked to leave. While there is one, nothing is delivered behind the end of a message.
+    watchers: AtomicUsize,
+    inner: Mutex<Known>,
     changed: Notify,
 }
 
 /// What the process before has left.
-#[derive(Debug)]
 struct Predecessor {
     answer: Answer,
     state: Snapshot,
 }
 
-#[derive(Debug)]
-struct Inner {
-    stage: Stage,
-    /// A handler has asked for `Resume`.
-    taken: bool,
-    answer: Option<Answer>,
-    refusal: Option<Refusal>,
-    not_movable: Option<NotMovable>,
-    /// The last read found nothing, and no byte has been delivered since.
-    waits: bool,
-    /// A message of the client is open, or one of the handler.
-    reads_message: bool,
-    writes_message: bool,
-    /// What the handler of a stream has saved last.
-    saved: Option<Snapshot>,
-    /// The handler wanted to leave with more than it may.
-    leaves_too_much: bool,
-    /// The stream is to end for the next process.
-    leaves: bool,
-    /// The socket moves when it is dropped.
-    armed: Option<Snapshot>,
-    departed: bool,
+/// A future of the handler that waits to be asked to leave.
+pub(crate) struct Watching<'a>(&'a Exchange);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        if self.0.watchers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.wake_reader();
+        }
+    }
 }
 
 impl Exchange {
@@ -99,10 +86,10 @@ impl Exchange {
         Self {
             call,
             destination,
-            inner: Mutex::new(Inner::new(request.as_ref().err().copied(), None)),
+            inner: Mutex::new(Known::new(request.as_ref().err().copied(), None)),
             request,
             resumed: None,
-            is_watched: AtomicBool::new(false),
+            watchers: AtomicUsize::new(0),
             changed: Notify::new(),
         }
     }
@@ -113,12 +100,12 @@ impl Exchange {
         let state = Snapshot::new(state_version, state);
         let request = RequestHeaders { method, target, headers };
         let mut this = Self::new(1, destination, Ok(request));
-        this.inner = Mutex::new(Inner::new(None, Some(state.clone())));
+        this.inner = Mutex::new(Known::new(None, Some(state.clone())));
         this.resumed = Some(Predecessor { answer: Answer { status, headers: answer }, state });
         this
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -243,9 +230,9 @@ impl Exchange {
         self.note_change();
     }
 
-    /// Wakes the handler if it watches for a handoff that has started.
+    /// Wakes a handler that waits for a handoff, once one has started.
     fn note_change(&self) {
-        if self.is_watched.load(Ordering::Relaxed) && self.drain().has_started() {
+        if self.drain().has_started() {
             self.changed.notify_waiters();
         }
     }
@@ -278,14 +265,33 @@ impl Exchange {
         self.drain().moves() && self.not_movable().is_none() && self.destination.takes_resumable()
     }
 
-    /// The handler watches for a handoff.
-    pub(crate) fn watch(&self) {
-        self.is_watched.store(true, Ordering::Relaxed);
+    /// The handler waits to be asked to leave, as long as the guard lives.
+    pub(crate) fn watch(&self) -> Watching<'_> {
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+        Watching(self)
     }
 
     /// Whether nothing is delivered behind the end of a message.
     pub(crate) fn is_gated(&self) -> bool {
-        self.is_watched.load(Ordering::Relaxed) && self.is_asked()
+        self.watchers.load(Ordering::SeqCst) > 0 && self.is_asked()
+    }
+
+    /// Keeps the waker of a reader that is shown nothing behind the end of a message. False if it may read after all.
+    pub(crate) fn hold_reader(&self, waker: &Waker) -> bool {
+        self.lock().held_reader = Some(waker.clone());
+        // After it is kept: what ends the wait either finds it, or is seen here.
+        self.is_gated()
+    }
+
+    /// Wakes that reader if it may read on.
+    fn wake_reader(&self) {
+        if self.is_gated() {
+            return;
+        }
+        let reader = self.lock().held_reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     /// Whether the handler may leave now.
@@ -327,6 +333,7 @@ impl Exchange {
                 () = changed => {}
                 () = stopped => {}
             }
+            self.wake_reader();
         }
     }
 
@@ -334,7 +341,9 @@ impl Exchange {
     pub(crate) fn check_leave(&self, state: &Snapshot) -> Result<(), LeaveReason> {
         let mut inner = self.lock();
         let not_movable = inner.not_movable.or((inner.stage != Stage::Upgraded).then_some(NotMovable::NoStream));
-        let message_open = inner.reads_message;
+        // The handler of a WebSocket may have messages that it has not seen in the buffer of the library that reads ahead for it.
+        let is_unread = !inner.waits && inner.answer.as_ref().is_some_and(Answer::is_websocket);
+        let message_open = inner.reads_message || is_unread;
         inner.leaves_too_much = state.bytes().len() > LONGEST_STATE;
         drop(inner);
         match not_movable {
@@ -416,23 +425,10 @@ impl Exchange {
     }
 }
 
-impl Inner {
-    fn new(not_movable: Option<NotMovable>, saved: Option<Snapshot>) -> Self {
-        Self {
-            stage: Stage::Asked,
-            taken: false,
-            answer: None,
-            refusal: None,
-            not_movable,
-            waits: true,
-            reads_message: false,
-            writes_message: false,
-            saved,
-            leaves_too_much: false,
-            leaves: false,
-            armed: None,
-            departed: false,
-        }
+/// Without the headers and the state of the service, as handlers that log their arguments would log them.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("call", &self.call).field("stage", &self.stage()).finish_non_exhaustive()
     }
 }
 
@@ -491,5 +487,62 @@ mod tests {
         }
         let not_asked_for = Exchange::new(1, upgraded(true).0.destination, Err(NotMovable::RequestBody));
         assert_eq!(not_asked_for.unmoved(), Some(UnmovedReason::NotResumable));
+    }
+
+    #[test]
+    fn a_web_socket_leaves_only_when_its_handler_has_asked_for_more_than_there_is() {
+        let (exchange, _drain) = upgraded(true);
+        let headers = vec![("upgrade".to_owned(), b"websocket".to_vec())];
+        exchange.lock().answer = Some(Answer { status: 101, headers });
+        let state = Snapshot::new(1, "");
+        exchange.note_delivered(false);
+        for refused in [exchange.check_leave(&state), exchange.arm(state.clone())] {
+            assert!(matches!(refused, Err(LeaveReason::MessageOpen)), "the library may hold messages");
+        }
+        exchange.note_waits();
+        exchange.arm(state).unwrap();
+    }
+
+    #[test]
+    fn a_reader_is_held_only_while_a_future_waits_to_be_asked() {
+        let (exchange, drain) = upgraded(true);
+        assert!(!exchange.is_gated());
+        let (first, second) = (exchange.watch(), exchange.watch());
+        let (waker, wakes) = counting_waker();
+        assert!(exchange.hold_reader(&waker));
+        drop(first);
+        assert_eq!((exchange.is_gated(), wakes()), (true, 0));
+        drop(second);
+        assert_eq!((exchange.is_gated(), wakes()), (false, 1));
+        let _watching = exchange.watch();
+        drain.stop_moving();
+        assert!(!exchange.hold_reader(&waker), "no connection moves any more");
+    }
+
+    /// A waker, and how often it was woken.
+    fn counting_waker() -> (Waker, impl Fn() -> usize) {
+        struct Count(AtomicUsize);
+
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        (Waker::from(Arc::clone(&count)), move || count.0.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn what_the_client_and_the_service_have_said_is_not_printed() {
+        let headers = vec![("cookie".to_owned(), b"secret".to_vec())];
+        let request = RequestHeaders { method: "GET".into(), target: "/?secret".into(), headers: headers.clone() };
+        let (other, _drain) = upgraded(true);
+        let exchange = Exchange::new(1, other.destination, Ok(request));
+        exchange.lock().answer = Some(Answer { status: 101, headers });
+        exchange.save(Snapshot::new(1, "secret")).unwrap();
+        let answer = exchange.lock().answer.clone();
+        let printed = format!("{exchange:?} {answer:?}");
+        assert!(printed.contains("101") && !printed.contains("secret"), "{printed}");
     }
 }

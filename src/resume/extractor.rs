@@ -146,7 +146,7 @@ impl Resume {
     /// under way in this one.
     ///
     /// An upgraded stream must be read on for that. It may leave when it was asked for more since the last byte was delivered, and found
-    /// nothing; a WebSocket also has no message open then. From the first call on nothing is delivered behind the end of a message once a
+    /// nothing; a WebSocket also has no message open then. As long as the future lives, nothing is delivered behind the end of a message once a
     /// handoff has started, so a client that sends without a pause does not keep the handler here. The order in a `select!` makes no
     /// difference. Of another protocol than WebSocket the handler alone knows whether a message is open.
     ///
@@ -168,10 +168,9 @@ impl Resume {
     /// ```
     pub fn requested(&self) -> impl Future<Output = ()> + Send + '_ {
         // Here and not when it is polled: in a biased `select!` another branch may always be ready first.
-        if let Some(exchange) = &self.exchange {
-            exchange.watch();
-        }
-        async {
+        let watching = self.exchange.as_deref().map(Exchange::watch);
+        async move {
+            let _watching = watching;
             match &self.exchange {
                 Some(exchange) => exchange.requested().await,
                 None => std::future::pending().await,
@@ -354,7 +353,7 @@ impl Resume {
     ///     });
     ///     resume.take_until_requested(lines).chain(goodbye.filter_map(std::future::ready))
     /// }
-    /// # let _ = with_goodbye::<stream::Empty<String>>;
+    /// # let _ = |resume: Resume| with_goodbye(resume, stream::empty());
     /// ```
     #[must_use]
     pub fn is_leaving(&self) -> bool {

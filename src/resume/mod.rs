@@ -29,6 +29,7 @@ mod error;
 mod exchange;
 mod extractor;
 mod handle;
+mod known;
 mod request;
 mod stage;
 mod stream;

@@ -84,7 +84,7 @@ impl Limits {
     /// streams. Until the next process runs that finds connections in the fd store, the client has nowhere to go, and the
     /// service does not stop before its streams have ended. So it gets GOAWAY earlier there.
     pub(super) fn unmoved_limit(&self, stores: bool) -> Duration {
-        self.drain / if stores { 10 } else { 2 }
+        (self.drain / if stores { 10 } else { 2 }).min(FOREVER)
     }
 }
 
@@ -234,6 +234,14 @@ mod tests {
     fn the_longest_age_is_never_reached() {
         let max = MaxAge { age: Duration::MAX, jitter: Duration::from_secs(60) };
         assert_eq!(max.draw(), Duration::MAX);
+    }
+
+    #[test]
+    fn a_drain_without_a_limit_has_a_moment_at_which_what_cannot_move_is_sent_away() {
+        let limits = Limits { drain: Duration::MAX, ..Limits::default() };
+        for stores in [false, true] {
+            assert!(std::time::Instant::now().checked_add(limits.unmoved_limit(stores)).is_some());
+        }
     }
 
     #[test]

@@ -89,11 +89,11 @@ impl ExchangeIo {
             }
         }
         let is_resumed = self.exchange.is_unapproved();
-        ready!(self.io()?.poll_gone(cx))?;
+        let gone = ready!(self.io()?.poll_gone(cx));
         if is_resumed {
             return Poll::Ready(Err(refusal(self.exchange.refuse(Refusal::ClientGone))));
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(gone)
     }
 
     /// hyper has something to write: the answer, or in the next process what must not be sent.
@@ -140,6 +140,10 @@ impl ExchangeIo {
     }
 
     fn poll_read_observed(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            // It would look like the end of the stream.
+            return Poll::Ready(Ok(()));
+        }
         let Some(limit) = self.observed.as_ref().and_then(Observed::limit) else {
             let before = buf.filled().len();
             let polled = self.io()?.poll_read(cx, buf);
@@ -147,6 +151,9 @@ impl ExchangeIo {
         };
         if limit == 0 {
             self.io()?.check_aborted(cx)?;
+            if !self.exchange.hold_reader(cx.waker()) {
+                return self.poll_read_observed(cx, buf);
+            }
             return self.note_read(Poll::Pending, &[]);
         }
         let mut space = [0; SMALL_READ];

@@ -62,6 +62,8 @@ pub(super) async fn resume<S: HttpService>(
     let exchange = exchanges::resume(io.state(), record);
     if !exchange.request().is_ok_and(RequestHeaders::is_valid) {
         exchange.refuse(Refusal::Malformed);
+        // Closed as one that cannot go on here: no handler sees it.
+        return drop(ExchangeIo::new(io, exchange));
     }
     if io.state().closes_after_response() {
         // It was sent and came back: it would go round without end.

@@ -141,6 +141,11 @@ impl Layer {
         self.io.state()
     }
 
+    /// Lets the connection's loop know whether a stream is open.
+    fn note_streams(&self) {
+        self.state().move_outcome.note_streams(self.session.has_streams());
+    }
+
     /// Begins a move, if one is asked for.
     #[cold]
     fn start_leaving(&mut self) {
@@ -163,6 +168,7 @@ impl Layer {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         self.session.observe_client(buf.filled().get(before..).unwrap_or_default());
+        self.note_streams();
         Poll::Ready(Ok(()))
     }
 
@@ -213,6 +219,7 @@ impl Layer {
             self.session.end_client();
         } else {
             self.session.feed_client(buf.filled());
+            self.note_streams();
         }
         Poll::Ready(Ok(()))
     }
@@ -319,6 +326,7 @@ impl Layer {
         // A frame may be as long as the client allows, which is up to 16 MiB.
         let buf = &buf[..buf.len().min(MOST_OUT)];
         self.session.feed_library(buf);
+        self.note_streams();
         let _ = self.poll_out(cx)?;
         Poll::Ready(Ok(buf.len()))
     }
@@ -359,6 +367,7 @@ impl AsyncWrite for Http2Io {
         }
         let written = ready!(Pin::new(&mut layer.io).poll_write(cx, buf))?;
         layer.session.observe_library(buf.get(..written).unwrap_or(buf));
+        layer.note_streams();
         Poll::Ready(Ok(written))
     }
 
@@ -382,6 +391,7 @@ impl AsyncWrite for Http2Io {
             layer.session.observe_library(&buf[..here]);
             left -= here;
         }
+        layer.note_streams();
         Poll::Ready(Ok(written))
     }
 

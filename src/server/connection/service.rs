@@ -83,7 +83,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         self.state.call(has_body, by);
         let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
         self.state.route.counters.started();
-        self.extend(&mut head.extensions);
+        self.extend(&mut head.extensions, by);
         if self.state.slot.is_full() && exchanges::is_resumed(&self.state) {
             head.extensions.insert(Resumed::NEW);
         }
@@ -95,11 +95,13 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
 impl<S> Service<S> {
     /// Adds the template to what hyper has put there.
     #[inline]
-    fn extend(&self, extensions: &mut Extensions) {
+    fn extend(&self, extensions: &mut Extensions, by: DroppedBy) {
         let of_hyper = mem::replace(extensions, self.template.clone());
         if !of_hyper.is_empty() {
-            // Only an upgrade has put anything there yet.
-            self.state.note_upgrade();
+            // Only an upgrade has put anything there yet. With HTTP/2 it is of one stream, and the connection stays with hyper.
+            if by == DroppedBy::Connection {
+                self.state.note_upgrade();
+            }
             extensions.extend(of_hyper);
         }
     }
@@ -204,11 +206,13 @@ where
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(cx));
         let mut guard = this.guard.take();
-        let mut exchange = None;
+        let mut streamed = None;
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();
             if guard.by == DroppedBy::Connection && guard.state.slot.is_full() {
-                exchange = exchanges::note_answer(&guard.state, &response);
+                let state = &guard.state;
+                streamed = exchanges::note_answer(state, &response)
+                    .map(|exchange| Box::new(Streamed { exchange, state: Arc::clone(state) }));
             }
             // HTTP/2 has no such header (RFC 9113, section 8.2.2): its client gets GOAWAY. An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -216,7 +220,7 @@ where
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard, exchange })))
+        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard, streamed })))
     }
 }
 
@@ -228,8 +232,15 @@ pin_project! {
         inner: B,
         guard: Option<InFlight>,
         // Its end may be held back, for the next process to go on with it.
-        exchange: Option<Arc<Exchange>>,
+        streamed: Option<Box<Streamed>>,
     }
+}
+
+/// The exchange of a response whose body may go on in the next process.
+#[derive(Debug)]
+struct Streamed {
+    exchange: Arc<Exchange>,
+    state: Arc<State>,
 }
 
 impl<B: HttpBody> HttpBody for ResponseBody<B>
@@ -241,8 +252,8 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        if let Some(exchange) = this.exchange {
-            return poll_resumable(this.inner, cx, exchange, this.guard);
+        if let Some(streamed) = this.streamed {
+            return poll_resumable(this.inner, cx, streamed, this.guard);
         }
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(guard) = this.guard {
@@ -252,7 +263,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.exchange.is_none() && self.inner.is_end_stream()
+        self.streamed.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -267,9 +278,10 @@ type PolledFrame<B> = Poll<Option<Result<Frame<<B as HttpBody>::Data>, <B as Htt
 fn poll_resumable<B: HttpBody>(
     body: Pin<&mut B>,
     cx: &mut Context<'_>,
-    exchange: &Exchange,
+    streamed: &Streamed,
     guard: &mut Option<InFlight>,
 ) -> PolledFrame<B> {
+    let exchange = &streamed.exchange;
     if exchange.stage() != Stage::Held {
         let frame = ready!(body.poll_frame(cx));
         if frame.is_some() {
@@ -277,11 +289,11 @@ fn poll_resumable<B: HttpBody>(
         }
         if let Some(guard) = guard {
             guard.whole = true;
-            if !guard.state.moves() {
-                // A connection that has reached its age does not move.
-                exchange.note_not_movable(NotMovable::NoStream);
-            }
         }
+    }
+    if !streamed.state.moves() {
+        // A connection that has reached its age does not move, also where that was after the end of the body.
+        exchange.note_not_movable(NotMovable::NoStream);
     }
     if !exchange.hold_end() {
         return Poll::Ready(None);

@@ -250,6 +250,11 @@ impl State {
         !self.is_busy() && !self.has_started_headers() && self.has_sent_all()
     }
 
+    /// As [`is_idle`](Self::is_idle), of HTTP/2: no stream is open either, so the client has every response.
+    pub(super) fn is_idle_http2(&self) -> bool {
+        !self.is_busy() && !self.move_outcome.has_streams() && !self.is_shut()
+    }
+
     pub(super) fn note_shut(&self) {
         self.shut.store(true, Ordering::Relaxed);
     }
@@ -396,7 +401,7 @@ impl State {
 
 impl IdleEntry for State {
     fn is_busy(&self) -> bool {
-        Self::is_busy(self)
+        Self::is_busy(self) || self.move_outcome.has_streams()
     }
 
     fn calls(&self) -> u32 {

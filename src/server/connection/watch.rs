@@ -226,7 +226,7 @@ impl<'a, 'd> Watch<'a, 'd> {
     }
 
     fn is_idle(&self) -> bool {
-        if self.is_http2 { !self.state.is_busy() && !self.state.is_shut() } else { self.state.is_idle() }
+        if self.is_http2 { self.state.is_idle_http2() } else { self.state.is_idle() }
     }
 
     fn note_headers(&mut self, now: Instant) {
@@ -261,11 +261,13 @@ impl<'a, 'd> Watch<'a, 'd> {
         if self.header_deadline().is_some_and(|deadline| deadline <= now) {
             return Some(Stop::HeaderTimeout);
         }
+        if self.is_http2 && self.state.move_outcome.has_departed() {
+            // The sink returns it if connections have stopped to move meanwhile.
+            return Some(Stop::Move);
+        }
         if self.state.is_leaving() {
             if self.state.moves() && !self.state.move_outcome.stays() {
-                let can_move =
-                    if self.is_http2 { self.state.move_outcome.has_departed() } else { self.state.is_movable() };
-                return can_move.then_some(Stop::Move);
+                return (!self.is_http2 && self.state.is_movable()).then_some(Stop::Move);
             }
             let starts_going = self.is_http2 && !std::mem::replace(&mut self.is_going_away, true);
             return if starts_going { Some(Stop::Closing) } else { self.check_keep_alive_grace(now) };

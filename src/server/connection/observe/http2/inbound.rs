@@ -365,6 +365,9 @@ impl Inbound {
     fn disobeyed(&mut self, seen: &mut Seen, out: &mut Outbound) {
         self.table.give_up();
         if self.is_resumed {
+            if let Some(head) = self.walker.current().filter(|head| seen.streams.is_open(head.stream)) {
+                self.refuse_trailers(head.stream, seen, out);
+            }
             self.refuse(Refusal::New, code::NO_ERROR, seen, out);
         }
         seen.note_fault(UnmovedReason::IgnoresTableSize);

@@ -212,7 +212,10 @@ impl Outbound {
                 seen.library_payload(head, payload);
                 self.out.extend_from_slice(payload);
             }
-            To::Goaway => self.goaway(payload),
+            To::Goaway => {
+                seen.library_payload(head, payload);
+                self.goaway(payload);
+            }
             To::Gate => self.gate.data_payload(head.stream, payload, &mut self.out),
             To::BehindGate => self.gate.frame_payload(head.stream, payload),
             To::OpeningSettings => return self.opening_settings(payload, ends, seen),

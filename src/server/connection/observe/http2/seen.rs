@@ -42,6 +42,9 @@ pub(super) struct Seen {
     /// How much DATA each side may still send on the connection.
     pub(super) send_window: i64,
     pub(super) receive_window: i64,
+    /// The library ignores streams above this one, as its GOAWAY has said.
+    last_accepted: u32,
+    reads_goaway: bool,
     fault: Option<UnmovedReason>,
     from_client: Gather,
     from_library: Gather,
@@ -62,6 +65,8 @@ impl Seen {
             pongs_awaited: 0,
             send_window: FIRST_WINDOW,
             receive_window: FIRST_WINDOW,
+            last_accepted: u32::MAX,
+            reads_goaway: false,
             fault: None,
             from_client: Gather::default(),
             from_library: Gather::default(),
@@ -121,7 +126,9 @@ impl Seen {
                 self.note_fault(UnmovedReason::NotUnderstood);
             }
             self.highest = head.stream;
-            self.streams.open(head.stream);
+            if head.stream <= self.last_accepted {
+                self.streams.open(head.stream);
+            }
         }
         if head.ends_stream() {
             self.streams.client_ended(head.stream);
@@ -202,7 +209,10 @@ impl Seen {
             }
             kind::PING if head.has(flag::ACK) => self.pings_owed = self.pings_owed.saturating_sub(1),
             kind::PING => self.pongs_awaited = self.pongs_awaited.saturating_add(1),
-            kind::GOAWAY => self.note_fault(UnmovedReason::GoingAway),
+            kind::GOAWAY => {
+                self.reads_goaway = true;
+                self.note_fault(UnmovedReason::GoingAway);
+            }
             kind::WINDOW_UPDATE => {}
             _ => self.note_fault(UnmovedReason::NotUnderstood),
         }
@@ -213,6 +223,11 @@ impl Seen {
     pub(super) fn library_payload(&mut self, head: Head, payload: &[u8]) {
         match head.kind {
             kind::SETTINGS => self.library_settings(payload),
+            kind::GOAWAY if self.reads_goaway => {
+                if let Some(last) = self.from_library.increment(payload) {
+                    (self.last_accepted, self.reads_goaway) = (last, false);
+                }
+            }
             kind::WINDOW_UPDATE if head.stream == 0 => {
                 let increment = self.from_library.increment(payload);
                 self.receive_window += increment.map_or(0, i64::from);

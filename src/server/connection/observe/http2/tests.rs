@@ -172,3 +172,42 @@ fn in_the_next_process_a_block_that_waits_is_released_whole_or_not_at_all() {
         assert_eq!(taken(&mut session), expected);
     }
 }
+
+#[test]
+fn a_stream_above_the_last_one_of_a_goaway_is_not_counted_as_open() {
+    let mut session = asked();
+    let goaway = |last: u32| frame(kind::GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4], *b"what"].concat());
+    session.feed_client(&settings_ack());
+    session.feed_library(&[goaway(0x7fff_ffff), goaway(1)].concat());
+    session.feed_library(&frame(kind::DATA, flag::END_STREAM, 1, b"end"));
+    session.feed_client(&frame(kind::DATA, flag::END_STREAM, 1, b""));
+    taken(&mut session);
+    assert!(!session.has_streams());
+    for stream in (3..2000).step_by(2) {
+        session.feed_client(&frame(kind::HEADERS, flag::END_HEADERS, stream, &[0x20, 0x82]));
+        taken(&mut session);
+    }
+    assert!(!session.has_streams(), "the library ignores them");
+}
+
+#[test]
+fn trailers_that_use_a_table_which_this_process_has_not_end_their_stream() {
+    let own = [(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)];
+    let record = Http2Record {
+        own_settings: own.to_vec(),
+        highest_stream: 1,
+        send_window: 65_535,
+        receive_window: 65_535,
+        ..Http2Record::default()
+    };
+    let mut session = Session::resume(&record).unwrap();
+    session.feed_library(&[settings(own), settings_ack(), settings_ack(), settings_ack()].concat());
+    taken(&mut session);
+    session.flushed();
+    session.feed_client(&frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x82]));
+    taken(&mut session);
+    session.feed_client(&frame(kind::HEADERS, WHOLE, 3, &[0xbe]));
+    let (to_library, to_client) = (taken(&mut session), session.out().to_vec());
+    let is_reset = |frames: &[u8]| frames.windows(9).any(|head| head == &reset(3)[..9]);
+    assert!(is_reset(&to_library) && is_reset(&to_client), "{to_library:?} {to_client:?}");
+}

@@ -50,7 +50,8 @@ impl Inbound {
     /// A frame of a stream that waits.
     fn route_held(&mut self, head: Head) -> To {
         // What a block of it has inserted into the table is used by later ones.
-        if head.kind != kind::RST_STREAM || self.table.has_inserted() {
+        // To drop a stream copies all that waits, so it is not done again and again.
+        if head.kind != kind::RST_STREAM || self.table.has_inserted() || self.held.is_full() {
             return To::Held;
         }
         self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
@@ -96,10 +97,14 @@ impl Inbound {
         if !matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
             return To::Library;
         }
-        // Trailers, which cannot be decoded: the stream ends.
-        self.ready.push(&frame::rst_stream(head.stream, code::CANCEL));
-        out.insert(&frame::rst_stream(head.stream, code::INTERNAL_ERROR));
-        seen.streams.reset(head.stream);
+        self.refuse_trailers(head.stream, seen, out);
         To::Nothing
+    }
+
+    /// Ends a stream whose trailers cannot be decoded.
+    pub(super) fn refuse_trailers(&mut self, stream: u32, seen: &mut Seen, out: &mut Outbound) {
+        self.ready.push(&frame::rst_stream(stream, code::CANCEL));
+        out.insert(&frame::rst_stream(stream, code::INTERNAL_ERROR));
+        seen.streams.reset(stream);
     }
 }
