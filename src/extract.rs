@@ -6,7 +6,7 @@
 //! | [`ListenerName`] | the name of the socket | rejected; `Option<ListenerName>` is `None` |
 //! | [`Drain`] | the drain of the server | that of a [`DrainLayer`](crate::layer::DrainLayer), or of an `Extension` |
 //! | [`ActivatedListeners`] | the sockets of this process | those of an `Extension` |
-//! | [`Resume`](crate::resume::Resume) | leaves the exchange to the next process at a handoff | never moves |
+//! | [`Resume`] | leaves the exchange to the next process at a handoff | never moves |
 //!
 //! A rejection is a [`NotServed`].
 //!
