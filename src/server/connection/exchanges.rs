@@ -70,7 +70,7 @@ pub(super) fn is_resumed(state: &State) -> bool {
     state.slot.of(state.calls()).is_some_and(|exchange| exchange.is_resumed())
 }
 
-/// The first exchange of a connection that the process before has left; `None` if what it has left is no request.
+/// The first exchange of a connection that the process before has left.
 pub(super) fn resume(state: &State, record: ResumableRecord) -> Arc<Exchange> {
     let exchange = Arc::new(Exchange::resume(destination(state), record));
     state.slot.set(Some(Arc::clone(&exchange)));

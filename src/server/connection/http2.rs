@@ -24,7 +24,7 @@ use super::{
     io::Io,
     observe::http2::{
         frame::{self, code},
-        record::{self, Agreed},
+        record::Agreed,
         session::Session,
     },
     service::{HttpService, Service},
@@ -52,11 +52,12 @@ pub(super) async fn serve<S: HttpService>(
 ) {
     watch.note_http2();
     io.expect_more();
-    let resumed = record.as_deref().map(|record| (Session::resume(record), record::agreed(record)));
-    let (session, agreed) = match resumed {
-        None => (Session::new(), None),
-        Some((Some(session), agreed @ Some(_))) => (session, agreed),
-        Some(_) => return refuse(io, record.map_or(0, |record| record.highest_stream), watch).await,
+    let resumed = record.as_deref().map(Session::resume);
+    let agreed = resumed.as_ref().and_then(Option::as_ref).map(Session::agreed);
+    let session = match resumed {
+        None => Session::new(),
+        Some(Some(session)) => session,
+        Some(None) => return refuse(io, record.map_or(0, |record| record.highest_stream), watch).await,
     };
     let state = Arc::clone(io.state());
     let builder = builder(Spawn(state.route.drain.connections().clone()), &state.route.limits.http2, agreed);

@@ -143,7 +143,7 @@ impl Layer {
 
     /// Lets the connection's loop know whether a stream is open.
     fn note_streams(&self) {
-        self.state().move_outcome.note_streams(self.session.has_streams());
+        self.state().note_streams(self.session.has_streams());
     }
 
     /// Begins a move, if one is asked for.

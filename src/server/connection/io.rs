@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::state::{ConnectionGuard, State};
+use super::{guard::ConnectionGuard, state::State};
 use crate::{drain::CloseReason, listener::ActivatedStream, sys::socket};
 
 /// How long a client may be silent after we have closed our side, before we close for good.

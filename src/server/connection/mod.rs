@@ -36,6 +36,7 @@ mod exchange_io;
 mod exchanges;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod guard;
 mod http1;
 mod http2;
 mod http2_io;
@@ -58,9 +59,10 @@ mod tests;
 use self::{
     context::RouteContext,
     detect::Detected,
+    guard::ConnectionGuard,
     io::Io,
     service::{HttpService, Service},
-    state::{ConnectionGuard, State},
+    state::State,
     transferred::TransferredConnection,
     watch::{Stop, Watch, is_gone},
 };

@@ -8,13 +8,11 @@ use std::{
     task::Waker,
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{context::RouteContext, move_outcome::MoveOutcome, slot::ExchangeSlot};
 use crate::{
     addr::PeerAddr,
     drain::{CloseReason, ConnectionKind, UnmovedReason},
-    idle_connection::{Reservation, Times},
+    idle_connection::Times,
     log,
     server::reaper::IdleEntry,
 };
@@ -47,7 +45,7 @@ pub(super) enum DroppedBy {
 /// | --- | --- | --- | --- |
 /// | `answering` | the connection's task | that task; the reaper | the decrement is `Release`, the load `Acquire` |
 /// | `held` | any task | the connection's task; the reaper | the decrement is `Release`, the load `Acquire` |
-/// | `calls` | the connection's task | the reaper, which compares it | `Relaxed`: a late value is one more busy tick |
+/// | `calls`, `has_streams` | the connection's task | that task; the reaper | `Relaxed`: a late value is one more busy tick |
 /// | `asked` | the reaper | the connection's task | `Relaxed`: the reaper wakes the task after it, and waking orders both |
 /// | `close_reason`, `unmoved` | whichever task ends the connection | the guard, when it is dropped | `Relaxed`: each is a value of its own |
 /// | all others | the connection's task | that task | `Relaxed` |
@@ -90,6 +88,8 @@ pub(super) struct State {
     may_upgrade: AtomicBool,
     /// What the reaper asks for, [`CLOSE_AFTER_RESPONSE`] and [`CLOSE_IDLE`], and [`RESTART`].
     asked: AtomicU8,
+    /// HTTP/2: a stream is open on the wire. Its response may have left the service, and be on its way to the client.
+    has_streams: AtomicBool,
     /// HTTP/2: what has become of its move.
     pub(super) move_outcome: MoveOutcome,
     close_reason: AtomicU8,
@@ -119,6 +119,7 @@ impl State {
             unread_body: AtomicU32::new(0),
             may_upgrade: AtomicBool::new(false),
             asked: AtomicU8::new(0),
+            has_streams: AtomicBool::new(false),
             move_outcome: MoveOutcome::default(),
             close_reason: AtomicU8::new(0),
             unmoved: AtomicU8::new(0),
@@ -252,7 +253,13 @@ impl State {
 
     /// As [`is_idle`](Self::is_idle), of HTTP/2: no stream is open either, so the client has every response.
     pub(super) fn is_idle_http2(&self) -> bool {
-        !self.is_busy() && !self.move_outcome.has_streams() && !self.is_shut()
+        !self.is_busy() && !self.has_streams.load(Ordering::Relaxed) && !self.is_shut()
+    }
+
+    /// HTTP/2: notes whether a stream is open on the wire.
+    #[inline]
+    pub(super) fn note_streams(&self, has_streams: bool) {
+        self.has_streams.store(has_streams, Ordering::Relaxed);
     }
 
     pub(super) fn note_shut(&self) {
@@ -364,7 +371,8 @@ impl State {
         let _ = self.close_reason.compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn close_reason(&self) -> CloseReason {
+    /// Why the connection closes.
+    pub(super) fn close_reason(&self) -> CloseReason {
         let code = self.close_reason.load(Ordering::Relaxed);
         match code {
             0 if std::thread::panicking() => CloseReason::Error,
@@ -383,7 +391,7 @@ impl State {
     }
 
     /// Why the connection, which ends for `close_reason`, has not moved. `None` if it has, or if none moves.
-    fn unmoved(&self, close_reason: CloseReason) -> Option<UnmovedReason> {
+    pub(super) fn unmoved(&self, close_reason: CloseReason) -> Option<UnmovedReason> {
         let drain = &self.route.drain;
         if !drain.had_destination() || matches!(close_reason, CloseReason::Moved(_)) {
             return None;
@@ -401,7 +409,7 @@ impl State {
 
 impl IdleEntry for State {
     fn is_busy(&self) -> bool {
-        Self::is_busy(self) || self.move_outcome.has_streams()
+        Self::is_busy(self) || self.has_streams.load(Ordering::Relaxed)
     }
 
     fn calls(&self) -> u32 {
@@ -414,50 +422,5 @@ impl IdleEntry for State {
 
     fn close_after_response(&self) {
         Self::close_after_response(self);
-    }
-}
-
-/// The stream holds it wherever it goes: when the socket is closed, the connection is counted as closed for the reason that its state has.
-#[derive(Debug)]
-pub(super) struct ConnectionGuard {
-    pub(super) state: Arc<State>,
-    /// `None` when it has left with the connection.
-    reservation: Option<Reservation>,
-}
-
-impl ConnectionGuard {
-    /// Guards a connection whose reservation came back with it.
-    pub(super) fn resume(state: Arc<State>, reservation: Reservation) -> Self {
-        reservation.unmoved().into_iter().for_each(|reason| state.note_unmoved(reason));
-        Self { state, reservation: Some(reservation) }
-    }
-
-    /// Guards a connection that is new to this process.
-    pub(super) fn new(state: Arc<State>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let counters = Arc::clone(&state.route.counters);
-        let reservation = Reservation::new(counters, state.route.drain.connections().token(), permit);
-        Self::resume(state, reservation)
-    }
-
-    /// What is held for the connection while it is in transfer.
-    pub(super) fn into_reservation(mut self) -> Option<Reservation> {
-        self.set_reason();
-        self.reservation.take()
-    }
-
-    fn set_reason(&mut self) {
-        let Some(reservation) = &mut self.reservation else { return };
-        let close_reason = self.state.close_reason();
-        reservation.set_reason(close_reason);
-        if let Some(reason) = self.state.unmoved(close_reason) {
-            log::debug!(listener = &*self.state.route.counters.shared_name(), peer = %self.state.peer, %reason, "a connection did not move");
-            reservation.set_unmoved(reason);
-        }
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.set_reason();
     }
 }

@@ -17,15 +17,17 @@ pub(in crate::server) struct Agreed {
     pub(in crate::server) connection_window: u32,
 }
 
-/// `None` if it cannot be true.
-pub(in crate::server) fn agreed(record: &Http2Record) -> Option<Agreed> {
-    settings(record).map(|(_, own)| Agreed {
-        concurrent_streams: own.value(MAX_CONCURRENT_STREAMS),
-        stream_window: own.value(INITIAL_WINDOW_SIZE),
-        frame_size: own.value(MAX_FRAME_SIZE),
-        header_list_size: own.value(MAX_HEADER_LIST_SIZE),
-        connection_window: record.receive_window,
-    })
+impl Agreed {
+    /// Of the settings of this side, and of what the client may still send.
+    pub(super) fn of(own: &Settings, connection_window: u32) -> Self {
+        Self {
+            concurrent_streams: own.value(MAX_CONCURRENT_STREAMS),
+            stream_window: own.value(INITIAL_WINDOW_SIZE),
+            frame_size: own.value(MAX_FRAME_SIZE),
+            header_list_size: own.value(MAX_HEADER_LIST_SIZE),
+            connection_window,
+        }
+    }
 }
 
 /// The settings of both sides, if they and the rest can be true.

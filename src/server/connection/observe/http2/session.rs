@@ -21,7 +21,7 @@ use super::{
     opening::Opening,
     outbound::Outbound,
     ready::Taken,
-    record,
+    record::{self, Agreed},
     seen::{FIRST_WINDOW, Seen},
     settings::{HEADER_TABLE_SIZE, Settings},
 };
@@ -84,6 +84,11 @@ impl Session {
         let inbound = Inbound::resumed(record.highest_stream, !record.table_emptied, &opening);
         let outbound = Outbound::resumed(record.highest_stream, shortfall);
         Some(Self { seen, inbound, outbound, is_fed: true, ..Self::new() })
+    }
+
+    /// What the client has acknowledged, on a connection from another instance.
+    pub(in crate::server) fn agreed(&self) -> Agreed {
+        Agreed::of(&self.seen.own, window(self.seen.receive_window))
     }
 
     pub(in crate::server) fn step(&self) -> Step {
@@ -263,7 +268,6 @@ impl Session {
 
     /// What the next instance of the library must know, and what it reads first.
     pub(in crate::server) fn depart(&mut self) -> (Http2Record, Bytes) {
-        let window = |window: i64| u32::try_from(window.max(0)).unwrap_or(u32::MAX);
         let (highest_stream, bytes) = self.inbound.depart(&self.seen);
         let record = Http2Record {
             client_settings: self.seen.client.pairs().collect(),
@@ -275,4 +279,9 @@ impl Session {
         };
         (record, bytes.into())
     }
+}
+
+/// A window as it travels: one that is overdrawn lets nothing pass.
+fn window(window: i64) -> u32 {
+    u32::try_from(window.max(0)).unwrap_or(u32::MAX)
 }
