@@ -148,6 +148,24 @@ async fn a_client_whose_stream_never_ends_gets_goaway_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_response_that_the_client_reads_slowly_is_not_cut_after_the_goaway() {
+    let route = route();
+    let mut client = Client::connect(&route).await;
+    client.updates = false;
+    client.send(&get(1, "/size/100000")).await;
+    client.until(|client| client.window == 0).await;
+    route.hand_over();
+    client.until(|client| client.goaway.is_some()).await;
+    // Longer than an idle client is waited for.
+    sleep(Duration::from_secs(14)).await;
+    client.settle().await;
+    client.window += 100_000;
+    client.send(&[frame::window_update(0, 100_000), frame::window_update(1, 100_000)].concat()).await;
+    assert_eq!(client.body(1).await, filling(100_000));
+    client.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_gets_goaway_where_the_next_process_does_not_take_http2() {
     let route = Route::with(Http2Options::new(), false);
     let mut client = Client::connect(&route).await;
