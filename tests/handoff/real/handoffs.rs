@@ -34,11 +34,15 @@ pub(crate) fn hand_over_under(settings: &str, start: impl FnOnce(SocketAddr) -> 
     let loads = start(service.addr);
     loads.iter().for_each(|load| load.wait_for(1));
     let handoffs = times("HANDOVERS", 5);
+    let mut serving = service.who();
+    let mut old = serving;
     for _ in 0..handoffs {
         let began = Instant::now();
-        service.hand_over();
+        old = std::mem::replace(&mut serving, service.hand_over());
         until(began + PERIOD);
     }
+    // A client that stops before would close a connection that is about to move.
+    service.wait_for_word(old.pid, "ends ");
     let outcomes = Outcomes::of(loads);
     let (lines, processed) = service.end();
     let handed_over = HandedOver { handoffs, outcomes, processed, reports: reports(&lines) };
