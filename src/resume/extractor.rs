@@ -150,7 +150,8 @@ impl Resume {
     /// handoff has started, so a client that sends without a pause does not keep the handler here. The order in a `select!` makes no
     /// difference. Of another protocol than WebSocket the handler alone knows whether a message is open.
     ///
-    /// It never resolves at a stop without a next process, and for an exchange that cannot move: [`closing`](Self::closing) does.
+    /// It never resolves at a stop that keeps no connection for a next process, and for an exchange that cannot move:
+    /// [`closing`](Self::closing) does.
     ///
     /// # Cancel safety
     ///
@@ -203,8 +204,9 @@ impl Resume {
 
     /// Leaves an upgraded connection to the next process: writes what is still to be written to `socket` and drops it.
     ///
-    /// The handler in the next process finds `state`. A stream that was split is put together first, or its halves are dropped in
-    /// [`leave_after`](Self::leave_after).
+    /// The handler in the next process finds `state`. One that is empty and of version 0 reads as none.
+    ///
+    /// A stream that was split is put together first, or its halves are dropped in [`leave_after`](Self::leave_after).
     ///
     /// # Errors
     ///
