@@ -24,7 +24,7 @@
 use std::{convert::Infallible, fmt, ops::Deref, sync::Arc};
 
 #[cfg(feature = "server")]
-use axum::extract::OriginalUri;
+use axum::{extract::OriginalUri, http::Uri};
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     http::{StatusCode, request::Parts},
@@ -32,38 +32,65 @@ use axum::{
 };
 
 #[cfg(feature = "server")]
-use crate::resume::{ConnectionHandle, Resume};
+use crate::resume::{Exchange, Resume};
 use crate::{activation::ActivatedListeners, drain::Drain, log};
 
-/// What a server adds to every request: a request extension. It is of one listener and of one connection, so a request costs two counts of
-/// references.
-#[derive(Clone, Debug)]
+/// What a server adds to every request: a request extension. It is of one connection, so a request costs one count of references.
+///
+/// The connection has one of no request. Each request gets a clone of that, which is of the request that is being called.
+#[cfg(feature = "server")]
+#[derive(Debug)]
 pub(crate) struct ServedThrough {
-    served: Arc<Served>,
-    #[cfg(feature = "server")]
-    connection: Option<ConnectionHandle>,
+    connection: Arc<dyn ServedConnection>,
+    call: Option<u32>,
 }
 
+/// A connection, as extractors see it.
+#[cfg(feature = "server")]
+pub(crate) trait ServedConnection: fmt::Debug + Send + Sync {
+    fn served(&self) -> &Served;
+
+    /// How many requests there were.
+    fn calls(&self) -> u32;
+
+    /// The exchange of the request of that number; `None` if that is answered already, or cannot be resumed.
+    fn exchange(&self, call: u32, parts: &Parts, target: &Uri) -> Option<Arc<Exchange>>;
+}
+
+/// What the requests of one listener can extract.
 #[derive(Debug)]
-struct Served {
+pub(crate) struct Served {
     name: ListenerName,
     activated: ActivatedListeners,
     drain: Drain,
 }
 
-impl ServedThrough {
+#[cfg(feature = "server")]
+impl Served {
     pub(crate) fn new(name: Arc<str>, activated: &ActivatedListeners, drain: &Drain) -> Self {
-        Self {
-            served: Arc::new(Served { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }),
-            #[cfg(feature = "server")]
-            connection: None,
-        }
+        Self { name: ListenerName(name), activated: activated.shown(), drain: drain.clone() }
+    }
+}
+
+#[cfg(feature = "server")]
+impl ServedThrough {
+    /// Of no request yet.
+    pub(crate) fn new(connection: Arc<dyn ServedConnection>) -> Self {
+        Self { connection, call: None }
     }
 
-    /// For the requests of one connection.
-    #[cfg(feature = "server")]
-    pub(crate) fn on(&self, connection: ConnectionHandle) -> Self {
-        Self { served: Arc::clone(&self.served), connection: Some(connection) }
+    /// The exchange of the request.
+    fn exchange(&self, parts: &Parts, target: &Uri) -> Option<Arc<Exchange>> {
+        self.connection.exchange(self.call?, parts, target)
+    }
+}
+
+#[cfg(feature = "server")]
+impl Clone for ServedThrough {
+    #[inline]
+    fn clone(&self) -> Self {
+        let call = self.call.or_else(|| Some(self.connection.calls()));
+        Self { connection: Arc::clone(&self.connection), call }
     }
 }
 
@@ -214,8 +241,8 @@ impl<S: Sync> FromRequestParts<S> for Resume {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let target = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(target)| target);
-        let through = parts.extensions.get::<ServedThrough>().and_then(|through| through.connection.as_ref());
-        Ok(Self::new(through.and_then(|connection| connection.exchange(parts, target))))
+        let through = parts.extensions.get::<ServedThrough>();
+        Ok(Self::new(through.and_then(|through| through.exchange(parts, target))))
     }
 }
 
@@ -256,6 +283,12 @@ impl IntoResponse for NotServed {
     }
 }
 
+#[cfg(feature = "server")]
 fn served(parts: &Parts) -> Option<&Served> {
-    parts.extensions.get::<ServedThrough>().map(|through| &*through.served)
+    parts.extensions.get::<ServedThrough>().map(|through| through.connection.served())
+}
+
+#[cfg(not(feature = "server"))]
+fn served(_: &Parts) -> Option<&Served> {
+    None
 }

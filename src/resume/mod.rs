@@ -28,7 +28,6 @@ mod answer;
 mod error;
 mod exchange;
 mod extractor;
-mod handle;
 mod known;
 mod request;
 mod stage;
@@ -41,7 +40,6 @@ pub use self::websocket::{Received, ResumableWebSocket};
 pub(crate) use self::{
     answer::Answer,
     exchange::{Destination, Exchange},
-    handle::{ConnectionHandle, Exchanges},
     request::RequestHeaders,
     stage::{Refusal, Stage},
 };

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     activation::ActivatedListeners,
     drain::{AbortOnDrop, Counters, Drain, DrainReport, Stats, UnmovedReason},
-    extract::ServedThrough,
+    extract::Served,
     fdstore::Store,
     idle_connection::IdleConnection,
     log,
@@ -351,7 +351,7 @@ impl RouteHandle {
     /// What its connections share that come while `drain` is the one that ends them.
     fn context(&self, server: &ServerContext, drain: &Drain) -> RouteContext {
         RouteContext {
-            served: ServedThrough::new(Arc::clone(&self.name), &server.activated, drain),
+            served: Served::new(Arc::clone(&self.name), &server.activated, drain),
             drain: if self.settings.until_done { drain.follower().0.clone() } else { drain.clone() },
             counters: Arc::clone(&self.counters),
             limits: self.settings.limits.clone(),

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::{
     drain::{Counters, Drain},
-    extract::ServedThrough,
+    extract::Served,
     idle_connection::{Accepts, IdleConnection},
     resume::Destination,
     server::{limits::Limits, reaper::Reaper},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::server) struct RouteContext {
     /// What every request can extract.
-    pub(in crate::server) served: ServedThrough,
+    pub(in crate::server) served: Served,
     pub(in crate::server) drain: Drain,
     pub(in crate::server) counters: Arc<Counters>,
     pub(in crate::server) limits: Limits,

@@ -21,7 +21,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{depart::depart, io::Io, observed::Observed, refused, swallow::AnswerHead, transport::Transport};
+use super::{depart::depart, io::Io, observed::Observed, refused, swallow::AnswerHead};
 use crate::{
     idle_connection::{Protocol, Times},
     resume::{Exchange, NotMovable, Refusal, Stage},
@@ -174,10 +174,9 @@ impl ExchangeIo {
         }
         polled
     }
-}
 
-impl Transport for ExchangeIo {
-    fn into_io(mut self) -> Option<Io> {
+    /// The stream, with what is to be read first; `None` if it cannot be used for another request.
+    pub(super) fn into_io(mut self) -> Option<Io> {
         if self.exchange.is_unapproved() || self.swallowed.is_some() {
             return None;
         }

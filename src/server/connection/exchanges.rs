@@ -7,11 +7,16 @@ use http_body::Body;
 
 use super::{slot::ExchangeSlot, state::State};
 use crate::{
+    extract::{Served, ServedConnection},
     idle_connection::ResumableRecord,
-    resume::{Destination, Exchange, Exchanges, NotMovable, RequestHeaders, Stage},
+    resume::{Destination, Exchange, NotMovable, RequestHeaders, Stage},
 };
 
-impl Exchanges for State {
+impl ServedConnection for State {
+    fn served(&self) -> &Served {
+        &self.route.served
+    }
+
     fn calls(&self) -> u32 {
         Self::calls(self)
     }
@@ -77,16 +82,16 @@ pub(super) fn resume(state: &State, record: ResumableRecord) -> Arc<Exchange> {
     exchange
 }
 
-/// Notes the answer to the request that is being called. The exchange, if its body is a stream that can move.
+/// Notes the answer to the request that is being called. Whether its body is a stream that can move.
 #[cold]
-pub(super) fn note_answer<B: Body>(state: &State, response: &Response<B>) -> Option<Arc<Exchange>> {
+pub(super) fn note_answer<B: Body>(state: &State, response: &Response<B>) -> bool {
     let exchange = state.slot.of(state.calls());
     let is_stream = exchange.as_ref().is_some_and(|exchange| exchange.note_answer(response));
     let is_over = exchange.as_ref().is_none_or(|exchange| exchange.stage() == Stage::Over);
     if is_over {
         state.slot.set(None);
     }
-    exchange.filter(|_| is_stream)
+    is_stream
 }
 
 /// What moves of a stream whose end is held.

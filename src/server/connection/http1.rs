@@ -48,8 +48,12 @@ struct Stopped<S> {
 ///
 /// A connection is stopped only where nothing can be lost: hyper never gets a graceful shutdown, as it then drops what it has
 /// read of the next request. It is taken apart instead, and where it had read ahead, put together again.
-pub(super) async fn serve<S: HttpService>(io: Io, service: Service<S>, watch: &mut Watch<'_, '_>) {
-    serve_from(io, service, None, watch).await;
+pub(super) fn serve<S: HttpService>(
+    io: Io,
+    service: Service<S>,
+    watch: &mut Watch<'_, '_>,
+) -> impl Future<Output = ()> + Send {
+    serve_from(io, service, None, watch)
 }
 
 /// Serves a connection on whose last request the handler goes on that had it in another process.
@@ -79,15 +83,11 @@ async fn serve_from<S: HttpService>(
     watch: &mut Watch<'_, '_>,
 ) {
     loop {
-        let stopped = match exchange.take() {
-            None => drive(io, service, watch).await,
-            Some(exchange) => {
-                let io = ExchangeIo::new(io, exchange);
-                // Boxed, so that the many that never upgrade hold no room for it.
-                Box::pin(drive(io, service, watch)).await
-            }
+        let transport = match exchange.take() {
+            None => Transport::Plain(io),
+            Some(exchange) => Transport::Exchange(Box::new(ExchangeIo::new(io, exchange))),
         };
-        let Some(stopped) = stopped else { return };
+        let Some(stopped) = drive(transport, service, watch).await else { return };
         Stopped { io, service, .. } = match stopped.stop {
             // Nothing is under way in either direction that a close could take away.
             Stop::Idle if stopped.read_ahead.is_empty() && !stopped.io.has_unread() => {
@@ -106,14 +106,14 @@ async fn serve_from<S: HttpService>(
 }
 
 /// Drives hyper until there is a reason to stop; `None` if the connection has ended.
-async fn drive<T: Transport, S: HttpService>(
-    io: T,
+async fn drive<S: HttpService>(
+    transport: Transport,
     service: Service<S>,
     watch: &mut Watch<'_, '_>,
 ) -> Option<Stopped<S>> {
     // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
     let builder = http1::Builder::new();
-    let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let mut connection = builder.serve_connection(TokioIo::new(transport), service).with_upgrades();
     let stop = match watch.drive(Pin::new(&mut connection)).await {
         Stop::Ended(ended) if watch.may_be_upgraded() => {
             // Kept until that is noted: the connection is counted when the stream is dropped.

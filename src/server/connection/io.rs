@@ -105,6 +105,7 @@ impl Io {
     }
 
     /// Reads past what was put back, straight from the socket.
+    #[inline]
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;

@@ -33,7 +33,8 @@ use super::{
 };
 use crate::{
     addr::PeerAddr,
-    resume::{ConnectionHandle, Exchange, NotMovable, Resumed, Stage},
+    extract::ServedThrough,
+    resume::{NotMovable, Resumed, Stage},
 };
 
 /// A tower service that HTTP is served with: its bounds in one name.
@@ -58,8 +59,7 @@ impl<S> Service<S> {
     pub(super) fn new(inner: S, peer: PeerAddr, state: Arc<State>) -> Self {
         let mut template = roomy_extensions();
         template.insert(ConnectInfo(peer));
-        let handle = ConnectionHandle::new(Arc::clone(&state) as _);
-        template.insert(state.route.served.on(handle));
+        template.insert(ServedThrough::new(Arc::clone(&state) as _));
         Self { inner, template, state }
     }
 }
@@ -81,7 +81,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
         }
         let by = if head.version <= Version::HTTP_11 { DroppedBy::Connection } else { DroppedBy::Any };
         self.state.call(has_body, by);
-        let guard = InFlight { state: Arc::clone(&self.state), whole: false, by };
+        let guard = InFlight { state: Arc::clone(&self.state), by, whole: false, is_streamed: false, is_over: false };
         self.state.route.counters.started();
         self.extend(&mut head.extensions, by);
         if self.state.slot.is_full() && exchanges::is_resumed(&self.state) {
@@ -135,19 +135,33 @@ fn roomy_extensions() -> Extensions {
 #[derive(Debug)]
 pub(super) struct InFlight {
     state: Arc<State>,
-    /// The response came to its end.
-    whole: bool,
     /// Who drops it: with HTTP/1 the connection's own task.
     by: DroppedBy,
+    /// The response came to its end.
+    whole: bool,
+    /// The response goes on in the next process, if its exchange can be left.
+    is_streamed: bool,
+    /// It is counted.
+    is_over: bool,
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
+impl InFlight {
+    #[inline]
+    fn end(&mut self) {
+        if mem::replace(&mut self.is_over, true) {
+            return;
+        }
         self.state.route.counters.answered(self.whole);
         match self.by {
             DroppedBy::Connection => self.state.release(DroppedBy::Connection),
             DroppedBy::Any => self.state.release_elsewhere(),
         }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -206,13 +220,10 @@ where
         let this = self.project();
         let Ok(mut response) = ready!(this.answer.poll(cx));
         let mut guard = this.guard.take();
-        let mut streamed = None;
         if let Some(guard) = &mut guard {
             guard.whole = response.body().is_end_stream();
             if guard.by == DroppedBy::Connection && guard.state.slot.is_full() {
-                let state = &guard.state;
-                streamed = exchanges::note_answer(state, &response)
-                    .map(|exchange| Box::new(Streamed { exchange, state: Arc::clone(state) }));
+                guard.is_streamed = exchanges::note_answer(&guard.state, &response);
             }
             // HTTP/2 has no such header (RFC 9113, section 8.2.2): its client gets GOAWAY. An upgrade needs its own.
             let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -220,7 +231,7 @@ where
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard, streamed })))
+        Poll::Ready(Ok(response.map(|inner| ResponseBody { inner, guard })))
     }
 }
 
@@ -231,16 +242,7 @@ pin_project! {
         #[pin]
         inner: B,
         guard: Option<InFlight>,
-        // Its end may be held back, for the next process to go on with it.
-        streamed: Option<Box<Streamed>>,
     }
-}
-
-/// The exchange of a response whose body may go on in the next process.
-#[derive(Debug)]
-struct Streamed {
-    exchange: Arc<Exchange>,
-    state: Arc<State>,
 }
 
 impl<B: HttpBody> HttpBody for ResponseBody<B>
@@ -250,20 +252,22 @@ where
     type Data = B::Data;
     type Error = B::Error;
 
+    #[inline]
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        if let Some(streamed) = this.streamed {
-            return poll_resumable(this.inner, cx, streamed, this.guard);
-        }
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
         if let Some(guard) = this.guard {
+            if guard.is_streamed {
+                return poll_resumable(this.inner, cx, guard);
+            }
+            let frame = ready!(this.inner.as_mut().poll_frame(cx));
             guard.whole = frame.is_none() || this.inner.is_end_stream();
+            return Poll::Ready(frame);
         }
-        Poll::Ready(frame)
+        this.inner.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.streamed.is_none() && self.inner.is_end_stream()
+        !self.guard.as_ref().is_some_and(|guard| guard.is_streamed) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -275,30 +279,27 @@ type PolledFrame<B> = Poll<Option<Result<Frame<<B as HttpBody>::Data>, <B as Htt
 
 /// As `poll_frame` of a body whose end may be for the next process, and not for the client. hyper writes what it has then, and waits for
 /// more; nothing of the request is alive any more, so the connection can move.
-fn poll_resumable<B: HttpBody>(
-    body: Pin<&mut B>,
-    cx: &mut Context<'_>,
-    streamed: &Streamed,
-    guard: &mut Option<InFlight>,
-) -> PolledFrame<B> {
-    let exchange = &streamed.exchange;
+#[cold]
+#[inline(never)]
+fn poll_resumable<B: HttpBody>(body: Pin<&mut B>, cx: &mut Context<'_>, guard: &mut InFlight) -> PolledFrame<B> {
+    let state = &guard.state;
+    // It is there until the next request.
+    let Some(exchange) = state.slot.of(state.calls()) else { return Poll::Ready(None) };
     if exchange.stage() != Stage::Held {
         let frame = ready!(body.poll_frame(cx));
         if frame.is_some() {
             return Poll::Ready(frame);
         }
-        if let Some(guard) = guard {
-            guard.whole = true;
-        }
+        guard.whole = true;
     }
-    if !streamed.state.moves() {
+    if !state.moves() {
         // A connection that has reached its age does not move, also where that was after the end of the body.
         exchange.note_not_movable(NotMovable::NoStream);
     }
     if !exchange.hold_end() {
         return Poll::Ready(None);
     }
-    *guard = None;
+    guard.end();
     Poll::Pending
 }
 

@@ -109,8 +109,8 @@ impl<'a, 'd> Watch<'a, 'd> {
     }
 
     /// Drives `connection` until there is a reason to stop; it can be driven on.
-    pub(super) async fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> Stop<F::Output> {
-        poll_fn(|cx| {
+    pub(super) fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> impl Future<Output = Stop<F::Output>> {
+        poll_fn(move |cx| {
             loop {
                 let (calls, was_flushed) = (self.state.calls_if_quiet(), self.state.is_flushed());
                 if let Poll::Ready(output) = connection.as_mut().poll(cx) {
@@ -125,7 +125,6 @@ impl<'a, 'd> Watch<'a, 'd> {
                 }
             }
         })
-        .await
     }
 
     /// Whether no request has been answered since there were so many `calls`, and none was being answered then.
@@ -221,6 +220,7 @@ impl<'a, 'd> Watch<'a, 'd> {
         &self.state.route.limits
     }
 
+    #[inline]
     fn is_reading_headers(&self) -> bool {
         !self.is_http2 && self.state.is_reading_headers()
     }

@@ -15,6 +15,7 @@ mod client;
 mod http2;
 mod http2_moves;
 mod model;
+#[cfg(feature = "websocket")]
 mod resume;
 mod script;
 mod wire;

@@ -15,7 +15,7 @@ use crate::{
     activation::ActivatedListeners,
     addr::{PeerAddr, UnixPeer},
     drain::{Counters, Drain},
-    extract::ServedThrough,
+    extract::Served,
     idle_connection::IdleConnection,
     listener::ActivatedStream,
     server::{
@@ -124,7 +124,7 @@ impl Generation {
         let (drain, limits, name) = (Drain::new(), Limits::default(), Arc::<str>::from("http"));
         let (activated, sink) = (ActivatedListeners::from_env().unwrap(), Arc::new(RouteSink::new(back)));
         let context = RouteContext {
-            served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
+            served: Served::new(Arc::clone(&name), &activated, &drain),
             drain,
             counters: Arc::new(Counters::new(name)),
             reaper: Arc::new(Reaper::new(&limits)),

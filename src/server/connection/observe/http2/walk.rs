@@ -31,11 +31,11 @@ impl Walker {
     /// Takes the next piece off `bytes`; `None` when more must come first.
     #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Piece<'a>> {
-        if self.left == 0 {
-            return self.head(bytes).map(Piece::Head);
-        }
         if bytes.is_empty() {
             return None;
+        }
+        if self.left == 0 {
+            return self.head(bytes).map(Piece::Head);
         }
         let here = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let (payload, rest) = bytes.split_at(here);

@@ -22,7 +22,7 @@ use crate::{
     activation::ActivatedListeners,
     addr::{PeerAddr, UnixPeer},
     drain::{Counters, Drain},
-    extract::ServedThrough,
+    extract::Served,
     idle_connection::{Accepts, Http2Record, IdleConnection, Protocol},
     listener::ActivatedStream,
     server::{
@@ -188,7 +188,7 @@ fn context(limits: &Limits, sink: Arc<dyn MoveSink>) -> Arc<RouteContext> {
     let (drain, name) = (Drain::new(), Arc::<str>::from("http"));
     let activated = ActivatedListeners::from_env().unwrap();
     Arc::new(RouteContext {
-        served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
+        served: Served::new(Arc::clone(&name), &activated, &drain),
         drain,
         counters: Arc::new(Counters::new(name)),
         reaper: Arc::new(Reaper::new(limits)),

@@ -21,7 +21,7 @@ use crate::{
     activation::ActivatedListeners,
     addr::{PeerAddr, UnixPeer},
     drain::{Counters, Drain},
-    extract::ServedThrough,
+    extract::Served,
     idle_connection::{Accepts, IdleConnection, Protocol, ResumableRecord},
     listener::ActivatedStream,
     server::{limits::Limits, reaper::Reaper},
@@ -124,7 +124,7 @@ impl Line {
         let (drain, name) = (Drain::new(), Arc::<str>::from("http"));
         let activated = ActivatedListeners::from_env().unwrap();
         let context = RouteContext {
-            served: ServedThrough::new(Arc::clone(&name), &activated, &drain),
+            served: Served::new(Arc::clone(&name), &activated, &drain),
             drain,
             counters: Arc::new(Counters::new(name)),
             reaper: Arc::new(Reaper::new(&self.0.limits)),
