@@ -40,6 +40,9 @@ use self::{
 
 /// At most so many times the instructions of plain axum.
 const GATE: f64 = 1.02;
+/// The same of HTTP/2, and of hyper without axum's `serve`: each frame is looked at on its way, so that the connection can move, and each
+/// request has extensions that plain hyper does not give it.
+const HTTP2_GATE: f64 = 1.04;
 /// What a short run may miss it by: with a third of the rounds, what disturbs a count weighs three times as much.
 const SHORT_OF_ROUNDS: f64 = 0.005;
 /// How often a line is counted before it is said to miss the gate.
@@ -55,10 +58,14 @@ fn main() -> io::Result<ExitCode> {
     }
     let at_once = at_once()?;
     let plan = match is_short() {
-        true => Plan { rounds: 300, at_once, gate: GATE + SHORT_OF_ROUNDS },
-        false => Plan { rounds: 1000, at_once, gate: GATE },
+        true => Plan { rounds: 300, at_once, may_miss: SHORT_OF_ROUNDS },
+        false => Plan { rounds: 1000, at_once, may_miss: 0.0 },
     };
-    println!("instructions in user space per exchange, {at_once} at once; gate: at most {} of plain axum\n", plan.gate);
+    let gates = [GATE, HTTP2_GATE].map(|gate| gate + plan.may_miss);
+    println!(
+        "instructions in user space per exchange, {at_once} at once; gate: at most {} of plain axum, HTTP/2 {} of plain hyper\n",
+        gates[0], gates[1]
+    );
     println!("| load | socket | plain | axum::serve | ratio | Server | ratio |");
     println!("| --- | --- | --: | --: | --: | --: | --: |");
     let mut passed = true;
@@ -82,8 +89,8 @@ struct Plan {
     rounds: u32,
     /// Requests a round.
     at_once: u32,
-    /// At most so many times the instructions of plain axum.
-    gate: f64,
+    /// So much may be more than a gate allows.
+    may_miss: f64,
 }
 
 fn at_once() -> io::Result<u32> {
@@ -105,7 +112,7 @@ fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
             let job = Job { variant, transport, workers: 0, end: End::Killed };
             *least = least.min(per_exchange(load, job, plan)?);
         }
-        passes = load == Load::Accept || least.iter().all(|count| count / least[0] <= plan.gate);
+        passes = load == Load::Accept || least.iter().all(|count| count / least[0] <= GATE + plan.may_miss);
         if passes {
             break;
         }
@@ -118,20 +125,21 @@ fn compare(load: Load, transport: Transport, plan: Plan) -> io::Result<bool> {
 
 /// As [`compare`], with hyper's own HTTP/2.
 fn compare_http2(transport: Transport, plan: Plan) -> io::Result<bool> {
+    let gate = HTTP2_GATE + plan.may_miss;
     let mut least = [f64::INFINITY; 2];
     for _ in 0..TRIES {
         for (least, variant) in least.iter_mut().zip([Variant::Http2, Variant::Server]) {
             let job = Job { variant, transport, workers: 0, end: End::Killed };
             *least = least.min(per_exchange(Load::Http2, job, plan)?);
         }
-        if least[1] / least[0] <= plan.gate {
+        if least[1] / least[0] <= gate {
             break;
         }
     }
     let [plain, server] = least;
     let ratio = server / plain;
     println!("| {} | {transport} | {plain:.0} | {server:.0} | {ratio:.4} |", Load::Http2);
-    Ok(ratio <= plan.gate)
+    Ok(ratio <= gate)
 }
 
 fn per_exchange(load: Load, job: Job, plan: Plan) -> io::Result<f64> {

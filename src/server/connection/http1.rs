@@ -114,7 +114,7 @@ async fn drive<S: HttpService>(
     // Off by default, and to stay off: pipeline_flush, half_close, and hyper's own header_read_timeout (it has no timer).
     let builder = http1::Builder::new();
     let mut connection = builder.serve_connection(TokioIo::new(transport), service).with_upgrades();
-    let stop = match watch.drive(Pin::new(&mut connection)).await {
+    let stop = match watch.drive_http1(Pin::new(&mut connection)).await {
         Stop::Ended(ended) if watch.may_be_upgraded() => {
             // Kept until that is noted: the connection is counted when the stream is dropped.
             let parts = connection.into_parts();

@@ -10,17 +10,16 @@
 //! Its client knows the settings of the process before. They hold on: hyper is built with them, or with those of this
 //! process where these allow the client more. Only the latter are announced.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{rt::Executor, server::conn::http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt, time::timeout};
-use tokio_util::task::TaskTracker;
 
 use super::{
     super::limits::{DEFAULT_WINDOW, Http2Options},
-    depart,
-    http2_io::{Departing, Http2Io},
+    depart::{Departing, depart},
+    http2_io::Http2Io,
     io::Io,
     observe::http2::{
         frame::{self, code},
@@ -44,12 +43,11 @@ const UNSURE_WINDOW: u32 = 65_535 + 32_767;
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until the connection ends or moves. It goes on where another instance of hyper has stopped, if there is a record of that.
-pub(super) async fn serve<S: HttpService>(
-    mut io: Io,
-    service: Service<S>,
-    record: Option<Box<Http2Record>>,
-    watch: &mut Watch<'_, '_>,
-) {
+pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, record: Option<Box<Http2Record>>) {
+    let state = Arc::clone(io.state());
+    let drain = &state.route.drain;
+    let (started, aborted) = (pin!(drain.started()), pin!(drain.aborted()));
+    let mut watch = Watch::new(&state, started, aborted);
     watch.note_http2();
     io.expect_more();
     let resumed = record.as_deref().map(Session::resume);
@@ -57,16 +55,19 @@ pub(super) async fn serve<S: HttpService>(
     let session = match resumed {
         None => Session::new(),
         Some(Some(session)) => session,
-        Some(None) => return refuse(io, record.map_or(0, |record| record.highest_stream), watch).await,
+        Some(None) => return refuse(io, record.map_or(0, |record| record.highest_stream), &mut watch).await,
     };
-    let state = Arc::clone(io.state());
-    let builder = builder(Spawn(state.route.drain.connections().clone()), &state.route.limits.http2, agreed);
+    let waited_for = drain.connections().token();
+    let builder = builder(&state.route.limits.http2, agreed);
     let (io, departure) = Http2Io::new(io, session);
-    drive(builder.serve_connection(TokioIo::new(io), service), state, watch).await;
+    drive(builder.serve_connection(TokioIo::new(io), service), &state, &mut watch).await;
     if let Some(Departing { mut io, record, held }) = departure.take() {
         io.unread(held);
-        depart::depart(io, Protocol::Http2(Box::new(record)), watch.times());
+        depart(io, Protocol::Http2(Box::new(record)), watch.times());
     }
+    // Its streams have tasks of their own, which end when hyper's connection is dropped.
+    poll_fn(|cx| state.poll_answered(cx)).await;
+    drop(waited_for);
 }
 
 /// Drives hyper until the connection ends, or is taken out from under hyper.
@@ -74,8 +75,8 @@ pub(super) async fn serve<S: HttpService>(
 /// If it does not move at a drain, hyper sends GOAWAY in two steps (RFC 9113, section 6.8): first with the highest id there is, so that the
 /// client stops opening streams, and a round trip later with that of the last stream that is served.
 async fn drive<S: HttpService>(
-    connection: http2::Connection<TokioIo<Http2Io>, Service<S>, Spawn>,
-    state: Arc<State>,
+    connection: http2::Connection<TokioIo<Http2Io>, Service<S>, TokioExecutor>,
+    state: &State,
     watch: &mut Watch<'_, '_>,
 ) {
     let mut connection = pin!(connection);
@@ -88,7 +89,7 @@ async fn drive<S: HttpService>(
             Stop::Idle if is_going_away => return state.end(CloseReason::IdleClosed),
             Stop::Closing => {
                 if !state.move_outcome.stays() {
-                    state.note_unmoved(unmoved(&state));
+                    state.note_unmoved(unmoved(state));
                 }
                 connection.as_mut().graceful_shutdown();
             }
@@ -121,8 +122,8 @@ async fn refuse(mut io: Io, highest_stream: u32, watch: &mut Watch<'_, '_>) {
     watch.finish(close).await;
 }
 
-fn builder(spawn: Spawn, options: &Http2Options, agreed: Option<Agreed>) -> http2::Builder<Spawn> {
-    let mut builder = http2::Builder::new(spawn);
+fn builder(options: &Http2Options, agreed: Option<Agreed>) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         // The extended CONNECT of RFC 8441, for WebSockets.
@@ -145,7 +146,7 @@ fn builder(spawn: Spawn, options: &Http2Options, agreed: Option<Agreed>) -> http
 }
 
 /// Lets hyper begin with what the client may do already.
-fn resume(builder: &mut http2::Builder<Spawn>, options: &Http2Options, agreed: Agreed) {
+fn resume(builder: &mut http2::Builder<TokioExecutor>, options: &Http2Options, agreed: Agreed) {
     let adaptive = options.adaptive_window.then_some(DEFAULT_WINDOW);
     let stream_window = adaptive.unwrap_or(options.initial_stream_window).max(agreed.stream_window);
     let window = adaptive.unwrap_or(options.initial_connection_window).max(agreed.connection_window);
@@ -157,17 +158,4 @@ fn resume(builder: &mut http2::Builder<Spawn>, options: &Http2Options, agreed: A
         .max_frame_size(agreed.frame_size)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(if is_unsure { UNSURE_WINDOW } else { window });
-}
-
-/// Spawns the streams of a connection, which are waited for as it is. They end when it is dropped.
-#[derive(Clone, Debug)]
-struct Spawn(TaskTracker);
-
-impl<F> Executor<F> for Spawn
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
-    }
 }

@@ -11,18 +11,18 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
+    depart::{Departing, Departure},
     io::Io,
     observe::http2::{
         ready::Taken,
@@ -30,7 +30,7 @@ use super::{
     },
     state::State,
 };
-use crate::{drain::UnmovedReason, idle_connection::Http2Record};
+use crate::drain::UnmovedReason;
 
 /// How long a client may take to acknowledge that its header compression has no table, while no stream is open.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(5);
@@ -45,30 +45,6 @@ const HOLD_LIMIT: Duration = Duration::from_millis(50);
 
 /// How much of the library's output waits for the socket.
 const MOST_OUT: usize = 64 * 1024;
-
-/// A connection at its quiet point.
-#[derive(Debug)]
-pub(super) struct Departing {
-    pub(super) io: Io,
-    pub(super) record: Http2Record,
-    /// What the client has sent and hyper has not seen.
-    pub(super) held: Bytes,
-}
-
-/// Where the loop of a connection finds it at its quiet point.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Departure(Arc<Mutex<Option<Departing>>>);
-
-impl Departure {
-    /// The connection, once it has been taken out from under hyper.
-    pub(super) fn take(&self) -> Option<Departing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put(&self, departing: Departing) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(departing);
-    }
-}
 
 /// The stream of an HTTP/2 connection.
 #[derive(Debug)]
@@ -86,9 +62,17 @@ impl Http2Io {
         (Self { layer: Some(Box::new(layer)), departure: departure.clone() }, departure)
     }
 
+    /// A read while the connection leaves, or is fed.
     #[cold]
-    fn poll_read_fed(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    #[inline(never)]
+    fn poll_read_slowly(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some(layer) = &mut self.layer else { return Poll::Pending };
+        if layer.state().is_leaving() {
+            layer.start_leaving();
+        }
+        if !layer.session.is_fed() {
+            return layer.poll_read(cx, buf);
+        }
         match layer.poll_read_fed(cx, buf) {
             Poll::Ready(Some(read)) => return Poll::Ready(read),
             Poll::Ready(None) => return layer.poll_read(cx, buf),
@@ -167,9 +151,29 @@ impl Layer {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.session.observe_client(buf.filled().get(before..).unwrap_or_default());
-        self.note_streams();
+        self.note_read(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
+    }
+
+    /// Apart, so that a read is short where hyper has it inlined.
+    #[inline(never)]
+    fn note_read(&mut self, bytes: &[u8]) {
+        self.session.observe_client(bytes);
+        self.note_streams();
+    }
+
+    #[inline(never)]
+    fn note_written(&mut self, bufs: &[IoSlice<'_>], written: usize) {
+        let mut left = written;
+        for buf in bufs {
+            let here = left.min(buf.len());
+            self.session.observe_library(buf.get(..here).unwrap_or_default());
+            left -= here;
+            if left == 0 {
+                break;
+            }
+        }
+        self.note_streams();
     }
 
     /// A read of hyper that goes through the session; `None` if bytes may go straight to hyper from now on.
@@ -347,11 +351,8 @@ impl AsyncRead for Http2Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let Some(layer) = &mut this.layer else { return Poll::Pending };
-        if layer.state().is_leaving() {
-            layer.start_leaving();
-        }
-        if layer.session.is_fed() {
-            return this.poll_read_fed(cx, buf);
+        if layer.session.is_fed() || layer.state().is_leaving() {
+            return this.poll_read_slowly(cx, buf);
         }
         layer.poll_read(cx, buf)
     }
@@ -366,8 +367,7 @@ impl AsyncWrite for Http2Io {
             return layer.poll_write_fed(cx, buf);
         }
         let written = ready!(Pin::new(&mut layer.io).poll_write(cx, buf))?;
-        layer.session.observe_library(buf.get(..written).unwrap_or(buf));
-        layer.note_streams();
+        layer.note_written(&[IoSlice::new(buf)], written);
         Poll::Ready(Ok(written))
     }
 
@@ -385,13 +385,7 @@ impl AsyncWrite for Http2Io {
         }
         layer.is_flushed = false;
         let written = ready!(Pin::new(&mut layer.io).poll_write_vectored(cx, bufs))?;
-        let mut left = written;
-        for buf in bufs {
-            let here = left.min(buf.len());
-            layer.session.observe_library(&buf[..here]);
-            left -= here;
-        }
-        layer.note_streams();
+        layer.note_written(bufs, written);
         Poll::Ready(Ok(written))
     }
 

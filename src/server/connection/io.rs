@@ -105,7 +105,9 @@ impl Io {
     }
 
     /// Reads past what was put back, straight from the socket.
-    #[inline]
+    ///
+    /// Inlined always, and `poll_read` too: hyper asks several times a request, and most answers are that nothing has come.
+    #[inline(always)]
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -198,7 +200,7 @@ impl Io {
 }
 
 impl AsyncRead for Io {
-    #[inline]
+    #[inline(always)]
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_aborted(cx)?;

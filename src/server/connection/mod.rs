@@ -142,7 +142,10 @@ impl<S: HttpService> Connection<S> {
             Protocol::Undetected => {}
             Protocol::Http1 => return http1::serve(io, service, watch).await,
             Protocol::Resumable(record) => return http1::resume(io, service, *record, watch).await,
-            Protocol::Http2(record) => return Box::pin(http2::serve(io, service, Some(record), watch)).await,
+            Protocol::Http2(record) => {
+                tokio::spawn(http2::serve(io, service, Some(record)));
+                return;
+            }
         }
         let mut first = Vec::new();
         let protocol = loop {
@@ -169,8 +172,8 @@ impl<S: HttpService> Connection<S> {
         io.unread(Bytes::from(first));
         match protocol {
             Detected::Http1 => http1::serve(io, service, watch).await,
-            // Boxed, so that the many that speak HTTP/1 do not hold room for it.
-            Detected::Http2 => Box::pin(http2::serve(io, service, None, watch)).await,
+            // A task of its own, so that the many that speak HTTP/1 do not hold room for it, and it is polled directly.
+            Detected::Http2 => _ = tokio::spawn(http2::serve(io, service, None)),
             Detected::Nothing => {}
         }
     }

@@ -75,7 +75,8 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Taken apart, as it is large and each way to change it moves it.
         let (mut head, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
+        // hyper has looked for the end of the stream, so this is asked without its lock.
+        let has_body = body.size_hint().exact() != Some(0);
         if !head.extensions.is_empty() && exchanges::starts_anew(&self.state, &head, has_body) {
             return ResponseFuture { answer: Answer::Never, guard: None };
         }
@@ -112,7 +113,7 @@ impl<S> Service<S> {
             // Allocates nothing, where the body of hyper would be boxed.
             return Body::empty();
         }
-        self.state.hold(DroppedBy::Any);
+        self.state.hold_body();
         Body::new(RequestBody { inner: body, ended: false, held: Held(Arc::clone(&self.state)) })
     }
 }
@@ -152,10 +153,7 @@ impl InFlight {
             return;
         }
         self.state.route.counters.answered(self.whole);
-        match self.by {
-            DroppedBy::Connection => self.state.release(DroppedBy::Connection),
-            DroppedBy::Any => self.state.release_elsewhere(),
-        }
+        self.state.release(self.by);
     }
 }
 
@@ -173,7 +171,10 @@ fn answer<S: Tower<Request<Body>>>(mut service: S, request: Request<Body>, guard
         Poll::Ready(Ok(())) => {
             ResponseFuture { answer: Answer::Called { future: service.call(request) }, guard: Some(guard) }
         }
-        _ => ResponseFuture { answer: Answer::Waiting { future: service.oneshot(request) }, guard: Some(guard) },
+        _ => {
+            let future = Box::pin(service.oneshot(request));
+            ResponseFuture { answer: Answer::Waiting { future }, guard: Some(guard) }
+        }
     }
 }
 
@@ -181,7 +182,8 @@ pin_project! {
     #[project = AnswerProjection]
     enum Answer<S: Tower<Request<Body>>> {
         Called { #[pin] future: S::Future },
-        Waiting { #[pin] future: Oneshot<S, Request<Body>> },
+        // Boxed, so that the others are as small as without it.
+        Waiting { future: Pin<Box<Oneshot<S, Request<Body>>>> },
         // hyper is about to be taken apart.
         Never,
     }
@@ -194,7 +196,7 @@ impl<S: Tower<Request<Body>>> Future for Answer<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             AnswerProjection::Called { future } => future.poll(cx),
-            AnswerProjection::Waiting { future } => future.poll(cx),
+            AnswerProjection::Waiting { future } => future.as_mut().poll(cx),
             AnswerProjection::Never => Poll::Pending,
         }
     }
@@ -325,7 +327,7 @@ struct Held(Arc<State>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.release_elsewhere();
+        self.0.release_body();
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
     },
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
 use super::{context::RouteContext, move_outcome::MoveOutcome, slot::ExchangeSlot};
@@ -43,7 +43,7 @@ pub(super) enum DroppedBy {
 ///
 /// | field | written by | read by | ordering |
 /// | --- | --- | --- | --- |
-/// | `answering` | the connection's task | that task; the reaper | the decrement is `Release`, the load `Acquire` |
+/// | `answering` | the connection's task, with HTTP/2 any task | the connection's task; the reaper | the decrement is `Release`, the load `Acquire` |
 /// | `held` | any task | the connection's task; the reaper | the decrement is `Release`, the load `Acquire` |
 /// | `calls`, `has_streams` | the connection's task | that task; the reaper | `Relaxed`: a late value is one more busy tick |
 /// | `asked` | the reaper | the connection's task | `Relaxed`: the reaper wakes the task after it, and waking orders both |
@@ -52,11 +52,11 @@ pub(super) enum DroppedBy {
 ///
 /// Why the decrements are `Release`: a thread that finds the connection idle goes on to read what was read from it
 /// meanwhile (`reads_when_idle`). Without it, it could see the zero and the old count, and take bytes that belong to
-/// the last request for the beginning of the next one. `held` counts what another task may drop: a handler gives the
-/// body of a request away, and with HTTP/2 each stream may have a task of its own.
+/// the last request for the beginning of the next one. `held` counts what another task may drop, as a handler gives the
+/// body of a request away. With HTTP/2 each stream has a task of its own.
 ///
-/// hyper waits for the end of a body that it has not read to its end, and for no other. So a body that is dropped
-/// elsewhere wakes the connection itself, if that is to leave. Either the body's task sees that, or the connection sees
+/// hyper waits for the end of a body that it has not read to its end, and for no other. So what is dropped
+/// elsewhere wakes the connection itself, if that is to leave. Either that task sees it, or the connection sees
 /// that it is idle: each writes, then has a `SeqCst` fence, and then reads what the other wrote. With anything weaker
 /// both could miss the other's write, and the connection would sleep until the deadline of the drain.
 #[derive(Debug)]
@@ -65,9 +65,9 @@ pub(super) struct State {
     pub(super) peer: PeerAddr,
     /// As the connection came here.
     pub(super) times: Times,
-    /// HTTP/1: service futures and response bodies that are alive, which the connection's own task alone makes and drops.
+    /// Service futures and response bodies that are alive. With HTTP/1 the connection's own task alone makes and drops them.
     answering: AtomicU32,
-    /// Whatever else of a request is alive: what another task may drop.
+    /// Bodies of requests that are alive.
     held: AtomicU32,
     /// Requests so far.
     calls: AtomicU32,
@@ -136,17 +136,18 @@ impl State {
         self.had_body.store(has_body, Ordering::Relaxed);
     }
 
-    /// Something of a request is alive, and is dropped by that task.
+    /// A request is being answered, until that task drops the answer.
     #[inline]
-    pub(super) fn hold(&self, by: DroppedBy) {
+    fn hold(&self, by: DroppedBy) {
         match by {
             DroppedBy::Connection => {
                 self.answering.store(self.answering.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             }
-            DroppedBy::Any => _ = self.held.fetch_add(1, Ordering::Relaxed),
+            DroppedBy::Any => _ = self.answering.fetch_add(1, Ordering::Relaxed),
         }
     }
 
+    /// The answer is dropped.
     #[inline]
     pub(super) fn release(&self, by: DroppedBy) {
         self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -154,18 +155,44 @@ impl State {
             DroppedBy::Connection => {
                 self.answering.store(self.answering.load(Ordering::Relaxed) - 1, Ordering::Release);
             }
-            DroppedBy::Any => _ = self.held.fetch_sub(1, Ordering::Release),
+            DroppedBy::Any => {
+                self.answering.fetch_sub(1, Ordering::Release);
+                self.wake_if_leaving();
+            }
         }
     }
 
-    /// As [`release`](Self::release), for what may be dropped by any task: a body of a request, and with HTTP/2 a response.
+    /// The body of a request is alive.
     #[inline]
-    pub(super) fn release_elsewhere(&self) {
-        self.release(DroppedBy::Any);
+    pub(super) fn hold_body(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is dropped, by any task.
+    #[inline]
+    pub(super) fn release_body(&self) {
+        self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.held.fetch_sub(1, Ordering::Release);
+        self.wake_if_leaving();
+    }
+
+    #[inline]
+    fn wake_if_leaving(&self) {
         fence(Ordering::SeqCst);
-        if self.is_leaving() && !self.is_busy() {
+        if self.is_leaving() && self.answering.load(Ordering::Acquire) == 0 {
             self.wake();
         }
+    }
+
+    /// HTTP/2: ready when no stream is answered any more. The connection has ended, and its streams are about to.
+    pub(super) fn poll_answered(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.answering.load(Ordering::Acquire) != 0 {
+            self.note_waker(cx.waker());
+            // The last one wakes a connection that leaves.
+            self.close_after_response();
+            fence(Ordering::SeqCst);
+        }
+        if self.answering.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
     #[cold]

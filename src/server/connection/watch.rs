@@ -5,7 +5,7 @@
 //! connections share. Their wakers are left once. Idleness and age are looked after from outside (see the reaper), so
 //! that a timer is armed only for headers that are being read and for a connection that is about to be closed.
 //!
-//! # Two races with hyper
+//! # Two races with hyper's HTTP/1
 //!
 //! - A body that another task drops ends a request without a poll of hyper. The state is then idle, and hyper has not
 //!   seen it. So an idle connection is taken only if no request was alive before hyper was polled and none was after,
@@ -110,6 +110,17 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// Drives `connection` until there is a reason to stop; it can be driven on.
     pub(super) fn drive<F: Future>(&mut self, mut connection: Pin<&mut F>) -> impl Future<Output = Stop<F::Output>> {
+        poll_fn(move |cx| match connection.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Stop::Ended(output)),
+            Poll::Pending => self.poll(cx),
+        })
+    }
+
+    /// As [`drive`](Self::drive), of HTTP/1: hyper is stopped only where it has seen all that has happened.
+    pub(super) fn drive_http1<F: Future>(
+        &mut self,
+        mut connection: Pin<&mut F>,
+    ) -> impl Future<Output = Stop<F::Output>> {
         poll_fn(move |cx| {
             loop {
                 let (calls, was_flushed) = (self.state.calls_if_quiet(), self.state.is_flushed());
@@ -129,7 +140,7 @@ impl<'a, 'd> Watch<'a, 'd> {
 
     /// Whether no request has been answered since there were so many `calls`, and none was being answered then.
     fn was_quiet(&self, calls: Option<u32>) -> bool {
-        self.is_http2 || (calls.is_some() && calls == self.state.calls_if_quiet())
+        calls.is_some() && calls == self.state.calls_if_quiet()
     }
 
     /// Drives what ends the connection; only an abort stops that.

@@ -1,12 +1,25 @@
 //! The ends of HTTP/2 connections.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    future::pending,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
+    Router,
     body::Bytes,
     http::{Request, StatusCode},
+    routing::get,
 };
-use tokio::{net::TcpStream, sync::Mutex, task::JoinHandle};
+use axum_activation::{ActivatedListeners, Server};
+use tokio::{
+    join,
+    net::TcpStream,
+    sync::Mutex,
+    task::{JoinHandle, yield_now},
+};
 
 use super::service::{Gate, gated, routes};
 use crate::support::running::{Running, connections};
@@ -60,6 +73,39 @@ async fn stuck_streams_are_aborted_in_time_and_their_connections_counted() {
     for answer in stuck {
         assert!(answer.await.unwrap().is_err());
     }
+}
+
+#[tokio::test]
+async fn no_handler_of_an_aborted_stream_is_alive_when_the_server_returns() {
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let stuck = get(move || {
+        let held = Arc::clone(&held);
+        async move {
+            pending::<()>().await;
+            drop(held);
+        }
+    });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let activated = ActivatedListeners::builder().socket("http", listener).build().unwrap();
+    let server = Server::new(activated).serve("http", Router::new().route("/", stuck)).without_signals();
+    let (drain, stats) = (server.drain(), server.stats());
+    let clients = async {
+        let client = connect(addr).await;
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            answers.push(client.ask("/").await);
+        }
+        while stats.read()[0].in_flight < 100 {
+            yield_now().await;
+        }
+        drain.abort();
+        (client, answers)
+    };
+    // The client's side is not polled any more when the server returns, and the runtime goes on.
+    let (report, _clients) = join!(async { (server.run().await, Arc::strong_count(&alive)) }, clients);
+    assert_eq!((connections(&report.0.unwrap()), report.1), ([0, 0, 0, 1], 1), "no handler has any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

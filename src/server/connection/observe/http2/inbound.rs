@@ -96,20 +96,15 @@ impl Inbound {
 
     /// Notes what the library has read straight from the client.
     #[inline]
-    pub(super) fn observe(&mut self, mut bytes: &[u8], seen: &mut Seen) {
-        while let Some(piece) = self.walker.step(&mut bytes) {
-            match piece {
-                Piece::Head(head) => {
-                    self.note_block(head, seen);
-                    seen.client_frame(head);
-                }
-                Piece::Payload(payload, _) => {
-                    if let Some(head) = self.walker.current() {
-                        seen.client_payload(head, payload);
-                    }
-                }
+    pub(super) fn observe(&mut self, bytes: &[u8], seen: &mut Seen) {
+        let Self { walker, block, .. } = self;
+        walker.each(bytes, |head, payload| match payload {
+            None => {
+                note_block(block, head, seen);
+                seen.client_frame(head);
             }
-        }
+            Some(payload) => seen.client_payload(head, payload),
+        });
     }
 
     /// From now on frames are looked at before the library gets them.
@@ -277,22 +272,9 @@ impl Inbound {
         To::Library
     }
 
-    /// Follows header blocks, which no other frame may interrupt (RFC 9113, section 6.10).
-    fn note_block(&mut self, head: Head, seen: &mut Seen) -> bool {
-        let goes_on = head.kind == kind::CONTINUATION;
-        let fits = if goes_on { self.block == head.stream && self.block != 0 } else { self.block == 0 };
-        if !fits {
-            seen.note_fault(UnmovedReason::NotUnderstood);
-        }
-        if goes_on || head.kind == kind::HEADERS {
-            self.block = if head.has(flag::END_HEADERS) { 0 } else { head.stream };
-        }
-        fits
-    }
-
     fn head(&mut self, head: Head, seen: &mut Seen, out: &mut Outbound) {
         let passed = std::mem::take(&mut self.passed_head);
-        let fits = self.note_block(head, seen);
+        let fits = note_block(&mut self.block, head, seen);
         self.to = match () {
             () if self.refusal.is_some() => self.route_refused(head, seen, out),
             () if passed > 0 => To::Library,
@@ -404,4 +386,18 @@ impl Inbound {
         }
         out.pump(seen);
     }
+}
+
+/// Follows header blocks, which no other frame may interrupt (RFC 9113, section 6.10).
+#[inline]
+fn note_block(block: &mut u32, head: Head, seen: &mut Seen) -> bool {
+    let goes_on = head.kind == kind::CONTINUATION;
+    let fits = if goes_on { *block == head.stream && *block != 0 } else { *block == 0 };
+    if !fits {
+        seen.note_fault(UnmovedReason::NotUnderstood);
+    }
+    if goes_on || head.kind == kind::HEADERS {
+        *block = if head.has(flag::END_HEADERS) { 0 } else { head.stream };
+    }
+    fits
 }

@@ -70,20 +70,15 @@ impl Outbound {
 
     /// Notes what the library has written straight to the client.
     #[inline]
-    pub(super) fn observe(&mut self, mut bytes: &[u8], seen: &mut Seen) {
-        while let Some(piece) = self.walker.step(&mut bytes) {
-            match piece {
-                Piece::Head(head) => {
-                    self.note_block(head);
-                    seen.library_frame(head);
-                }
-                Piece::Payload(payload, _) => {
-                    if let Some(head) = self.walker.current() {
-                        seen.library_payload(head, payload);
-                    }
-                }
+    pub(super) fn observe(&mut self, bytes: &[u8], seen: &mut Seen) {
+        let Self { walker, in_block, .. } = self;
+        walker.each(bytes, |head, payload| match payload {
+            None => {
+                note_block(in_block, head);
+                seen.library_frame(head);
             }
-        }
+            Some(payload) => seen.library_payload(head, payload),
+        });
     }
 
     /// From now on frames are looked at before they go out.
@@ -109,12 +104,6 @@ impl Outbound {
 
     fn is_between_frames(&self) -> bool {
         self.walker.is_between_frames() && !self.in_block && self.gate.is_empty()
-    }
-
-    fn note_block(&mut self, head: Head) {
-        if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
-            self.in_block = !head.has(flag::END_HEADERS);
-        }
     }
 
     /// Bytes for the socket.
@@ -169,7 +158,7 @@ impl Outbound {
             self.between_frames(seen);
         }
         self.to = if sent == 0 { self.route(head, seen) } else { To::Client };
-        self.note_block(head);
+        note_block(&mut self.in_block, head);
         match self.to {
             To::Client | To::Goaway => {
                 seen.library_frame(head);
@@ -266,6 +255,13 @@ impl Outbound {
         seen.receive_window = opening.window;
         self.pump(seen);
         Ok(())
+    }
+}
+
+#[inline]
+fn note_block(in_block: &mut bool, head: Head) {
+    if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
+        *in_block = !head.has(flag::END_HEADERS);
     }
 }
 

@@ -109,29 +109,21 @@ impl Seen {
             self.check_length(head);
         }
         match head.kind {
-            kind::HEADERS => self.client_headers(head),
-            kind::DATA => {
-                self.receive_window -= i64::from(head.length);
+            kind::HEADERS if head.stream > self.highest => {
+                self.highest = head.stream;
+                if head.stream <= self.last_accepted {
+                    self.streams.open(head.stream, head.ends_stream());
+                }
+            }
+            kind::HEADERS | kind::DATA => {
+                if head.kind == kind::DATA {
+                    self.receive_window -= i64::from(head.length);
+                }
                 if head.ends_stream() {
                     self.streams.client_ended(head.stream);
                 }
             }
             _ => self.client_control(head),
-        }
-    }
-
-    fn client_headers(&mut self, head: Head) {
-        if head.stream > self.highest {
-            if head.stream % 2 == 0 {
-                self.note_fault(UnmovedReason::NotUnderstood);
-            }
-            self.highest = head.stream;
-            if head.stream <= self.last_accepted {
-                self.streams.open(head.stream);
-            }
-        }
-        if head.ends_stream() {
-            self.streams.client_ended(head.stream);
         }
     }
 

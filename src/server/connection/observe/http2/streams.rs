@@ -11,8 +11,10 @@ const SERVER_ENDED: u8 = 2;
 pub(super) struct OpenStreams(Vec<(u32, u8)>);
 
 impl OpenStreams {
-    pub(super) fn open(&mut self, id: u32) {
-        self.0.push((id, 0));
+    /// The client has opened it, and perhaps ended its side with the same frame.
+    #[inline]
+    pub(super) fn open(&mut self, id: u32, has_ended: bool) {
+        self.0.push((id, if has_ended { CLIENT_ENDED } else { 0 }));
     }
 
     pub(super) fn is_open(&self, id: u32) -> bool {
@@ -43,19 +45,21 @@ impl OpenStreams {
 
     #[inline]
     fn ended(&mut self, id: u32, by: u8) {
-        let Some(place) = self.find(id) else { return };
-        self.0[place].1 |= by;
-        if self.0[place].1 == CLIENT_ENDED | SERVER_ENDED {
-            self.0.remove(place);
+        // The only one, or the one that came last, in most cases.
+        if let Some((_, sides)) = self.0.last_mut().filter(|(last, _)| *last == id) {
+            *sides |= by;
+            if *sides == CLIENT_ENDED | SERVER_ENDED {
+                self.0.pop();
+            }
+        } else if let Some(place) = self.find(id) {
+            self.0[place].1 |= by;
+            if self.0[place].1 == CLIENT_ENDED | SERVER_ENDED {
+                self.0.remove(place);
+            }
         }
     }
 
-    #[inline]
     fn find(&self, id: u32) -> Option<usize> {
-        // The only one, or the one that came last, in most cases.
-        match self.0.last() {
-            Some((last, _)) if *last == id => Some(self.0.len() - 1),
-            _ => self.0.binary_search_by_key(&id, |(id, _)| *id).ok(),
-        }
+        self.0.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 }

@@ -44,6 +44,37 @@ impl Walker {
         Some(Piece::Payload(payload, self.left == 0))
     }
 
+    /// Walks to the end of `bytes`. Calls `on` with each header and `None`, and with what there is of the payload then.
+    ///
+    /// As [`step`](Self::step), and cheaper: a frame that is whole in `bytes` leaves no trace in here.
+    #[inline]
+    pub(super) fn each(&mut self, mut bytes: &[u8], mut on: impl FnMut(Head, Option<&[u8]>)) {
+        while !self.is_between_frames() {
+            match self.step(&mut bytes) {
+                Some(Piece::Head(head)) => on(head, None),
+                Some(Piece::Payload(payload, _)) => _ = self.current.map(|head| on(head, Some(payload))),
+                None => return,
+            }
+        }
+        while let Some((head, rest)) = bytes.split_first_chunk() {
+            let head = Head::parse(*head);
+            on(head, None);
+            let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+            let Some((payload, rest)) = rest.split_at_checked(length) else {
+                (self.left, self.current) = (head.length, Some(head));
+                bytes = rest;
+                break;
+            };
+            on(head, Some(payload));
+            bytes = rest;
+        }
+        while let Some(piece) = self.step(&mut bytes) {
+            if let (Piece::Payload(payload, _), Some(head)) = (piece, self.current) {
+                on(head, Some(payload));
+            }
+        }
+    }
+
     #[inline]
     fn head(&mut self, bytes: &mut &[u8]) -> Option<Head> {
         let head = match bytes.split_first_chunk() {
