@@ -95,6 +95,18 @@ fn nothing_is_left_out_once_the_client_uses_a_table_that_it_has_said_to_be_witho
 }
 
 #[test]
+fn trailers_come_behind_a_block_that_waits_and_has_changed_the_table() {
+    let inserts = frame(kind::HEADERS, WHOLE, 3, &[0x40, 1, b'x', 1, b'a']);
+    let bytes = [inserts, frame(kind::HEADERS, WHOLE, 1, &[0xbe])].concat();
+    for cut in [1, 10, bytes.len()] {
+        let mut session = holding();
+        bytes.chunks(cut).for_each(|bytes| session.feed_client(bytes));
+        assert_eq!(taken(&mut session), bytes, "in pieces of {cut}");
+        assert_eq!(session.step(), Step::Stays(UnmovedReason::IgnoresTableSize));
+    }
+}
+
+#[test]
 fn as_much_as_may_wait_is_released_behind_an_upload() {
     let mut session = holding();
     let new = [frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x20, 0x82]), frame(kind::DATA, 0, 3, &[7; 3]).repeat(300)];

@@ -29,6 +29,11 @@ impl Inbound {
                 self.held.open(stream);
                 To::Held
             }
+            // Trailers may use what a block that waits has inserted into the table.
+            kind::HEADERS if self.holds && self.table.has_inserted() => {
+                self.disobeyed(seen, out);
+                if self.refusal.is_some() { To::Nothing } else { To::Library }
+            }
             kind::WINDOW_UPDATE if stream == 0 && out.gate.withholds() => To::Window,
             kind::RST_STREAM => {
                 out.gate.reset(stream);
