@@ -59,7 +59,7 @@ impl MovedByKind {
     /// assert_eq!(MovedByKind::default().iter().count(), 4);
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionKind, u64)> + use<> {
-        ConnectionKind::ALL.into_iter().zip(self.0)
+        ConnectionKind::ALL.iter().copied().zip(self.0)
     }
 
     /// All of them.
@@ -100,7 +100,7 @@ impl UnmovedByReason {
     /// assert!(UnmovedByReason::default().iter().all(|(_, count)| count == 0));
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = (UnmovedReason, u64)> + use<> {
-        UnmovedReason::ALL.into_iter().zip(self.0)
+        UnmovedReason::ALL.iter().copied().zip(self.0)
     }
 
     /// All of them.

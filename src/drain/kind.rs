@@ -28,9 +28,10 @@ impl ConnectionKind {
     /// ```
     /// use axum_activation::drain::ConnectionKind;
     ///
-    /// assert_eq!(ConnectionKind::ALL.map(ConnectionKind::name), ["http1", "http2", "upgraded", "stream"]);
+    /// let names: Vec<_> = ConnectionKind::ALL.iter().map(|kind| kind.name()).collect();
+    /// assert_eq!(names, ["http1", "http2", "upgraded", "stream"]);
     /// ```
-    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Upgraded, Self::Stream];
+    pub const ALL: &[Self] = &[Self::Http1, Self::Http2, Self::Upgraded, Self::Stream];
 
     /// The name of the kind in a report, in the log and as a label of a metric.
     ///
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_kind_stands_at_its_own_number() {
-        for (number, kind) in ConnectionKind::ALL.into_iter().enumerate() {
+        for (number, kind) in ConnectionKind::ALL.iter().copied().enumerate() {
             assert_eq!(kind as usize, number, "{kind}");
         }
     }

@@ -316,13 +316,13 @@ mod tests {
     #[test]
     fn what_moves_is_counted_by_kind_and_what_does_not_by_reason() {
         let counters = Counters::new("http".into());
-        for kind in ConnectionKind::ALL {
+        for kind in ConnectionKind::ALL.iter().copied() {
             for _ in 0..=kind as usize {
                 counters.accepted();
                 counters.ended(CloseReason::Moved(kind));
             }
         }
-        for reason in UnmovedReason::ALL {
+        for reason in UnmovedReason::ALL.iter().copied() {
             (0..=reason as usize).for_each(|_| counters.unmoved(reason));
         }
         counters.taken_over(ConnectionKind::Stream);

@@ -53,7 +53,7 @@ impl UnmovedReason {
     ///
     /// assert!(UnmovedReason::ALL.contains(&UnmovedReason::NoRoom));
     /// ```
-    pub const ALL: [Self; 14] = [
+    pub const ALL: &[Self] = &[
         Self::Busy,
         Self::RequestBody,
         Self::OpenStreams,
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_reason_stands_at_its_own_number_and_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = UnmovedReason::ALL.map(UnmovedReason::name).into();
+        let names: std::collections::BTreeSet<_> = UnmovedReason::ALL.iter().map(|reason| reason.name()).collect();
         assert_eq!(names.len(), UnmovedReason::ALL.len());
-        for (number, reason) in UnmovedReason::ALL.into_iter().enumerate() {
+        for (number, reason) in UnmovedReason::ALL.iter().copied().enumerate() {
             assert_eq!(reason as usize, number, "{reason}");
         }
     }
