@@ -54,6 +54,6 @@ async fn ticks(resume: Resume) -> Sse<impl Stream<Item = Result<Event, Infallibl
             (!resume.is_leaving()).then_some(bye)
         }
     });
-    let events = resume.take_until_requested(ticks).chain(last.filter_map(future::ready));
+    let events = resume.take_until_requested(ticks).or_closing().chain(last.filter_map(future::ready));
     Sse::new(events.map(Ok)).keep_alive(KeepAlive::default())
 }

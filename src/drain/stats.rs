@@ -330,7 +330,7 @@ mod tests {
         assert_eq!((stats.accepted, stats.open, stats.moved), (10, 0, 10));
         assert!(stats.moved_by_kind.iter().all(|(kind, count)| count == kind as u64 + 1));
         assert_eq!((stats.taken_over, stats.taken_over_by_kind.of(ConnectionKind::Stream)), (1, 1));
-        assert_eq!(stats.unmoved, 105);
+        assert_eq!(stats.unmoved, 120);
         assert!(stats.unmoved_by_reason.iter().all(|(reason, count)| count == reason as u64 + 1));
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// Why a connection did not move to the next process, or to systemd's fd store.
 ///
-/// It is noted only while connections move: at a handoff, or at a stop with the fd store. A connection that its client
-/// closes, or that an answer announces to close, has no reason.
+/// All but [`NotResumed`](Self::NotResumed) are noted only while connections move: at a handoff, or at a stop with the fd store. A connection
+/// that its client closes, or that an answer announces to close, has no reason.
 ///
 /// ```
 /// use axum_activation::drain::UnmovedReason;
@@ -31,7 +31,7 @@ pub enum UnmovedReason {
     NotUnderstood,
     /// An upgraded connection, or a stream, whose handler does not ask for `Resume`, or one of a kind that cannot be resumed.
     NotResumable,
-    /// The handler asks for `Resume` and did not leave in time.
+    /// The handler asks for `Resume` and did not leave in time, or left while another task kept a part of the socket.
     Stayed,
     /// The state that the handler leaves is longer than the limit.
     StateTooLong,
@@ -43,6 +43,8 @@ pub enum UnmovedReason {
     Refused,
     /// It could not be sent: it has more bytes buffered than a message takes, or the kernel refused.
     Unsendable,
+    /// It came from the process before, and no handler here went on with it. It is noted whether connections move or not.
+    NotResumed,
 }
 
 impl UnmovedReason {
@@ -68,6 +70,7 @@ impl UnmovedReason {
         Self::NoRoom,
         Self::Refused,
         Self::Unsendable,
+        Self::NotResumed,
     ];
 
     /// The name of the reason in a report, in the log and as a label of a metric.
@@ -94,6 +97,7 @@ impl UnmovedReason {
             Self::NoRoom => "no_room",
             Self::Refused => "refused",
             Self::Unsendable => "unsendable",
+            Self::NotResumed => "not_resumed",
         }
     }
 }

@@ -90,7 +90,7 @@ impl fmt::Display for LeaveReason {
             Self::MessageOpen => f.write_str("a message is open, or is still to be read"),
             Self::StateTooLong => f.write_str("the state is longer than 64 KiB"),
             Self::Io(_) => f.write_str("what was still to be written cannot be written"),
-            Self::SocketKept => f.write_str("the socket is kept elsewhere"),
+            Self::SocketKept => f.write_str("a part of the socket is kept elsewhere: give all parts to leave_after"),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use axum::http::Response;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::consume_budget};
 
 use super::{
     answer::Answer,
@@ -327,7 +327,8 @@ impl Exchange {
             changed.as_mut().enable();
             stopped.as_mut().enable();
             if condition(self) {
-                return;
+                // A handler that asks again and again must let others run.
+                return consume_budget().await;
             }
             tokio::select! {
                 () = changed => {}

@@ -353,7 +353,7 @@ impl Resume {
     ///         let resume = resume.clone();
     ///         async move { (!resume.is_leaving()).then(|| "goodbye".to_owned()) }
     ///     });
-    ///     resume.take_until_requested(lines).chain(goodbye.filter_map(std::future::ready))
+    ///     resume.take_until_requested(lines).or_closing().chain(goodbye.filter_map(std::future::ready))
     /// }
     /// # let _ = |resume: Resume| with_goodbye(resume, stream::empty());
     /// ```

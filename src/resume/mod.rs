@@ -18,7 +18,7 @@
 //!         saved.save(Snapshot::new(1, number.to_be_bytes().to_vec()));
 //!         Ok(Event::default().id(number.to_string()))
 //!     });
-//!     Sse::new(resume.take_until_requested(numbers))
+//!     Sse::new(resume.take_until_requested(numbers).or_closing())
 //! }
 //! let app: Router = Router::new().route("/numbers", get(numbers));
 //! # let _ = app;

@@ -26,6 +26,11 @@ impl std::fmt::Debug for RequestHeaders {
 }
 
 impl RequestHeaders {
+    /// The path, without the query, which may hold secrets.
+    pub(crate) fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
     /// Copies them, if the request is of a kind that can be sent again: HTTP/1.1 without a body. A body would be taken from what the
     /// client sends next.
     ///

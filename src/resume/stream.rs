@@ -18,11 +18,14 @@ type Ended = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl Resume {
     /// `stream`, which ends when a handoff asks for the exchange. The next process goes on where it has ended, with the state that was
-    /// [saved](Self::save) last. It also ends when the service ends and the exchange does not move: then the client sees the end.
+    /// [saved](Self::save) last; with none, where nothing was saved.
     ///
     /// It is for the body of the response. Items that `stream` has ready at that moment are dropped, so it must be able to
-    /// make them again from that state. What is chained behind it is sent to the client in both cases;
-    /// [`is_leaving`](Self::is_leaving) tells them apart.
+    /// make them again from that state. What is chained behind it is sent to the client where it was the stream that has ended;
+    /// [`is_leaving`](Self::is_leaving) tells it apart.
+    ///
+    /// Where the exchange cannot move, the stream goes on to its own end, and the drain waits for that. A stream that has none ends
+    /// [in time](TakeUntilRequested::or_closing).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -49,10 +52,8 @@ impl Resume {
             let ended: Ended = Box::pin({
                 let exchange = Arc::clone(&exchange);
                 async move {
-                    tokio::select! {
-                        () = exchange.requested() => true,
-                        () = exchange.closing() => false,
-                    }
+                    exchange.requested().await;
+                    true
                 }
             });
             (exchange, ended)
@@ -72,6 +73,37 @@ pin_project! {
         // `None` where there is no exchange that could move.
         ended: Option<(Arc<Exchange>, Ended)>,
         has_ended: bool,
+    }
+}
+
+impl<S> TakeUntilRequested<S> {
+    /// Ends also when the service ends and the exchange does not move, [closing](Resume::closing): then the client sees the end, and comes
+    /// again. For streams that have no end of their own, such as server-sent events. One that has an end would be cut short, and its client
+    /// would not know.
+    ///
+    /// ```
+    /// # use axum_activation::resume::Resume;
+    /// use futures_util::stream::{self, Stream};
+    ///
+    /// fn numbers(resume: Resume) -> impl Stream<Item = u64> {
+    ///     resume.take_until_requested(stream::iter(1..)).or_closing()
+    /// }
+    /// # let _ = numbers;
+    /// ```
+    pub fn or_closing(mut self) -> Self {
+        self.ended = self.ended.map(|(exchange, _)| {
+            let ended: Ended = Box::pin({
+                let exchange = Arc::clone(&exchange);
+                async move {
+                    tokio::select! {
+                        () = exchange.requested() => true,
+                        () = exchange.closing() => false,
+                    }
+                }
+            });
+            (exchange, ended)
+        });
+        self
     }
 }
 

@@ -17,12 +17,15 @@ impl Resume {
     ///
     /// async fn count(upgrade: WebSocketUpgrade, resume: Resume) -> Response {
     ///     upgrade.on_upgrade(async move |socket| {
-    ///         let mut count = resume.state().map_or(0, |state| state.bytes()[0]);
+    ///         let state = resume.state().and_then(|state| state.bytes()[..].try_into().ok());
+    ///         let mut count = state.map_or(0, u64::from_be_bytes);
     ///         let mut socket = resume.websocket(socket);
     ///         loop {
     ///             match socket.recv().await {
     ///                 Received::Message(_) => count += 1,
-    ///                 Received::Leave => return drop(socket.leave(Snapshot::new(1, vec![count])).await),
+    ///                 Received::Leave => {
+    ///                     return drop(socket.leave(Snapshot::new(1, count.to_be_bytes().to_vec())).await);
+    ///                 }
     ///                 Received::Close => return socket.close_for_restart().await,
     ///                 Received::End => return,
     ///             }
@@ -34,11 +37,11 @@ impl Resume {
     /// ```
     #[must_use]
     pub fn websocket(&self, socket: WebSocket) -> ResumableWebSocket {
-        ResumableWebSocket { socket, resume: self.clone() }
+        ResumableWebSocket { socket, resume: self.clone(), is_asked: false, knows_close: false }
     }
 }
 
-/// What comes of a [`ResumableWebSocket`].
+/// What comes of a [`ResumableWebSocket`]. A handler acts on all of it.
 ///
 /// ```
 /// # async fn f(mut socket: axum_activation::resume::ResumableWebSocket) {
@@ -53,9 +56,10 @@ impl Resume {
 pub enum Received {
     /// A message; pings are answered already.
     Message(Message),
-    /// The handler is to [leave](ResumableWebSocket::leave): the next process goes on.
+    /// The handler is to [leave](ResumableWebSocket::leave): the next process goes on. It comes once. A handler that goes on to read gets the
+    /// messages that come, until the drain's deadline ends the connection.
     Leave,
-    /// The service ends and no other process takes the connection: say [Close](ResumableWebSocket::close_for_restart).
+    /// The service ends and no other process takes the connection: say [Close](ResumableWebSocket::close_for_restart). It comes once.
     Close,
     /// The connection is at its end: the client has closed it, or it is broken.
     End,
@@ -72,6 +76,10 @@ pub enum Received {
 pub struct ResumableWebSocket {
     socket: WebSocket,
     resume: Resume,
+    /// The handler has been asked to leave.
+    is_asked: bool,
+    /// It knows that the service ends.
+    knows_close: bool,
 }
 
 impl ResumableWebSocket {
@@ -95,8 +103,14 @@ impl ResumableWebSocket {
                 Some(Ok(message)) => Received::Message(message),
                 Some(Err(_)) | None => Received::End,
             },
-            () = self.resume.requested() => Received::Leave,
-            () = self.resume.closing() => Received::Close,
+            () = self.resume.requested(), if !self.is_asked => {
+                self.is_asked = true;
+                Received::Leave
+            }
+            () = self.resume.closing(), if !self.knows_close => {
+                self.knows_close = true;
+                Received::Close
+            }
         }
     }
 
@@ -136,7 +150,7 @@ impl ResumableWebSocket {
     /// # }
     /// ```
     pub async fn leave(self, state: Snapshot) -> Result<(), LeaveError<WebSocket>> {
-        let Self { mut socket, resume } = self;
+        let Self { mut socket, resume, .. } = self;
         if let Err(reason) = resume.check_leave(&state) {
             return Err(LeaveError::new(reason, Some(socket)));
         }

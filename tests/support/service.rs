@@ -6,6 +6,7 @@ use std::{
     io::Write,
     iter,
     net::SocketAddr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr,
@@ -221,7 +222,15 @@ impl Service {
 
     /// Those of them that run.
     pub(crate) fn running(&self) -> Vec<u32> {
-        self.pids().into_iter().filter(|pid| is_running(*pid)).collect()
+        self.pids().into_iter().filter(|pid| is_running(*pid) && self.is_own(*pid)).collect()
+    }
+
+    /// Whether that process is one of this service: after thousands of processes their numbers are those of others, and in a namespace of
+    /// their own they always are.
+    fn is_own(&self, pid: u32) -> bool {
+        let folder = self.folder.path().as_os_str().as_bytes();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(folder.len()).any(|part| part == folder)
     }
 
     /// The last that was said and logged.

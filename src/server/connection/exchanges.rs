@@ -94,6 +94,11 @@ pub(super) fn note_answer<B: Body>(state: &State, response: &Response<B>) -> boo
     is_stream
 }
 
+/// Whether the end of a stream is held, for the next process to go on with it.
+pub(super) fn holds_stream(state: &State) -> bool {
+    state.slot.is_full() && state.slot.of(state.calls()).is_some_and(|exchange| exchange.stage() == Stage::Held)
+}
+
 /// What moves of a stream whose end is held.
 pub(super) fn held(slot: &ExchangeSlot, calls: u32) -> Option<ResumableRecord> {
     slot.of(calls)?.held()

@@ -169,9 +169,6 @@ impl Layer {
             let here = left.min(buf.len());
             self.session.observe_library(buf.get(..here).unwrap_or_default());
             left -= here;
-            if left == 0 {
-                break;
-            }
         }
         self.note_streams();
     }
@@ -191,7 +188,13 @@ impl Layer {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Taken::Nothing if self.has_ended || self.session.is_over() => return Poll::Ready(Some(Ok(()))),
+                Taken::Nothing if self.has_ended => return Poll::Ready(Some(Ok(()))),
+                Taken::Nothing if self.session.is_over() => {
+                    // The client may still write: a reset would fail what it may send again elsewhere.
+                    let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                    self.has_ended = true;
+                    return Poll::Ready(Some(Ok(())));
+                }
                 Taken::Nothing => {}
             }
             match self.poll_client(cx) {

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     addr::PeerAddr,
     extract::ServedThrough,
-    resume::{NotMovable, Resumed, Stage},
+    resume::{Resumed, Stage},
 };
 
 /// A tower service that HTTP is served with: its bounds in one name.
@@ -293,10 +293,6 @@ fn poll_resumable<B: HttpBody>(body: Pin<&mut B>, cx: &mut Context<'_>, guard: &
             return Poll::Ready(frame);
         }
         guard.whole = true;
-    }
-    if !state.moves() {
-        // A connection that has reached its age does not move, also where that was after the end of the body.
-        exchange.note_not_movable(NotMovable::NoStream);
     }
     if !exchange.hold_end() {
         return Poll::Ready(None);

@@ -420,6 +420,9 @@ impl State {
     /// Why the connection, which ends for `close_reason`, has not moved. `None` if it has, or if none moves.
     pub(super) fn unmoved(&self, close_reason: CloseReason) -> Option<UnmovedReason> {
         let drain = &self.route.drain;
+        if self.unmoved.load(Ordering::Relaxed) == UnmovedReason::NotResumed as u8 + 1 {
+            return Some(UnmovedReason::NotResumed);
+        }
         if !drain.had_destination() || matches!(close_reason, CloseReason::Moved(_)) {
             return None;
         }

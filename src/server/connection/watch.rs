@@ -28,6 +28,7 @@ use tokio_util::sync::WaitForCancellationFuture;
 
 use super::{
     super::{limits::Limits, reaper::Registration},
+    exchanges,
     state::State,
 };
 use crate::{
@@ -277,7 +278,9 @@ impl<'a, 'd> Watch<'a, 'd> {
             return Some(Stop::Move);
         }
         if self.state.is_leaving() {
-            if self.state.moves() && !self.state.move_outcome.stays() {
+            // A stream that is held moves at any age, as an upgraded connection does: its client waits for more.
+            let moves = self.state.moves() || (self.state.route.drain.moves() && exchanges::holds_stream(self.state));
+            if moves && !self.state.move_outcome.stays() {
                 return (!self.is_http2 && self.state.is_movable()).then_some(Stop::Move);
             }
             let starts_going = self.is_http2 && !std::mem::replace(&mut self.is_going_away, true);

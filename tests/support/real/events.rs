@@ -36,7 +36,7 @@ async fn events(resume: Resume) -> Sse<impl Stream<Item = Result<Event, Infallib
             Some((Event::default().id(next.to_string()).data(data(next)), (ticks, next + 1)))
         }
     });
-    Sse::new(resume.take_until_requested(events).map(Ok))
+    Sse::new(resume.take_until_requested(events).or_closing().map(Ok))
 }
 
 /// What the event of that number holds.

@@ -30,7 +30,7 @@ enum Waiting {
         bytes: BytesMut,
         ends_stream: bool,
     },
-    /// Trailers: whole frames.
+    /// Header blocks, and the reset behind them: whole frames.
     Frames {
         stream: u32,
         heads: Vec<Head>,
@@ -77,7 +77,14 @@ impl Gate {
         self.waiting.iter().any(|waiting| waiting.stream() == stream)
     }
 
-    /// The stream was reset: what waits of it is dropped. The library has counted it as sent, so less is to be withheld.
+    /// Whether a header block must wait: behind something of its stream, or behind an earlier block, as the client decodes them in the order
+    /// in which they were encoded (RFC 7541, section 2.2).
+    pub(super) fn holds_block(&self, stream: u32) -> bool {
+        self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Frames { .. }) || waiting.stream() == stream)
+    }
+
+    /// The client has reset the stream: DATA that waits of it is dropped. The library has counted it as sent, so less is to be withheld.
+    /// Its header blocks still come, as they may have changed the table of the client.
     pub(super) fn reset(&mut self, stream: u32) {
         for waiting in &self.waiting {
             if let Waiting::Data { stream: of, bytes, .. } = waiting {
@@ -85,7 +92,7 @@ impl Gate {
                 self.shortfall = self.shortfall.saturating_sub(dropped);
             }
         }
-        self.waiting.retain(|waiting| waiting.stream() != stream);
+        self.waiting.retain(|waiting| waiting.stream() != stream || matches!(waiting, Waiting::Frames { .. }));
     }
 
     /// The library begins a DATA frame. What the client allows of it goes out.
@@ -116,7 +123,7 @@ impl Gate {
         }
     }
 
-    /// The library begins another frame of a stream that waits.
+    /// The library begins a frame that waits.
     pub(super) fn frame(&mut self, head: Head) {
         match self.waiting.back_mut() {
             Some(Waiting::Frames { stream, heads, .. }) if *stream == head.stream => heads.push(head),
@@ -131,7 +138,6 @@ impl Gate {
     pub(super) fn frame_payload(&mut self, of: u32, payload: &[u8]) {
         match self.waiting.back_mut() {
             Some(Waiting::Frames { stream, bytes, .. }) if *stream == of => bytes.extend_from_slice(payload),
-            // It was reset meanwhile.
             _ => {}
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Held {
     frames: u32,
     /// The highest identifier of a stream that was held.
     highest: u32,
+    /// Streams of which nothing is held any more.
+    dropped: Vec<u32>,
 }
 
 impl Held {
@@ -44,9 +46,15 @@ impl Held {
         self.bytes.len() >= MOST_BYTES || self.frames >= MOST_FRAMES
     }
 
+    /// Whether the stream was dropped.
+    pub(super) fn has_dropped(&self, stream: u32) -> bool {
+        self.dropped.contains(&stream)
+    }
+
     /// The client has reset it: drops its frames, and returns how much DATA they had.
     pub(super) fn drop_stream(&mut self, stream: u32) -> u32 {
         self.frames += 1;
+        self.dropped.push(stream);
         let (mut kept, mut data) = (Vec::with_capacity(self.bytes.len()), 0_u32);
         let (mut walker, mut bytes, mut keeps) = (Walker::new(0), self.bytes.as_slice(), true);
         while let Some(piece) = walker.step(&mut bytes) {
@@ -72,9 +80,11 @@ impl Held {
         self.bytes.first_chunk().map_or(self.highest, |head| Head::parse(*head).stream.saturating_sub(2))
     }
 
-    /// Takes all of it, and is as new.
+    /// Takes all of it. What was dropped stays known.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(self).bytes
+        let Self { bytes, dropped, .. } = std::mem::take(self);
+        self.dropped = dropped;
+        bytes
     }
 }
 

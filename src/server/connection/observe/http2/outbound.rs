@@ -185,11 +185,9 @@ impl Outbound {
                 To::Client
             }
             kind::DATA => To::Gate,
-            kind::HEADERS | kind::CONTINUATION if self.gate.has(head.stream) => To::BehindGate,
-            kind::RST_STREAM => {
-                self.gate.reset(head.stream);
-                To::Client
-            }
+            kind::HEADERS | kind::CONTINUATION if self.gate.holds_block(head.stream) => To::BehindGate,
+            // The library resets a stream behind a whole answer too, if the request was not read to its end (RFC 9113, section 8.1).
+            kind::RST_STREAM if self.gate.has(head.stream) => To::BehindGate,
             _ => To::Client,
         }
     }

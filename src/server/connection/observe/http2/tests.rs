@@ -1,7 +1,7 @@
 //! Orders of frames in which held streams were once lost or misunderstood.
 
 use super::{
-    frame::{Head, PREFACE, flag, kind, settings, settings_ack},
+    frame::{Head, PREFACE, flag, kind, settings, settings_ack, window_update},
     ready::Taken,
     session::{Session, Step},
 };
@@ -148,6 +148,87 @@ fn an_acknowledgement_that_comes_too_late_holds_nothing_back() {
     session.feed_client(&[settings_ack(), new.clone()].concat());
     session.feed_client(&reset(3));
     assert_eq!(taken(&mut session), [new, reset(3)].concat());
+}
+
+#[test]
+fn the_library_does_not_hear_of_what_comes_behind_a_reset_that_it_has_not_seen() {
+    let behind = [reset(3), frame(kind::WINDOW_UPDATE, 0, 3, &[0, 0, 0, 9]), frame(kind::DATA, 0, 3, b"late")].concat();
+    let (new, next) = (frame(kind::HEADERS, WHOLE, 3, &[0x20, 0x82]), frame(kind::HEADERS, WHOLE, 5, &[0x20, 0x82]));
+    for releases_first in [false, true] {
+        let mut session = holding();
+        session.feed_client(&[new.clone(), reset(3)].concat());
+        if releases_first {
+            session.stop_holding();
+        }
+        (0..1000).for_each(|_| session.feed_client(&behind));
+        session.feed_client(&next);
+        session.stop_holding();
+        assert_eq!(taken(&mut session), next);
+        let first = window_update(0, 4);
+        assert_eq!(session.out(), first);
+        session.advance(first.len());
+        assert_eq!(session.out(), window_update(0, 3996), "the client may send as much again");
+    }
+}
+
+/// The next process of a client that allows no DATA on the connection, with an answer of which all but the headers waits.
+fn gated(trailers: &[u8]) -> (Session, Vec<u8>) {
+    let own = [(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)];
+    let record = Http2Record {
+        own_settings: own.to_vec(),
+        highest_stream: 1,
+        send_window: 0,
+        receive_window: 65_535,
+        table_emptied: true,
+        ..Http2Record::default()
+    };
+    let mut session = Session::resume(&record).unwrap();
+    session.feed_library(&[settings(own), settings_ack(), settings_ack(), settings_ack()].concat());
+    taken(&mut session);
+    session.flushed();
+    let out = session.out().len();
+    session.advance(out);
+    session.feed_client(&frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x82]));
+    session.feed_client(&frame(kind::HEADERS, WHOLE, 5, &[0x82]));
+    taken(&mut session);
+    let (headers, data) = (frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x88]), frame(kind::DATA, 0, 3, b"data"));
+    session.feed_library(&[&headers, &data, trailers].concat());
+    assert_eq!(session.out(), headers);
+    session.advance(headers.len());
+    (session, data)
+}
+
+fn trailers() -> Vec<u8> {
+    frame(kind::HEADERS, WHOLE, 3, &[0x40, 1, b'x', 1, b'a'])
+}
+
+#[test]
+fn header_blocks_go_out_in_the_order_in_which_they_were_encoded() {
+    let (mut session, data) = gated(&trailers());
+    let begin = frame(kind::HEADERS, flag::END_STREAM, 5, &[0xbe]);
+    let next = [begin, frame(kind::CONTINUATION, flag::END_HEADERS, 5, &[0xbe])].concat();
+    session.feed_library(&next);
+    assert_eq!(session.out(), b"");
+    session.feed_client(&window_update(0, 100));
+    assert_eq!(session.out(), [data, trailers(), next].concat());
+}
+
+#[test]
+fn a_header_block_that_waits_comes_though_its_stream_is_reset() {
+    let (mut session, _) = gated(&trailers());
+    let next = frame(kind::HEADERS, WHOLE, 5, &[0xbe]);
+    session.feed_client(&reset(3));
+    session.feed_library(&next);
+    assert_eq!(session.out(), [trailers(), next].concat());
+}
+
+#[test]
+fn a_reset_of_the_library_comes_behind_the_answer_that_it_has_written() {
+    let end = frame(kind::DATA, flag::END_STREAM, 3, b"end");
+    let (mut session, data) = gated(&[end, frame(kind::RST_STREAM, 0, 3, &[0; 4])].concat());
+    session.feed_client(&window_update(0, 100));
+    let all = [data, frame(kind::DATA, flag::END_STREAM, 3, b"end"), frame(kind::RST_STREAM, 0, 3, &[0; 4])].concat();
+    assert_eq!(session.out(), all);
 }
 
 /// The next process, with a library that has opened.

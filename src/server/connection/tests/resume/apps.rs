@@ -135,7 +135,7 @@ fn numbered(resume: &Resume, generation: usize, last: u64) -> impl Stream<Item =
             Ok(Event::default().id(number.to_string()).data(format!("from {generation}")))
         }
     });
-    resume.take_until_requested(events)
+    resume.take_until_requested(events).or_closing()
 }
 
 /// A plain answer beside them.
@@ -317,7 +317,7 @@ pub(super) fn quick_events() -> Router {
                     Ok::<_, Infallible>(Event::default().id(number.to_string()).data(data))
                 }
             });
-            Sse::new(resume.take_until_requested(events))
+            Sse::new(resume.take_until_requested(events).or_closing())
         }),
     )
 }

@@ -88,7 +88,10 @@ async fn a_socket_that_is_kept_elsewhere_cannot_be_left() {
     client.write(b"GET /keep HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n").await;
     client.headers().await;
     line.hand_over();
-    assert_eq!(client.rest().await, b"cannot leave: the socket is kept elsewhere");
+    assert_eq!(
+        client.rest().await,
+        b"cannot leave: a part of the socket is kept elsewhere: give all parts to leave_after"
+    );
     assert!(line.moved().is_empty());
 }
 

@@ -21,6 +21,9 @@ impl Inbound {
         if stream % 2 == 1 && stream <= self.old {
             return self.route_old(head, seen, out);
         }
+        if stream > seen.highest && self.held.has_dropped(stream) {
+            return self.route_dropped(head);
+        }
         if stream % 2 == 1 && stream > seen.highest && stream <= self.held.highest() {
             return self.route_held(head);
         }
@@ -60,6 +63,14 @@ impl Inbound {
             return To::Held;
         }
         self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
+        To::Nothing
+    }
+
+    /// A frame of a stream that was reset before the library has heard of it: hyper ignores what comes behind a reset.
+    fn route_dropped(&mut self, head: Head) -> To {
+        if head.kind == kind::DATA {
+            self.credit = self.credit.saturating_add(head.length);
+        }
         To::Nothing
     }
 
