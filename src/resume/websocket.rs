@@ -1,6 +1,11 @@
 //! A WebSocket of axum that its handler leaves to the next process.
 
-use std::{fmt, future::poll_fn, io, pin::Pin};
+use std::{
+    fmt,
+    future::{pending, poll_fn},
+    io,
+    pin::Pin,
+};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_sink::Sink;
@@ -98,12 +103,20 @@ impl ResumableWebSocket {
     /// # }
     /// ```
     pub async fn recv(&mut self) -> Received {
+        // A future that waits to be asked holds messages back, so there is none once it has been.
+        let requested = (!self.is_asked).then(|| self.resume.requested());
+        let requested = async move {
+            match requested {
+                Some(requested) => requested.await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             message = self.socket.recv() => match message {
                 Some(Ok(message)) => Received::Message(message),
                 Some(Err(_)) | None => Received::End,
             },
-            () = self.resume.requested(), if !self.is_asked => {
+            () = requested => {
                 self.is_asked = true;
                 Received::Leave
             }

@@ -125,17 +125,48 @@ pub(super) fn events(generation: usize, last: u64) -> Router {
 }
 
 fn numbered(resume: &Resume, generation: usize, last: u64) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    resume.take_until_requested(counted(resume, generation, last)).or_closing()
+}
+
+fn counted(resume: &Resume, generation: usize, last: u64) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let first = resume.state().map_or(0, |state| u64::from_be_bytes(state.bytes()[..].try_into().unwrap())) + 1;
     let saved = resume.clone();
-    let events = stream::iter(first..=last).then(move |number| {
+    stream::iter(first..=last).then(move |number| {
         let saved = saved.clone();
         async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             saved.save(Snapshot::new(1, number.to_be_bytes().to_vec())).unwrap();
             Ok(Event::default().id(number.to_string()).data(format!("from {generation}")))
         }
-    });
-    resume.take_until_requested(events).or_closing()
+    })
+}
+
+/// As [`events`], and where it cannot move it goes on to its end.
+pub(super) fn download(generation: usize, last: u64) -> Router {
+    let answer = async move |resume: Resume| Sse::new(resume.take_until_requested(counted(&resume, generation, last)));
+    Router::new().route("/download", get(answer))
+}
+
+/// Echoes messages, and does not leave when it is asked to.
+pub(super) fn ignores() -> Router {
+    let echo = async move |socket: WebSocket, resume: Resume| {
+        let mut socket = resume.websocket(socket);
+        loop {
+            let answer = match socket.recv().await {
+                Received::Message(message) => message,
+                Received::Leave => "leave".into(),
+                Received::Close => "close".into(),
+                Received::End => return,
+            };
+            let _ = socket.send(answer).await;
+        }
+    };
+    Router::new().route(
+        "/ignores",
+        get(async move |upgrade: WebSocketUpgrade, resume: Resume| -> Response {
+            upgrade.on_upgrade(move |socket| echo(socket, resume))
+        }),
+    )
 }
 
 /// A plain answer beside them.

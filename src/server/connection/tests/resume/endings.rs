@@ -1,5 +1,7 @@
 //! Handlers that do not leave, or may not.
 
+use std::time::Duration;
+
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
@@ -9,7 +11,10 @@ use super::{
     line::Line,
     moves::{settle, yield_often},
 };
-use crate::idle_connection::Accepts;
+use crate::{
+    idle_connection::Accepts,
+    server::limits::{Limits, MaxAge},
+};
 
 #[tokio::test]
 async fn a_state_of_the_limit_moves_and_one_byte_more_is_an_error_to_the_handler() {
@@ -78,6 +83,63 @@ async fn where_nothing_takes_it_a_handler_is_asked_to_close() {
         // The stream has an end.
         while !events.chunk().await.is_empty() {}
         assert!(line.moved().iter().all(|moved| matches!(moved, crate::idle_connection::Protocol::Http1)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_move_goes_on_to_its_end() {
+    for accepts in [true, false] {
+        let accepts = Accepts { resumable: accepts, ..Accepts::default() };
+        let line = Line::new_with(accepts, |generation| apps::download(generation, 100));
+        let mut client = Raw::ask(&line, "GET /download HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        client.headers().await;
+        assert!(client.chunk().await.starts_with("id: 1\n"));
+        if accepts.resumable {
+            line.stop();
+        } else {
+            line.hand_over();
+        }
+        for number in 2..=100 {
+            assert_eq!(client.chunk().await, format!("id: {number}\ndata: from 0\n\n"));
+        }
+        assert_eq!(client.chunk().await, "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_moves_at_any_age() {
+    let max_age = MaxAge { age: Duration::from_millis(20), jitter: Duration::ZERO };
+    let limits = Limits { max_age: Some(max_age), ..Limits::default() };
+    let line = Line::with(limits, |generation| apps::events(generation, 300));
+    let mut client = Raw::ask(&line, "GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    client.headers().await;
+    for number in 1..=300 {
+        assert!(client.chunk().await.starts_with(&format!("id: {number}\n")));
+        if number == 100 || number == 200 {
+            line.hand_over();
+        }
+    }
+    assert_eq!(client.chunk().await, "");
+    assert_eq!(line.moved().len(), 2);
+}
+
+/// The runtime has one thread: a handler that is asked again and again would leave none for the client.
+#[tokio::test]
+async fn a_handler_that_does_not_leave_is_asked_once() {
+    for (hands_over, asked) in [(true, "leave"), (false, "close")] {
+        let line = Line::new(|_| apps::ignores());
+        let mut socket = websocket(&line, "/ignores").await;
+        socket.send("one".into()).await.unwrap();
+        assert_eq!(next_text(&mut socket).await, "one");
+        if hands_over {
+            line.hand_over();
+        } else {
+            line.stop();
+        }
+        assert_eq!(next_text(&mut socket).await, asked);
+        socket.send("two".into()).await.unwrap();
+        assert_eq!(next_text(&mut socket).await, "two");
+        assert!(line.moved().is_empty());
     }
 }
 

@@ -20,7 +20,7 @@ use super::super::super::{
 use crate::{
     activation::ActivatedListeners,
     addr::{PeerAddr, UnixPeer},
-    drain::{Counters, Drain},
+    drain::{Counters, Drain, UnmovedReason},
     extract::Served,
     idle_connection::{Accepts, IdleConnection, Protocol, ResumableRecord},
     listener::ActivatedStream,
@@ -131,6 +131,8 @@ impl Line {
             limits: self.0.limits.clone(),
             sink: Arc::new(Next { line: self.clone(), number: number + 1, accepts }),
         };
+        let reaper = Arc::clone(&context.reaper);
+        tokio::spawn(async move { reaper.run().await });
         self.lock().push(Generation { context: Arc::new(context), router: (self.0.make)(number) });
     }
 
@@ -142,6 +144,12 @@ impl Line {
     /// How many connections the process of that number has.
     pub(super) fn open(&self, number: usize) -> usize {
         self.lock()[number].context.drain.connections().len()
+    }
+
+    /// Why connections of the process of that number have not gone on.
+    pub(super) fn unmoved(&self, number: usize) -> Vec<(UnmovedReason, u64)> {
+        let stats = self.lock()[number].context.counters.stats();
+        stats.unmoved_by_reason.iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// What moved so far.

@@ -25,6 +25,7 @@ use super::{
     moves::settle,
 };
 use crate::{
+    drain::UnmovedReason,
     resume::{Resume, Resumed},
     server::limits::Limits,
 };
@@ -55,6 +56,11 @@ async fn sent_away(next: impl Fn() -> Router + Send + Sync + 'static) -> (Vec<u8
     }
     client.write(HIDDEN.as_bytes()).await;
     let rest = client.rest().await;
+    drop(client);
+    while line.open(1) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(line.unmoved(1), [(UnmovedReason::NotResumed, 1)]);
     (rest, hidden.load(Ordering::Relaxed))
 }
 
