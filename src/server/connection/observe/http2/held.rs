@@ -51,10 +51,9 @@ impl Held {
         self.dropped.contains(&stream)
     }
 
-    /// The client has reset it: drops its frames, and returns how much DATA they had.
-    pub(super) fn drop_stream(&mut self, stream: u32) -> u32 {
+    /// The client has reset it: drops its frames, and returns how much DATA they had. `None` if there are no frames of it.
+    pub(super) fn drop_stream(&mut self, stream: u32) -> Option<u32> {
         self.frames += 1;
-        self.dropped.push(stream);
         let (mut kept, mut data) = (Vec::with_capacity(self.bytes.len()), 0_u32);
         let (mut walker, mut bytes, mut keeps) = (Walker::new(0), self.bytes.as_slice(), true);
         while let Some(piece) = walker.step(&mut bytes) {
@@ -71,8 +70,12 @@ impl Held {
                 Piece::Payload(..) => {}
             }
         }
+        if kept.len() == self.bytes.len() {
+            return None;
+        }
         self.bytes = kept;
-        data
+        self.dropped.push(stream);
+        Some(data)
     }
 
     /// The highest identifier that no stream has which is still held.
@@ -105,13 +108,16 @@ mod tests {
         put(&mut held, kind::HEADERS, 7, b"seven");
         put(&mut held, kind::DATA, 5, b"data of five");
         put(&mut held, kind::DATA, 7, b"data of seven");
-        assert_eq!(held.drop_stream(5), 12);
+        assert_eq!(held.drop_stream(3), None);
+        assert!(!held.has_dropped(3));
+        assert_eq!(held.drop_stream(5), Some(12));
+        assert!(held.has_dropped(5));
         assert_eq!(held.highest_free(), 5);
         let mut other = Held::default();
         put(&mut other, kind::HEADERS, 7, b"seven");
         put(&mut other, kind::DATA, 7, b"data of seven");
         assert_eq!(held.bytes, other.bytes);
-        assert_eq!((held.drop_stream(7), held.highest_free()), (13, 7));
+        assert_eq!((held.drop_stream(7), held.highest_free()), (Some(13), 7));
         assert_eq!(held.take(), b"");
         assert_eq!(held.highest_free(), 0);
     }

@@ -62,7 +62,8 @@ impl Inbound {
         if head.kind != kind::RST_STREAM || self.table.has_inserted() || self.held.is_full() {
             return To::Held;
         }
-        self.credit = self.credit.saturating_add(self.held.drop_stream(head.stream));
+        let Some(data) = self.held.drop_stream(head.stream) else { return To::Held };
+        self.credit = self.credit.saturating_add(data);
         To::Nothing
     }
 
