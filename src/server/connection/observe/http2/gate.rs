@@ -30,7 +30,7 @@ enum Waiting {
         bytes: BytesMut,
         ends_stream: bool,
     },
-    /// Header blocks, and the reset behind them: whole frames.
+    /// Header blocks, a reset, an acknowledgement of SETTINGS: whole frames.
     Frames {
         stream: u32,
         heads: Vec<Head>,

@@ -186,6 +186,8 @@ impl Outbound {
             }
             kind::DATA => To::Gate,
             kind::HEADERS | kind::CONTINUATION if self.gate.holds_block(head.stream) => To::BehindGate,
+            // The client keeps to its new settings from the acknowledgement on, and what waits is of before.
+            kind::SETTINGS if head.has(flag::ACK) && !self.gate.is_empty() => To::BehindGate,
             // The library resets a stream behind a whole answer too, if the request was not read to its end (RFC 9113, section 8.1).
             kind::RST_STREAM if self.gate.has(head.stream) => To::BehindGate,
             _ => To::Client,

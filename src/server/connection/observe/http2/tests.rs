@@ -214,6 +214,16 @@ fn header_blocks_go_out_in_the_order_in_which_they_were_encoded() {
 }
 
 #[test]
+fn settings_are_acknowledged_behind_what_was_written_before_them() {
+    let (mut session, data) = gated(&trailers());
+    session.feed_client(&settings([(4, 5)]));
+    session.feed_library(&settings_ack());
+    assert_eq!(session.out(), b"");
+    session.feed_client(&window_update(0, 100));
+    assert_eq!(session.out(), [data, trailers(), settings_ack()].concat());
+}
+
+#[test]
 fn a_header_block_that_waits_comes_though_its_stream_is_reset() {
     let (mut session, _) = gated(&trailers());
     let next = frame(kind::HEADERS, WHOLE, 5, &[0xbe]);

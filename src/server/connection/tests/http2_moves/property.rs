@@ -24,7 +24,7 @@ use tokio::{
     runtime::Builder,
     sync::mpsc,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -57,6 +57,8 @@ struct Ask {
     what: What,
     header: usize,
     cancelled_after: Option<u64>,
+    /// What it reads of the answer stays in the windows until then.
+    releases_after: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -135,7 +137,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     let chunks = || vec(prop_oneof![3 => 0_usize..2000, 1 => 0_usize..70_000], 0..4);
     let what = prop_oneof![
         3 => size().prop_map(What::Get),
-        1 => size().prop_map(What::Trailers),
+        2 => size().prop_map(What::Trailers),
         1 => (0_u64..60).prop_map(What::Slow),
         2 => Just(What::Headers),
         3 => chunks().prop_map(What::Echo),
@@ -143,12 +145,10 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => chunks().prop_map(What::Early),
     ];
     let header = prop_oneof![4 => 0_usize..60, 1 => 0_usize..5000];
-    (0_u64..120, what, header, option::weighted(0.15, 0_u64..30)).prop_map(|(at, what, header, cancelled_after)| Ask {
-        at,
-        what,
-        header,
-        cancelled_after,
-    })
+    let releases = prop_oneof![2 => Just(0), 1 => 0_u64..200];
+    (0_u64..120, what, header, option::weighted(0.15, 0_u64..30), releases).prop_map(
+        |(at, what, header, cancelled_after, releases_after)| Ask { at, what, header, cancelled_after, releases_after },
+    )
 }
 
 fn changes() -> impl Strategy<Value = Changes> {
@@ -172,7 +172,8 @@ impl Case {
     /// Padding of DATA takes windows that the client does not know of, so that only short bodies have it.
     fn changes(&self) -> Changes {
         let bodies: usize = self.requests.iter().map(|ask| ask.what.body().len()).sum();
-        let window = self.server.map_or(65_535, |(stream, window)| stream.min(window));
+        // The client may send before it has heard of a greater window.
+        let window = self.server.map_or(65_535, |(stream, window)| stream.min(window).min(65_535));
         let has_room = bodies + self.requests.len() * 4 * 256 < window as usize / 2;
         Changes { pads_data: self.changes.pads_data.filter(|_| has_room), ..self.changes }
     }
@@ -278,7 +279,7 @@ async fn run(case: &Case, moves: &[u64]) -> Result<(Vec<Option<Answer>>, usize),
         route.hand_over();
         route.until(|route| route.moves() > before).await;
     }
-    let last = Ask { at: 0, what: What::Headers, header: 3, cancelled_after: None };
+    let last = Ask { at: 0, what: What::Headers, header: 3, cancelled_after: None, releases_after: 0 };
     let last = ask_once(client, last).await.map_err(|error| format!("the last request: {error}"))?;
     let last = last.ok_or("the last request was cancelled")?;
     if last.body != b"x-some: xxx\n" {
@@ -331,12 +332,26 @@ async fn answer(client: SendRequest<Bytes>, ask: Ask) -> Result<Answer, h2::Erro
         let status = response.status().as_u16();
         let headers = pairs(response.headers());
         let (mut stream, mut body) = (response.into_body(), Vec::new());
-        while let Some(chunk) = stream.data().await {
-            let chunk = chunk?;
-            stream.flow_control().release_capacity(chunk.len())?;
-            body.extend_from_slice(&chunk);
+        let (release_at, mut unreleased) = (Instant::now() + Duration::from_millis(ask.releases_after), 0);
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(release_at), if unreleased > 0 => {
+                    stream.flow_control().release_capacity(std::mem::take(&mut unreleased))?;
+                }
+                chunk = stream.data() => {
+                    let Some(chunk) = chunk else { break };
+                    let chunk = chunk?;
+                    unreleased += chunk.len();
+                    body.extend_from_slice(&chunk);
+                }
+            }
         }
         let trailers = stream.trailers().await?.map(|trailers| pairs(&trailers)).unwrap_or_default();
+        if unreleased > 0 {
+            // The window of the connection is as small until the stream is dropped.
+            sleep_until(release_at).await;
+        }
         Ok::<_, h2::Error>(Answer { status, headers, body, trailers })
     };
     if is_early {
