@@ -107,7 +107,8 @@ def carried(answer, wanted):
     came = 0
     while True:
         kind, body = receive()
-        if kind == CONNECTIONS_2:
+        # Answers come in the order of the messages, so nothing is answered behind one that is not.
+        if kind == CONNECTIONS_2 and (answer == "refuse" or came == 0):
             send(REFUSED, varint(count(body)) + text("the peer of the test takes none of these"))
         if kind == CARRIED:
             came += count(body)
