@@ -9,9 +9,12 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use super::{
-    frame::{Head, flag, kind},
+    frame::{HEAD, Head, flag, kind},
     seen::Seen,
 };
+
+/// How much waits at most that is no DATA, which the windows of the library limit.
+const MOST_BYTES: usize = 1024 * 1024;
 
 /// Frames that wait for the client's `WINDOW_UPDATE`, in order.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub(super) struct Gate {
     /// How much of the client's `WINDOW_UPDATE`s is still to be withheld from the library.
     shortfall: u32,
     waiting: VecDeque<Waiting>,
+    /// How much of that is no DATA.
+    bytes: usize,
     /// How much of the payload of the library's current frame goes out, before the rest waits.
     passing: u32,
 }
@@ -58,6 +63,11 @@ impl Gate {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether more waits than may: the client asks on and on, and takes no DATA.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes > MOST_BYTES
     }
 
     /// Whether `WINDOW_UPDATE`s are withheld.
@@ -125,6 +135,7 @@ impl Gate {
 
     /// The library begins a frame that waits.
     pub(super) fn frame(&mut self, head: Head) {
+        self.bytes += HEAD;
         match self.waiting.back_mut() {
             Some(Waiting::Frames { stream, heads, .. }) if *stream == head.stream => heads.push(head),
             _ => {
@@ -137,7 +148,10 @@ impl Gate {
     /// Some of the payload of that frame.
     pub(super) fn frame_payload(&mut self, of: u32, payload: &[u8]) {
         match self.waiting.back_mut() {
-            Some(Waiting::Frames { stream, bytes, .. }) if *stream == of => bytes.extend_from_slice(payload),
+            Some(Waiting::Frames { stream, bytes, .. }) if *stream == of => {
+                self.bytes += payload.len();
+                bytes.extend_from_slice(payload);
+            }
             _ => {}
         }
     }
@@ -145,6 +159,9 @@ impl Gate {
     /// Lets out what the client allows by now: between two frames of the library only.
     pub(super) fn drain(&mut self, seen: &mut Seen, out: &mut BytesMut) {
         while let Some(waiting) = self.waiting.front_mut() {
+            if let Waiting::Frames { heads, bytes, .. } = waiting {
+                self.bytes -= heads.len() * HEAD + bytes.len();
+            }
             if !waiting.drain(seen, out) {
                 return;
             }

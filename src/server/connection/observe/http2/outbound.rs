@@ -149,7 +149,7 @@ impl Outbound {
             }
         }
         self.pump(seen);
-        Ok(())
+        if self.gate.is_full() { Err(UnmovedReason::NotUnderstood) } else { Ok(()) }
     }
 
     fn head(&mut self, head: Head, seen: &mut Seen) -> Result<(), UnmovedReason> {

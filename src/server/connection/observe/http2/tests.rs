@@ -1,7 +1,7 @@
 //! Orders of frames in which held streams were once lost or misunderstood.
 
 use super::{
-    frame::{Head, PREFACE, flag, kind, settings, settings_ack, window_update},
+    frame::{Head, PREFACE, flag, goaway, kind, settings, settings_ack, window_update},
     ready::Taken,
     session::{Session, Step},
 };
@@ -239,6 +239,20 @@ fn a_reset_of_the_library_comes_behind_the_answer_that_it_has_written() {
     session.feed_client(&window_update(0, 100));
     let all = [data, frame(kind::DATA, flag::END_STREAM, 3, b"end"), frame(kind::RST_STREAM, 0, 3, &[0; 4])].concat();
     assert_eq!(session.out(), all);
+}
+
+#[test]
+fn a_client_that_asks_on_and_takes_no_data_is_sent_away() {
+    let (mut session, _) = gated(&trailers());
+    let answer = frame(kind::HEADERS, WHOLE, 5, &[0x88; 16_000]);
+    for _ in 0..66 {
+        assert!(!session.is_over());
+        session.feed_library(&answer);
+    }
+    assert_eq!(session.out(), goaway(5, 0));
+    let out = session.out().len();
+    session.advance(out);
+    assert!(session.is_over());
 }
 
 /// The next process, with a library that has opened.
