@@ -40,8 +40,8 @@ use self::{
 
 /// At most so many times the instructions of plain axum.
 const GATE: f64 = 1.02;
-/// The same of HTTP/2, and of hyper without axum's `serve`: each frame is looked at on its way, so that the connection can move, and each
-/// request has extensions that plain hyper does not give it.
+/// HTTP/2: at most so many times the instructions of hyper alone. `Server` looks at each frame on its way, so that the connection can move,
+/// and gives each request extensions.
 const HTTP2_GATE: f64 = 1.04;
 /// What a short run may miss it by: with a third of the rounds, what disturbs a count weighs three times as much.
 const SHORT_OF_ROUNDS: f64 = 0.005;

@@ -127,7 +127,8 @@ pub struct ListenerStats {
     pub moved: u64,
     /// The same by kind.
     pub moved_by_kind: MovedByKind,
-    /// Connections that ended in this process while others moved. They are also in `finished`, `idle_closed`, `errors`
+    /// Connections that ended in this process while others moved, or that came and were not resumed. They
+    /// are also in `finished`, `idle_closed`, `errors`
     /// or `aborted`.
     pub unmoved: u64,
     /// The same by reason.

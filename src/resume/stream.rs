@@ -48,16 +48,7 @@ impl Resume {
     /// # }
     /// ```
     pub fn take_until_requested<S: Stream>(&self, stream: S) -> TakeUntilRequested<S> {
-        let ended = self.exchange().cloned().map(|exchange| {
-            let ended: Ended = Box::pin({
-                let exchange = Arc::clone(&exchange);
-                async move {
-                    exchange.requested().await;
-                    true
-                }
-            });
-            (exchange, ended)
-        });
+        let ended = self.exchange().map(|exchange| (Arc::clone(exchange), ended(exchange, false)));
         TakeUntilRequested { stream, ended, has_ended: false }
     }
 }
@@ -92,19 +83,21 @@ impl<S> TakeUntilRequested<S> {
     /// ```
     pub fn or_closing(mut self) -> Self {
         self.ended = self.ended.map(|(exchange, _)| {
-            let ended: Ended = Box::pin({
-                let exchange = Arc::clone(&exchange);
-                async move {
-                    tokio::select! {
-                        () = exchange.requested() => true,
-                        () = exchange.closing() => false,
-                    }
-                }
-            });
+            let ended = ended(&exchange, true);
             (exchange, ended)
         });
         self
     }
+}
+
+fn ended(exchange: &Arc<Exchange>, or_closing: bool) -> Ended {
+    let exchange = Arc::clone(exchange);
+    Box::pin(async move {
+        tokio::select! {
+            () = exchange.requested() => true,
+            () = exchange.closing(), if or_closing => false,
+        }
+    })
 }
 
 impl<S: Stream> Stream for TakeUntilRequested<S> {

@@ -162,6 +162,7 @@ impl Layer {
         self.note_streams();
     }
 
+    /// As [`note_read`](Self::note_read), of a write.
     #[inline(never)]
     fn note_written(&mut self, bufs: &[IoSlice<'_>], written: usize) {
         let mut left = written;

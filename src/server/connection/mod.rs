@@ -172,7 +172,7 @@ impl<S: HttpService> Connection<S> {
         io.unread(Bytes::from(first));
         match protocol {
             Detected::Http1 => http1::serve(io, service, watch).await,
-            // A task of its own, so that the many that speak HTTP/1 do not hold room for it, and it is polled directly.
+            // In a task of its own: the many that speak HTTP/1 hold no room for it, and a poll does not pass through this future.
             Detected::Http2 => _ = tokio::spawn(http2::serve(io, service, None)),
             Detected::Nothing => {}
         }

@@ -75,7 +75,7 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for Service<S> {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Taken apart, as it is large and each way to change it moves it.
         let (mut head, body) = request.into_parts();
-        // hyper has looked for the end of the stream, so this is asked without its lock.
+        // Not `is_end_stream`, which takes a lock with HTTP/2. A body that is announced as empty counts as none.
         let has_body = body.size_hint().exact() != Some(0);
         if !head.extensions.is_empty() && exchanges::starts_anew(&self.state, &head, has_body) {
             return ResponseFuture { answer: Answer::Never, guard: None };
@@ -285,8 +285,8 @@ type PolledFrame<B> = Poll<Option<Result<Frame<<B as HttpBody>::Data>, <B as Htt
 #[inline(never)]
 fn poll_resumable<B: HttpBody>(body: Pin<&mut B>, cx: &mut Context<'_>, guard: &mut InFlight) -> PolledFrame<B> {
     let state = &guard.state;
-    // It is there until the next request.
-    let Some(exchange) = state.slot.of(state.calls()) else { return Poll::Ready(None) };
+    // The slot has it until the next request, which comes behind this body.
+    let Some(exchange) = state.slot.of(state.calls()) else { return body.poll_frame(cx) };
     if exchange.stage() != Stage::Held {
         let frame = ready!(body.poll_frame(cx));
         if frame.is_some() {

@@ -22,7 +22,7 @@ fn reset(stream: u32) -> Vec<u8> {
 fn asked() -> Session {
     let mut session = Session::new();
     session.observe_client(&[&PREFACE[..], &settings([])].concat());
-    session.observe_library(&[settings([(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)]), settings_ack()].concat());
+    session.observe_library(&[settings(OWN), settings_ack()].concat());
     session.observe_client(&[settings_ack(), frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x82])].concat());
     session.ask();
     assert_eq!(session.out(), settings([(1, 0)]));
@@ -171,19 +171,25 @@ fn the_library_does_not_hear_of_what_comes_behind_a_reset_that_it_has_not_seen()
     }
 }
 
+/// The settings of the library.
+const OWN: [(u16, u32); 4] = [(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)];
+
+/// A connection that has had one stream.
+fn record() -> Http2Record {
+    Http2Record {
+        own_settings: OWN.to_vec(),
+        highest_stream: 1,
+        send_window: 65_535,
+        receive_window: 65_535,
+        ..Http2Record::default()
+    }
+}
+
 /// The next process of a client that allows no DATA on the connection, with an answer of which all but the headers waits.
 fn gated(trailers: &[u8]) -> (Session, Vec<u8>) {
-    let own = [(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)];
-    let record = Http2Record {
-        own_settings: own.to_vec(),
-        highest_stream: 1,
-        send_window: 0,
-        receive_window: 65_535,
-        table_emptied: true,
-        ..Http2Record::default()
-    };
+    let record = Http2Record { send_window: 0, table_emptied: true, ..record() };
     let mut session = Session::resume(&record).unwrap();
-    session.feed_library(&[settings(own), settings_ack(), settings_ack(), settings_ack()].concat());
+    session.feed_library(&[settings(OWN), settings_ack(), settings_ack(), settings_ack()].concat());
     taken(&mut session);
     session.flushed();
     let out = session.out().len();
@@ -257,17 +263,9 @@ fn a_client_that_asks_on_and_takes_no_data_is_sent_away() {
 
 /// The next process, with a library that has opened.
 fn resumed() -> Session {
-    let mut session = Session::resume(&Http2Record {
-        own_settings: vec![(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)],
-        highest_stream: 1,
-        send_window: 65_535,
-        receive_window: 65_535,
-        table_emptied: true,
-        ..Http2Record::default()
-    })
-    .unwrap();
+    let mut session = Session::resume(&Http2Record { table_emptied: true, ..record() }).unwrap();
     taken(&mut session);
-    session.feed_library(&settings([(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)]));
+    session.feed_library(&settings(OWN));
     session.feed_library(&[settings_ack(), settings_ack(), settings_ack()].concat());
     session.flushed();
     session.ask();
@@ -309,16 +307,8 @@ fn a_stream_above_the_last_one_of_a_goaway_is_not_counted_as_open() {
 
 #[test]
 fn trailers_that_use_a_table_which_this_process_has_not_end_their_stream() {
-    let own = [(3, 200), (4, 65_535), (5, 16_384), (6, 16_384)];
-    let record = Http2Record {
-        own_settings: own.to_vec(),
-        highest_stream: 1,
-        send_window: 65_535,
-        receive_window: 65_535,
-        ..Http2Record::default()
-    };
-    let mut session = Session::resume(&record).unwrap();
-    session.feed_library(&[settings(own), settings_ack(), settings_ack(), settings_ack()].concat());
+    let mut session = Session::resume(&record()).unwrap();
+    session.feed_library(&[settings(OWN), settings_ack(), settings_ack(), settings_ack()].concat());
     taken(&mut session);
     session.flushed();
     session.feed_client(&frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x82]));

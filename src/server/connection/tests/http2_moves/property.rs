@@ -11,9 +11,12 @@ use std::{
     time::Duration,
 };
 
-use axum::http::Request;
+use axum::http::{Request, Response};
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
+use h2::{
+    RecvStream,
+    client::{self, SendRequest},
+};
 use proptest::{
     collection::vec,
     option,
@@ -327,33 +330,7 @@ async fn answer(client: SendRequest<Bytes>, ask: Ask) -> Result<Answer, h2::Erro
     };
     // The answer may be complete before the request is, and then the server resets the stream.
     let send = async { send.await.or_else(|error| if is_early && error.is_reset() { Ok(()) } else { Err(error) }) };
-    let receive = async {
-        let response = response.await?;
-        let status = response.status().as_u16();
-        let headers = pairs(response.headers());
-        let (mut stream, mut body) = (response.into_body(), Vec::new());
-        let (release_at, mut unreleased) = (Instant::now() + Duration::from_millis(ask.releases_after), 0);
-        loop {
-            tokio::select! {
-                biased;
-                () = sleep_until(release_at), if unreleased > 0 => {
-                    stream.flow_control().release_capacity(std::mem::take(&mut unreleased))?;
-                }
-                chunk = stream.data() => {
-                    let Some(chunk) = chunk else { break };
-                    let chunk = chunk?;
-                    unreleased += chunk.len();
-                    body.extend_from_slice(&chunk);
-                }
-            }
-        }
-        let trailers = stream.trailers().await?.map(|trailers| pairs(&trailers)).unwrap_or_default();
-        if unreleased > 0 {
-            // The window of the connection is as small until the stream is dropped.
-            sleep_until(release_at).await;
-        }
-        Ok::<_, h2::Error>(Answer { status, headers, body, trailers })
-    };
+    let receive = async { received(response.await?, Duration::from_millis(ask.releases_after)).await };
     if is_early {
         // What is still to be sent is of no interest when the answer is there.
         tokio::select! {
@@ -364,6 +341,34 @@ async fn answer(client: SendRequest<Bytes>, ask: Ask) -> Result<Answer, h2::Erro
     } else {
         tokio::try_join!(send, receive).map(|((), answer)| answer)
     }
+}
+
+/// Receives an answer, and lets the server send as much again after that time.
+async fn received(response: Response<RecvStream>, releases_after: Duration) -> Result<Answer, h2::Error> {
+    let status = response.status().as_u16();
+    let headers = pairs(response.headers());
+    let (mut stream, mut body) = (response.into_body(), Vec::new());
+    let (release_at, mut unreleased) = (Instant::now() + releases_after, 0);
+    loop {
+        tokio::select! {
+            biased;
+            () = sleep_until(release_at), if unreleased > 0 => {
+                stream.flow_control().release_capacity(std::mem::take(&mut unreleased))?;
+            }
+            chunk = stream.data() => {
+                let Some(chunk) = chunk else { break };
+                let chunk = chunk?;
+                unreleased += chunk.len();
+                body.extend_from_slice(&chunk);
+            }
+        }
+    }
+    let trailers = stream.trailers().await?.map(|trailers| pairs(&trailers)).unwrap_or_default();
+    if unreleased > 0 {
+        // The window of the connection is as small until the stream is dropped.
+        sleep_until(release_at).await;
+    }
+    Ok(Answer { status, headers, body, trailers })
 }
 
 fn pairs(headers: &axum::http::HeaderMap) -> Vec<(String, String)> {
