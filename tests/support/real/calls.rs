@@ -136,6 +136,17 @@ impl Load {
         assert!(!late.timed_out(), "{}: no call ends any more: {outcome:?}", self.name);
     }
 
+    /// Returns when the clients have opened so many connections, for a test that counts which of them move.
+    #[track_caller]
+    pub(crate) fn with_opened(self, connections: usize) -> Self {
+        let opening = |outcome: &mut Outcome| outcome.opened < connections as u64;
+        let waited = self.calls.news.wait_timeout_while(self.calls.lock(), LIMIT, opening);
+        let (outcome, late) = waited.expect("no client panics");
+        assert!(!late.timed_out(), "{}: not {connections} connections, but {outcome:?}", self.name);
+        drop(outcome);
+        self
+    }
+
     /// What has become of the calls so far.
     pub(crate) fn outcome(&self) -> Outcome {
         self.calls.outcome()

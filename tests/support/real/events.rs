@@ -44,15 +44,16 @@ fn data(number: u64) -> String {
     format!("{number} {}", "x".repeat(usize::try_from(number * 37 % 2000).expect("not so long")))
 }
 
-/// So many clients. Each event must be the next one in order.
+/// So many clients, each with its connection. Each event must be the next one in order.
 pub(crate) fn clients(place: &Place, addr: SocketAddr, count: usize) -> Load {
-    Load::start("event streams", place, count, move |number, calls| {
+    let load = Load::start("event streams", place, count, move |number, calls| {
         while !calls.is_stopped() {
             if let Err(problem) = run(addr, calls) {
                 calls.note_lost(format!("client {number}: {problem}"));
             }
         }
-    })
+    });
+    load.with_opened(count)
 }
 
 /// One stream, until the clients are stopped.

@@ -84,17 +84,19 @@ async fn leave(mut socket: WebSocket, resume: &Resume, count: u64) {
     left.unwrap_or_else(|error| eprintln!("a WebSocket cannot leave: {error}"));
 }
 
-/// So many clients. Each answer must be the next one in order; each ping has its pong. Messages are numbered from `first`.
+/// So many clients, each with its connection. Each answer must be the next one in order; each ping has its pong. Messages are
+/// numbered from `first`.
 pub(crate) fn clients(place: &Place, addr: SocketAddr, count: usize, first: u64) -> Load {
     let next = AtomicU64::new(first);
-    Load::start("WebSockets", place, count, move |number, calls| {
+    let load = Load::start("WebSockets", place, count, move |number, calls| {
         let mut client = Client { next: &next, sent: 0, by: None, dice: RandomState::new().hash_one(number) | 1 };
         while !calls.is_stopped() {
             if let Err(problem) = client.run(addr, calls) {
                 calls.note_lost(format!("client {number} of {}: {problem}", client.by.unwrap_or_default()));
             }
         }
-    })
+    });
+    load.with_opened(count)
 }
 
 /// What says in a reason that a client got something else than it must, and not merely the end of its connection.
