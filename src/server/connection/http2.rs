@@ -13,7 +13,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
     },
     service::{HttpService, Service},
     state::State,
+    stream_tasks::{StreamExecutor, StreamTasks},
     watch::{Stop, Watch},
 };
 use crate::{
@@ -58,7 +59,8 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, recor
         Some(None) => return refuse(io, record.map_or(0, |record| record.highest_stream), &mut watch).await,
     };
     let waited_for = drain.connections().token();
-    let builder = builder(&state.route.limits.http2, agreed);
+    let tasks = StreamTasks::default();
+    let builder = builder(&state.route.limits.http2, agreed, tasks.executor());
     let (io, departure) = Http2Io::new(io, session);
     drive(builder.serve_connection(TokioIo::new(io), service), &state, &mut watch).await;
     if let Some(Departing { mut io, record, held }) = departure.take() {
@@ -75,7 +77,7 @@ pub(super) async fn serve<S: HttpService>(mut io: Io, service: Service<S>, recor
 /// If it does not move at a drain, hyper sends GOAWAY in two steps (RFC 9113, section 6.8): first with the highest id there is, so that the
 /// client stops opening streams, and a round trip later with that of the last stream that is served.
 async fn drive<S: HttpService>(
-    connection: http2::Connection<TokioIo<Http2Io>, Service<S>, TokioExecutor>,
+    connection: http2::Connection<TokioIo<Http2Io>, Service<S>, StreamExecutor>,
     state: &State,
     watch: &mut Watch<'_, '_>,
 ) {
@@ -122,8 +124,8 @@ async fn refuse(mut io: Io, highest_stream: u32, watch: &mut Watch<'_, '_>) {
     watch.finish(close).await;
 }
 
-fn builder(options: &Http2Options, agreed: Option<Agreed>) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(options: &Http2Options, agreed: Option<Agreed>, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         // The extended CONNECT of RFC 8441, for WebSockets.
@@ -146,7 +148,7 @@ fn builder(options: &Http2Options, agreed: Option<Agreed>) -> http2::Builder<Tok
 }
 
 /// Lets hyper begin with what the client may do already.
-fn resume(builder: &mut http2::Builder<TokioExecutor>, options: &Http2Options, agreed: Agreed) {
+fn resume(builder: &mut http2::Builder<StreamExecutor>, options: &Http2Options, agreed: Agreed) {
     let adaptive = options.adaptive_window.then_some(DEFAULT_WINDOW);
     let stream_window = adaptive.unwrap_or(options.initial_stream_window).max(agreed.stream_window);
     let window = adaptive.unwrap_or(options.initial_connection_window).max(agreed.connection_window);

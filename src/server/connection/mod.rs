@@ -48,6 +48,7 @@ mod refused;
 pub(super) mod service;
 mod slot;
 mod state;
+mod stream_tasks;
 mod swallow;
 pub(super) mod transferred;
 mod transport;

@@ -53,7 +53,7 @@ pub(super) enum DroppedBy {
 /// Why the decrements are `Release`: a thread that finds the connection idle goes on to read what was read from it
 /// meanwhile (`reads_when_idle`). Without it, it could see the zero and the old count, and take bytes that belong to
 /// the last request for the beginning of the next one. `held` counts what another task may drop, as a handler gives the
-/// body of a request away. With HTTP/2 each stream has a task of its own.
+/// body of a request away. With HTTP/2 streams run in tasks of their own.
 ///
 /// hyper waits for the end of a body that it has not read to its end, and for no other. So what is dropped
 /// elsewhere wakes the connection itself, if that is to leave. Either that task sees it, or the connection sees
