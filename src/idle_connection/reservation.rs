@@ -20,6 +20,8 @@ pub(crate) struct Reservation {
     unmoved: Option<UnmovedReason>,
     _tracked: TaskTrackerToken,
     _permit: Option<OwnedSemaphorePermit>,
+    /// While it is in transfer: another one leaves when this one has arrived.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Reservation {
@@ -30,7 +32,7 @@ impl Reservation {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         counters.accepted();
-        Self { counters, reason: CloseReason::Finished, unmoved: None, _tracked: tracked, _permit: permit }
+        Self { counters, reason: CloseReason::Finished, unmoved: None, _tracked: tracked, _permit: permit, turn: None }
     }
 
     /// Says what the connection is counted as when it is dropped.
@@ -39,6 +41,11 @@ impl Reservation {
         if matches!(reason, CloseReason::Moved(_)) {
             self.unmoved = None;
         }
+    }
+
+    /// Its turn to leave, which ends when it has arrived, or is back.
+    pub(crate) fn set_turn(&mut self, turn: Option<OwnedSemaphorePermit>) {
+        self.turn = turn;
     }
 
     /// Why the connection does not move, if that is known.
@@ -64,6 +71,7 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -80,6 +88,22 @@ mod tests {
         drop(reservation);
         let after = counters.stats();
         assert_eq!((after.open, after.moved, after.errors, tracker.len()), (0, 1, 0, 0));
+    }
+
+    #[test]
+    fn the_turn_of_a_connection_ends_when_it_has_arrived_or_is_back() {
+        let (counters, tracker) = (Arc::new(Counters::new("http".into())), TaskTracker::new());
+        let turns = Arc::new(Semaphore::new(2));
+        let reserve = || {
+            let mut reservation = Reservation::new(Arc::clone(&counters), tracker.token(), None);
+            reservation.set_turn(Some(Arc::clone(&turns).try_acquire_owned().unwrap()));
+            reservation
+        };
+        let (arrives, mut comes_back) = (reserve(), reserve());
+        drop(arrives);
+        assert_eq!(turns.available_permits(), 1);
+        comes_back.set_turn(None);
+        assert_eq!((turns.available_permits(), counters.stats().open), (2, 1));
     }
 
     #[test]

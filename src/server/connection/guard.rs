@@ -17,7 +17,8 @@ pub(super) struct ConnectionGuard {
 
 impl ConnectionGuard {
     /// Guards a connection whose reservation came back with it.
-    pub(super) fn resume(state: Arc<State>, reservation: Reservation) -> Self {
+    pub(super) fn resume(state: Arc<State>, mut reservation: Reservation) -> Self {
+        reservation.set_turn(None);
         reservation.unmoved().into_iter().for_each(|reason| state.note_unmoved(reason));
         Self { state, reservation: Some(reservation) }
     }
@@ -27,6 +28,13 @@ impl ConnectionGuard {
         let counters = Arc::clone(&state.route.counters);
         let reservation = Reservation::new(counters, state.route.drain.connections().token(), permit);
         Self::resume(state, reservation)
+    }
+
+    /// Its turn to leave, which ends when it has arrived, or is back.
+    pub(super) fn set_turn(&mut self, turn: Option<OwnedSemaphorePermit>) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.set_turn(turn);
+        }
     }
 
     /// What is held for the connection while it is in transfer.

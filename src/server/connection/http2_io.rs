@@ -7,23 +7,19 @@
 //! that hyper asks for is pending, until the connection's loop drops it.
 
 use std::{
-    future::Future,
     io::{self, IoSlice},
     mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     depart::{Departing, Departure},
     io::Io,
+    move_timer::MoveTimer,
     observe::http2::{
         ready::Taken,
         session::{Session, Step},
@@ -31,17 +27,6 @@ use super::{
     state::State,
 };
 use crate::drain::UnmovedReason;
-
-/// How long a client may take to acknowledge that its header compression has no table, while no stream is open.
-const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long new streams may wait for those that are open, at the first try; twice as long at each further one.
-///
-/// Measured from the handoff to the move, with h2load on 8 connections, an unoptimised build and two cores that ten other
-/// processes kept busy: 95 of 100 moves took 14 to 42 ms, with 1 to 8 streams, answers of 100 bytes and uploads of 15 kB. With 32
-/// streams it was 124 ms, with answers of 300 kB 1.6 s, at the second and fifth try. A request that waits is late by that time, so
-/// the first try is as short as most connections allow.
-const HOLD_LIMIT: Duration = Duration::from_millis(50);
 
 /// How much of the library's output waits for the socket.
 const MOST_OUT: usize = 64 * 1024;
@@ -58,7 +43,7 @@ impl Http2Io {
     /// A stream, and where it will be found when it is taken out from under hyper.
     pub(super) fn new(io: Io, session: Session) -> (Self, Departure) {
         let departure = Departure::default();
-        let layer = Layer { io, session, is_flushed: true, has_ended: false, timer: Timer::default() };
+        let layer = Layer { io, session, is_flushed: true, has_ended: false, timer: MoveTimer::default() };
         (Self { layer: Some(Box::new(layer)), departure: departure.clone() }, departure)
     }
 
@@ -68,7 +53,7 @@ impl Http2Io {
     fn poll_read_slowly(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some(layer) = &mut self.layer else { return Poll::Pending };
         if layer.state().is_leaving() {
-            layer.start_leaving();
+            layer.start_leaving(cx);
         }
         if !layer.session.is_fed() {
             return layer.poll_read(cx, buf);
@@ -92,7 +77,8 @@ impl Http2Io {
         let Some(mut layer) = self.layer.take() else { return };
         let (record, held) = layer.session.depart();
         layer.state().move_outcome.depart();
-        let Layer { io, .. } = *layer;
+        let Layer { mut io, timer, .. } = *layer;
+        io.set_turn(timer.into_turn());
         self.departure.put(Departing { io, record, held });
         cx.waker().wake_by_ref();
     }
@@ -107,17 +93,7 @@ struct Layer {
     is_flushed: bool,
     /// The client has closed its side.
     has_ended: bool,
-    timer: Timer,
-}
-
-/// What a move waits for at most.
-#[derive(Debug, Default)]
-struct Timer {
-    /// The step, and since when.
-    step: Option<(Step, Instant)>,
-    /// When the connection is sent away that has not moved.
-    leave: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: MoveTimer,
 }
 
 impl Layer {
@@ -130,13 +106,15 @@ impl Layer {
         self.state().note_streams(self.session.has_streams());
     }
 
-    /// Begins a move, if one is asked for.
+    /// Begins a move, if one is asked for, when it is the connection's turn.
     #[cold]
-    fn start_leaving(&mut self) {
-        let state = self.io.state();
-        if self.session.step() == Step::Passing && state.moves() {
+    fn start_leaving(&mut self, cx: &mut Context<'_>) {
+        let state = Arc::clone(self.io.state());
+        if self.session.can_be_asked() && state.moves() {
             if state.route.sink.accepts().http2 {
-                self.session.ask();
+                if self.timer.poll_turn(&state, cx).is_ready() {
+                    self.session.ask();
+                }
             } else {
                 self.session.stay(UnmovedReason::NotTaken);
             }
@@ -264,52 +242,13 @@ impl Layer {
 
     /// Ready when a limit is over, and something has changed by that.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let step = self.session.step();
-        if matches!(step, Step::Passing | Step::Stays(_)) {
-            return Poll::Pending;
+        match ready!(self.timer.poll(&self.session, self.io.state(), cx)) {
+            None => {}
+            Some(Step::Holding) => self.session.stop_holding(),
+            Some(Step::Asked) => self.session.stay(UnmovedReason::NoAcknowledgement),
+            Some(_) => self.session.stay(UnmovedReason::OpenStreams),
         }
-        let limit = self.limit(step);
-        if limit <= Instant::now() {
-            self.limit_is_over(step);
-            return Poll::Ready(());
-        }
-        let sleep = self.timer.sleep.get_or_insert_with(|| Box::pin(sleep_until(limit)));
-        if sleep.deadline() != limit {
-            sleep.as_mut().reset(limit);
-        }
-        sleep.as_mut().poll(cx)
-    }
-
-    /// Until when this step may last.
-    fn limit(&mut self, step: Step) -> Instant {
-        let leave = self.leave_at();
-        let since = match self.timer.step {
-            Some((of, since)) if of == step => since,
-            _ => self.timer.step.insert((step, Instant::now())).1,
-        };
-        match step {
-            Step::Asked if !self.session.has_streams() => leave.min(since + ACKNOWLEDGE_LIMIT),
-            Step::Holding => leave.min(since + HOLD_LIMIT * (1 << self.session.holds().saturating_sub(1).min(8))),
-            _ => leave,
-        }
-    }
-
-    /// When a connection is sent away that has not moved, so that its streams can end before the drain's deadline.
-    fn leave_at(&mut self) -> Instant {
-        let State { route, .. } = &**self.io.state();
-        *self.timer.leave.get_or_insert_with(|| {
-            let limit = route.limits.unmoved_limit(route.drain.stores());
-            Instant::now() + limit.saturating_sub(route.drain.elapsed())
-        })
-    }
-
-    #[cold]
-    fn limit_is_over(&mut self, step: Step) {
-        match step {
-            Step::Holding => self.session.stop_holding(),
-            Step::Asked => self.session.stay(UnmovedReason::NoAcknowledgement),
-            _ => self.session.stay(UnmovedReason::OpenStreams),
-        }
+        Poll::Ready(())
     }
 
     /// Lets hyper read again where a flush has changed what a read brings.

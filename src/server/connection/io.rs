@@ -22,6 +22,7 @@ use std::{
 use hyper::body::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -97,6 +98,11 @@ impl Io {
     pub(super) fn unread(&mut self, bytes: Bytes) {
         self.read_ahead =
             if self.read_ahead.is_empty() { bytes } else { [bytes, self.read_ahead.split_off(0)].concat().into() };
+    }
+
+    /// The connection's turn to leave, which ends when it has arrived.
+    pub(super) fn set_turn(&mut self, turn: Option<OwnedSemaphorePermit>) {
+        self.guard.set_turn(turn);
     }
 
     /// Takes the socket out of the runtime, with what was read of it and not used, and what is held for it.

@@ -42,6 +42,7 @@ mod http2;
 mod http2_io;
 mod io;
 mod move_outcome;
+mod move_timer;
 pub(super) mod observe;
 mod observed;
 mod refused;
@@ -52,6 +53,7 @@ mod stream_tasks;
 mod swallow;
 pub(super) mod transferred;
 mod transport;
+mod turn;
 mod watch;
 
 #[cfg(test)]

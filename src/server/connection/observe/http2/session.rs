@@ -204,9 +204,14 @@ impl Session {
         self.is_fed = !is_transparent;
     }
 
+    /// Whether a move can be asked for, and is not yet.
+    pub(in crate::server) fn can_be_asked(&self) -> bool {
+        self.step == Step::Passing && self.outbound.is_done_opening()
+    }
+
     /// A move is asked for: the client is to use no table.
     pub(in crate::server) fn ask(&mut self) {
-        if self.step != Step::Passing || !self.outbound.is_done_opening() {
+        if !self.can_be_asked() {
             return;
         }
         if !std::mem::replace(&mut self.is_fed, true) {

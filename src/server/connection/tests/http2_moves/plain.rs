@@ -1,6 +1,6 @@
 //! Clients that do what most do.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use axum::http::Request;
 use bytes::Bytes;
@@ -8,7 +8,11 @@ use h2::{
     SendStream,
     client::{self, ResponseFuture, SendRequest},
 };
-use tokio::{net::UnixStream, task::JoinSet, time::sleep};
+use tokio::{
+    net::UnixStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{handler::filling, lines::Route};
 use crate::server::limits::Http2Options;
@@ -25,6 +29,36 @@ async fn a_connection_that_is_idle_moves_and_answers() {
         route.moved().await;
     }
     assert_eq!(route.moves(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_served_on_until_it_is_its_turn_to_leave_and_for_a_second_at_most() {
+    for is_released in [true, false] {
+        let route = Route::new(Http2Options::new());
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = connect(&route, client::Builder::new()).await;
+            ask(&mut client, "GET", "/size/5", b"").await.unwrap();
+            clients.push(client);
+        }
+        let turns = Arc::clone(route.current().drain.turns());
+        let all = turns.available_permits();
+        let taken = Arc::clone(&turns).acquire_many_owned(all.try_into().unwrap()).await.unwrap();
+        let began = Instant::now();
+        route.hand_over();
+        for client in &mut clients {
+            assert_eq!(ask(client, "GET", "/size/5", b"").await.unwrap(), filling(5));
+        }
+        assert_eq!((route.moves(), began.elapsed()), (0, Duration::ZERO));
+        let taken = (!is_released).then_some(taken);
+        route.until(|route| route.moves() == clients.len()).await;
+        assert_eq!(began.elapsed() >= Duration::from_secs(1), taken.is_some());
+        drop(taken);
+        assert_eq!(turns.available_permits(), all, "each has given its turn on");
+        for client in &mut clients {
+            assert_eq!(ask(client, "GET", "/size/5", b"").await.unwrap(), filling(5));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
