@@ -6,7 +6,8 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, Request},
+    http::{HeaderMap, HeaderName, Request},
+    middleware::{Next, from_fn},
     response::Response,
     routing::{any, get, post},
 };
@@ -16,6 +17,9 @@ use hyper::body::Bytes;
 use tokio::{sync::Semaphore, time::sleep};
 
 use super::super::super::service::HttpService;
+
+/// A header that comes back, and in the trailers once more.
+pub(super) const MARK: &str = "mark";
 
 /// A router, and what its handlers wait for.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ impl Handler {
             .route("/wait", any(wait))
             .route("/headers", any(headers))
             .route("/trailers/{size}", any(trailers))
+            .layer(from_fn(mark))
             .with_state(Arc::clone(&waits));
         Self { router, waits }
     }
@@ -60,6 +65,14 @@ impl HttpService for Handler {
 /// Bytes that differ at each place.
 pub(super) fn filling(size: usize) -> Vec<u8> {
     (0_u32..).flat_map(u32::to_be_bytes).take(size).collect()
+}
+
+/// Answers with the mark of the request, which the library puts into the table of its header compression.
+async fn mark(request: Request<Body>, next: Next) -> Response {
+    let mark = request.headers().get(MARK).cloned();
+    let mut response = next.run(request).await;
+    response.headers_mut().extend(mark.map(|mark| (HeaderName::from_static(MARK), mark)));
+    response
 }
 
 async fn length(request: Request<Body>) -> String {
@@ -93,8 +106,10 @@ async fn headers(headers: HeaderMap) -> String {
     own.map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect()
 }
 
-async fn trailers(Path(size): Path<usize>) -> Response {
-    let trailers = HeaderMap::from_iter([("x-end".parse().unwrap(), size.to_string().parse().unwrap())]);
+async fn trailers(Path(size): Path<usize>, headers: HeaderMap) -> Response {
+    let mut trailers = HeaderMap::from_iter([("x-end".parse().unwrap(), size.to_string().parse().unwrap())]);
+    let mark = headers.get(MARK).map(|mark| format!("end of {}", mark.to_str().unwrap()).parse().unwrap());
+    trailers.extend(mark.map(|mark| (HeaderName::from_static(MARK), mark)));
     let frames = [Frame::data(Bytes::from(filling(size))), Frame::trailers(trailers)];
     let frames = frames.map(Ok::<_, std::convert::Infallible>);
     Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))))

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    handler::filling,
+    handler::{MARK, filling},
     lines::Route,
     transport::{Changed, Changes},
 };
@@ -304,6 +304,7 @@ async fn ask_once(client: SendRequest<Bytes>, ask: Ask) -> Result<Option<Answer>
 async fn answer(client: SendRequest<Bytes>, ask: Ask) -> Result<Answer, h2::Error> {
     let mut client = client.ready().await?;
     let request = Request::builder().method(ask.what.method()).uri(format!("http://x{}", ask.what.path()));
+    let request = request.header(MARK, format!("{} {}", ask.at, ask.header));
     let request = request.header("x-some", "x".repeat(ask.header)).body(()).unwrap();
     let chunks = ask.what.chunks();
     let (response, mut sender) = client.send_request(request, chunks.is_empty())?;
