@@ -94,11 +94,22 @@ func listenTLS() net.Listener {
 	return listener
 }
 
-// Passes bytes on until either side ends, and then ends the other.
-func pass(from, to net.Conn) {
-	io.Copy(to, from)
-	to.Close()
-	from.Close()
+// Passes bytes on in both directions. A side that has ended may still be written to: a server that says GOAWAY reads on.
+func relay(near, far net.Conn) {
+	var both sync.WaitGroup
+	both.Add(2)
+	pass := func(from, to net.Conn) {
+		defer both.Done()
+		io.Copy(to, from)
+		if half, ok := to.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+		}
+	}
+	go pass(near, far)
+	go pass(far, near)
+	both.Wait()
+	near.Close()
+	far.Close()
 }
 
 // Takes TLS off what comes to a listener: where that is.
@@ -110,8 +121,7 @@ func takeOffTLS(address string) string {
 			check(err)
 			far, err := dial("tcp", address, nil)
 			check(err)
-			go pass(near, far)
-			go pass(far, near)
+			go relay(near, far)
 		}
 	}()
 	return listener.Addr().String()
