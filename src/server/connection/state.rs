@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering, fence},
     },
     task::{Context, Poll, Waker},
@@ -95,8 +95,8 @@ pub(super) struct State {
     close_reason: AtomicU8,
     /// Why it does not move: the number of the reason and one, or 0.
     unmoved: AtomicU8,
-    /// Of the task that drives the connection.
-    waker: OnceLock<Waker>,
+    /// Of the task that drives the connection: HTTP/2 has another one than what finds out the protocol.
+    waker: Mutex<Option<Waker>>,
     /// What a handler may leave to the next process.
     pub(super) slot: ExchangeSlot,
 }
@@ -123,7 +123,7 @@ impl State {
             move_outcome: MoveOutcome::default(),
             close_reason: AtomicU8::new(0),
             unmoved: AtomicU8::new(0),
-            waker: OnceLock::new(),
+            waker: Mutex::default(),
             slot: ExchangeSlot::default(),
         }
     }
@@ -197,14 +197,14 @@ impl State {
 
     #[cold]
     fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-        }
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Has the task of `waker` woken when the last body is dropped of a connection that is to leave. A task keeps one waker all its life.
+    /// Has the task of `waker` woken when the last body is dropped of a connection that is to leave, and no other one any more. A task
+    /// keeps one waker all its life.
     pub(super) fn note_waker(&self, waker: &Waker) {
-        let _ = self.waker.set(waker.clone());
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
     /// As [`is_leaving`](Self::is_leaving); what is asked of the connection after it is not older than that.

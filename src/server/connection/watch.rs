@@ -172,15 +172,25 @@ impl<'a, 'd> Watch<'a, 'd> {
     pub(super) fn note_ended_http1(&self, ended: hyper::Result<()>, is_upgraded: bool) {
         if is_upgraded {
             self.state.note_unmoved(UnmovedReason::NotResumable);
-        } else if ended.is_ok() && self.state.has_unread_body() {
-            self.state.note_unmoved(UnmovedReason::RequestBody);
+        } else if ended.is_ok() {
+            self.note_unread_body();
         }
         self.note_ended(ended);
+    }
+
+    /// Notes that a connection which has said its last word did so for a body that was not read.
+    fn note_unread_body(&self) {
+        if self.state.has_unread_body() {
+            self.state.note_unmoved(UnmovedReason::RequestBody);
+        }
     }
 
     /// Notes that the connection is about to be dropped at the deadline; one that is idle, or has said its last word, then
     /// loses nothing.
     pub(super) fn note_aborted(&self) {
+        if !self.is_http2 && self.state.is_shut() {
+            self.note_unread_body();
+        }
         self.state.end(match () {
             () if self.state.is_shut() => CloseReason::Finished,
             () if self.is_idle() => CloseReason::IdleClosed,
