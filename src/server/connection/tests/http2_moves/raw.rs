@@ -1,16 +1,30 @@
 //! Frames that no library would send so, or only seldom.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Wake,
+    time::Duration,
+};
 
 use tokio::time::sleep;
 
 use super::{
-    super::super::observe::http2::frame::{self, PREFACE, code, flag, kind},
+    super::super::{
+        observe::http2::frame::{self, PREFACE, code, flag, kind},
+        state::{DroppedBy, State},
+    },
     client::{Client, block, data, get, headers, literal, make, post},
     handler::filling,
     lines::Route,
 };
-use crate::server::limits::Http2Options;
+use crate::{
+    addr::{PeerAddr, UnixPeer},
+    idle_connection::Times,
+    server::limits::Http2Options,
+};
 
 fn route() -> Route {
     Route::new(Http2Options::new())
@@ -69,6 +83,28 @@ async fn a_connection_does_not_move_while_a_handler_has_a_body() {
     assert_eq!(route.moves(), 0);
     route.handler().go_on(1);
     client.follow(&route, 0).await;
+}
+
+/// The task that looks for the preface has waited, and is another one than that of HTTP/2.
+#[tokio::test]
+async fn the_task_that_drives_a_connection_last_is_woken_when_its_last_answer_is_dropped() {
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let [detects, drives] = [(); 2].map(|()| Arc::new(Woken(AtomicBool::new(false))));
+    let state = State::new(route().current(), PeerAddr::Unix(UnixPeer::default()), Times::now());
+    for task in [&detects, &drives] {
+        state.note_waker(&Arc::clone(task).into());
+    }
+    state.call(false, DroppedBy::Any);
+    state.close_after_response();
+    state.release(DroppedBy::Any);
+    assert!(drives.0.load(Ordering::Relaxed) && !detects.0.load(Ordering::Relaxed));
 }
 
 #[tokio::test(start_paused = true)]
