@@ -126,7 +126,8 @@ impl Proxy {
     }
 
     fn up(&self) -> usize {
-        let mut state = Client::connect(self.addresses.state).expect("it shows the state");
+        // It binds this address after the one that it proxies.
+        let Ok(mut state) = Client::connect(self.addresses.state) else { return 0 };
         state.send("GET /;csv HTTP/1.0\r\n\r\n").expect("it listens");
         let csv = String::from_utf8(state.rest().expect("an end")).expect("text");
         csv.lines()
