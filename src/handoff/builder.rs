@@ -486,14 +486,17 @@ impl Service for ExternalService {
         self.committed.cancel();
     }
 
+    fn leave_replaced(&self, replaced: &[ReplacedListener]) {
+        self.activated.leave_replaced(replaced);
+    }
+
     async fn drained(
         &self,
         _connections: Option<SenderHandle>,
-        replaced: &[ReplacedListener],
+        _replaced: &[ReplacedListener],
         _predecessor_gone: impl Future<Output = ()>,
         _abort: impl Future<Output = &'static str>,
     ) {
-        self.activated.leave_replaced(replaced);
         self.finished.cancelled().await;
     }
 

@@ -105,6 +105,10 @@ pub(crate) trait Service {
         abort: impl Future<Output = &'static str>,
     ) -> Self::Report;
 
+    /// The new process does not go on with these listeners. It comes before the drain starts: a listener that stops then empties its
+    /// queue if no other process has it.
+    fn leave_replaced(&self, _replaced: &[ReplacedListener]) {}
+
     /// The new process takes no more connections: those that are left end here.
     fn finish_locally(&self) {}
 

@@ -26,6 +26,7 @@ pub(crate) async fn transfer<S: Service>(
 ) -> Option<(S::Report, Option<FinalStatePhase>)> {
     let Transfer { committed: Committed { sender, handle }, process } = transfer;
     let mut old = service.old_server();
+    service.leave_replaced(replaced);
     service.start_drain(Some(&handle));
     let mut drained = pin!(service.drained(Some(handle), replaced, predecessor_gone, signals.aborted()));
     let mut sending = pin!(sender.run(&mut old));
