@@ -178,7 +178,7 @@ struct Shared {
     requests: TaskTracker,
     follower: OnceLock<Follower>,
     /// One for each HTTP/2 connection that may be leaving.
-    turns: Arc<Semaphore>,
+    turns: OnceLock<Arc<Semaphore>>,
 }
 
 /// What goes on while everything else drains: the listeners that serve [`until_done`](crate::server::ServeOptions::until_done).
@@ -190,8 +190,8 @@ struct Follower {
 
 /// How many HTTP/2 connections leave at a time. With fewer all of them take longer to leave; with more each client waits longer.
 ///
-/// Measured with `cargo bench --bench handoff -- HTTP/2` on two cores: with 4 the 99th percentile of the latency grows by a third with a
-/// handoff a second, with 6 and 8 by two thirds; to move 5,000 idle connections takes 430 ms, 390 ms and 360 ms, and 200 ms without turns.
+/// Measured with `cargo bench --bench handoff -- HTTP/2` on two cores: to move 5,000 idle connections takes 430 ms with 4, 390 ms with 6,
+/// 360 ms with 8, and 200 ms without turns. The 99th percentile of the latency was the least with 4; see `benches/RESULTS.md`.
 fn turns() -> usize {
     const PER_CORE: usize = 4;
     PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
@@ -257,7 +257,7 @@ impl Drain {
             connections,
             requests,
             follower: OnceLock::new(),
-            turns: Arc::new(Semaphore::new(turns())),
+            turns: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -374,7 +374,7 @@ impl Drain {
 
     /// For an HTTP/2 connection that is to leave: as many leave at a time as there are permits.
     pub(crate) fn turns(&self) -> &Arc<Semaphore> {
-        &self.shared.turns
+        self.shared.turns.get_or_init(|| Arc::new(Semaphore::new(turns())))
     }
 
     /// Whether connections go to the next process, or went there until it took no more.

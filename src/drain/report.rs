@@ -68,8 +68,7 @@ pub struct ListenerReport {
     /// The same by kind.
     pub moved_by_kind: MovedByKind,
     /// Connections that ended in this process while others moved, or that came and were not resumed. They
-    /// are also in `finished`, `idle_closed`, `errors`
-    /// or `aborted`.
+    /// are also in `finished`, `idle_closed`, `errors` or `aborted`.
     pub unmoved: u64,
     /// The same by reason.
     pub unmoved_by_reason: UnmovedByReason,

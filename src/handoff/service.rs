@@ -46,7 +46,7 @@ pub(crate) enum Event<'a> {
 /// | a handoff, up to the commit | `announce` with [`HandingOver`](Event::HandingOver) if this process spawns, `prepare`, `pause`, `announce` with [`MainPid`](Event::MainPid) if it has spawned, but not for a plain successor |
 /// | the handoff fails before the commit | `announce` with [`RolledBack`](Event::RolledBack) if this process spawns |
 /// | a stop before the commit | `announce` with [`Stopped`](Event::Stopped), then `shut_down` |
-/// | after the commit | `old_server`, `start_drain`, `drained`, then `end` |
+/// | after the commit | `old_server`, `leave_replaced`, `start_drain`, `drained`, then `end` |
 /// | after the commit, beside a plain successor | `announce` with [`Serving`](Event::Serving), `start_drain`, `drained` beside `announce` with [`MainPid`](Event::MainPid), then `end` |
 /// | the new process takes no more | `finish_locally` while `drained` goes on |
 /// | the new process has died | `resume`, then again as it serves; only if [`RESUMES`](Self::RESUMES) |

@@ -1,7 +1,7 @@
 //! The turn of an HTTP/2 connection to leave: few leave at a time, and the others are served on until it is their turn.
 //!
-//! To move a connection costs this process and the next one some 50 µs together, and its client waits meanwhile. If all of them left at
-//! once, each client would wait for the moves of all.
+//! To move a connection costs this process and the next one some 100 µs together, and its client waits meanwhile. If all of them left
+//! at once, each client would wait for the moves of all.
 
 use std::{
     future::Future,
