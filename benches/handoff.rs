@@ -58,7 +58,7 @@ const LONG: Plan = Plan {
     connections: 10_000,
     moves: 7,
     pairs: 31,
-    steady: steady::Plan { rounds: 11, seconds: 3, capacity: Duration::from_secs(2) },
+    steady: steady::Plan { rounds: 101, seconds: 1, capacity: Duration::from_secs(2) },
     restart_rounds: 7,
     restarts: 3,
 };

@@ -235,6 +235,11 @@ impl Counters {
         self.ended(CloseReason::Error);
     }
 
+    /// How many requests there were so far.
+    pub(crate) fn requests_started(&self) -> u64 {
+        self.sum(|shard| &shard.started)
+    }
+
     pub(crate) fn stats(&self) -> ListenerStats {
         let sum = |count: fn(&Shard) -> &AtomicU64| self.sum(count);
         // Ends before beginnings, and none of these reads is moved before an earlier one: then no difference can fall below zero by

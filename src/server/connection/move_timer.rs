@@ -44,7 +44,8 @@ impl MoveTimer {
     /// Ready when the connection may leave.
     pub(super) fn poll_turn(&mut self, state: &State, cx: &mut Context<'_>) -> Poll<()> {
         let latest = self.leave_at(state);
-        self.turn.poll(state.route.drain.turns(), latest, cx)
+        let (drain, counters) = (&state.route.drain, &state.route.counters);
+        self.turn.poll(drain.turns(), latest, || drain.elapsed(), || counters.requests_started(), cx)
     }
 
     /// What ends the connection's turn when it is dropped.
