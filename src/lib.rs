@@ -114,6 +114,8 @@ pub mod resume;
 #[cfg(feature = "server")]
 pub mod server;
 mod sys;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "unit-check")]
 pub mod unit_check;
 mod unwind;
