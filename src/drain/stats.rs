@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    counts::{MovedByKind, UnmovedByReason},
+    counts::{FailedHandshakes, MovedByKind, UnmovedByReason},
+    handshakes::HandshakeFailure,
     kind::ConnectionKind,
     shard::{self, SHARDS},
     unmoved::UnmovedReason,
@@ -132,6 +133,31 @@ pub struct ListenerStats {
     pub unmoved: u64,
     /// The same by reason.
     pub unmoved_by_reason: UnmovedByReason,
+    /// TLS handshakes.
+    pub handshakes: HandshakeStats,
+}
+
+/// The TLS handshakes of one listener. All are 0 where TLS is not spoken.
+///
+/// ```
+/// use axum_activation::drain::ListenerStats;
+///
+/// fn share_of_resumed(stats: &ListenerStats) -> u64 {
+///     100 * stats.handshakes.resumed / stats.handshakes.done.max(1)
+/// }
+/// # let _ = share_of_resumed;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandshakeStats {
+    /// Handshakes that were done.
+    pub done: u64,
+    /// Those of them that were short, as the client came back with a session.
+    pub resumed: u64,
+    /// Handshakes that failed, by reason. Their connections are in `errors`, or in `finished` where the client has closed.
+    pub failed: FailedHandshakes,
+    /// Handshakes that are being done now.
+    pub in_flight: u64,
 }
 
 /// Why a connection is no longer open in this process, by the count that it adds to.
@@ -174,6 +200,15 @@ struct Shard {
     aborted: AtomicU64,
     moved: [AtomicU64; ConnectionKind::ALL.len()],
     unmoved: [AtomicU64; UnmovedReason::ALL.len()],
+    handshakes: Handshakes,
+}
+
+#[derive(Debug, Default)]
+struct Handshakes {
+    started: AtomicU64,
+    done: AtomicU64,
+    resumed: AtomicU64,
+    failed: [AtomicU64; HandshakeFailure::ALL.len()],
 }
 
 impl Counters {
@@ -223,6 +258,35 @@ impl Counters {
         self.count(|shard| &shard.unmoved[reason as usize]);
     }
 
+    /// A TLS handshake begins.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_started(&self) {
+        self.count(|shard| &shard.handshakes.started);
+    }
+
+    /// A TLS handshake is done, as a short one or not.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_done(&self, is_resumed: bool) {
+        self.count(|shard| &shard.handshakes.done);
+        if is_resumed {
+            self.count(|shard| &shard.handshakes.resumed);
+        }
+    }
+
+    /// A TLS handshake has failed.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.count(|shard| &shard.handshakes.failed[reason as usize]);
+    }
+
+    fn handshakes(&self) -> HandshakeStats {
+        let failed = FailedHandshakes::new(array::from_fn(|reason| self.sum(|shard| &shard.handshakes.failed[reason])));
+        let resumed = self.sum(|shard| &shard.handshakes.resumed);
+        let done = self.sum(|shard| &shard.handshakes.done);
+        let in_flight = self.sum(|shard| &shard.handshakes.started).saturating_sub(done + failed.total());
+        HandshakeStats { done, resumed, failed, in_flight }
+    }
+
     /// A connection was aborted before there was a service for it.
     pub(crate) fn abort_unserved(&self) {
         self.accepted();
@@ -270,6 +334,7 @@ impl Counters {
             moved_by_kind,
             unmoved,
             unmoved_by_reason,
+            handshakes: self.handshakes(),
         }
     }
 
@@ -330,7 +395,7 @@ mod tests {
         assert_eq!((stats.accepted, stats.open, stats.moved), (10, 0, 10));
         assert!(stats.moved_by_kind.iter().all(|(kind, count)| count == kind as u64 + 1));
         assert_eq!((stats.taken_over, stats.taken_over_by_kind.of(ConnectionKind::Stream)), (1, 1));
-        assert_eq!(stats.unmoved, 120);
+        assert_eq!(stats.unmoved, 136);
         assert!(stats.unmoved_by_reason.iter().all(|(reason, count)| count == reason as u64 + 1));
     }
 }

@@ -105,7 +105,7 @@ impl AcceptLoop {
         commands: UnboundedReceiver<AcceptCommand>,
         tokens: Tokens,
     ) -> Self {
-        let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
+        let open = route.limits.places();
         let spawner = ConnectionSpawner { name: listener.shared_name(), route: Arc::new(route), open };
         Self { listener, spawner, commands, accepts: false, tokens }
     }

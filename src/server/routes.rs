@@ -16,6 +16,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+#[cfg(feature = "tls")]
+use super::connection::context::Encryption;
 use super::{
     accept::{AcceptCommand, AcceptLoop, Tokens},
     connection::context::RouteContext,
@@ -68,6 +70,8 @@ pub(super) struct RouteHandle {
     counters: Arc<Counters>,
     reaper: Arc<Reaper>,
     settings: RouteSettings,
+    #[cfg(feature = "tls")]
+    encryption: Option<Encryption>,
 }
 
 impl Routes {
@@ -345,7 +349,19 @@ impl RouteHandle {
         let sink = Arc::new(RouteSink::new(commands.clone()));
         let counters = Arc::new(Counters::new(Arc::clone(&name)));
         let reaper = Arc::new(Reaper::new(&settings.limits));
-        (Self { name, commands, sink, counters, reaper, settings }, receiver)
+        #[cfg(feature = "tls")]
+        let encryption = settings.tls.clone().map(|tls| Encryption { tls, open: settings.limits.places() });
+        let route = Self {
+            name,
+            commands,
+            sink,
+            counters,
+            reaper,
+            settings,
+            #[cfg(feature = "tls")]
+            encryption,
+        };
+        (route, receiver)
     }
 
     /// What its connections share that come while `drain` is the one that ends them.
@@ -357,6 +373,8 @@ impl RouteHandle {
             limits: self.settings.limits.clone(),
             reaper: Arc::clone(&self.reaper),
             sink: Arc::clone(&self.sink) as _,
+            #[cfg(feature = "tls")]
+            encryption: self.encryption.clone(),
         }
     }
 

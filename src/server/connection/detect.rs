@@ -46,7 +46,7 @@ pub(super) async fn protocol(io: &mut Io, first: &mut Vec<u8>) -> io::Result<Det
 }
 
 /// Appends what one read brings, and says how much. The buffer is on the stack, so a connection that waits holds none.
-fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+pub(super) fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut space = [0; FIRST_READ];
     let mut buf = ReadBuf::new(&mut space);
     ready!(Pin::new(io).poll_read(cx, &mut buf))?;

@@ -1,0 +1,477 @@
+//! `Tls`: where the certificates of a listener come from, and how TLS is spoken there.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    server::{ServerSessionMemoryCache, StoresServerSessions},
+};
+
+use super::{
+    certificates::{CertificateFiles, Certificates, Expiry},
+    provider,
+};
+use crate::{
+    blocking,
+    error::{Error, Kind},
+    log,
+};
+
+/// What a client and this server may speak over TLS (RFC 7301), the best first.
+const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// How many sessions a client may come back with, at a time.
+const SESSIONS: usize = 4096;
+
+/// A handshake takes two round trips, or one.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS for a listener: certificates, and how handshakes are done. Cheap to clone; a clone [reloads](Self::reload) for all.
+///
+/// ```no_run
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), axum_activation::Error> {
+/// use axum::Router;
+/// use axum_activation::{ActivatedListeners, Server, server::ServeOptions, tls::Tls};
+///
+/// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
+/// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+/// let app = Router::new();
+/// Server::new(activated).serve_with("https", app, ServeOptions::new().tls(tls)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// TLS 1.3 and 1.2 are spoken, and HTTP/2 or HTTP/1.1 over them, as the client chooses (ALPN).
+#[derive(Clone)]
+pub struct Tls {
+    shared: Arc<Shared>,
+    handshake_timeout: Duration,
+}
+
+struct Shared {
+    source: Source,
+    current: RwLock<Current>,
+    /// Held while it is read anew, so that the last to begin is the last to be used.
+    reloading: Mutex<()>,
+}
+
+/// Where a configuration comes from.
+enum Source {
+    Files(Box<FileSource>),
+    /// One that the program has made, which never changes.
+    Config,
+    Function(Box<dyn Fn() -> Result<Arc<ServerConfig>, String> + Send + Sync>),
+}
+
+struct FileSource {
+    files: CertificateFiles,
+    provider: Arc<CryptoProvider>,
+    /// Survives a reload, so that clients can come back with the sessions that they have. With client certificates it does not: a session
+    /// must not outlive the trust in the certificate that it began with.
+    sessions: Arc<dyn StoresServerSessions>,
+}
+
+/// What handshakes use now.
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    expiry: Option<Expiry>,
+}
+
+impl Tls {
+    /// With the certificate chain and the key of these PEM files, and the provider of cryptography that the process has.
+    ///
+    /// The provider is the process's default one (`CryptoProvider::install_default`), and else the one that is compiled in with the feature
+    /// `tls-ring` or `tls-aws-lc-rs`.
+    ///
+    /// The files are read now, and again at [`reload`](Self::reload). See [`TlsBuilder::pem_files`].
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
+    /// # drop(tls);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or understood, the key does not belong to the certificate, or it is not clear which provider is meant.
+    pub fn pem_files(certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, Error> {
+        Self::builder().pem_files(certificates, key).build()
+    }
+
+    /// For several certificates, client certificates, or another provider.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// let tls = Tls::builder()
+    ///     .pem_files("/etc/app/example.org.pem", "/etc/app/example.org.key")
+    ///     .pem_files("/etc/app/example.net.pem", "/etc/app/example.net.key")
+    ///     .client_ca_file("/etc/app/clients.pem")
+    ///     .build()?;
+    /// # drop(tls);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> TlsBuilder {
+        TlsBuilder { provider: None, files: CertificateFiles::default() }
+    }
+
+    /// As [`builder`](Self::builder), with this provider of cryptography.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "tls-ring")]
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// use axum_activation::tls::{Tls, rustls::crypto::ring};
+    ///
+    /// let tls = Tls::provider(ring::default_provider())
+    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
+    ///     .build()?;
+    /// # drop(tls);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "tls-ring"))]
+    /// # fn main() {}
+    /// ```
+    pub fn provider(provider: impl Into<Arc<CryptoProvider>>) -> TlsBuilder {
+        TlsBuilder { provider: Some(provider.into()), ..Self::builder() }
+    }
+
+    /// With a configuration of rustls that the program has made, ALPN protocols included: with none HTTP/1.1 alone is spoken by most clients.
+    ///
+    /// TLS 1.3 early data is turned off, as tokio-rustls does not deliver it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use axum_activation::tls::{Tls, rustls::ServerConfig};
+    ///
+    /// fn tls(config: Arc<ServerConfig>) -> Tls {
+    ///     Tls::from_config(config)
+    /// }
+    /// # let _ = tls;
+    /// ```
+    #[must_use]
+    pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
+        Self::new(Source::Config, Current { config: without_early_data(config.into()), expiry: None })
+    }
+
+    /// With what `make` returns: now, and again at each [`reload`](Self::reload).
+    ///
+    /// ```
+    /// use std::{io, sync::Arc};
+    /// use axum_activation::tls::{Tls, rustls::ServerConfig};
+    ///
+    /// fn tls(make: impl Fn() -> io::Result<Arc<ServerConfig>> + Send + Sync + 'static) -> Result<Tls, axum_activation::Error> {
+    ///     Tls::from_fn(make)
+    /// }
+    /// # let _ = tls::<fn() -> io::Result<Arc<ServerConfig>>>;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of `make`.
+    pub fn from_fn<E: fmt::Display>(
+        make: impl Fn() -> Result<Arc<ServerConfig>, E> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let source = Source::Function(Box::new(move || make().map_err(|error| error.to_string())));
+        let current = source.read()?;
+        Ok(Self::new(source, current))
+    }
+
+    fn new(source: Source, current: Current) -> Self {
+        let shared = Shared { source, current: RwLock::new(current), reloading: Mutex::new(()) };
+        Self { shared: Arc::new(shared), handshake_timeout: HANDSHAKE_TIMEOUT }
+    }
+
+    /// How long a client may take from connecting to the end of its handshake; 10 s by default. The connection is closed then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_activation::tls::Tls;
+    ///
+    /// fn patient(tls: Tls) -> Tls {
+    ///     tls.handshake_timeout(Duration::from_secs(30))
+    /// }
+    /// # let _ = patient;
+    /// ```
+    #[must_use]
+    pub fn handshake_timeout(mut self, limit: Duration) -> Self {
+        self.handshake_timeout = limit;
+        self
+    }
+
+    /// Reads the files again, or calls the function again, for the handshakes from now on. Connections that are open stay as they are.
+    ///
+    /// A service calls it when its certificate was renewed: from a task that looks, or from a route of its admin listener. The next process of a
+    /// handoff reads the files by itself.
+    ///
+    /// ```no_run
+    /// # async fn example(tls: axum_activation::tls::Tls) {
+    /// if let Err(error) = tls.reload().await {
+    ///     eprintln!("the certificate is the old one still: {error}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read or understood, the key does not belong to the certificate, or the new certificate has expired and the one in use has
+    /// not. What was in use stays in use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the files are read all the same, on a thread, and what they have is used.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let reloaded = blocking::on_thread_or_here(move || shared.reload()).await;
+        reloaded.unwrap_or_else(|source| Err(failed("cannot be read again", Some(source))))
+    }
+
+    /// What the handshake of a connection uses that begins now.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.shared.current().config)
+    }
+
+    /// How long a handshake may take.
+    pub(crate) fn limit(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    /// When the certificate in use expires, the first of them; `None` where the program has made the configuration.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use axum_activation::tls::Tls;
+    ///
+    /// fn days_left(tls: &Tls) -> Option<u64> {
+    ///     let left = tls.expires()?.duration_since(SystemTime::now()).unwrap_or_default();
+    ///     Some(left.as_secs() / 86_400)
+    /// }
+    /// # let _ = days_left;
+    /// ```
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.shared.current().expiry.map(|expiry| expiry.not_after)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.shared.source {
+            Source::Files(source) => format!("{:?}", source.files.pairs),
+            Source::Config => "a configuration".to_owned(),
+            Source::Function(_) => "a function".to_owned(),
+        };
+        f.debug_struct("Tls").field("from", &source).field("handshake_timeout", &self.handshake_timeout).finish()
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        let _reloading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, new) = (SystemTime::now(), self.source.read()?);
+        if let Some(expiry) = &new.expiry {
+            let in_use = self.current().expiry;
+            if expiry.is_expired(now) && in_use.is_some_and(|in_use| !in_use.is_expired(now)) {
+                return Err(Kind::Tls {
+                    what: expiry.file.display().to_string(),
+                    problem: format!("{expiry}; the one in use is valid and stays in use, put the renewed one there"),
+                    source: None,
+                }
+                .into());
+            }
+        }
+        note_expiry(new.expiry.as_ref(), now);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<Current, Error> {
+        match self {
+            Self::Files(source) => source.read(),
+            Self::Config => Err(failed(
+                "it was made by the program (Tls::from_config) and cannot be read again; use Tls::from_fn, or Tls::pem_files",
+                None,
+            )),
+            Self::Function(make) => match make() {
+                Ok(config) => Ok(Current { config: without_early_data(config), expiry: None }),
+                Err(problem) => Err(failed(&format!("the function given to Tls::from_fn has failed: {problem}"), None)),
+            },
+        }
+    }
+}
+
+impl FileSource {
+    fn read(&self) -> Result<Current, Error> {
+        let Certificates { resolver, client_verifier, expiry } = self.files.read(&self.provider)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(&format!("the provider of cryptography cannot be used: {error}"), None))?;
+        let has_clients = client_verifier.is_some();
+        let mut config = match client_verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        }
+        .with_cert_resolver(resolver);
+        config.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.session_storage = if has_clients { sessions() } else { Arc::clone(&self.sessions) };
+        Ok(Current { config: Arc::new(config), expiry: Some(expiry) })
+    }
+}
+
+fn sessions() -> Arc<dyn StoresServerSessions> {
+    ServerSessionMemoryCache::new(SESSIONS)
+}
+
+/// A certificate that will not do, or soon will not, is served all the same: to refuse would turn a warning of clients into an outage.
+fn note_expiry(expiry: Option<&Expiry>, now: SystemTime) {
+    let Some(expiry) = expiry else { return };
+    if expiry.is_expired(now) || expiry.is_not_valid_yet(now) {
+        log::error!(file = %expiry.file.display(), "{expiry}; clients refuse it");
+    } else if expiry.expires_soon(now) {
+        log::warn!(file = %expiry.file.display(), "{expiry}; renew it");
+    }
+}
+
+/// tokio-rustls takes early data from the client and delivers none of it: the request in it would be lost.
+fn without_early_data(config: Arc<ServerConfig>) -> Arc<ServerConfig> {
+    if config.max_early_data_size == 0 {
+        return config;
+    }
+    let mut config = ServerConfig::clone(&config);
+    config.max_early_data_size = 0;
+    Arc::new(config)
+}
+
+fn failed(problem: &str, source: Option<std::io::Error>) -> Error {
+    Kind::Tls { what: "TLS".to_owned(), problem: problem.to_owned(), source }.into()
+}
+
+/// Builds a [`Tls`] from files.
+///
+/// ```no_run
+/// use axum_activation::tls::Tls;
+///
+/// # fn main() -> Result<(), axum_activation::Error> {
+/// let tls = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem").build()?;
+/// # drop(tls);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct TlsBuilder {
+    provider: Option<Arc<CryptoProvider>>,
+    files: CertificateFiles,
+}
+
+impl TlsBuilder {
+    /// Adds a certificate chain, that of the server first, and its key, both in PEM.
+    ///
+    /// Of several, the one is used whose certificate has the name that the client asks for (SNI). The first one is used for clients that
+    /// ask for another name, or for none.
+    ///
+    /// A renewal may replace one file after the other. If they do not fit, they are read again for up to a second.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let builder = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem");
+    /// # drop(builder);
+    /// ```
+    pub fn pem_files(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.files.pairs.push((certificates.into(), key.into()));
+        self
+    }
+
+    /// Asks clients for a certificate of one of the CAs in this PEM file, and refuses those that have none. Several files add up.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let mutual = Tls::builder()
+    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
+    ///     .client_ca_file("/etc/app/clients.pem");
+    /// # drop(mutual);
+    /// ```
+    pub fn client_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.files.client_cas.push(file.into());
+        self
+    }
+
+    /// Refuses client certificates that this PEM file revokes. Several files add up. With one of them each CA must have a list.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let mutual = Tls::builder()
+    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
+    ///     .client_ca_file("/etc/app/clients.pem")
+    ///     .client_crl_file("/etc/app/revoked.pem");
+    /// # drop(mutual);
+    /// ```
+    pub fn client_crl_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.files.crls.push(file.into());
+        self
+    }
+
+    /// Serves clients without a certificate too. [`TlsInfo::client_certificates`](super::TlsInfo::client_certificates) says which have one.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let mutual = Tls::builder()
+    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
+    ///     .client_ca_file("/etc/app/clients.pem")
+    ///     .optional_client_certificate();
+    /// # drop(mutual);
+    /// ```
+    pub fn optional_client_certificate(mut self) -> Self {
+        self.files.client_certificate_is_optional = true;
+        self
+    }
+
+    /// Reads the files.
+    ///
+    /// An expired certificate is no error here, but an event at ERROR: clients decide what they do with it.
+    ///
+    /// ```no_run
+    /// use axum_activation::tls::Tls;
+    ///
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// let tls = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem").build()?;
+    /// # drop(tls);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`Tls::pem_files`].
+    pub fn build(self) -> Result<Tls, Error> {
+        let Self { provider, files } = self;
+        let provider = provider.map_or_else(provider::of_the_process, Ok)?;
+        let source = FileSource { files, provider, sessions: sessions() };
+        let current = source.read()?;
+        note_expiry(current.expiry.as_ref(), SystemTime::now());
+        Ok(Tls::new(Source::Files(Box::new(source)), current))
+    }
+}
