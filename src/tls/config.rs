@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::{
-    certificates::{CertificateFiles, Certificates, Expiry},
+    certificates::{CertificateFiles, Certificates, Validity},
     provider,
 };
 use crate::{
@@ -82,7 +82,8 @@ struct FileSource {
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
-    expiry: Option<Expiry>,
+    /// `None` where the program has made the configuration.
+    certificates: Option<Certificates>,
 }
 
 impl Tls {
@@ -164,7 +165,7 @@ impl Tls {
     /// ```
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self::new(Source::Config, Current { config: without_early_data(config.into()), expiry: None })
+        Self::new(Source::Config, Current { config: without_early_data(config.into()), certificates: None })
     }
 
     /// With what `make` returns: now, and again at each [`reload`](Self::reload).
@@ -263,7 +264,7 @@ impl Tls {
     /// ```
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
-        self.shared.current().expiry.map(|expiry| expiry.not_after)
+        self.shared.current().certificates.map(|certificates| certificates.expiry.not_after)
     }
 }
 
@@ -286,20 +287,38 @@ impl Shared {
     fn reload(&self) -> Result<(), Error> {
         let _reloading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, new) = (SystemTime::now(), self.source.read()?);
-        if let Some(expiry) = &new.expiry {
-            let in_use = self.current().expiry;
-            if expiry.is_expired(now) && in_use.is_some_and(|in_use| !in_use.is_expired(now)) {
-                return Err(Kind::Tls {
-                    what: expiry.file.display().to_string(),
-                    problem: format!("{expiry}; the one in use is valid and stays in use, put the renewed one there"),
-                    source: None,
-                }
-                .into());
-            }
+        let is_expired = |current: &Current| current.validity(now).map(|validity| validity == Validity::Expired);
+        if is_expired(&new) == Some(true) && is_expired(&self.current()) == Some(false) {
+            let problem = new.warnings(now).join(", ") + "; what is in use is valid and stays in use, put the renewed files there";
+            return Err(failed(&problem, None));
         }
-        note_expiry(new.expiry.as_ref(), now);
+        new.note_validity(now);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+}
+
+impl Current {
+    /// That of the certificate that expires first.
+    fn validity(&self, now: SystemTime) -> Option<Validity> {
+        self.certificates.as_ref().map(|certificates| certificates.expiry.validity(now))
+    }
+
+    /// Of certificates and revocation lists.
+    fn warnings(&self, now: SystemTime) -> Vec<String> {
+        self.certificates.as_ref().map(|certificates| certificates.warnings(now)).unwrap_or_default()
+    }
+
+    /// A certificate that clients refuse, or soon will, is used all the same: to stop would turn their warning into an outage.
+    fn note_validity(&self, now: SystemTime) {
+        let is_valid = matches!(self.validity(now), None | Some(Validity::Valid | Validity::ExpiresSoon));
+        for problem in self.warnings(now) {
+            if is_valid {
+                log::warn!("{problem}: renew it");
+            } else {
+                log::error!("{problem}: renew it, clients refuse it");
+            }
+        }
     }
 }
 
@@ -312,7 +331,7 @@ impl Source {
                 None,
             )),
             Self::Function(make) => match make() {
-                Ok(config) => Ok(Current { config: without_early_data(config), expiry: None }),
+                Ok(config) => Ok(Current { config: without_early_data(config), certificates: None }),
                 Err(problem) => Err(failed(&format!("the function given to Tls::from_fn has failed: {problem}"), None)),
             },
         }
@@ -321,34 +340,24 @@ impl Source {
 
 impl FileSource {
     fn read(&self) -> Result<Current, Error> {
-        let Certificates { resolver, client_verifier, expiry } = self.files.read(&self.provider)?;
+        let certificates = self.files.read(&self.provider)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&format!("the provider of cryptography cannot be used: {error}"), None))?;
-        let has_clients = client_verifier.is_some();
-        let mut config = match client_verifier {
+        let has_clients = certificates.client_verifier.is_some();
+        let mut config = match certificates.client_verifier.clone() {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         }
-        .with_cert_resolver(resolver);
+        .with_cert_resolver(Arc::clone(&certificates.resolver));
         config.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.session_storage = if has_clients { sessions() } else { Arc::clone(&self.sessions) };
-        Ok(Current { config: Arc::new(config), expiry: Some(expiry) })
+        Ok(Current { config: Arc::new(config), certificates: Some(certificates) })
     }
 }
 
 fn sessions() -> Arc<dyn StoresServerSessions> {
     ServerSessionMemoryCache::new(SESSIONS)
-}
-
-/// A certificate that will not do, or soon will not, is served all the same: to refuse would turn a warning of clients into an outage.
-fn note_expiry(expiry: Option<&Expiry>, now: SystemTime) {
-    let Some(expiry) = expiry else { return };
-    if expiry.is_expired(now) || expiry.is_not_valid_yet(now) {
-        log::error!(file = %expiry.file.display(), "{expiry}; clients refuse it");
-    } else if expiry.expires_soon(now) {
-        log::warn!(file = %expiry.file.display(), "{expiry}; renew it");
-    }
 }
 
 /// tokio-rustls takes early data from the client and delivers none of it: the request in it would be lost.
@@ -471,7 +480,7 @@ impl TlsBuilder {
         let provider = provider.map_or_else(provider::of_the_process, Ok)?;
         let source = FileSource { files, provider, sessions: sessions() };
         let current = source.read()?;
-        note_expiry(current.expiry.as_ref(), SystemTime::now());
+        current.note_validity(SystemTime::now());
         Ok(Tls::new(Source::Files(Box::new(source)), current))
     }
 }

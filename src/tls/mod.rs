@@ -10,6 +10,7 @@ mod certificates;
 mod config;
 mod handshake;
 mod info;
+mod pem_file;
 mod provider;
 mod stream;
 
