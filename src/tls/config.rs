@@ -289,7 +289,8 @@ impl Shared {
         let (now, new) = (SystemTime::now(), self.source.read()?);
         let is_expired = |current: &Current| current.validity(now).map(|validity| validity == Validity::Expired);
         if is_expired(&new) == Some(true) && is_expired(&self.current()) == Some(false) {
-            let problem = new.warnings(now).join(", ") + "; what is in use is valid and stays in use, put the renewed files there";
+            let problem = new.warnings(now).join(", ")
+                + "; what is in use is valid and stays in use, put the renewed files there";
             return Err(failed(&problem, None));
         }
         new.note_validity(now);

@@ -68,7 +68,9 @@ fn reason(error: &io::Error) -> HandshakeFailure {
     match tls {
         TlsError::PeerIncompatible(_) => HandshakeFailure::Incompatible,
         TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => HandshakeFailure::ClientCertificate,
-        TlsError::AlertReceived(AlertDescription::CloseNotify | AlertDescription::UserCanceled) => HandshakeFailure::Closed,
+        TlsError::AlertReceived(AlertDescription::CloseNotify | AlertDescription::UserCanceled) => {
+            HandshakeFailure::Closed
+        }
         TlsError::AlertReceived(_) => HandshakeFailure::Alert,
         _ => HandshakeFailure::Malformed,
     }

@@ -37,7 +37,8 @@ impl TlsInfo {
     /// Of a connection whose handshake is done.
     pub(super) fn of(connection: &ServerConnection) -> Self {
         let version = connection.protocol_version().unwrap_or(ProtocolVersion::Unknown(0));
-        let suite = connection.negotiated_cipher_suite().as_ref().map_or(CipherSuite::Unknown(0), SupportedCipherSuite::suite);
+        let suite =
+            connection.negotiated_cipher_suite().as_ref().map_or(CipherSuite::Unknown(0), SupportedCipherSuite::suite);
         Self(Arc::new(Agreed {
             version,
             suite,

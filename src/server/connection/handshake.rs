@@ -25,8 +25,11 @@ use crate::{
 };
 
 /// The answer to a request in clear. nginx has 400 here as well.
-const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 51\r\n\r\n\
-    this is a TLS port: use https:// in place of http://";
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 53\r\n\r\n\
+    this is a TLS port: use https:// in place of http://\n";
+
+const _: () = assert!(BAD_REQUEST.len() == 148);
 
 /// How long a client may take to make room for that.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);

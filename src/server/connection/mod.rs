@@ -31,8 +31,8 @@ use std::{pin::pin, sync::Arc};
 use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-pub(super) mod context;
 mod client_stream;
+pub(super) mod context;
 mod depart;
 mod detect;
 mod exchange_io;
