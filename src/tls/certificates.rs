@@ -12,7 +12,7 @@
 //!
 //! # Revocation lists
 //!
-//! They are checked as nginx (`ssl_crl`), Apache httpd and HAProxy check them. As soon as one list is given, each
+//! They are checked as nginx (`ssl_crl`) and HAProxy (`crl-file`) check them. As soon as one list is given, each
 //! certificate of a client's chain below the CA needs a list of its issuer. Without such a list the client is refused.
 //! A list past its next update is expired, and the clients of its issuer are refused until a newer one is read. Of
 //! several lists of one issuer the newest counts.
@@ -157,7 +157,6 @@ impl CertificateFiles {
 
     fn check(&self) -> Result<(), Error> {
         match (self.client_cas.is_empty(), &self.crls[..]) {
-            _ if self.pairs.is_empty() => Err(no_pair()),
             (true, [crl, ..]) => Err(unusable(
                 crl,
                 "a revocation list is for client certificates, and no CA of clients is given; give the CA that issues them, \
@@ -850,18 +849,20 @@ mod tests {
 
     #[test]
     fn the_earliest_end_of_all_chains_is_reported() {
-        let (files, root) = (Files::new(), ca("root"));
+        let files = Files::new();
+        let mut params = authority("root");
+        params.not_before = date_time_ymd(2025, 1, 1);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = authority("intermediate");
-        params.not_before = date_time_ymd(2024, 2, 3);
         params.not_after = date_time_ymd(2029, 5, 6);
         let intermediate = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap();
-        let mut one =
-            Issued::with(&intermediate, &["a.example"], |params| params.not_after = date_time_ymd(2031, 1, 1));
-        one.chain += &intermediate.pem();
-        let two = Issued::with(&root, &["b.example"], |params| {
-            params.not_before = date_time_ymd(2025, 1, 1);
-            params.not_after = date_time_ymd(2030, 1, 1);
+        let mut one = Issued::with(&intermediate, &["a.example"], |params| {
+            params.not_before = date_time_ymd(2024, 2, 3);
+            params.not_after = date_time_ymd(2031, 1, 1);
         });
+        one.chain += &intermediate.pem();
+        let mut two = Issued::with(&root, &["b.example"], |params| params.not_after = date_time_ymd(2030, 1, 1));
+        two.chain += &root.pem();
         let (one, two) = (files.pair("one", &one), files.pair("two", &two));
         for provider in providers() {
             let certificates =
@@ -903,6 +904,13 @@ mod tests {
         ] {
             assert_eq!(expiry.validity(now), expected, "{now:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_may_be_older_than_unix() {
+        let second = Duration::from_secs(1);
+        assert_eq!(system_time(ASN1Time::from_timestamp(-1).unwrap()), UNIX_EPOCH - second);
+        assert_eq!(system_time(ASN1Time::from_timestamp(1).unwrap()), UNIX_EPOCH + second);
     }
 
     #[test]
