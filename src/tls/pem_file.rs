@@ -7,8 +7,6 @@
 //! The text of a key file is cleared here, and rustls clears the decoded key once its provider has it. The decoder of
 //! PEM does not clear its own buffer, and the provider keeps the key for as long as the configuration lives. No error
 //! shows any of it.
-// The builder of the configuration calls this.
-#![allow(dead_code)]
 
 use std::{fs, io, path::Path, thread, time::Duration};
 
