@@ -291,6 +291,21 @@ impl Error {
         matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
     }
 
+    /// Whether TLS cannot be spoken: a certificate or a key cannot be used, or no provider of cryptography is chosen.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tls")] {
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let error = Tls::pem_files("/no/such/chain.pem", "/no/such/key.pem").unwrap_err();
+    /// assert!(error.is_tls());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(*self.kind, Kind::Tls { .. })
+    }
+
     /// Whether a handoff failed. Nothing has changed then: the process that served serves on.
     ///
     /// ```

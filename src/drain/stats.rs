@@ -4,11 +4,12 @@
 //! plain stores, and a reader costs 33 loads for each count.
 
 use std::{
-    array,
+    array, fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use super::{
@@ -41,7 +42,7 @@ use super::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    counters: Arc<std::sync::OnceLock<Vec<Arc<Counters>>>>,
+    counters: Arc<OnceLock<Vec<Arc<Counters>>>>,
 }
 
 impl Stats {
@@ -135,6 +136,8 @@ pub struct ListenerStats {
     pub unmoved_by_reason: UnmovedByReason,
     /// TLS handshakes.
     pub handshakes: HandshakeStats,
+    /// When the TLS certificate expires, the first one of several; `None` without TLS, or where the program has made its configuration.
+    pub certificate_expires: Option<SystemTime>,
 }
 
 /// The TLS handshakes of one listener. All are 0 where TLS is not spoken.
@@ -182,7 +185,24 @@ pub(crate) enum CloseReason {
 #[derive(Debug)]
 pub(crate) struct Counters {
     name: Arc<str>,
+    certificate: CertificateInUse,
     shards: [Shard; SHARDS],
+}
+
+/// Who knows when the certificate in use expires; nothing does without TLS.
+#[derive(Default)]
+struct CertificateInUse(OnceLock<Box<dyn Fn() -> Option<SystemTime> + Send + Sync>>);
+
+impl CertificateInUse {
+    fn expires(&self) -> Option<SystemTime> {
+        self.0.get()?()
+    }
+}
+
+impl fmt::Debug for CertificateInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CertificateInUse").field(&self.expires()).finish()
+    }
 }
 
 /// What one thread has counted; aligned so that threads do not share a cache line.
@@ -213,7 +233,7 @@ struct Handshakes {
 
 impl Counters {
     pub(crate) fn new(name: Arc<str>) -> Self {
-        Self { name, shards: array::from_fn(|_| Shard::default()) }
+        Self { name, certificate: CertificateInUse::default(), shards: array::from_fn(|_| Shard::default()) }
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
@@ -256,6 +276,12 @@ impl Counters {
     /// A connection has ended here while others moved; [`ended`](Self::ended) counts it as well.
     pub(crate) fn unmoved(&self, reason: UnmovedReason) {
         self.count(|shard| &shard.unmoved[reason as usize]);
+    }
+
+    /// Asks `expires` from now on when the certificate in use does.
+    #[cfg(feature = "tls")]
+    pub(crate) fn certificate(&self, expires: impl Fn() -> Option<SystemTime> + Send + Sync + 'static) {
+        let _ = self.certificate.0.set(Box::new(expires));
     }
 
     /// A TLS handshake begins.
@@ -335,6 +361,7 @@ impl Counters {
             unmoved,
             unmoved_by_reason,
             handshakes: self.handshakes(),
+            certificate_expires: self.certificate.expires(),
         }
     }
 

@@ -114,6 +114,11 @@ impl AcceptLoop {
     pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
         let Self { mut listener, mut spawner, mut commands, mut accepts, tokens } = self;
         let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&spawner.route.reaper))));
+        #[cfg(feature = "tls")]
+        let _watching = spawner.route.encryption.as_ref().map(|encryption| {
+            let tls = encryption.tls.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { tls.watch_validity().await }))
+        });
         let ended = listener.ended();
         let only_one = listener.is_one_connection();
         let mut stop = spawner.stop();

@@ -350,6 +350,8 @@ impl RouteHandle {
         let counters = Arc::new(Counters::new(Arc::clone(&name)));
         let reaper = Arc::new(Reaper::new(&settings.limits));
         #[cfg(feature = "tls")]
+        settings.tls.clone().into_iter().for_each(|tls| counters.certificate(move || tls.expires()));
+        #[cfg(feature = "tls")]
         let encryption = settings.tls.clone().map(|tls| Encryption { tls, open: settings.limits.places() });
         let route = Self {
             name,

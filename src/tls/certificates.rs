@@ -159,12 +159,12 @@ impl CertificateFiles {
         match (self.client_cas.is_empty(), &self.crls[..]) {
             (true, [crl, ..]) => Err(unusable(
                 crl,
-                "a revocation list is for client certificates, and no CA of clients is given; give the CA that issues them, \
-                 or leave the list out",
+                "a revocation list is for client certificates, and no CA of clients is given; add it with client_ca_file(..), \
+                 or leave client_crl_file(..) out",
             )),
             (true, []) if self.client_certificate_is_optional => Err(tls(
-                "client certificates are optional, and no CA of clients is given; give the CA that issues them, or leave \
-                 out that they are optional",
+                "client certificates are optional, and no CA of clients is given; add it with client_ca_file(..), or leave \
+                 optional_client_certificate() out",
             )),
             _ => Ok(()),
         }
@@ -384,7 +384,7 @@ fn in_utc(time: SystemTime) -> String {
 }
 
 fn no_pair() -> Error {
-    tls("no certificate is given; give the files of a certificate chain and of its key")
+    tls("no certificate is given; add the files of a certificate chain and of its key with pem_files(..)")
 }
 
 fn unfit(chain: &Path, key: &Path) -> Error {

@@ -29,6 +29,9 @@ const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// How many sessions a client may come back with, at a time.
 const SESSIONS: usize = 4096;
 
+#[cfg(feature = "server")]
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A handshake takes two round trips, or one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,6 +85,8 @@ struct FileSource {
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
+    /// The same for servers that do not speak HTTP/2. A configuration that the program has made is its own affair.
+    without_http2: Option<Arc<ServerConfig>>,
     /// `None` where the program has made the configuration.
     certificates: Option<Certificates>,
 }
@@ -165,7 +170,7 @@ impl Tls {
     /// ```
     #[must_use]
     pub fn from_config(config: impl Into<Arc<ServerConfig>>) -> Self {
-        Self::new(Source::Config, Current { config: without_early_data(config.into()), certificates: None })
+        Self::new(Source::Config, Current::made(config.into()))
     }
 
     /// With what `make` returns: now, and again at each [`reload`](Self::reload).
@@ -241,8 +246,21 @@ impl Tls {
     }
 
     /// What the handshake of a connection uses that begins now.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.shared.current().config)
+    pub(super) fn config(&self, speaks_http2: bool) -> Arc<ServerConfig> {
+        let current = self.shared.current();
+        match current.without_http2 {
+            Some(config) if !speaks_http2 => config,
+            _ => current.config,
+        }
+    }
+
+    /// Logs each day what is wrong, or soon will be, with the certificates in use.
+    #[cfg(feature = "server")]
+    pub(crate) async fn watch_validity(&self) {
+        loop {
+            tokio::time::sleep(DAY).await;
+            self.shared.current().note_validity(SystemTime::now());
+        }
     }
 
     /// How long a handshake may take.
@@ -300,6 +318,11 @@ impl Shared {
 }
 
 impl Current {
+    /// Of a configuration that the program has made.
+    fn made(config: Arc<ServerConfig>) -> Self {
+        Self { config: without_early_data(config), without_http2: None, certificates: None }
+    }
+
     /// That of the certificate that expires first.
     fn validity(&self, now: SystemTime) -> Option<Validity> {
         self.certificates.as_ref().map(|certificates| certificates.expiry.validity(now))
@@ -332,7 +355,7 @@ impl Source {
                 None,
             )),
             Self::Function(make) => match make() {
-                Ok(config) => Ok(Current { config: without_early_data(config), certificates: None }),
+                Ok(config) => Ok(Current::made(config)),
                 Err(problem) => Err(failed(&format!("the function given to Tls::from_fn has failed: {problem}"), None)),
             },
         }
@@ -353,7 +376,10 @@ impl FileSource {
         .with_cert_resolver(Arc::clone(&certificates.resolver));
         config.alpn_protocols = ALPN_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.session_storage = if has_clients { sessions() } else { Arc::clone(&self.sessions) };
-        Ok(Current { config: Arc::new(config), certificates: Some(certificates) })
+        let mut without_http2 = config.clone();
+        without_http2.alpn_protocols.retain(|protocol| protocol != b"h2");
+        let without_http2 = Some(Arc::new(without_http2));
+        Ok(Current { config: Arc::new(config), without_http2, certificates: Some(certificates) })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::listener::ActivatedStream;
 
 /// A connection over TLS, after its handshake: what is written to it is encrypted, and what is read of it is decrypted.
 ///
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) sends the close_notify that lets the client tell an end from a cut
+/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown) sends the `close_notify` that lets the client tell an end from a cut
 /// (RFC 8446, section 6.1).
 pub struct TlsStream {
     stream: server::TlsStream<Tap>,

@@ -3,13 +3,10 @@
 //! The first byte decides before rustls sees it. A connection of which nothing was read is one as any other, and moves; one whose
 //! handshake has begun is served here to its end.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{
-    io::AsyncWriteExt,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     context::Encryption,
@@ -21,18 +18,8 @@ use crate::{
     drain::{CloseReason, Counters, HandshakeFailure, UnmovedReason},
     idle_connection::Protocol,
     log,
-    tls::{Failed, TlsInfo, TlsStream, accept, is_tls},
+    tls::{Failed, TlsInfo, TlsStream, accept, is_tls, refuse_clear_text},
 };
-
-/// The answer to a request in clear. nginx has 400 here as well.
-const BAD_REQUEST: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 53\r\n\r\n\
-    this is a TLS port: use https:// in place of http://\n";
-
-const _: () = assert!(BAD_REQUEST.len() == 148);
-
-/// How long a client may take to make room for that.
-const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Does the handshake. `None` if the connection has ended, or has moved before its first byte.
 pub(super) async fn serve(io: Io, encryption: Encryption, watch: &mut Watch<'_, '_>) -> Option<(Io, TlsInfo)> {
@@ -126,20 +113,12 @@ async fn first_bytes(mut io: Io, deadline: Instant, watch: &mut Watch<'_, '_>) -
     }
 }
 
-/// Closes the connection of a client that does not speak TLS, and says so to one that speaks HTTP/1.
+/// Closes the connection of a client that does not speak TLS.
 async fn refuse(mut io: Io, first: &[u8], watch: &mut Watch<'_, '_>) {
     log::debug!(peer = %io.state().peer, "a client does not speak TLS");
     io.state().end(CloseReason::Error);
-    if !first[0].is_ascii_uppercase() {
-        return;
-    }
     io.expect_more();
-    let close = pin!(async {
-        if let Ok(Ok(())) = timeout(WRITE_LIMIT, io.write_all(BAD_REQUEST)).await {
-            let _ = io.shutdown().await;
-        }
-    });
-    watch.finish(close).await;
+    watch.finish(pin!(refuse_clear_text(&mut io, first))).await;
 }
 
 /// A handshake that is counted: as failed, unless it is done.

@@ -131,7 +131,7 @@ impl Io {
         }
     }
 
-    /// Closes a connection on which nothing is under way. Over TLS the client gets a close_notify.
+    /// Closes a connection on which nothing is under way. Over TLS the client gets a `close_notify`.
     pub(super) async fn close_idle(mut self, watch: &mut Watch<'_, '_>) {
         self.guard.state.end(CloseReason::IdleClosed);
         if self.stream.announces_close() {

@@ -191,6 +191,10 @@ impl<S: HttpService> Connection<S> {
             Detected::Http1 => http1::serve(io, service, watch).await,
             // In a task of its own: the many that speak HTTP/1 hold no room for it, and a poll does not pass through this future.
             Detected::Http2 => _ = tokio::spawn(http2::serve(io, service, None)),
+            Detected::Tls => {
+                log::debug!(peer = %io.state().peer, "a client speaks TLS where it is not spoken");
+                io.state().end(CloseReason::Error);
+            }
             Detected::Nothing => {}
         }
     }
