@@ -1,10 +1,9 @@
 //! HTTPS on the socket "https", a redirect to it on "http", and a certificate that is read again at SIGUSR1.
 //!
 //! ```text
-//! openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost \
-//!     -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem
-//! cargo run --example https --features tls-ring -- cert.pem key.pem
-//! curl --cacert cert.pem https://localhost:8443/
+//! cargo run --example https --features tls-ring
+//! curl --cacert examples/tls/localhost.pem https://localhost:8443/
+//! cargo run --example https --features tls-ring -- fullchain.pem privkey.pem
 //! ```
 
 use std::{env, time::Duration};
@@ -19,23 +18,22 @@ use axum::{
 use axum_activation::{
     ActivatedListeners, Error, Server,
     server::ServeOptions,
-    tls::{Tls, TlsInfo},
+    tls::{Tls, TlsInfo, rustls::crypto::ring},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let files: Vec<_> = env::args_os().skip(1).collect();
-    let [certificate, key] = files.as_slice() else {
-        eprintln!("usage: https CERTIFICATE.pem KEY.pem");
-        std::process::exit(2);
-    };
+    let mut args = env::args_os().skip(1);
+    let certificate = args.next().unwrap_or_else(|| "examples/tls/localhost.pem".into());
+    let key = args.next().unwrap_or_else(|| "examples/tls/localhost.key".into());
     let activated = ActivatedListeners::builder()
         .fallback("https", "127.0.0.1:8443")
         .fallback("http", "127.0.0.1:8080")
         .from_env()?;
-    let tls = Tls::pem_files(certificate, key)?.handshake_timeout(Duration::from_secs(5));
+    let tls = Tls::provider(ring::default_provider()).pem_files(certificate, key).build()?;
+    let tls = tls.handshake_timeout(Duration::from_secs(5));
     tokio::spawn(reload_at_sigusr1(tls.clone()));
 
     let app = Router::new().route("/", get(|| async { "hello\n" })).route("/tls", get(about_tls));

@@ -66,7 +66,7 @@
 //! | `websocket` | `ResumableWebSocket`: a handler of axum's WebSocket goes on in the next process | + 19 |
 //! | `metrics` | `Stats::publish`: the statistics of a server through the `metrics` facade | + 3 |
 //! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
-//! | `tls-ring`, `tls-aws-lc-rs` | `tls`: TLS on a named socket with rustls, and the provider of its cryptography; `tls` alone has none | + TLSN |
+//! | `tls-ring`, `tls-aws-lc-rs` | `tls`: TLS on a named socket with rustls, and the provider of its cryptography; `tls` alone has none | + 34 |
 //! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |
 //!
 //! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's

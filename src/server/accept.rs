@@ -116,7 +116,8 @@ impl AcceptLoop {
         let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&spawner.route.reaper))));
         #[cfg(feature = "tls")]
         let _watching = spawner.route.encryption.as_ref().map(|encryption| {
-            let tls = encryption.tls.clone();
+            let (tls, expiring) = (encryption.tls.clone(), encryption.tls.clone());
+            spawner.route.counters.certificate(move || expiring.expires());
             AbortOnDropHandle::new(tokio::spawn(async move { tls.watch_validity().await }))
         });
         let ended = listener.ended();

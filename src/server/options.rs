@@ -8,7 +8,7 @@ use super::{
 };
 use crate::listener::ActivatedListener;
 #[cfg(feature = "tls")]
-use crate::tls::Tls;
+use crate::{server::connection::context::Encryption, tls::Tls};
 
 /// Settings of one name, for [`Server::serve_with`](super::Server::serve_with). What is not set here is that of the server.
 ///
@@ -67,7 +67,7 @@ pub(super) struct RouteSettings {
     pub(super) limits: Limits,
     pub(super) until_done: bool,
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<Tls>,
+    pub(super) encryption: Option<Encryption>,
 }
 
 impl ServeOptions {
@@ -213,11 +213,12 @@ impl ServeOptions {
     ///
     /// A connection over TLS does not move in a handoff. It ends as in a drain, and its client connects to the next process.
     ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::{server::ServeOptions, tls::Tls};
     ///
     /// # fn main() -> Result<(), axum_activation::Error> {
-    /// let https = ServeOptions::new().tls(Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?);
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// let https = ServeOptions::new().tls(Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?);
     /// # drop(https);
     /// # Ok(())
     /// # }
@@ -247,10 +248,10 @@ impl ServeOptions {
             http2: self.http2.unwrap_or_else(|| server.http2.clone()),
         };
         RouteSettings {
-            limits,
             until_done: self.until_done,
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            encryption: self.tls.map(|tls| Encryption { tls, open: limits.places() }),
+            limits,
         }
     }
 }

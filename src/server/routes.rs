@@ -16,8 +16,6 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-#[cfg(feature = "tls")]
-use super::connection::context::Encryption;
 use super::{
     accept::{AcceptCommand, AcceptLoop, Tokens},
     connection::context::RouteContext,
@@ -70,8 +68,6 @@ pub(super) struct RouteHandle {
     counters: Arc<Counters>,
     reaper: Arc<Reaper>,
     settings: RouteSettings,
-    #[cfg(feature = "tls")]
-    encryption: Option<Encryption>,
 }
 
 impl Routes {
@@ -347,23 +343,8 @@ impl RouteHandle {
         // Bounded by the connections that are open, and a few commands of each handoff.
         let (commands, receiver) = mpsc::unbounded_channel();
         let sink = Arc::new(RouteSink::new(commands.clone()));
-        let counters = Arc::new(Counters::new(Arc::clone(&name)));
-        let reaper = Arc::new(Reaper::new(&settings.limits));
-        #[cfg(feature = "tls")]
-        settings.tls.clone().into_iter().for_each(|tls| counters.certificate(move || tls.expires()));
-        #[cfg(feature = "tls")]
-        let encryption = settings.tls.clone().map(|tls| Encryption { tls, open: settings.limits.places() });
-        let route = Self {
-            name,
-            commands,
-            sink,
-            counters,
-            reaper,
-            settings,
-            #[cfg(feature = "tls")]
-            encryption,
-        };
-        (route, receiver)
+        let (counters, reaper) = (Arc::new(Counters::new(Arc::clone(&name))), Arc::new(Reaper::new(&settings.limits)));
+        (Self { name, commands, sink, counters, reaper, settings }, receiver)
     }
 
     /// What its connections share that come while `drain` is the one that ends them.
@@ -376,7 +357,7 @@ impl RouteHandle {
             reaper: Arc::clone(&self.reaper),
             sink: Arc::clone(&self.sink) as _,
             #[cfg(feature = "tls")]
-            encryption: self.encryption.clone(),
+            encryption: self.settings.encryption.clone(),
         }
     }
 

@@ -37,16 +37,19 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// TLS for a listener: certificates, and how handshakes are done. Cheap to clone; a clone [reloads](Self::reload) for all.
 ///
-/// ```no_run
-/// # #[tokio::main]
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), axum_activation::Error> {
+/// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
 /// use axum::Router;
 /// use axum_activation::{ActivatedListeners, Server, server::ServeOptions, tls::Tls};
 ///
-/// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
-/// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+/// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+/// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").from_env()?;
 /// let app = Router::new();
-/// Server::new(activated).serve_with("https", app, ServeOptions::new().tls(tls)).await?;
+/// let server = Server::new(activated).serve_with("https", app, ServeOptions::new().tls(tls));
+/// # server.drain().start();
+/// server.run().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -99,11 +102,12 @@ impl Tls {
     ///
     /// The files are read now, and again at [`reload`](Self::reload). See [`TlsBuilder::pem_files`].
     ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::tls::Tls;
     ///
     /// # fn main() -> Result<(), axum_activation::Error> {
-    /// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
     /// # drop(tls);
     /// # Ok(())
     /// # }
@@ -118,14 +122,15 @@ impl Tls {
 
     /// For several certificates, client certificates, or another provider.
     ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::tls::Tls;
     ///
     /// # fn main() -> Result<(), axum_activation::Error> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// let tls = Tls::builder()
-    ///     .pem_files("/etc/app/example.org.pem", "/etc/app/example.org.key")
-    ///     .pem_files("/etc/app/example.net.pem", "/etc/app/example.net.key")
-    ///     .client_ca_file("/etc/app/clients.pem")
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
+    ///     .client_ca_file("examples/tls/clients.pem")
     ///     .build()?;
     /// # drop(tls);
     /// # Ok(())
@@ -137,19 +142,16 @@ impl Tls {
 
     /// As [`builder`](Self::builder), with this provider of cryptography.
     ///
-    /// ```no_run
-    /// # #[cfg(feature = "tls-ring")]
+    /// ```
     /// # fn main() -> Result<(), axum_activation::Error> {
     /// use axum_activation::tls::{Tls, rustls::crypto::ring};
     ///
     /// let tls = Tls::provider(ring::default_provider())
-    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
     ///     .build()?;
     /// # drop(tls);
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(feature = "tls-ring"))]
-    /// # fn main() {}
     /// ```
     pub fn provider(provider: impl Into<Arc<CryptoProvider>>) -> TlsBuilder {
         TlsBuilder { provider: Some(provider.into()), ..Self::builder() }
@@ -179,10 +181,10 @@ impl Tls {
     /// use std::{io, sync::Arc};
     /// use axum_activation::tls::{Tls, rustls::ServerConfig};
     ///
-    /// fn tls(make: impl Fn() -> io::Result<Arc<ServerConfig>> + Send + Sync + 'static) -> Result<Tls, axum_activation::Error> {
+    /// fn tls(make: fn() -> io::Result<Arc<ServerConfig>>) -> Result<Tls, axum_activation::Error> {
     ///     Tls::from_fn(make)
     /// }
-    /// # let _ = tls::<fn() -> io::Result<Arc<ServerConfig>>>;
+    /// # let _ = tls;
     /// ```
     ///
     /// # Errors
@@ -223,11 +225,15 @@ impl Tls {
     /// A service calls it when its certificate was renewed: from a task that looks, or from a route of its admin listener. The next process of a
     /// handoff reads the files by itself.
     ///
-    /// ```no_run
-    /// # async fn example(tls: axum_activation::tls::Tls) {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// # let tls = axum_activation::tls::Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
     /// if let Err(error) = tls.reload().await {
     ///     eprintln!("the certificate is the old one still: {error}");
     /// }
+    /// # Ok(())
     /// # }
     /// ```
     ///
@@ -403,11 +409,12 @@ fn failed(problem: &str, source: Option<std::io::Error>) -> Error {
 
 /// Builds a [`Tls`] from files.
 ///
-/// ```no_run
+/// ```
 /// use axum_activation::tls::Tls;
 ///
 /// # fn main() -> Result<(), axum_activation::Error> {
-/// let tls = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem").build()?;
+/// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+/// let tls = Tls::builder().pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key").build()?;
 /// # drop(tls);
 /// # Ok(())
 /// # }
@@ -427,10 +434,11 @@ impl TlsBuilder {
     ///
     /// A renewal may replace one file after the other. If they do not fit, they are read again for up to a second.
     ///
-    /// ```no_run
+    /// ```
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum_activation::tls::Tls;
     ///
-    /// let builder = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem");
+    /// let builder = Tls::builder().pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key");
     /// # drop(builder);
     /// ```
     pub fn pem_files(mut self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
@@ -440,12 +448,13 @@ impl TlsBuilder {
 
     /// Asks clients for a certificate of one of the CAs in this PEM file, and refuses those that have none. Several files add up.
     ///
-    /// ```no_run
+    /// ```
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum_activation::tls::Tls;
     ///
     /// let mutual = Tls::builder()
-    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
-    ///     .client_ca_file("/etc/app/clients.pem");
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
+    ///     .client_ca_file("examples/tls/clients.pem");
     /// # drop(mutual);
     /// ```
     pub fn client_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
@@ -455,13 +464,14 @@ impl TlsBuilder {
 
     /// Refuses client certificates that this PEM file revokes. Several files add up. With one of them each CA must have a list.
     ///
-    /// ```no_run
+    /// ```
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum_activation::tls::Tls;
     ///
     /// let mutual = Tls::builder()
-    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
-    ///     .client_ca_file("/etc/app/clients.pem")
-    ///     .client_crl_file("/etc/app/revoked.pem");
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
+    ///     .client_ca_file("examples/tls/clients.pem")
+    ///     .client_crl_file("examples/tls/revoked.pem");
     /// # drop(mutual);
     /// ```
     pub fn client_crl_file(mut self, file: impl Into<PathBuf>) -> Self {
@@ -471,12 +481,13 @@ impl TlsBuilder {
 
     /// Serves clients without a certificate too. [`TlsInfo::client_certificates`](super::TlsInfo::client_certificates) says which have one.
     ///
-    /// ```no_run
+    /// ```
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum_activation::tls::Tls;
     ///
     /// let mutual = Tls::builder()
-    ///     .pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")
-    ///     .client_ca_file("/etc/app/clients.pem")
+    ///     .pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")
+    ///     .client_ca_file("examples/tls/clients.pem")
     ///     .optional_client_certificate();
     /// # drop(mutual);
     /// ```
@@ -489,11 +500,12 @@ impl TlsBuilder {
     ///
     /// An expired certificate is no error here, but an event at ERROR: clients decide what they do with it.
     ///
-    /// ```no_run
+    /// ```
     /// use axum_activation::tls::Tls;
     ///
     /// # fn main() -> Result<(), axum_activation::Error> {
-    /// let tls = Tls::builder().pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem").build()?;
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// let tls = Tls::builder().pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key").build()?;
     /// # drop(tls);
     /// # Ok(())
     /// # }

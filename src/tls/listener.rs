@@ -23,9 +23,10 @@ use crate::{
 impl ActivatedListener {
     /// Speaks TLS on this listener, for [`axum::serve`](fn@axum::serve) and its like. It needs the feature `tls`.
     ///
-    /// ```no_run
-    /// # #[tokio::main]
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum::{Router, extract::ConnectInfo, routing::get};
     /// use axum_activation::{ActivatedListeners, tls::{Tls, TlsInfo}};
     ///
@@ -33,10 +34,12 @@ impl ActivatedListener {
     ///     format!("{:?}", tls.version())
     /// }
     ///
-    /// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
-    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+    /// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").from_env()?;
     /// let app = Router::new().route("/", get(version)).into_make_service_with_connect_info::<TlsInfo>();
-    /// axum::serve(activated.one("https")?.tls(tls), app).await
+    /// let serve = axum::serve(activated.one("https")?.tls(tls), app);
+    /// # drop(serve);
+    /// # Ok(())
     /// # }
     /// ```
     pub fn tls(self, tls: Tls) -> TlsListener {
@@ -45,19 +48,21 @@ impl ActivatedListener {
 }
 
 impl StoppingListener {
-    /// As [`ActivatedListener::tls`]. Handshakes that have begun when it stops are done.
+    /// As [`ActivatedListener::tls`]. Handshakes that are under way when it stops are done.
     ///
-    /// ```no_run
-    /// # #[tokio::main]
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use std::time::Duration;
     /// use axum::Router;
     /// use axum_activation::{ActivatedListeners, Drain, tls::Tls};
     ///
     /// let drain = Drain::new();
-    /// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
-    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+    /// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").from_env()?;
     /// let listener = activated.one("https")?.stop_on(&drain).tls(tls);
+    /// # drain.start();
     /// axum::serve(listener, Router::new()).with_graceful_shutdown(drain.started_after(Duration::from_millis(100))).await
     /// # }
     /// ```
@@ -74,16 +79,19 @@ impl StoppingListener {
 /// It speaks HTTP/1.1: axum has HTTP/2 only with its feature `http2`, see [`http2`](Self::http2). A listener that is dropped closes the
 /// connections whose handshake is not done.
 ///
-/// ```no_run
-/// # #[tokio::main]
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), axum_activation::Error> {
+/// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
 /// use axum_activation::{ActivatedListeners, tls::Tls};
 ///
-/// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
-/// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+/// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+/// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").from_env()?;
 /// let mut listener = activated.one("https")?.tls(tls);
-/// let (stream, peer) = listener.accept().await;
-/// println!("{peer} speaks {:?}", stream.info().version());
+/// tokio::select! {
+///     (stream, peer) = listener.accept() => println!("{peer} speaks {:?}", stream.info().version()),
+///     () = tokio::time::sleep(std::time::Duration::from_millis(10)) => println!("no client"),
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -105,13 +113,14 @@ impl<L: Listener<Io = ActivatedStream, Addr = PeerAddr>> TlsListener<L> {
     ///
     /// A configuration of [`Tls::from_config`] or [`Tls::from_fn`] keeps its own ALPN protocols, with this or without it.
     ///
-    /// ```no_run
-    /// # #[tokio::main]
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
     /// use axum_activation::{ActivatedListeners, tls::Tls};
     ///
-    /// let tls = Tls::pem_files("/etc/app/fullchain.pem", "/etc/app/privkey.pem")?;
-    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:8443").from_env()?;
+    /// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").from_env()?;
     /// let listener = activated.one("https")?.tls(tls).http2();
     /// # drop(listener);
     /// # Ok(())
@@ -128,10 +137,20 @@ impl<L: Listener<Io = ActivatedStream, Addr = PeerAddr>> TlsListener<L> {
     ///
     /// Dropped, no connection is lost: handshakes go on, and the next call returns what they have.
     ///
-    /// ```no_run
-    /// # async fn example(mut listener: axum_activation::tls::TlsListener) {
-    /// let (stream, peer) = listener.accept().await;
-    /// println!("{peer}: {:?}", stream.info());
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), axum_activation::Error> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// use axum_activation::{ActivatedListeners, tls::Tls};
+    ///
+    /// let tls = Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?;
+    /// let activated = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").build()?;
+    /// let mut listener = activated.one("https")?.tls(tls);
+    /// tokio::select! {
+    ///     (stream, peer) = listener.accept() => println!("{peer}: {:?}", stream.info()),
+    ///     () = tokio::time::sleep(std::time::Duration::from_millis(10)) => println!("no client"),
+    /// }
+    /// # Ok(())
     /// # }
     /// ```
     pub async fn accept(&mut self) -> (TlsStream, PeerAddr) {

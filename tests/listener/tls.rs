@@ -71,7 +71,7 @@ async fn http2_is_offered_where_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_has_begun_is_done_when_the_listener_stops() {
+async fn a_handshake_under_way_is_done_when_the_listener_stops() {
     let set = ActivatedListeners::builder().fallback("https", "127.0.0.1:0").build().unwrap();
     let addr = set.iter().next().and_then(|socket| socket.addr().cloned()).unwrap();
     let authority = Authority::new();

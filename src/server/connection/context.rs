@@ -41,6 +41,17 @@ pub(in crate::server) struct Encryption {
     pub(in crate::server) open: Option<Arc<Semaphore>>,
 }
 
+impl RouteContext {
+    /// Whether connections speak TLS.
+    #[inline]
+    pub(in crate::server) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.encryption.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+}
+
 impl Destination for RouteContext {
     fn drain(&self) -> &Drain {
         &self.drain

@@ -38,7 +38,7 @@ impl ServedConnection for State {
 
 fn request(state: &State, parts: &Parts, target: &Uri) -> Result<RequestHeaders, NotMovable> {
     match () {
-        () if state.is_encrypted() => Err(NotMovable::Tls),
+        () if state.route.is_encrypted() => Err(NotMovable::Tls),
         () if state.had_body() => Err(NotMovable::RequestBody),
         () => RequestHeaders::of(parts, target),
     }
@@ -56,7 +56,7 @@ pub(super) fn starts_anew(state: &State, parts: &Parts, has_body: bool) -> bool 
         return false;
     }
     let request = match () {
-        () if state.is_encrypted() => Err(NotMovable::Tls),
+        () if state.route.is_encrypted() => Err(NotMovable::Tls),
         () if has_body => Err(NotMovable::RequestBody),
         // hyper may have something to write of the answer before.
         () if !state.is_flushed() => Err(NotMovable::TooLate),

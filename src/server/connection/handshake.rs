@@ -1,7 +1,7 @@
 //! The TLS handshake of a connection: in its own task, so that accepting never waits for it.
 //!
-//! The first byte decides before rustls sees it. A connection of which nothing was read is one as any other, and moves; one whose
-//! handshake has begun is served here to its end.
+//! The first byte decides before rustls sees it. A connection of which nothing was read is one as any other, and moves; a
+//! connection in its handshake is served here to its end.
 
 use std::{future::poll_fn, pin::pin, sync::Arc};
 

@@ -360,27 +360,9 @@ impl State {
     /// Whether the next response is the last one.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.closes_after_response() || self.route.drain.closes() || self.stays_behind()
-    }
-
-    /// Whether it speaks TLS and the others move.
-    #[inline]
-    fn stays_behind(&self) -> bool {
-        self.is_encrypted() && self.route.drain.has_started()
-    }
-
-    /// Whether its route speaks TLS.
-    #[cfg(feature = "tls")]
-    #[inline]
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.route.encryption.is_some()
-    }
-
-    /// Whether its route speaks TLS.
-    #[cfg(not(feature = "tls"))]
-    #[inline]
-    pub(super) fn is_encrypted(&self) -> bool {
-        false
+        let RouteContext { drain, .. } = &*self.route;
+        // What speaks TLS does not move with the others.
+        self.closes_after_response() || drain.closes() || (self.route.is_encrypted() && drain.has_started())
     }
 
     /// Whether the connection is to leave this process when it can: to end, or to move.

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use axum_activation::{
-    ListenAddr, Server,
+    Drain, ListenAddr, Server,
     drain::{HandshakeFailure, HandshakeStats, ListenerStats, Stats},
     server::ServeOptions,
     tls::{
@@ -35,6 +35,7 @@ struct Https {
     running: Running,
     addr: ListenAddr,
     stats: Stats,
+    drain: Drain,
 }
 
 impl Https {
@@ -47,7 +48,8 @@ impl Https {
         let addr = addr_of(&set, "https");
         let server = configure(Server::new(set).serve_with("https", app, options));
         let stats = server.stats();
-        Self { running: Running::start(server), addr, stats }
+        let drain = server.drain();
+        Self { running: Running::start(server), addr, stats, drain }
     }
 
     /// Nothing is counted before the server runs.
