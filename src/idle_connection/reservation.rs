@@ -19,7 +19,7 @@ pub(crate) struct Reservation {
     /// Why it did not move, if others do.
     unmoved: Option<UnmovedReason>,
     _tracked: TaskTrackerToken,
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
     /// While it is in transfer: another one leaves when this one has arrived.
     turn: Option<OwnedSemaphorePermit>,
 }
@@ -32,7 +32,7 @@ impl Reservation {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
         counters.accepted();
-        Self { counters, reason: CloseReason::Finished, unmoved: None, _tracked: tracked, permit, turn: None }
+        Self { counters, reason: CloseReason::Finished, unmoved: None, _tracked: tracked, _permit: permit, turn: None }
     }
 
     /// Says what the connection is counted as when it is dropped.
@@ -46,7 +46,7 @@ impl Reservation {
     /// Its place among the connections of the route, in place of the one that it had.
     #[cfg(feature = "tls")]
     pub(crate) fn set_permit(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        self.permit = permit;
+        self._permit = permit;
     }
 
     /// Its turn to leave, which ends when it has arrived, or is back.
