@@ -101,6 +101,9 @@ pub(crate) enum Kind {
     TwoRoutes { name: String },
     /// One connection (`Accept=yes`), several routes and none of its name.
     AmbiguousConnection { name: String, routes: Vec<String> },
+    /// A certificate, a key or another file of TLS cannot be used, or there is no provider of cryptography.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "`tls` alone reads certificates"))]
+    Tls { what: String, problem: String, source: Option<io::Error> },
     /// Signal handlers could not be installed.
     Signal { source: io::Error },
     /// The service manager cannot be spoken to, or does not answer.
@@ -288,6 +291,21 @@ impl Error {
         matches!(*self.kind, Kind::Start { .. } | Kind::SpawnAsInit)
     }
 
+    /// Whether TLS cannot be spoken: a certificate or a key cannot be used, or no provider of cryptography is chosen.
+    ///
+    /// ```
+    /// # #[cfg(feature = "tls")] {
+    /// use axum_activation::tls::Tls;
+    ///
+    /// let error = Tls::pem_files("/no/such/chain.pem", "/no/such/key.pem").unwrap_err();
+    /// assert!(error.is_tls());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(*self.kind, Kind::Tls { .. })
+    }
+
     /// Whether a handoff failed. Nothing has changed then: the process that served serves on.
     ///
     /// ```
@@ -322,7 +340,7 @@ impl Error {
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. }
             | Kind::Rendezvous { source, .. } => source.kind(),
-            Kind::Unit { source: Some(source), .. } => source.kind(),
+            Kind::Unit { source: Some(source), .. } | Kind::Tls { source: Some(source), .. } => source.kind(),
             Kind::UnknownName { .. } => io::ErrorKind::NotFound,
             Kind::Taken { .. } => io::ErrorKind::AddrInUse,
             Kind::NoRuntime { .. } | Kind::ShownOnly { .. } | Kind::SpawnAsInit | Kind::SpawnRefused { .. } => {
@@ -354,7 +372,7 @@ impl StdError for Error {
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. }
             | Kind::Rendezvous { source, .. } => Some(source),
-            Kind::Unit { source: Some(source), .. } => Some(source),
+            Kind::Unit { source: Some(source), .. } | Kind::Tls { source: Some(source), .. } => Some(source),
             _ => None,
         }
     }
@@ -370,7 +388,9 @@ impl fmt::Debug for Error {
             | Kind::Notify { source, .. }
             | Kind::Start { source, .. }
             | Kind::Rendezvous { source, .. } => write!(f, "{self}: {source}"),
-            Kind::Unit { source: Some(source), .. } => write!(f, "{self}: {source}"),
+            Kind::Unit { source: Some(source), .. } | Kind::Tls { source: Some(source), .. } => {
+                write!(f, "{self}: {source}")
+            }
             _ => write!(f, "{self}"),
         }
     }
@@ -499,6 +519,7 @@ impl fmt::Display for Kind {
                  server one route only, or set FileDescriptorName= (systemd 257 and later pass it on)",
                 Names(routes)
             ),
+            Self::Tls { what, problem, .. } => write!(f, "{what}: {problem}"),
             Self::Signal { .. } => f.write_str("cannot install the signal handlers"),
             Self::Notify { address, doing, .. } => write!(
                 f,

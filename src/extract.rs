@@ -6,6 +6,7 @@
 //! | [`ListenerName`] | the name of the socket | rejected; `Option<ListenerName>` is `None` |
 //! | [`Drain`] | the drain of the server | that of a [`DrainLayer`](crate::layer::DrainLayer), or of an `Extension` |
 //! | [`ActivatedListeners`] | the sockets of this process | those of an `Extension` |
+//! | `TlsInfo` (feature `tls`) | what client and server have agreed upon in the handshake | that of an `Extension` |
 //! | [`Resume`] | leaves the exchange to the next process at a handoff | never moves |
 //!
 //! A rejection is a [`NotServed`].
@@ -33,6 +34,8 @@ use axum::{
 
 #[cfg(feature = "server")]
 use crate::resume::{Exchange, Resume};
+#[cfg(feature = "tls")]
+use crate::tls::TlsInfo;
 use crate::{activation::ActivatedListeners, drain::Drain, log};
 
 /// What a server adds to every request: a request extension. It is of one connection, so a request costs one count of references.
@@ -231,6 +234,25 @@ impl<S: Sync> OptionalFromRequestParts<S> for Drain {
     }
 }
 
+#[cfg(feature = "tls")]
+impl<S: Sync> FromRequestParts<S> for TlsInfo {
+    type Rejection = NotServed;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NotServed> {
+        parts.extensions.get::<Self>().cloned().ok_or(NotServed)
+    }
+}
+
+/// As the extractor above, and `None` for a request in clear.
+#[cfg(feature = "tls")]
+impl<S: Sync> OptionalFromRequestParts<S> for TlsInfo {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
 /// It is there in every request, and never moves one that was not served by [`Server`](crate::Server).
 ///
 /// What the request headers are that the next process gets is decided here, but for an upgrade: those that the handler sees, with the target
@@ -268,8 +290,8 @@ pub struct NotServed;
 impl fmt::Display for NotServed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "this request was not served by axum_activation::Server, which tells a request of its socket and its drain; elsewhere put \
-             a DrainLayer around the router (for Drain and readiness()), or add the ActivatedListeners as an axum Extension",
+            "this request was not served by axum_activation::Server, which tells a request of its socket, its drain and its TLS; \
+             elsewhere put a DrainLayer around the router (for Drain and readiness()), or add the ActivatedListeners as an axum Extension",
         )
     }
 }

@@ -51,6 +51,7 @@
 //! | [`mod@readiness`] | [`readiness()`](readiness::readiness): a route for load balancers |
 //! | [`mod@resume`] | [`Resume`](resume::Resume): handlers of WebSockets and streams that go on in the next process |
 //! | [`server`] | [`Server`]: a router per name, limits, signals, graceful shutdown, handoff |
+//! | `tls` | `Tls`: certificates and handshakes of a listener (feature `tls`) |
 //! | [`unit_check`] | [`check`](unit_check::check): what is wrong with a systemd unit for such a service, and the line that fixes it |
 //!
 //! # Features
@@ -65,6 +66,7 @@
 //! | `websocket` | `ResumableWebSocket`: a handler of axum's WebSocket goes on in the next process | + 19 |
 //! | `metrics` | `Stats::publish`: the statistics of a server through the `metrics` facade | + 3 |
 //! | `vsock` | listeners and peers on `AF_VSOCK`, between a virtual machine and its host | + 8 |
+//! | `tls-ring`, `tls-aws-lc-rs` | `tls`: TLS on a named socket with rustls, and the provider of its cryptography; `tls` alone has none | + 34 |
 //! | `unit-check` | [`unit_check`]: what a systemd unit must say for such a service | + 0 |
 //!
 //! Packages are all that `cargo tree -e normal` shows, this crate and axum's own 36 included. A program with axum's
@@ -114,6 +116,8 @@ pub mod resume;
 #[cfg(feature = "server")]
 pub mod server;
 mod sys;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "unit-check")]
 pub mod unit_check;
 mod unwind;

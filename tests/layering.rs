@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("notify", 1),
     ("listener", 2),
     ("idle_connection", 2),
+    ("tls", 3),
     ("wire", 3),
     ("activation", 4),
     ("handoff", 5),

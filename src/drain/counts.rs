@@ -1,8 +1,8 @@
-//! Counts of connections by what they are, and by why they did not move.
+//! Counts of connections by what they are, and by why they did not move; and of handshakes by why they failed.
 
 use std::{array, fmt, iter::Sum};
 
-use super::{kind::ConnectionKind, unmoved::UnmovedReason};
+use super::{handshakes::HandshakeFailure, kind::ConnectionKind, unmoved::UnmovedReason};
 
 /// How many connections moved to the next process, or from the one before, by kind.
 ///
@@ -34,127 +34,90 @@ pub struct MovedByKind([u64; ConnectionKind::ALL.len()]);
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct UnmovedByReason([u64; UnmovedReason::ALL.len()]);
 
-impl MovedByKind {
-    pub(super) fn new(counts: [u64; ConnectionKind::ALL.len()]) -> Self {
-        Self(counts)
-    }
+/// How many TLS handshakes failed, by reason.
+///
+/// It prints what is not 0, as `3 timeout, 1 alert`.
+///
+/// ```
+/// use axum_activation::{drain::HandshakeFailure, drain::ListenerStats};
+///
+/// fn refused_by_clients(stats: &ListenerStats) -> u64 {
+///     stats.handshakes.failed.of(HandshakeFailure::Alert)
+/// }
+/// # let _ = refused_by_clients;
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct FailedHandshakes([u64; HandshakeFailure::ALL.len()]);
 
-    /// How many of `kind`.
-    ///
-    /// ```
-    /// use axum_activation::drain::{ConnectionKind, MovedByKind};
-    ///
-    /// assert_eq!(MovedByKind::default().of(ConnectionKind::Http2), 0);
-    /// ```
-    #[must_use]
-    pub fn of(&self, kind: ConnectionKind) -> u64 {
-        self.0[kind as usize]
-    }
+/// Counts for each value of an enum that has `ALL` and `name`.
+macro_rules! counts {
+    ($counts:ident of $key:ident, $one:literal) => {
+        impl $counts {
+            pub(super) fn new(counts: [u64; $key::ALL.len()]) -> Self {
+                Self(counts)
+            }
 
-    /// Each kind with its count, also where that is 0.
-    ///
-    /// ```
-    /// use axum_activation::drain::MovedByKind;
-    ///
-    /// assert_eq!(MovedByKind::default().iter().count(), 4);
-    /// ```
-    pub fn iter(&self) -> impl Iterator<Item = (ConnectionKind, u64)> + use<> {
-        ConnectionKind::ALL.iter().copied().zip(self.0)
-    }
+            #[doc = concat!("How many for one [`", stringify!($key), "`].")]
+            ///
+            /// ```
+            #[doc = concat!("use axum_activation::drain::{", stringify!($counts), ", ", stringify!($key), "};")]
+            ///
+            #[doc = concat!("assert_eq!(", stringify!($counts), "::default().of(", stringify!($key), "::", $one, "), 0);")]
+            /// ```
+            #[must_use]
+            pub fn of(&self, key: $key) -> u64 {
+                self.0[key as usize]
+            }
 
-    /// All of them.
-    ///
-    /// ```
-    /// use axum_activation::drain::MovedByKind;
-    ///
-    /// assert_eq!(MovedByKind::default().total(), 0);
-    /// ```
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
+            /// Each with its count, also where that is 0.
+            ///
+            /// ```
+            #[doc = concat!("use axum_activation::drain::", stringify!($counts), ";")]
+            ///
+            #[doc = concat!("assert!(", stringify!($counts), "::default().iter().all(|(_, count)| count == 0));")]
+            /// ```
+            pub fn iter(&self) -> impl Iterator<Item = ($key, u64)> + use<> {
+                $key::ALL.iter().copied().zip(self.0)
+            }
+
+            /// All of them.
+            ///
+            /// ```
+            #[doc = concat!("use axum_activation::drain::", stringify!($counts), ";")]
+            ///
+            #[doc = concat!("assert_eq!(", stringify!($counts), "::default().total(), 0);")]
+            /// ```
+            #[must_use]
+            pub fn total(&self) -> u64 {
+                self.0.iter().sum()
+            }
+        }
+
+        /// Of several listeners.
+        impl Sum for $counts {
+            fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+                counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
+            }
+        }
+
+        /// Each that is not 0, with its count.
+        impl fmt::Debug for $counts {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0)).finish()
+            }
+        }
+
+        impl fmt::Display for $counts {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_counts(f, self.iter())
+            }
+        }
+    };
 }
 
-impl UnmovedByReason {
-    pub(super) fn new(counts: [u64; UnmovedReason::ALL.len()]) -> Self {
-        Self(counts)
-    }
-
-    /// How many for `reason`.
-    ///
-    /// ```
-    /// use axum_activation::drain::{UnmovedByReason, UnmovedReason};
-    ///
-    /// assert_eq!(UnmovedByReason::default().of(UnmovedReason::Busy), 0);
-    /// ```
-    #[must_use]
-    pub fn of(&self, reason: UnmovedReason) -> u64 {
-        self.0[reason as usize]
-    }
-
-    /// Each reason with its count, also where that is 0.
-    ///
-    /// ```
-    /// use axum_activation::drain::UnmovedByReason;
-    ///
-    /// assert!(UnmovedByReason::default().iter().all(|(_, count)| count == 0));
-    /// ```
-    pub fn iter(&self) -> impl Iterator<Item = (UnmovedReason, u64)> + use<> {
-        UnmovedReason::ALL.iter().copied().zip(self.0)
-    }
-
-    /// All of them.
-    ///
-    /// ```
-    /// use axum_activation::drain::UnmovedByReason;
-    ///
-    /// assert_eq!(UnmovedByReason::default().total(), 0);
-    /// ```
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-}
-
-/// Of several listeners.
-impl Sum for MovedByKind {
-    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
-        counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
-    }
-}
-
-/// Of several listeners.
-impl Sum for UnmovedByReason {
-    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
-        counts.fold(Self::default(), |sum, more| Self(array::from_fn(|at| sum.0[at] + more.0[at])))
-    }
-}
-
-/// Each kind that is not 0, with its count.
-impl fmt::Debug for MovedByKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0)).finish()
-    }
-}
-
-/// Each reason that is not 0, with its count.
-impl fmt::Debug for UnmovedByReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().filter(|(_, count)| *count > 0)).finish()
-    }
-}
-
-impl fmt::Display for MovedByKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_counts(f, self.iter())
-    }
-}
-
-impl fmt::Display for UnmovedByReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_counts(f, self.iter())
-    }
-}
+counts!(MovedByKind of ConnectionKind, "Http2");
+counts!(UnmovedByReason of UnmovedReason, "Busy");
+counts!(FailedHandshakes of HandshakeFailure, "Timeout");
 
 /// What is not 0, each count before its name; `0` if there is nothing.
 fn write_counts(f: &mut fmt::Formatter<'_>, counts: impl Iterator<Item = (impl fmt::Display, u64)>) -> fmt::Result {

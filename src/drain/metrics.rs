@@ -13,6 +13,8 @@ const OPEN: &str = "axum_activation_connections_open";
 const IDLE: &str = "axum_activation_connections_idle";
 const REQUESTS: &str = "axum_activation_requests_total";
 const IN_FLIGHT: &str = "axum_activation_requests_in_flight";
+const HANDSHAKES: &str = "axum_activation_tls_handshakes_total";
+const HANDSHAKES_IN_FLIGHT: &str = "axum_activation_tls_handshakes_in_flight";
 
 impl Stats {
     /// Publishes the statistics of now through the `metrics` facade, with the label `listener`. It needs the feature
@@ -29,6 +31,8 @@ impl Stats {
     /// | `axum_activation_connections_idle` | gauge | |
     /// | `axum_activation_requests_total` | counter | responses that were sent to the end |
     /// | `axum_activation_requests_in_flight` | gauge | |
+    /// | `axum_activation_tls_handshakes_total` | counter | with the label `result`: `full`, `resumed`, or [`HandshakeFailure::name`](super::HandshakeFailure::name) |
+    /// | `axum_activation_tls_handshakes_in_flight` | gauge | |
     ///
     /// Nothing is published in between, so that no request pays for it: call it before each scrape, or every few
     /// seconds beside the exporter's upkeep.
@@ -74,6 +78,7 @@ fn publish(stats: ListenerStats) {
         moved_by_kind,
         taken_over_by_kind,
         unmoved_by_reason,
+        handshakes,
         ..
     } = stats;
     counter!(ACCEPTED, "listener" => name.clone()).absolute(accepted);
@@ -96,7 +101,13 @@ fn publish(stats: ListenerStats) {
     for (reason, count) in unmoved_by_reason.iter() {
         counter!(UNMOVED, "listener" => name.clone(), "reason" => reason.name()).absolute(count);
     }
-    for (gauge_name, count) in [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight)] {
+    let done = [("full", handshakes.done - handshakes.resumed), ("resumed", handshakes.resumed)];
+    let failed = handshakes.failed.iter().map(|(reason, count)| (reason.name(), count));
+    for (result, count) in done.into_iter().chain(failed) {
+        counter!(HANDSHAKES, "listener" => name.clone(), "result" => result).absolute(count);
+    }
+    let gauges = [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight), (HANDSHAKES_IN_FLIGHT, handshakes.in_flight)];
+    for (gauge_name, count) in gauges {
         gauge!(gauge_name, "listener" => name.clone()).set(as_f64(count));
     }
 }
@@ -111,6 +122,8 @@ fn describe() {
     describe_counter!(REQUESTS, Unit::Count, "Responses that were sent to the end.");
     describe_gauge!(OPEN, Unit::Count, "Connections open now.");
     describe_gauge!(IDLE, Unit::Count, "Connections on which nothing is being answered now.");
+    describe_counter!(HANDSHAKES, Unit::Count, "TLS handshakes, by how they ended.");
+    describe_gauge!(HANDSHAKES_IN_FLIGHT, Unit::Count, "TLS handshakes that are being done now.");
     describe_gauge!(IN_FLIGHT, Unit::Count, "Requests that are being answered now.");
 }
 

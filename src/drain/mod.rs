@@ -62,6 +62,7 @@ use tokio_util::{
 
 mod counts;
 mod external;
+mod handshakes;
 mod kind;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -73,10 +74,11 @@ mod stream;
 mod unmoved;
 
 pub use self::{
-    counts::{MovedByKind, UnmovedByReason},
+    counts::{FailedHandshakes, MovedByKind, UnmovedByReason},
+    handshakes::HandshakeFailure,
     kind::ConnectionKind,
     report::{DrainReport, ListenerReport},
-    stats::{ListenerStats, Stats},
+    stats::{HandshakeStats, ListenerStats, Stats},
     stream::TakeUntilDrain,
     unmoved::UnmovedReason,
 };

@@ -4,15 +4,17 @@
 //! plain stores, and a reader costs 33 loads for each count.
 
 use std::{
-    array,
+    array, fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use super::{
-    counts::{MovedByKind, UnmovedByReason},
+    counts::{FailedHandshakes, MovedByKind, UnmovedByReason},
+    handshakes::HandshakeFailure,
     kind::ConnectionKind,
     shard::{self, SHARDS},
     unmoved::UnmovedReason,
@@ -40,7 +42,7 @@ use super::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    counters: Arc<std::sync::OnceLock<Vec<Arc<Counters>>>>,
+    counters: Arc<OnceLock<Vec<Arc<Counters>>>>,
 }
 
 impl Stats {
@@ -132,6 +134,33 @@ pub struct ListenerStats {
     pub unmoved: u64,
     /// The same by reason.
     pub unmoved_by_reason: UnmovedByReason,
+    /// TLS handshakes.
+    pub handshakes: HandshakeStats,
+    /// When the TLS certificate expires, the first one of several; `None` without TLS, or where the program has made its configuration.
+    pub certificate_expires: Option<SystemTime>,
+}
+
+/// The TLS handshakes of one listener. All are 0 where TLS is not spoken.
+///
+/// ```
+/// use axum_activation::drain::ListenerStats;
+///
+/// fn share_of_resumed(stats: &ListenerStats) -> u64 {
+///     100 * stats.handshakes.resumed / stats.handshakes.done.max(1)
+/// }
+/// # let _ = share_of_resumed;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HandshakeStats {
+    /// Handshakes that were done.
+    pub done: u64,
+    /// Those of them that were short, as the client came back with a session.
+    pub resumed: u64,
+    /// Handshakes that failed, by reason. Their connections are in `errors`, or in `finished` where the client has closed.
+    pub failed: FailedHandshakes,
+    /// Handshakes that are being done now.
+    pub in_flight: u64,
 }
 
 /// Why a connection is no longer open in this process, by the count that it adds to.
@@ -156,7 +185,24 @@ pub(crate) enum CloseReason {
 #[derive(Debug)]
 pub(crate) struct Counters {
     name: Arc<str>,
+    certificate: CertificateInUse,
     shards: [Shard; SHARDS],
+}
+
+/// Who knows when the certificate in use expires; nothing does without TLS.
+#[derive(Default)]
+struct CertificateInUse(OnceLock<Box<dyn Fn() -> Option<SystemTime> + Send + Sync>>);
+
+impl CertificateInUse {
+    fn expires(&self) -> Option<SystemTime> {
+        self.0.get()?()
+    }
+}
+
+impl fmt::Debug for CertificateInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CertificateInUse").field(&self.expires()).finish()
+    }
 }
 
 /// What one thread has counted; aligned so that threads do not share a cache line.
@@ -174,11 +220,20 @@ struct Shard {
     aborted: AtomicU64,
     moved: [AtomicU64; ConnectionKind::ALL.len()],
     unmoved: [AtomicU64; UnmovedReason::ALL.len()],
+    handshakes: Handshakes,
+}
+
+#[derive(Debug, Default)]
+struct Handshakes {
+    started: AtomicU64,
+    done: AtomicU64,
+    resumed: AtomicU64,
+    failed: [AtomicU64; HandshakeFailure::ALL.len()],
 }
 
 impl Counters {
     pub(crate) fn new(name: Arc<str>) -> Self {
-        Self { name, shards: array::from_fn(|_| Shard::default()) }
+        Self { name, certificate: CertificateInUse::default(), shards: array::from_fn(|_| Shard::default()) }
     }
 
     pub(crate) fn shared_name(&self) -> Arc<str> {
@@ -221,6 +276,41 @@ impl Counters {
     /// A connection has ended here while others moved; [`ended`](Self::ended) counts it as well.
     pub(crate) fn unmoved(&self, reason: UnmovedReason) {
         self.count(|shard| &shard.unmoved[reason as usize]);
+    }
+
+    /// Asks `expires` from now on when the certificate in use does.
+    #[cfg(feature = "tls")]
+    pub(crate) fn certificate(&self, expires: impl Fn() -> Option<SystemTime> + Send + Sync + 'static) {
+        let _ = self.certificate.0.set(Box::new(expires));
+    }
+
+    /// A TLS handshake begins.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_started(&self) {
+        self.count(|shard| &shard.handshakes.started);
+    }
+
+    /// A TLS handshake is done, as a short one or not.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_done(&self, is_resumed: bool) {
+        self.count(|shard| &shard.handshakes.done);
+        if is_resumed {
+            self.count(|shard| &shard.handshakes.resumed);
+        }
+    }
+
+    /// A TLS handshake has failed.
+    #[cfg(feature = "tls")]
+    pub(crate) fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.count(|shard| &shard.handshakes.failed[reason as usize]);
+    }
+
+    fn handshakes(&self) -> HandshakeStats {
+        let failed = FailedHandshakes::new(array::from_fn(|reason| self.sum(|shard| &shard.handshakes.failed[reason])));
+        let resumed = self.sum(|shard| &shard.handshakes.resumed);
+        let done = self.sum(|shard| &shard.handshakes.done);
+        let in_flight = self.sum(|shard| &shard.handshakes.started).saturating_sub(done + failed.total());
+        HandshakeStats { done, resumed, failed, in_flight }
     }
 
     /// A connection was aborted before there was a service for it.
@@ -275,6 +365,8 @@ impl Counters {
             moved_by_kind,
             unmoved,
             unmoved_by_reason,
+            handshakes: self.handshakes(),
+            certificate_expires: self.certificate.expires(),
         }
     }
 
@@ -335,7 +427,7 @@ mod tests {
         assert_eq!((stats.accepted, stats.open, stats.moved), (10, 0, 10));
         assert!(stats.moved_by_kind.iter().all(|(kind, count)| count == kind as u64 + 1));
         assert_eq!((stats.taken_over, stats.taken_over_by_kind.of(ConnectionKind::Stream)), (1, 1));
-        assert_eq!(stats.unmoved, 120);
+        assert_eq!(stats.unmoved, 136);
         assert!(stats.unmoved_by_reason.iter().all(|(reason, count)| count == reason as u64 + 1));
     }
 }

@@ -45,6 +45,8 @@ pub enum UnmovedReason {
     Unsendable,
     /// It came from the process before, and no handler here went on with it. It is noted whether connections move or not.
     NotResumed,
+    /// It speaks TLS, which does not move.
+    Tls,
 }
 
 impl UnmovedReason {
@@ -71,6 +73,7 @@ impl UnmovedReason {
         Self::Refused,
         Self::Unsendable,
         Self::NotResumed,
+        Self::Tls,
     ];
 
     /// The name of the reason in a report, in the log and as a label of a metric.
@@ -98,6 +101,7 @@ impl UnmovedReason {
             Self::Refused => "refused",
             Self::Unsendable => "unsendable",
             Self::NotResumed => "not_resumed",
+            Self::Tls => "tls",
         }
     }
 }

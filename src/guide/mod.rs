@@ -11,6 +11,7 @@
 //! | [`testing`] | how to test a service, its drain and its units |
 //! | [`migration`] | from `axum::serve`, listenfd, axum-server, tableflip, ecdysis |
 //! | [`grpc`] | tonic |
+//! | [`tls`] | TLS: certificates, reload, client certificates |
 //! | [`resume`] | WebSockets and event streams that go on in the next process |
 //! | [`several_listeners`] | public port, admin socket and metrics in one server |
 //! | [`beside_another_server`] | UDP, other protocols, a second server |
@@ -55,4 +56,5 @@ pages! {
     state "state.md"
     systemd "systemd.md"
     testing "testing.md"
+    tls "tls.md"
 }

@@ -43,6 +43,12 @@ impl Reservation {
         }
     }
 
+    /// Its place among the connections of the route, in place of the one that it had.
+    #[cfg(feature = "tls")]
+    pub(crate) fn set_permit(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self._permit = permit;
+    }
+
     /// Its turn to leave, which ends when it has arrived, or is back.
     pub(crate) fn set_turn(&mut self, turn: Option<OwnedSemaphorePermit>) {
         self.turn = turn;

@@ -38,6 +38,8 @@ pub enum NotMovable {
     Closing,
     /// The next process has not taken the connection: it ends in this one.
     Returned,
+    /// The connection speaks TLS, which does not move.
+    Tls,
 }
 
 impl fmt::Display for NotMovable {
@@ -56,6 +58,7 @@ impl fmt::Display for NotMovable {
             Self::Frames => "frames passed on the WebSocket that RFC 6455 does not allow",
             Self::Closing => "the WebSocket is being closed, or the connection has ended",
             Self::Returned => "the next process has not taken the connection",
+            Self::Tls => "the connection speaks TLS",
         })
     }
 }

@@ -250,6 +250,7 @@ impl Exchange {
         match inner.not_movable {
             _ if !inner.taken => Some(UnmovedReason::NotResumable),
             _ if inner.leaves_too_much => Some(UnmovedReason::StateTooLong),
+            Some(NotMovable::Tls) => Some(UnmovedReason::Tls),
             Some(NotMovable::Frames) => Some(UnmovedReason::NotUnderstood),
             None | Some(NotMovable::Closing) if moves && !self.destination.takes_resumable() => {
                 Some(UnmovedReason::NotTaken)

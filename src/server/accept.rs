@@ -105,7 +105,7 @@ impl AcceptLoop {
         commands: UnboundedReceiver<AcceptCommand>,
         tokens: Tokens,
     ) -> Self {
-        let open = route.limits.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
+        let open = route.limits.places();
         let spawner = ConnectionSpawner { name: listener.shared_name(), route: Arc::new(route), open };
         Self { listener, spawner, commands, accepts: false, tokens }
     }
@@ -114,6 +114,12 @@ impl AcceptLoop {
     pub(super) async fn run<M: MakeConnectionService>(self, mut make: M) {
         let Self { mut listener, mut spawner, mut commands, mut accepts, tokens } = self;
         let _reaping = AbortOnDropHandle::new(tokio::spawn(reap(Arc::clone(&spawner.route.reaper))));
+        #[cfg(feature = "tls")]
+        let _watching = spawner.route.encryption.as_ref().map(|encryption| {
+            let (tls, expiring) = (encryption.tls.clone(), encryption.tls.clone());
+            spawner.route.counters.certificate(move || expiring.expires());
+            AbortOnDropHandle::new(tokio::spawn(async move { tls.watch_validity().await }))
+        });
         let ended = listener.ended();
         let only_one = listener.is_one_connection();
         let mut stop = spawner.stop();

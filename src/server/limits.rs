@@ -4,7 +4,9 @@
 //! tokio timer is armed, the runtime computes deadlines and reads the clock each time it goes to sleep. So these two
 //! limits are met late by up to an eighth of the idle time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
 
 /// The limits of every connection of a server.
 #[derive(Clone, Debug)]
@@ -80,6 +82,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// A place for each connection that may be open at a time; `None` without a limit.
+    pub(super) fn places(&self) -> Option<Arc<Semaphore>> {
+        self.max_connections.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))))
+    }
+
     /// How long after the start of the drain an HTTP/2 connection gets GOAWAY that could not move: the rest of the drain is for its
     /// streams. Until the next process runs that finds connections in the fd store, the client has nowhere to go, and the
     /// service does not stop before its streams have ended. So it gets GOAWAY earlier there.

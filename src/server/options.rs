@@ -7,6 +7,8 @@ use super::{
     route::Route,
 };
 use crate::listener::ActivatedListener;
+#[cfg(feature = "tls")]
+use crate::{server::connection::context::Encryption, tls::Tls};
 
 /// Settings of one name, for [`Server::serve_with`](super::Server::serve_with). What is not set here is that of the server.
 ///
@@ -45,6 +47,8 @@ pub struct ServeOptions {
     keep_alive_grace: Option<Duration>,
     http2: Option<Http2Options>,
     until_done: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 /// A service, the name that it is served under, and its settings.
@@ -62,6 +66,8 @@ pub(super) type ReadyRoute = (Route, RouteSettings, ActivatedListener);
 pub(super) struct RouteSettings {
     pub(super) limits: Limits,
     pub(super) until_done: bool,
+    #[cfg(feature = "tls")]
+    pub(super) encryption: Option<Encryption>,
 }
 
 impl ServeOptions {
@@ -199,6 +205,30 @@ impl ServeOptions {
         self
     }
 
+    /// Speaks TLS under this name. It needs the feature `tls`.
+    ///
+    /// A connection has `tls` from its first byte to its last, with HTTP/2 or HTTP/1.1 over it. Handshakes are done beside each other, and
+    /// no slow client delays another one: as many as `max_connections` may be in their handshakes, beside as many that have done it.
+    /// A request in clear is answered with 400. Handlers ask for [`TlsInfo`](crate::tls::TlsInfo).
+    ///
+    /// A connection over TLS does not move in a handoff. It ends as in a drain, and its client connects to the next process.
+    ///
+    /// ```
+    /// use axum_activation::{server::ServeOptions, tls::Tls};
+    ///
+    /// # fn main() -> Result<(), axum_activation::Error> {
+    /// # let _ = axum_activation::tls::rustls::crypto::ring::default_provider().install_default();
+    /// let https = ServeOptions::new().tls(Tls::pem_files("examples/tls/localhost.pem", "examples/tls/localhost.key")?);
+    /// # drop(https);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Whether no connection may come, so that every client would hang.
     pub(super) fn lets_none_in(&self) -> bool {
         self.max_connections == Some(Some(0))
@@ -217,7 +247,12 @@ impl ServeOptions {
             drain: server.drain,
             http2: self.http2.unwrap_or_else(|| server.http2.clone()),
         };
-        RouteSettings { limits, until_done: self.until_done }
+        RouteSettings {
+            until_done: self.until_done,
+            #[cfg(feature = "tls")]
+            encryption: self.tls.map(|tls| Encryption { tls, open: limits.places() }),
+            limits,
+        }
     }
 }
 
@@ -229,11 +264,11 @@ mod tests {
     fn what_is_not_set_is_that_of_the_server() {
         let seconds = Duration::from_secs;
         let server = Limits { lame_duck: seconds(5), max_connections: Some(7), ..Limits::default() };
-        let RouteSettings { limits, until_done } = ServeOptions::new().idle_timeout(None).over(&server);
+        let RouteSettings { limits, until_done, .. } = ServeOptions::new().idle_timeout(None).over(&server);
         assert_eq!((limits.idle_timeout, limits.lame_duck, limits.max_connections), (None, seconds(5), Some(7)));
         assert!(!until_done);
         let options = ServeOptions::new().max_connections(None).lame_duck(seconds(1)).until_done();
-        let RouteSettings { limits, until_done } = options.over(&server);
+        let RouteSettings { limits, until_done, .. } = options.over(&server);
         assert_eq!((limits.max_connections, limits.lame_duck), (None, seconds(1)));
         assert!(until_done && limits.keep_alive_grace.is_zero());
     }

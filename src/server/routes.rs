@@ -343,8 +343,7 @@ impl RouteHandle {
         // Bounded by the connections that are open, and a few commands of each handoff.
         let (commands, receiver) = mpsc::unbounded_channel();
         let sink = Arc::new(RouteSink::new(commands.clone()));
-        let counters = Arc::new(Counters::new(Arc::clone(&name)));
-        let reaper = Arc::new(Reaper::new(&settings.limits));
+        let (counters, reaper) = (Arc::new(Counters::new(Arc::clone(&name))), Arc::new(Reaper::new(&settings.limits)));
         (Self { name, commands, sink, counters, reaper, settings }, receiver)
     }
 
@@ -357,6 +356,8 @@ impl RouteHandle {
             limits: self.settings.limits.clone(),
             reaper: Arc::clone(&self.reaper),
             sink: Arc::clone(&self.sink) as _,
+            #[cfg(feature = "tls")]
+            encryption: self.settings.encryption.clone(),
         }
     }
 

@@ -11,6 +11,8 @@ mod peers;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls-ring")]
+mod tls;
 mod unix_path;
 mod unix_race;
 #[cfg(feature = "vsock")]

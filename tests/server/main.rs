@@ -19,6 +19,8 @@ mod several;
 mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls-ring")]
+mod tls;
 mod unnamed;
 
 use self::support::subprocess;

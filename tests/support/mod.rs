@@ -3,6 +3,8 @@
 //! Each program has it as `mod support;` in its root.
 #![allow(dead_code, reason = "no program uses all of it")]
 
+#[cfg(feature = "tls-ring")]
+pub(crate) mod certificates;
 pub(crate) mod clients;
 pub(crate) mod fd_table;
 #[cfg(feature = "server")]

@@ -2,6 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "tls")]
+use tokio::sync::Semaphore;
+
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use crate::{
     drain::{Counters, Drain},
     extract::Served,
@@ -22,6 +27,29 @@ pub(in crate::server) struct RouteContext {
     pub(in crate::server) limits: Limits,
     pub(in crate::server) reaper: Arc<Reaper>,
     pub(in crate::server) sink: Arc<dyn MoveSink>,
+    #[cfg(feature = "tls")]
+    pub(in crate::server) encryption: Option<Encryption>,
+}
+
+/// TLS on a route.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Encryption {
+    pub(in crate::server) tls: Tls,
+    /// As many as `max_connections`, for those whose handshake is done: as many again may be in their handshakes, so that clients which
+    /// connect and do nothing keep no place that another one needs.
+    pub(in crate::server) open: Option<Arc<Semaphore>>,
+}
+
+impl RouteContext {
+    /// Whether connections speak TLS.
+    #[inline]
+    pub(in crate::server) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.encryption.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
 }
 
 impl Destination for RouteContext {

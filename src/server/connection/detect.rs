@@ -18,6 +18,9 @@ use super::io::Io;
 /// What a client with prior knowledge of HTTP/2 begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The first byte of a TLS handshake (RFC 8446, section 5.1). No request begins with it, and hyper would answer in clear.
+const TLS: u8 = 22;
+
 /// Most requests fit, so that one read brings a whole head.
 const FIRST_READ: usize = 1024;
 
@@ -26,6 +29,8 @@ const FIRST_READ: usize = 1024;
 pub(super) enum Detected {
     Http1,
     Http2,
+    /// TLS, where HTTP in clear is spoken.
+    Tls,
     /// The client closed before its first byte.
     Nothing,
 }
@@ -46,7 +51,7 @@ pub(super) async fn protocol(io: &mut Io, first: &mut Vec<u8>) -> io::Result<Det
 }
 
 /// Appends what one read brings, and says how much. The buffer is on the stack, so a connection that waits holds none.
-fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+pub(super) fn poll_first(io: &mut Io, first: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut space = [0; FIRST_READ];
     let mut buf = ReadBuf::new(&mut space);
     ready!(Pin::new(io).poll_read(cx, &mut buf))?;
@@ -59,6 +64,8 @@ pub(super) fn tell(first: &[u8]) -> Option<Detected> {
     let seen = first.len().min(PREFACE.len());
     if first.is_empty() {
         None
+    } else if first[0] == TLS {
+        Some(Detected::Tls)
     } else if first[..seen] != PREFACE[..seen] {
         Some(Detected::Http1)
     } else {
@@ -82,6 +89,7 @@ mod tests {
         assert_eq!(tell(PREFACE), Some(Detected::Http2));
         assert_eq!(tell(&[PREFACE, b"more"].concat()), Some(Detected::Http2));
         assert_eq!(tell(b"GET / HTTP/1.1\r\n"), Some(Detected::Http1));
+        assert_eq!(tell(b"\x16\x03\x01"), Some(Detected::Tls));
         assert_eq!(tell(b"P"), None);
         assert_eq!(tell(b"PO"), Some(Detected::Http1));
     }

@@ -37,7 +37,11 @@ impl ServedConnection for State {
 }
 
 fn request(state: &State, parts: &Parts, target: &Uri) -> Result<RequestHeaders, NotMovable> {
-    if state.had_body() { Err(NotMovable::RequestBody) } else { RequestHeaders::of(parts, target) }
+    match () {
+        () if state.route.is_encrypted() => Err(NotMovable::Tls),
+        () if state.had_body() => Err(NotMovable::RequestBody),
+        () => RequestHeaders::of(parts, target),
+    }
 }
 
 fn destination(state: &State) -> Arc<dyn Destination> {
@@ -52,6 +56,7 @@ pub(super) fn starts_anew(state: &State, parts: &Parts, has_body: bool) -> bool 
         return false;
     }
     let request = match () {
+        () if state.route.is_encrypted() => Err(NotMovable::Tls),
         () if has_body => Err(NotMovable::RequestBody),
         // hyper may have something to write of the answer before.
         () if !state.is_flushed() => Err(NotMovable::TooLate),

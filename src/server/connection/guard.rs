@@ -37,6 +37,14 @@ impl ConnectionGuard {
         }
     }
 
+    /// Its place among the connections of the route, in place of the one that it had.
+    #[cfg(feature = "tls")]
+    pub(super) fn set_permit(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.set_permit(permit);
+        }
+    }
+
     /// What is held for the connection while it is in transfer.
     pub(super) fn into_reservation(mut self) -> Option<Reservation> {
         self.set_reason();

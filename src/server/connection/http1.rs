@@ -87,11 +87,11 @@ async fn serve_from<S: HttpService>(
             None => Transport::Plain(io),
             Some(exchange) => Transport::Exchange(Box::new(ExchangeIo::new(io, exchange))),
         };
-        let Some(stopped) = drive(transport, service, watch).await else { return };
+        let Some(mut stopped) = drive(transport, service, watch).await else { return };
         Stopped { io, service, .. } = match stopped.stop {
             // Nothing is under way in either direction that a close could take away.
             Stop::Idle if stopped.read_ahead.is_empty() && !stopped.io.has_unread() => {
-                return stopped.io.state().end(CloseReason::IdleClosed);
+                return stopped.io.close_idle(watch).await;
             }
             Stop::HeaderTimeout => return refuse_headers(stopped.io, watch).await,
             Stop::Move => return stopped.depart(watch),

@@ -13,7 +13,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     os::fd::OwnedFd,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,14 +21,16 @@ use std::{
 
 use hyper::body::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{guard::ConnectionGuard, state::State};
-use crate::{drain::CloseReason, listener::ActivatedStream, sys::socket};
+use super::{client_stream::ClientStream, guard::ConnectionGuard, state::State, watch::Watch};
+#[cfg(feature = "tls")]
+use crate::tls::TlsStream;
+use crate::{drain::CloseReason, listener::ActivatedStream};
 
 /// How long a client may be silent after we have closed our side, before we close for good.
 const CLOSE_SILENCE: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 /// A stream, the bytes that were read of it and are still to be parsed, and what was last done with it.
 #[derive(Debug)]
 pub(super) struct Io {
-    stream: ActivatedStream,
+    stream: ClientStream,
     read_ahead: Bytes,
     /// The client has closed its side.
     ended: bool,
@@ -74,6 +76,16 @@ impl Closing {
 
 impl Io {
     pub(super) fn new(stream: ActivatedStream, guard: ConnectionGuard) -> Self {
+        Self::over(ClientStream::Clear(stream), guard)
+    }
+
+    /// A connection whose handshake is done.
+    #[cfg(feature = "tls")]
+    pub(super) fn encrypted(stream: TlsStream, guard: ConnectionGuard) -> Self {
+        Self::over(ClientStream::Tls(Box::new(stream)), guard)
+    }
+
+    fn over(stream: ClientStream, guard: ConnectionGuard) -> Self {
         Self {
             stream,
             read_ahead: Bytes::new(),
@@ -110,6 +122,23 @@ impl Io {
         Ok((self.stream.into_fd()?, self.read_ahead, self.guard))
     }
 
+    /// Takes a connection in clear apart, for its handshake.
+    #[cfg(feature = "tls")]
+    pub(super) fn into_clear(self) -> Option<(ActivatedStream, Bytes, ConnectionGuard)> {
+        match self.stream {
+            ClientStream::Clear(stream) => Some((stream, self.read_ahead, self.guard)),
+            ClientStream::Tls(_) => None,
+        }
+    }
+
+    /// Closes a connection on which nothing is under way. Over TLS the client gets a `close_notify`.
+    pub(super) async fn close_idle(mut self, watch: &mut Watch<'_, '_>) {
+        self.guard.state.end(CloseReason::IdleClosed);
+        if self.stream.announces_close() {
+            watch.finish(pin!(timeout(CLOSE_SILENCE, self.stream.shutdown()))).await;
+        }
+    }
+
     /// Reads past what was put back, straight from the socket.
     ///
     /// Inlined always, and `poll_read` too: hyper asks several times a request, and most answers are that nothing has come.
@@ -126,12 +155,14 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    fn may_more_come(&self) -> bool {
+    fn may_more_come(&mut self) -> bool {
         let state = &self.guard.state;
         let expected = state.is_closing() || state.had_body() || self.expects_more;
+        if self.ended || state.may_upgrade() {
+            return false;
+        }
         // A Unix socket's client reads what was sent before it hears of a reset, so there the kernel is not asked.
-        let unread = || self.stream.as_unix().is_none() && self.has_unread();
-        !self.ended && !state.may_upgrade() && (expected || unread())
+        expected || (!self.stream.is_unix() && self.has_unread())
     }
 
     /// Ready when the client has closed its side too, or has had its time.
@@ -177,9 +208,9 @@ impl Io {
         self.expect_more();
     }
 
-    /// Whether the kernel has bytes of the client that are not read yet.
-    pub(super) fn has_unread(&self) -> bool {
-        socket::unread(&self.stream) > 0
+    /// Whether bytes of the client have arrived that are not read yet.
+    pub(super) fn has_unread(&mut self) -> bool {
+        self.stream.has_unread()
     }
 
     fn take_read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
@@ -247,8 +278,9 @@ impl AsyncWrite for Io {
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.guard.state.note_flushed(true);
-        Pin::new(&mut this.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     /// Ends our side, and where more of the client's may be under way reads it, so that the close is no reset: a reset would
@@ -258,7 +290,7 @@ impl AsyncWrite for Io {
         if this.closing.is_none() {
             this.guard.state.note_shut();
             let more = this.may_more_come();
-            if !more && !this.guard.state.may_upgrade() {
+            if !more && !this.guard.state.may_upgrade() && !this.stream.announces_close() {
                 return Poll::Ready(Ok(()));
             }
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;

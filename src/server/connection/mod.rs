@@ -11,6 +11,8 @@
 //!
 //! | file | part |
 //! | --- | --- |
+//! | `handshake` | the TLS handshake |
+//! | [`client_stream`] | the stream to the client, in clear or over TLS |
 //! | [`io`] | the stream as hyper sees it: bytes that were read ahead come first, and reads, flushes and shutdowns are noted |
 //! | [`service`] | the service as hyper calls it: a request counts from its headers to the last byte of its response |
 //! | [`state`] | what both note, in atomics, and what the reaper asks for |
@@ -29,6 +31,7 @@ use std::{pin::pin, sync::Arc};
 use hyper::body::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
+mod client_stream;
 pub(super) mod context;
 mod depart;
 mod detect;
@@ -37,6 +40,8 @@ mod exchanges;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod guard;
+#[cfg(feature = "tls")]
+mod handshake;
 mod http1;
 mod http2;
 mod http2_io;
@@ -141,6 +146,8 @@ impl<S: HttpService> Connection<S> {
 
     async fn serve_watched(self, watch: &mut Watch<'_, '_>) {
         let Self { mut io, service, protocol } = self;
+        #[cfg(feature = "tls")]
+        let mut service = service;
         match protocol {
             Protocol::Undetected => {}
             Protocol::Http1 => return http1::serve(io, service, watch).await,
@@ -149,6 +156,13 @@ impl<S: HttpService> Connection<S> {
                 tokio::spawn(http2::serve(io, service, Some(record)));
                 return;
             }
+        }
+        #[cfg(feature = "tls")]
+        if let Some(encryption) = io.state().route.encryption.clone() {
+            // Boxed, so that connections in clear hold no room for it.
+            let Some((encrypted, info)) = Box::pin(handshake::serve(io, encryption, watch)).await else { return };
+            io = encrypted;
+            service.add_extension(info);
         }
         let mut first = Vec::new();
         let protocol = loop {
@@ -161,7 +175,7 @@ impl<S: HttpService> Connection<S> {
                     let is_check = first.is_empty() && is_gone(&error);
                     return io.state().end(if is_check { CloseReason::Finished } else { CloseReason::Error });
                 }
-                Stop::Idle if first.is_empty() && !io.has_unread() => return io.state().end(CloseReason::IdleClosed),
+                Stop::Idle if first.is_empty() && !io.has_unread() => return io.close_idle(watch).await,
                 Stop::HeaderTimeout => return http1::refuse_headers(io, watch).await,
                 Stop::Move => {
                     io.unread(Bytes::from(first));
@@ -177,6 +191,10 @@ impl<S: HttpService> Connection<S> {
             Detected::Http1 => http1::serve(io, service, watch).await,
             // In a task of its own: the many that speak HTTP/1 hold no room for it, and a poll does not pass through this future.
             Detected::Http2 => _ = tokio::spawn(http2::serve(io, service, None)),
+            Detected::Tls => {
+                log::debug!(peer = %io.state().peer, "a client speaks TLS where it is not spoken");
+                io.state().end(CloseReason::Error);
+            }
             Detected::Nothing => {}
         }
     }

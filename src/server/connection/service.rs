@@ -62,6 +62,12 @@ impl<S> Service<S> {
         template.insert(ServedThrough::new(Arc::clone(&state) as _));
         Self { inner, template, state }
     }
+
+    /// Adds what every request of the connection can extract.
+    #[cfg(feature = "tls")]
+    pub(super) fn add_extension(&mut self, extension: impl Clone + Send + Sync + 'static) {
+        self.template.insert(extension);
+    }
 }
 
 /// Nothing in it is ever pinned.

@@ -245,6 +245,12 @@ impl State {
         self.reads.load(Ordering::Relaxed) != self.reads_when_idle.load(Ordering::Relaxed)
     }
 
+    /// What was read so far is no part of a request.
+    #[cfg(feature = "tls")]
+    pub(super) fn forget_reads(&self) {
+        self.reads_when_idle.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Whether the kernel has all of the last response, and more may follow.
     fn has_sent_all(&self) -> bool {
         self.is_flushed() && !self.is_shut()
@@ -354,7 +360,9 @@ impl State {
     /// Whether the next response is the last one.
     #[inline]
     pub(super) fn is_closing(&self) -> bool {
-        self.closes_after_response() || self.route.drain.closes()
+        let RouteContext { drain, .. } = &*self.route;
+        // What speaks TLS does not move with the others.
+        self.closes_after_response() || drain.closes() || (self.route.is_encrypted() && drain.has_started())
     }
 
     /// Whether the connection is to leave this process when it can: to end, or to move.

@@ -1,6 +1,9 @@
 //! The text of `STATUS=`, which `systemctl status` shows: one line about what the server does, with its statistics.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use crate::drain::{Drain, MovedByKind, Stats};
 
@@ -13,7 +16,12 @@ pub(super) struct Open {
     /// What has gone to the next process, and what has come from the one before.
     moved: MovedByKind,
     taken_over: MovedByKind,
+    /// When the first certificate expires.
+    expires: Option<SystemTime>,
 }
+
+/// How long before its certificate expires a status says so.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 impl Open {
     pub(super) fn now(stats: &Stats, drain: &Drain) -> Self {
@@ -23,6 +31,7 @@ impl Open {
             requests: open.requests + listener.in_flight,
             moved: [open.moved, listener.moved_by_kind].into_iter().sum(),
             taken_over: [open.taken_over, listener.taken_over_by_kind].into_iter().sum(),
+            expires: [open.expires, listener.certificate_expires].into_iter().flatten().min(),
             ..open
         })
     }
@@ -33,7 +42,20 @@ impl Open {
         let failure = rolled_back.map_or(String::new(), |reason| format!("; the last handoff failed: {reason}"));
         let (connections, requests) = (Count(connections, "connection"), Count(requests, "request"));
         let taken_over = counted("taken over", self.taken_over);
-        format!("serving: {connections}, {requests} in flight{taken_over}{health}{failure}")
+        let certificate = self.certificate(SystemTime::now());
+        format!("serving: {connections}, {requests} in flight{taken_over}{certificate}{health}{failure}")
+    }
+
+    /// What is to be said of the certificates.
+    fn certificate(self, now: SystemTime) -> String {
+        let left = self.expires.map(|expires| expires.duration_since(now));
+        match left {
+            Some(Ok(left)) if left <= SOON => {
+                format!("; a certificate expires in {}", Count(left.as_secs() / (24 * 60 * 60), "day"))
+            }
+            Some(Err(_)) => "; a certificate has expired".to_owned(),
+            _ => String::new(),
+        }
     }
 
     pub(super) fn draining(self, limit: Duration) -> String {
@@ -92,6 +114,20 @@ mod tests {
         assert_eq!(open.draining(limit), "draining: waiting for 1 request, 2 connections, 30s at most");
         assert_eq!(Open { tasks: 1, ..Open::default() }.draining(limit), "draining: waiting for 1 task, 30s at most");
         assert_eq!(Open::default().draining(limit), "draining: nothing is left");
+    }
+
+    #[test]
+    fn a_status_says_that_a_certificate_expires_or_has() {
+        let now = SystemTime::now();
+        let with = |expires| Open { expires: Some(expires), ..Open::default() }.certificate(now);
+        let days = |count: u64| Duration::from_secs(count * 24 * 60 * 60);
+        assert_eq!(with(now + days(15)), "");
+        assert_eq!(with(now + days(13) + days(1) / 2), "; a certificate expires in 13 days");
+        assert_eq!(with(now + days(1)), "; a certificate expires in 1 day");
+        assert_eq!(with(now - days(1)), "; a certificate has expired");
+        assert!(
+            Open { expires: Some(now), ..Open::default() }.serving(None, None).ends_with("; a certificate has expired")
+        );
     }
 
     #[test]

@@ -130,6 +130,8 @@ impl Generation {
             reaper: Arc::new(Reaper::new(&limits)),
             limits,
             sink: Arc::clone(&sink) as _,
+            #[cfg(feature = "tls")]
+            encryption: None,
         };
         Self { context: Arc::new(context), sink, _commands }
     }

@@ -194,5 +194,7 @@ fn context(limits: &Limits, sink: Arc<dyn MoveSink>) -> Arc<RouteContext> {
         reaper: Arc::new(Reaper::new(limits)),
         limits: limits.clone(),
         sink,
+        #[cfg(feature = "tls")]
+        encryption: None,
     })
 }

@@ -130,6 +130,8 @@ impl Line {
             reaper: Arc::new(Reaper::new(&self.0.limits)),
             limits: self.0.limits.clone(),
             sink: Arc::new(Next { line: self.clone(), number: number + 1, accepts }),
+            #[cfg(feature = "tls")]
+            encryption: None,
         };
         let reaper = Arc::clone(&context.reaper);
         tokio::spawn(async move { reaper.run().await });
