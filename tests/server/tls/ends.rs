@@ -1,4 +1,4 @@
-//! How connections over TLS end: with a close_notify, at a drain and by a limit.
+//! How connections over TLS end: with a `close_notify`, at a drain and by a limit.
 
 use std::{
     io::{Read, Write},
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Reads to the end: an error unless a close_notify says that it is the end.
+/// Reads to the end: an error unless a `close_notify` says that it is the end.
 fn read_to_end(client: &mut impl Read) -> String {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
