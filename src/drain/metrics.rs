@@ -2,7 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-use super::{ListenerStats, Stats};
+use super::{HandshakeStats, ListenerStats, Stats};
 
 const ACCEPTED: &str = "axum_activation_connections_accepted_total";
 const TAKEN_OVER: &str = "axum_activation_connections_taken_over_total";
@@ -101,13 +101,16 @@ fn publish(stats: ListenerStats) {
     for (reason, count) in unmoved_by_reason.iter() {
         counter!(UNMOVED, "listener" => name.clone(), "reason" => reason.name()).absolute(count);
     }
-    let done = [("full", handshakes.done - handshakes.resumed), ("resumed", handshakes.resumed)];
-    let failed = handshakes.failed.iter().map(|(reason, count)| (reason.name(), count));
-    for (result, count) in done.into_iter().chain(failed) {
-        counter!(HANDSHAKES, "listener" => name.clone(), "result" => result).absolute(count);
+    // None where TLS is not spoken.
+    if handshakes != HandshakeStats::default() {
+        let done = [("full", handshakes.done - handshakes.resumed), ("resumed", handshakes.resumed)];
+        let failed = handshakes.failed.iter().map(|(reason, count)| (reason.name(), count));
+        for (result, count) in done.into_iter().chain(failed) {
+            counter!(HANDSHAKES, "listener" => name.clone(), "result" => result).absolute(count);
+        }
+        gauge!(HANDSHAKES_IN_FLIGHT, "listener" => name.clone()).set(as_f64(handshakes.in_flight));
     }
-    let gauges = [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight), (HANDSHAKES_IN_FLIGHT, handshakes.in_flight)];
-    for (gauge_name, count) in gauges {
+    for (gauge_name, count) in [(OPEN, open), (IDLE, idle), (IN_FLIGHT, in_flight)] {
         gauge!(gauge_name, "listener" => name.clone()).set(as_f64(count));
     }
 }
@@ -182,6 +185,28 @@ mod tests {
             ("axum_activation_connections_open{listener=http}", 2.0),
             ("axum_activation_requests_in_flight{listener=http}", 0.0),
             ("axum_activation_requests_total{listener=http}", 1.0),
+        ];
+        assert_eq!(published, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn handshakes_are_published_where_there_are_any() {
+        let (stats, counters) = (Stats::default(), Arc::new(Counters::new("https".into())));
+        stats.fill(vec![Arc::clone(&counters)]);
+        let recorder = DebuggingRecorder::new();
+        (0..4).for_each(|_| counters.handshake_started());
+        counters.handshake_done(false);
+        counters.handshake_done(true);
+        counters.handshake_failed(super::super::HandshakeFailure::Timeout);
+        with_local_recorder(&recorder, || stats.publish());
+        let mut published = published(&recorder);
+        published.retain(|name, count| name.contains("handshakes") && *count > 0.0);
+        let expected = [
+            ("axum_activation_tls_handshakes_in_flight{listener=https}", 1.0),
+            ("axum_activation_tls_handshakes_total{listener=https,result=full}", 1.0),
+            ("axum_activation_tls_handshakes_total{listener=https,result=resumed}", 1.0),
+            ("axum_activation_tls_handshakes_total{listener=https,result=timeout}", 1.0),
         ];
         assert_eq!(published, expected.map(|(name, value)| (name.to_owned(), value)).into());
     }

@@ -836,9 +836,9 @@ mod tests {
         let crl = CertificateFiles { crls: vec![PathBuf::from("clients.crl")], ..no_ca.clone() };
         let optional = CertificateFiles { client_certificate_is_optional: true, ..no_ca };
         for (configuration, expected) in [
-            (nothing, "TLS: no certificate is given; give "),
-            (crl, "clients.crl: a revocation list is for client certificates, and no CA of clients is given; give "),
-            (optional, "TLS: client certificates are optional, and no CA of clients is given; give "),
+            (nothing, "TLS: no certificate is given; add "),
+            (crl, "clients.crl: a revocation list is for client certificates, and no CA of clients is given; add "),
+            (optional, "TLS: client certificates are optional, and no CA of clients is given; add "),
         ] {
             for provider in providers() {
                 let error = configuration.read(&provider).unwrap_err().to_string();

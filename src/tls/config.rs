@@ -32,6 +32,9 @@ const SESSIONS: usize = 4096;
 #[cfg(feature = "server")]
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Longer than any handshake: an `Instant` cannot take any duration.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// A handshake takes two round trips, or one.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -216,7 +219,7 @@ impl Tls {
     /// ```
     #[must_use]
     pub fn handshake_timeout(mut self, limit: Duration) -> Self {
-        self.handshake_timeout = limit;
+        self.handshake_timeout = limit.min(FOREVER);
         self
     }
 

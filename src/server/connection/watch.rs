@@ -355,7 +355,7 @@ impl Drop for Watch<'_, '_> {
     }
 }
 
-/// Whether the client has closed the connection.
+/// Whether the client has closed the connection. Over TLS it may do so without a `close_notify`, which is an error of rustls.
 pub(super) fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
 }

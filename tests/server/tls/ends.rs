@@ -95,6 +95,27 @@ async fn a_client_that_closes_gets_a_close_notify_back() {
     https.running.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_client_that_goes_without_a_close_notify_is_no_error() {
+    let authority = Authority::new();
+    let https = Https::start(authority.issue("localhost").tls().build().unwrap());
+    let mut config = authority.client();
+    for protocol in ["http/1.1", "h2"] {
+        config.alpn_protocols = vec![protocol.into()];
+        let mut client = https.connect(&Arc::new(config.clone()));
+        if protocol == "h2" {
+            client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+            // The SETTINGS of the server.
+            client.read_exact(&mut [0; 9]).unwrap();
+        } else {
+            ask(&mut client).unwrap();
+        }
+    }
+    eventually("both have gone", || https.listener().open == 0 && https.listener().accepted == 2);
+    assert_eq!((https.listener().finished, https.listener().errors), (2, 0));
+    https.running.end().await;
+}
+
 /// Says which process it is.
 fn generation(name: &'static str) -> Router {
     Router::new().route("/", get(move || async move { name }))

@@ -182,12 +182,11 @@ impl Case {
     /// on when an answer comes, and so on moves.
     fn hangs_by_itself(&self) -> bool {
         let later = |time| {
-            let mut case = self.clone();
-            case.requests.iter_mut().for_each(|ask| ask.at += time);
-            case
+            let requests = self.requests.iter().cloned().map(|ask| Ask { at: ask.at + time, ..ask }).collect();
+            Self { requests, ..self.clone() }
         };
-        let hangs = |case: &Self| play(case, &[]).is_err_and(|problem| problem == HANGS);
-        !self.window_changes.is_empty() && (1..40).map(later).any(|case| hangs(&case))
+        let waits = |case: Self| play(&case, &[]).is_err_and(|problem| problem == HANGS);
+        !self.window_changes.is_empty() && (1..40).map(later).any(waits)
     }
 
     /// Padding of DATA takes windows that the client does not know of, so that only short bodies have it.
