@@ -50,6 +50,9 @@ use crate::error::{Error, Kind};
 /// How long before its end a certificate expires soon.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
+/// What to do about a certificate that cannot be parsed.
+const ISSUE: &str = "issue it anew, as X.509 version 3 (`openssl x509 -req` makes version 1 without -extfile)";
+
 /// The files that a configuration of TLS is read from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CertificateFiles {
@@ -218,7 +221,7 @@ impl Expiry {
         let (mut not_before, mut not_after) = (UNIX_EPOCH, None);
         for der in chain {
             let (_, certificate) = X509Certificate::from_der(der)
-                .map_err(|error| unusable(file, format!("a certificate cannot be parsed ({error}); issue it anew")))?;
+                .map_err(|error| unusable(file, format!("a certificate cannot be parsed ({error}); {ISSUE}")))?;
             let validity = certificate.validity();
             let end = system_time(validity.not_after);
             not_before = not_before.max(system_time(validity.not_before));
@@ -266,9 +269,14 @@ impl Pair {
             Unusable::ForNow(match error {
                 rustls::Error::InconsistentKeys(_) => unfit(chain_file, key_file),
                 rustls::Error::InvalidCertificate(error) => {
-                    unusable(chain_file, format!("the first certificate cannot be parsed ({error}); issue it anew"))
+                    unusable(chain_file, format!("the first certificate cannot be parsed ({error}); {ISSUE}"))
                 }
-                error => unusable(key_file, format!("the key cannot be used ({error}); make one of RSA or EC P-256")),
+                error => unusable(
+                    key_file,
+                    format!(
+                        "the key cannot be used ({error}); make one of EC P-256, or of RSA with 2,048 bits or more"
+                    ),
+                ),
             })
         })?;
         let expiry = Expiry::of_chain(chain_file, &key.cert).map_err(Unusable::ForNow)?;

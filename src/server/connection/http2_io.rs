@@ -111,7 +111,9 @@ impl Layer {
     fn start_leaving(&mut self, cx: &mut Context<'_>) {
         let state = Arc::clone(self.io.state());
         if self.session.can_be_asked() && state.moves() {
-            if state.route.sink.accepts().http2 {
+            if state.route.is_encrypted() {
+                self.session.stay(UnmovedReason::Tls);
+            } else if state.route.sink.accepts().http2 {
                 if self.timer.poll_turn(&state, cx).is_ready() {
                     self.session.ask();
                 }

@@ -2,13 +2,20 @@
 
 use std::{
     io::{Read, Write},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use axum::{Router, routing::get};
-use axum_activation::{ActivatedListeners, Server, drain::UnmovedReason, server::ServeOptions};
-use tokio::task::spawn_blocking;
+use axum_activation::{
+    ActivatedListeners, DrainReport, Error, ListenAddr, Server,
+    drain::{Stats, UnmovedReason},
+    handoff::Handoff,
+    server::ServeOptions,
+    tls::Tls,
+};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Https, app, ask};
 use crate::{
@@ -121,37 +128,81 @@ fn generation(name: &'static str) -> Router {
     Router::new().route("/", get(move || async move { name }))
 }
 
+/// A server that meets the one before it at a path.
+struct Generation {
+    task: JoinHandle<Result<DrainReport, Error>>,
+    addr: ListenAddr,
+    stats: Stats,
+    handoff: Handoff,
+}
+
+impl Generation {
+    async fn start(name: &'static str, folder: &Path, tls: Tls) -> Self {
+        let path = folder.join("handoff.sock");
+        let sockets = || ActivatedListeners::builder().handoff_socket(path).fallback("https", "127.0.0.1:0").build();
+        let set = spawn_blocking(sockets).await.unwrap().unwrap();
+        let addr = addr_of(&set, "https");
+        let server = Server::new(set).serve_with("https", generation(name), ServeOptions::new().tls(tls));
+        let server = server.without_signals().without_handoff_signals();
+        let (stats, handoff) = (server.stats(), server.handoff());
+        Self { task: tokio::spawn(server.run()), addr, stats, handoff }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_handoff_a_connection_ends_with_its_next_response_and_one_without_a_byte_moves() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
-    let (pair, path) = (authority.issue("localhost"), folder.path().join("handoff.sock"));
-    let start = async |name| {
-        let path = path.clone();
-        let sockets =
-            move || ActivatedListeners::builder().handoff_socket(path).fallback("https", "127.0.0.1:0").build();
-        let set = spawn_blocking(sockets).await.unwrap().unwrap();
-        let addr = addr_of(&set, "https");
-        let options = ServeOptions::new().tls(pair.tls().build().unwrap());
-        let server = Server::new(set).serve_with("https", generation(name), options).without_signals();
-        let server = server.without_handoff_signals();
-        let (stats, handoff) = (server.stats(), server.handoff());
-        (tokio::spawn(server.run()), addr, stats, handoff)
-    };
-    let (old, addr, stats, _) = start("old").await;
+    let tls = authority.issue("localhost").tls().build().unwrap();
+    let old = Generation::start("old", folder.path(), tls.clone()).await;
     let config = Arc::new(authority.client());
-    let mut used = connect(&addr, &config, "localhost");
+    let mut used = connect(&old.addr, &config, "localhost");
     assert!(ask(&mut used).unwrap().ends_with("old"));
-    let mut unused = connect(&addr, &config, "localhost");
-    eventually("both are accepted", || stats.read()[0].open == 2);
+    let mut unused = connect(&old.addr, &config, "localhost");
+    eventually("both are accepted", || old.stats.read()[0].open == 2);
 
-    let (new, _, new_stats, handoff) = start("new").await;
-    eventually("the other one has moved", || new_stats.read().first().is_some_and(|stats| stats.taken_over == 1));
+    let new = Generation::start("new", folder.path(), tls).await;
+    eventually("the other one has moved", || new.stats.read().first().is_some_and(|stats| stats.taken_over == 1));
     assert!(ask(&mut unused).unwrap().ends_with("new"));
     let last = ask(&mut used).unwrap();
     assert!(last.contains("connection: close") && last.ends_with("old"), "{last}");
     assert_eq!(read_to_end(&mut used), "");
-    handoff.predecessor_gone().await;
-    let report = old.await.unwrap().unwrap();
+    new.handoff.predecessor_gone().await;
+    let report = old.task.await.unwrap().unwrap();
     assert_eq!((report.listeners[0].moved, report.listeners[0].unmoved_by_reason.of(UnmovedReason::Tls)), (1, 1));
-    new.abort();
+    new.task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_handoff_a_connection_of_http2_gets_a_goaway_and_is_not_asked_to_move() {
+    const PING_ACK: [u8; 9] = [0, 0, 8, 6, 1, 0, 0, 0, 0];
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let tls = authority.issue("localhost").tls().build().unwrap();
+    let old = Generation::start("old", folder.path(), tls.clone()).await;
+    let mut config = authority.client();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = connect(&old.addr, &Arc::new(config), "localhost");
+    // The preface, SETTINGS, and the acknowledgement of those of the server.
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0").unwrap();
+    eventually("it is served", || old.stats.read()[0].handshakes.done == 1);
+    let new = Generation::start("new", folder.path(), tls).await;
+    let frames = spawn_blocking(move || {
+        let mut frames = Vec::new();
+        let mut head = [0; 9];
+        while client.read_exact(&mut head).is_ok() {
+            let mut payload = vec![0; usize::from(head[2]) | usize::from(head[1]) << 8];
+            client.read_exact(&mut payload).unwrap();
+            frames.push((head[3], head[4]));
+            if (head[3], head[4]) == (6, 0) {
+                client.write_all(&[&PING_ACK[..], &payload].concat()).unwrap();
+            }
+        }
+        frames
+    });
+    let frames = frames.await.unwrap();
+    let settings = frames.iter().filter(|frame| **frame == (4, 0)).count();
+    let goaways = frames.iter().filter(|frame| frame.0 == 7).count();
+    assert_eq!((settings, goaways), (1, 2), "{frames:?}");
+    let report = old.task.await.unwrap().unwrap();
+    assert_eq!(report.listeners[0].unmoved_by_reason.to_string(), "1 tls");
+    new.task.abort();
 }
