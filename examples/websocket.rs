@@ -6,7 +6,8 @@
 //! kill -HUP $(pgrep -x websocket)           # the next process has the members and the last messages
 //! ```
 //!
-//! What a member has seen goes along with the member ([`Resume`]). What the room remembers is in two parts: the last messages
+//! What a member has seen goes along with the member ([`Resume`]), and so does a message of its own that came too late for this process: its
+//! next one is posted in the next process, and must not overtake it. What the room remembers is in two parts: the last messages
 //! before the next process is ready, and at the end those that have come since. At Ctrl-C each member gets a Close with code
 //! 1012 ("service restart").
 
@@ -34,6 +35,9 @@ use tokio::sync::Notify;
 
 /// So many messages are shown to a new member.
 const SHOWN: usize = 10;
+
+/// A longer message does not go along with its member: a state has up to 64 KiB.
+const LONGEST_CARRIED: usize = 32 << 10;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -75,24 +79,34 @@ async fn join(upgrade: WebSocketUpgrade, resume: Resume, State(room): State<Arc<
                 seen
             }
         };
-        serve(socket, &room, seen).await;
+        let mut unposted = None;
+        serve(socket, &room, seen, &mut unposted).await;
+        // The member has not taken it along.
+        unposted.into_iter().for_each(|text| room.post_late(text));
     })
 }
 
-/// Serves one member, who has seen so many messages of this process.
-async fn serve(mut socket: ResumableWebSocket, room: &Room, mut seen: usize) {
+/// Serves one member, who has seen so many messages of this process. The last message that it sends may be `unposted`.
+async fn serve(mut socket: ResumableWebSocket, room: &Room, mut seen: usize, unposted: &mut Option<String>) {
     loop {
         tokio::select! {
             received = socket.recv() => match received {
-                Received::Message(Message::Text(text)) => room.post(text.to_string()),
+                Received::Message(Message::Text(text)) => {
+                    // A message that was under way when the handoff began is the last one here.
+                    let before = unposted.take();
+                    before.into_iter().for_each(|text| room.post_late(text));
+                    *unposted = room.post(text.to_string());
+                }
                 // Pings are answered already.
                 Received::Message(_) => {}
                 Received::Leave => {
                     // Nothing is added to the messages of this process any more; the member gets the last of them here.
                     room.close();
                     if send_new(&mut socket, room, &mut seen).await.is_ok() {
-                        if let Err(error) = socket.leave(room.seen(seen)).await {
+                        let carried = unposted.take_if(|text| text.len() <= LONGEST_CARRIED);
+                        if let Err(error) = socket.leave(room.seen(seen, carried.as_deref())).await {
                             eprintln!("{error}");
+                            *unposted = carried;
                         }
                     }
                     return;
@@ -149,15 +163,23 @@ impl Room {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn post(&self, text: String) {
+    /// Gives the message back if the room is closed.
+    fn post(&self, text: String) -> Option<String> {
         let mut said = self.lock();
         if said.is_closed {
-            said.late.push(text);
-        } else {
-            said.here.push(text);
+            return Some(text);
         }
+        said.here.push(text);
         drop(said);
         self.changed.notify_waiters();
+        None
+    }
+
+    /// Posts in the next process if the room is closed.
+    fn post_late(&self, text: String) {
+        if let Some(text) = self.post(text) {
+            self.lock().late.push(text);
+        }
     }
 
     fn message(&self, number: usize) -> Option<String> {
@@ -186,25 +208,26 @@ impl Room {
     }
 
     /// What goes along with a member.
-    fn seen(&self, seen: usize) -> Snapshot {
-        Snapshot::new(1, format!("{} {seen}", process::id()))
+    fn seen(&self, seen: usize, unposted: Option<&str>) -> Snapshot {
+        Snapshot::new(1, serde_json::to_vec(&(process::id(), seen, unposted)).unwrap_or_default())
     }
 
     /// Where a member goes on who comes with that: at the first message of this process. One that comes back, as the next process has
     /// died, goes on where it was.
     fn resumed_at(&self, state: &Snapshot) -> usize {
-        let text = String::from_utf8_lossy(state.bytes());
-        let (pid, seen) = text.split_once(' ').unwrap_or_default();
-        if pid != process::id().to_string() {
-            return 0;
+        let state: (u32, usize, Option<String>) = serde_json::from_slice(state.bytes()).unwrap_or_default();
+        let (pid, seen, unposted) = state;
+        let is_back = pid == process::id();
+        if is_back {
+            let mut said = self.lock();
+            said.is_closed = false;
+            let late = std::mem::take(&mut said.late);
+            said.here.extend(late);
+            drop(said);
+            self.changed.notify_waiters();
         }
-        let mut said = self.lock();
-        said.is_closed = false;
-        let late = std::mem::take(&mut said.late);
-        said.here.extend(late);
-        drop(said);
-        self.changed.notify_waiters();
-        seen.parse().unwrap_or(0)
+        unposted.into_iter().for_each(|text| self.post_late(text));
+        if is_back { seen } else { 0 }
     }
 
     fn history(&self) -> Snapshot {
@@ -228,7 +251,7 @@ impl Room {
     fn post_all(&self, late: &Snapshot) -> serde_json::Result<()> {
         let (known, late): (Vec<String>, Vec<String>) = serde_json::from_slice(late.bytes())?;
         self.lock().before.extend(known);
-        late.into_iter().for_each(|text| self.post(text));
+        late.into_iter().for_each(|text| self.post_late(text));
         Ok(())
     }
 }

@@ -13,7 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Message, protocol::frame::coding::CloseCode},
+    tungstenite::{
+        Bytes, Message,
+        protocol::frame::{
+            Frame,
+            coding::{CloseCode, Data, OpCode},
+        },
+    },
 };
 
 use crate::support::{
@@ -41,12 +47,20 @@ impl Generations {
     /// Hands over by SIGHUP, and waits until the old process has ended.
     fn hand_over(&mut self) {
         self.signal(Signal::HUP);
+        self.await_handed_over();
+    }
+
+    /// Waits until the next process runs and the old one has ended.
+    fn await_handed_over(&mut self) {
         let old = self.last;
-        let other = |pid: &u32| *pid != old && is_process_of(*pid, &self.executable);
         self.last = find(
             || format!("a successor of process {old}, which has ended"),
-            || (!is_process_of(old, &self.executable)).then(|| processes().into_iter().find(other)).flatten(),
+            || (!is_process_of(old, &self.executable)).then(|| self.successor()).flatten(),
         );
+    }
+
+    fn successor(&self) -> Option<u32> {
+        processes().into_iter().find(|pid| *pid != self.last && is_process_of(*pid, &self.executable))
     }
 
     fn signal(&self, signal: Signal) {
@@ -112,6 +126,38 @@ async fn the_members_of_the_chat_room_stay_and_miss_nothing() {
     for member in &mut members {
         let Some(Message::Close(Some(close))) = next(member).await else { panic!("no close frame") };
         assert_eq!(close.code, CloseCode::Restart);
+    }
+}
+
+#[tokio::test]
+async fn a_message_under_way_at_the_handoff_comes_before_the_next_one_of_its_member() {
+    let frame =
+        |text: &str, opcode, is_last| Message::Frame(Frame::message(text.to_owned(), OpCode::Data(opcode), is_last));
+    let mut generations = Generations::start("websocket");
+    let mut slow = member(&generations).await;
+    let mut other = member(&generations).await;
+    for handoff in 0..5 {
+        slow.send(frame("be", Data::Text, false)).await.expect("it is connected");
+        // The first fragment is read when the answer comes.
+        slow.send(Message::Ping(Bytes::new())).await.expect("it is connected");
+        assert_eq!(next(&mut slow).await, Some(Message::Pong(Bytes::new())));
+        generations.signal(Signal::HUP);
+        find(|| "the next process".to_owned(), || generations.successor());
+        // The other member leaves meanwhile, or has left: what it says now closes nothing and is seen by all.
+        let text = format!("the other one {handoff}");
+        other.send(Message::text(&text)).await.expect("it is connected");
+        assert_eq!(next(&mut other).await, Some(Message::text(&text)));
+
+        slow.send(frame("fore", Data::Continue, true)).await.expect("it is connected");
+        slow.send(Message::text("after")).await.expect("it is connected");
+        generations.await_handed_over();
+        for member in [&mut slow, &mut other] {
+            let mut seen = Vec::new();
+            while seen.last() != Some(&Message::text("after")) {
+                seen.extend(next(member).await.filter(|message| *message != Message::text(&text)));
+            }
+            assert_eq!(seen, ["before", "after"].map(Message::text), "after {handoff} handoffs");
+        }
     }
 }
 
