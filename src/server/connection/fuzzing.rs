@@ -10,6 +10,8 @@ pub enum Detected {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// TLS, which is not spoken there.
+    Tls,
 }
 
 /// The protocol of the first bytes, once they decide it.
@@ -17,6 +19,7 @@ pub fn detect(first: &[u8]) -> Option<Detected> {
     detect::tell(first).map(|detected| match detected {
         detect::Detected::Http1 => Detected::Http1,
         detect::Detected::Http2 => Detected::Http2,
+        detect::Detected::Tls => Detected::Tls,
         detect::Detected::Nothing => unreachable!("it is found at the end of the stream alone"),
     })
 }
