@@ -157,7 +157,7 @@ pub struct HandshakeStats {
     pub done: u64,
     /// Those of them that were short, as the client came back with a session.
     pub resumed: u64,
-    /// Handshakes that failed, by reason. Their connections are in `errors`, or in `finished` where the client has closed.
+    /// Handshakes that failed, by reason. Their connections are in `errors`, in `finished` if the client has closed, or in `aborted`.
     pub failed: FailedHandshakes,
     /// Handshakes that are being done now.
     pub in_flight: u64,
